@@ -1,0 +1,307 @@
+"""Every error of celery-runpod, in one tree.
+
+    RunPodError
+    ├── ConfigurationError
+    │   ├── NotConfigured
+    │   ├── MissingExtra
+    │   └── ConfigurationMismatch
+    ├── InvalidOption
+    ├── InvalidInput
+    │   └── PayloadTooLarge
+    ├── BrokerUnavailable
+    ├── ApiError
+    │   ├── RequestRejected
+    │   │   ├── Unauthorized
+    │   │   ├── EndpointNotFound
+    │   │   └── JobNotFound
+    │   ├── RateLimited
+    │   ├── Unavailable
+    │   └── BadAnswer
+    ├── WaitTimeout
+    └── JobError
+        ├── JobFailed
+        ├── JobTimedOut
+        ├── JobCancelled
+        ├── StartTimeout
+        ├── DeadlineExceeded
+        ├── JobExpired
+        ├── JobPurged
+        ├── JobUndeliverable
+        └── SubmissionUnconfirmed
+
+Why this shape: Celery sends an exception through JSON as ``cls(*args)``. So every field is positional, is in
+``args``, and has a JSON-safe value; the text is made in ``__str__``. New fields go last, with a default.
+
+Errors of a job reach the caller under the job's own task id (``result.get()`` raises them). This module uses the
+standard library alone, because every process that reads results must import it.
+
+Next: ``contract.py`` for what crosses between the processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(eq=False)
+class RunPodError(Exception):
+    """Base of all errors raised by celery-runpod."""
+
+    def __post_init__(self) -> None:
+        self.args = tuple(getattr(self, field.name) for field in fields(self))
+
+    def __reduce__(self) -> tuple[type[RunPodError], tuple[Any, ...]]:
+        return type(self), self.args
+
+
+def _about(**names: str | None) -> str:
+    """`" (endpoint sdxl, job 9f-u1)"` from what is known; empty when nothing is."""
+    known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in names.items() if value)
+    return f" ({known})" if known else ""
+
+
+@dataclass(eq=False)
+class ConfigurationError(RunPodError):
+    """A setting is wrong or missing. `problem` says which, what was given and what is allowed."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+@dataclass(eq=False)
+class NotConfigured(ConfigurationError):
+    """The process has no Celery app, broker or result backend to work with."""
+
+
+@dataclass(eq=False)
+class MissingExtra(ConfigurationError):
+    """A command needs packages of an extra that is not installed; `problem` is the line to run."""
+
+
+@dataclass(eq=False)
+class ConfigurationMismatch(RunPodError):
+    """The caller's Celery app and the RunPod workers disagree on a setting that both must share."""
+
+    setting: str
+    here: Any
+    workers: Any
+
+    def __str__(self) -> str:
+        return (
+            f"{self.setting} is {self.here!r} in this process and {self.workers!r} in the RunPod workers; "
+            "both must have the same value, or results and chords would never arrive"
+        )
+
+
+@dataclass(eq=False)
+class InvalidOption(RunPodError):
+    """An option of an endpoint call is unknown or out of its bounds. Nothing was sent."""
+
+    option: str
+    given: Any
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"option {self.option!r}: {self.given!r} given; allowed: {self.allowed}"
+
+
+@dataclass(eq=False)
+class InvalidInput(RunPodError):
+    """The input of a call cannot be sent to RunPod. Nothing was sent."""
+
+    problem: str
+    endpoint: str | None = None
+    task_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.problem}{_about(endpoint=self.endpoint, task=self.task_id)}"
+
+
+@dataclass(eq=False)
+class PayloadTooLarge(InvalidInput):
+    """The request body is over RunPod's limit (10 MB for /run, 20 MB for /runsync:
+    docs.runpod.io/serverless/endpoints/operation-reference). Nothing was sent."""
+
+    size_bytes: int = 0
+    limit_bytes: int = 0
+
+
+@dataclass(eq=False)
+class BrokerUnavailable(RunPodError):
+    """The broker or the result backend could not be reached in time, so nothing was enqueued.
+
+    `url` has its password masked.
+    """
+
+    role: str
+    url: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the {self.role} at {self.url} cannot be reached: {self.reason}; nothing was enqueued"
+
+
+@dataclass(eq=False)
+class ApiError(RunPodError):
+    """RunPod's REST API did not do what was asked. `status` is the HTTP status, None when there was no answer."""
+
+    message: str
+    operation: str | None = None
+    endpoint: str | None = None
+    status: int | None = None
+    job_id: str | None = None
+    task_id: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.operation}: " if self.operation else ""
+        status = f"HTTP {self.status}: " if self.status is not None else ""
+        return f"{where}{status}{self.message}{_about(endpoint=self.endpoint, job=self.job_id, task=self.task_id)}"
+
+
+@dataclass(eq=False)
+class RequestRejected(ApiError):
+    """RunPod refused the request (a 4xx other than 429); sending it again will not help."""
+
+
+@dataclass(eq=False)
+class Unauthorized(RequestRejected):
+    """RunPod does not accept the API key for this request (401, 403). The key itself is never part of the error."""
+
+
+@dataclass(eq=False)
+class EndpointNotFound(RequestRejected):
+    """RunPod knows no endpoint of this id (404)."""
+
+
+@dataclass(eq=False)
+class JobNotFound(RequestRejected):
+    """RunPod knows no job of this id, or no longer keeps it (404)."""
+
+
+@dataclass(eq=False)
+class RateLimited(ApiError):
+    """429: RunPod has not taken the request. `retry_after_s` is its Retry-After in seconds, if it sent one."""
+
+    retry_after_s: float | None = None
+
+
+@dataclass(eq=False)
+class Unavailable(ApiError):
+    """No usable answer: connection trouble, a timeout or a 5xx.
+
+    `sent` is False when the request certainly did not reach RunPod (name lookup, refused or timed-out connect,
+    TLS), and True when RunPod may have acted on it.
+    """
+
+    sent: bool = True
+
+
+@dataclass(eq=False)
+class BadAnswer(ApiError):
+    """RunPod answered with success, but the body could not be understood. The request may have been acted on."""
+
+
+@dataclass(eq=False)
+class WaitTimeout(RunPodError):
+    """`RunPodClient.wait` gave up waiting. The job goes on at RunPod."""
+
+    endpoint: str
+    job_id: str
+    waited_s: float
+    last_state: str
+
+    def __str__(self) -> str:
+        return (
+            f"job {self.job_id} of endpoint {self.endpoint} was still {self.last_state} after {self.waited_s:g} s; "
+            "it goes on at RunPod"
+        )
+
+
+@dataclass(eq=False)
+class JobError(RunPodError):
+    """A job ended without a result. `job_id` is RunPod's id, None when RunPod never accepted the job."""
+
+    message: str
+    endpoint: str | None = None
+    task_id: str | None = None
+    job_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.message}{_about(endpoint=self.endpoint, task=self.task_id, job=self.job_id)}"
+
+
+@dataclass(eq=False)
+class JobFailed(JobError):
+    """The handler failed. `error_type` and `traceback` are the handler's own where RunPod gives them;
+    `error` is RunPod's `error` as it came (any JSON value), `output` what stood beside it."""
+
+    error_type: str | None = None
+    traceback: str | None = None
+    error: Any = None
+    output: Any = None
+    worker_id: str | None = None
+
+    def __str__(self) -> str:
+        kind = f"{self.error_type}: " if self.error_type else ""
+        return f"{kind}{super().__str__()}"
+
+
+@dataclass(eq=False)
+class JobTimedOut(JobError):
+    """RunPod ended the job: over its execution timeout or its time to live (state TIMED_OUT)."""
+
+
+@dataclass(eq=False)
+class JobCancelled(JobError):
+    """The job was cancelled. Celery shows the task as REVOKED."""
+
+
+@dataclass(eq=False)
+class StartTimeout(JobError):
+    """No RunPod worker took the job within `start_timeout_s` seconds; it was cancelled at RunPod."""
+
+    start_timeout_s: float = 0.0
+
+
+@dataclass(eq=False)
+class DeadlineExceeded(JobError):
+    """The job did not end within `deadline_s` seconds of its acceptance; it was cancelled at RunPod."""
+
+    deadline_s: float = 0.0
+
+
+@dataclass(eq=False)
+class JobExpired(JobError):
+    """RunPod no longer knows the job (404): its time to live or its retention ended before we saw its end."""
+
+
+@dataclass(eq=False)
+class JobPurged(JobError):
+    """The job was removed from RunPod's queue by a purge before any worker took it."""
+
+
+@dataclass(eq=False)
+class JobUndeliverable(JobError):
+    """The outcome was fetched, but repeated attempts to hand it over to the caller's task failed."""
+
+
+@dataclass(eq=False)
+class SubmissionUnconfirmed(JobError):
+    """The submit may or may not have reached RunPod, and nothing told which; it was not sent again, so that the job
+    is never paid for twice (setting `RUNPOD_UNCONFIRMED_SUBMIT=fail`)."""
+
+
+def encode(error: RunPodError) -> dict[str, Any]:
+    """`{"type": class name, "args": [...]}`: how an error is kept in a record. The inverse of `decode`."""
+    return {"type": type(error).__name__, "args": list(error.args)}
+
+
+def decode(data: dict[str, Any]) -> RunPodError:
+    """The error that `encode` was given; a class that this version does not know becomes a plain `JobError`."""
+    cls = globals().get(str(data.get("type")))
+    if isinstance(cls, type) and issubclass(cls, RunPodError):
+        return cls(*data.get("args", ()))
+    return JobError(f"{data.get('type')}: {data.get('args')}")
