@@ -1,0 +1,17 @@
+"""A RunPod Serverless endpoint as a Celery task.
+
+The public names, and nothing else. Importing this package connects the routing of what follows an endpoint, and lets
+Celery rebuild our errors: import it in every process that publishes or reads results.
+
+Next: ``endpoint.py``.
+"""
+
+from celery_runpod import errors
+from celery_runpod import routing as _routing  # connects the signal
+from celery_runpod.endpoint import Endpoint
+from celery_runpod.results import JobResult, cancel
+
+__version__ = "0.1.0"
+__all__ = ["Endpoint", "JobResult", "cancel", "errors"]
+
+del _routing

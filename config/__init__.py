@@ -1,0 +1,1 @@
+"""The worker's settings and Celery's configuration. Start with ``settings.py``."""

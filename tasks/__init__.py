@@ -1,0 +1,1 @@
+"""The tasks of the RunPod worker. Follow a job from ``run.py``."""

@@ -1,0 +1,47 @@
+"""The factory of the worker's Celery app: configuration, tasks, Request class, bootsteps, control commands.
+
+Nothing is connected here: what a process owns is made after fork (``process.py``).
+
+Next: ``process.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from celery_app.logs import configure_logging
+from celery_app.process import Process
+from celery_app.revocation import install as install_revocation
+from celery_app.selfheal import SelfHeal
+from celery_runpod.contract import FINISH, RUN
+from config.celery import celery_config
+from config.settings import Settings, load_settings
+
+
+def create_app(settings: Settings | None = None) -> Celery:
+    """The worker's app.
+
+    Raises:
+        ConfigurationError: a setting is wrong; the text lists all of them.
+    """
+    settings = settings or load_settings()
+    app = Celery("celery_runpod", set_as_current=True)
+    app.config_from_object(celery_config(settings))
+    process = Process(app, settings)
+    app.runpod_process = process
+    app.runpod_services = process.services
+    app.loader.import_default_modules()
+    app.finalize()
+    for name in (RUN, FINISH):
+        app.tasks[name].Request = "celery_app.requests:UnrevokedRequest"
+    app.steps["worker"].add(SelfHeal)
+    install_revocation(app)
+
+    def configure(**_: Any) -> None:
+        configure_logging(settings.log_json)
+
+    setup_logging.connect(configure, weak=False, dispatch_uid="celery_runpod.logging")
+    return app

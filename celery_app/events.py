@@ -1,0 +1,65 @@
+"""A job's state, while it is open, on its AsyncResult and in Flower.
+
+The result is written by one script that refuses over SUCCESS, FAILURE and REVOKED: Celery's own check is a race, and
+does not protect a FAILURE. The event types `task-in_queue`, `task-in_progress` are custom; Flower shows them upper-case.
+
+Next: ``selfheal.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from tasks.store.record import Job
+
+log = logging.getLogger(__name__)
+
+_WRITE = """--[[ Write an open state over a result that has not ended.
+  KEYS  result key
+  ARGV  encoded meta  expires (s)
+  Returns "written" | "ended" ]]
+local found = redis.call('GET', KEYS[1])
+if found then
+  local ok, meta = pcall(cjson.decode, found)
+  if not ok then return 'ended' end
+  if meta['status'] == 'SUCCESS' or meta['status'] == 'FAILURE' or meta['status'] == 'REVOKED' then return 'ended' end
+end
+redis.call('SETEX', KEYS[1], ARGV[2], ARGV[1])
+redis.call('PUBLISH', KEYS[1], ARGV[1])
+return 'written'
+"""
+
+
+class Announcer:
+    """Writes states; a failure to show one is logged, and never a job's trouble."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._script: Any = None
+
+    def announce(self, job: Job, state: str, news: Mapping[str, Any]) -> None:
+        """Show the state of an open job. `news` are fields such as progress, reason, delay_s."""
+        shown = {"job_id": job.job_id, "endpoint": job.name, "attempt": job.attempt, **news}
+        try:
+            if not job.ignore_result:
+                self._write(job.task_id, state, shown)
+            with self._app.events.default_dispatcher() as dispatcher:
+                small = {name: value for name, value in shown.items() if name != "progress"}
+                dispatcher.send(f"task-{state.lower()}", uuid=job.task_id, retry=False, **small)
+        except (RedisError, OperationalError, OSError) as error:
+            log.warning("state.not_shown", extra={"task_id": job.task_id, "state": state, "error": str(error)})
+
+    def _write(self, task_id: str, state: str, shown: Mapping[str, Any]) -> None:
+        backend = self._app.backend
+        meta = backend._get_result_meta(dict(shown), state, None, None)
+        meta["task_id"] = task_id
+        if self._script is None:
+            self._script = backend.client.register_script(_WRITE)
+        expires = int(backend.expires or 86_400)
+        self._script(keys=[backend.get_key_for_task(task_id)], args=[backend.encode(meta), expires])

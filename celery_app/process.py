@@ -1,0 +1,99 @@
+"""What each process owns: made on first use after fork, never carried across one.
+
+Next: ``requests.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from celery import Celery
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from celery_app.events import Announcer
+from celery_runpod.api import RunPodClient
+from config.settings import Settings
+from tasks.budget import Budget
+from tasks.services import Services
+from tasks.store import JobStore
+
+STORE_RETRIES = 8
+"""With the backoff below about 12 s: longer than a Redis restart, shorter than any lease."""
+
+
+class Process:
+    """The services of the current process."""
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        self._services: Services | None = None
+        os.register_at_fork(after_in_child=self._forget)
+
+    def services(self) -> Services:
+        if self._services is None or self._owner != os.getpid():
+            with self._lock:
+                if self._services is None or self._owner != os.getpid():
+                    self._services = self._make()
+                    self._owner = os.getpid()
+        return self._services
+
+    def _forget(self) -> None:
+        # The lock too: a fork may come while another thread holds it.
+        self._lock = threading.Lock()
+        self._services = None
+
+    def _make(self) -> Services:
+        settings = self.settings
+
+        @functools.cache
+        def client(key_name: str | None) -> RunPodClient:
+            return RunPodClient(
+                lambda: settings.key(key_name),
+                base_url=settings.base_url,
+                connect_timeout_s=settings.connect_timeout_s,
+                read_timeout_s=settings.submit_timeout_s,
+                total_timeout_s=settings.submit_timeout_s,
+                pool_size=settings.http_threads,
+            )
+
+        return Services(
+            app=self.app,
+            settings=settings,
+            store=JobStore(
+                connect(settings.store_url),
+                settings.namespace,
+                tombstone_ttl_s=settings.result_expires_s + 86_400,
+            ),
+            budget=Budget.on(settings.store_url, settings.namespace),
+            pool=ThreadPoolExecutor(settings.http_threads, thread_name_prefix="runpod-http"),
+            client=client,
+            announce=Announcer(self.app).announce,
+            clock=time.time,  # noqa: TID251 - the edge: here the clock is injected
+            spread=random.random,
+        )
+
+
+def connect(url: str, retries: int = STORE_RETRIES) -> Redis:
+    """A connection to the store that outlives a restart of Redis: every script may be repeated."""
+    redis: Redis = Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=5.0,
+        socket_connect_timeout=3.0,
+        health_check_interval=25,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.5), retries),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+    )
+    return redis

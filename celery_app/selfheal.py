@@ -1,0 +1,130 @@
+"""Self-healing: a thread in every worker's main process that publishes the checks nobody else will.
+
+One holder of a short Redis lock acts at a time; two after a pause are harmless, since a check takes only what is due.
+If the holder dies, another takes over within seconds. It also keeps the worker's heartbeat, so that a caller can be
+told that no worker is up. At its start it refuses a clock that is off, and a namespace that belongs to another broker.
+
+Next: `tasks/check.py`, which does the work.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import uuid
+from typing import Any
+
+from celery import bootsteps
+from redis.exceptions import RedisError
+
+from celery_runpod.errors import ConfigurationError
+from celery_runpod.settings import mask_url
+from config.settings import Settings
+from tasks.check import plan_check
+from tasks.services import Services, services
+from tasks.store import JobStore
+
+log = logging.getLogger(__name__)
+
+OVERDUE_S = 2.0
+LEADER_S = 6
+HEARTBEAT_S = 15.0
+MOST_CLOCK_SKEW_S = 1.0
+
+_RENEW = """--[[ Take or keep the lock.  KEYS lock  ARGV token, ttl (ms).  Returns "mine" | "other" ]]
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 'other' end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 'mine'
+"""
+
+
+class SelfHeal(bootsteps.StartStopStep):
+    """The bootstep: starts the thread when the worker starts."""
+
+    requires = {"celery.worker.components:Pool"}  # noqa: RUF012 - the form Celery asks for
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._token = str(uuid.uuid4())
+
+    def start(self, worker: Any) -> None:
+        self._thread = threading.Thread(
+            target=self._watch, args=(worker,), name="runpod-selfheal", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self, worker: Any) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    terminate = stop
+
+    def _watch(self, worker: Any) -> None:
+        deps = services(worker.app)
+        interval_s = deps.settings.selfheal_interval_s
+        lock = deps.store.redis.register_script(_RENEW)
+        away = False
+        while not self._stop.is_set():
+            try:
+                now = deps.clock()
+                deps.store.heartbeat(worker.hostname, now, HEARTBEAT_S)
+                if lock(keys=[deps.store.keys.leader()], args=[self._token, LEADER_S * 1000]) == "mine":
+                    heal(deps)
+                if away:
+                    log.warning("store.back")
+                away = False
+            except (RedisError, OSError) as error:
+                if not away:
+                    log.error("store.away", extra={"store": mask_url(deps.settings.store_url), "error": str(error)})
+                away = True
+            except Exception:
+                log.exception("selfheal.failed")
+            self._stop.wait(interval_s)
+        self._farewell(deps, worker.hostname)
+
+    def _farewell(self, deps: Services, hostname: str) -> None:
+        try:
+            deps.store.heartbeat(hostname, 0.0, 0.0)
+        except (RedisError, OSError):
+            log.info("heartbeat.left")  # it goes stale by itself
+
+
+def heal(deps: Services) -> list[str]:
+    """Publish a check for every endpoint with something overdue: a due time passed, a lease lapsed, an outcome not
+    delivered, a cancel not confirmed. Answers the endpoints."""
+    healed = []
+    for endpoint in deps.store.endpoints():
+        now = deps.clock()
+        if deps.store.overdue(endpoint, now, OVERDUE_S):
+            plan_check(deps, endpoint, now)
+            healed.append(endpoint)
+    return healed
+
+
+def refuse_wrong_store(store: JobStore, settings: Settings, now: float) -> None:
+    """Checks at a worker's start.
+
+    Raises:
+        ConfigurationError: the clock is off, or the namespace was begun with another broker or result backend.
+    """
+    seconds, micros = store.server_time()
+    skew = now - (seconds + micros / 1e6)
+    if abs(skew) > MOST_CLOCK_SKEW_S:
+        raise ConfigurationError(
+            f"this machine's clock is {skew:+.1f} s off Redis'; at most {MOST_CLOCK_SKEW_S:g} s is allowed, because "
+            "leases and due times are shared between machines: set the clock (NTP)"
+        )
+    mine = {"broker": mask_url(settings.broker_url), "backend": mask_url(settings.result_backend)}
+    begun = json.loads(store.identity(json.dumps(mine)))
+    for name, url in mine.items():
+        if begun[name] != url:
+            raise ConfigurationError(
+                f"namespace {settings.namespace!r} was begun with the {name} {begun[name]}, not {url}: its jobs would "
+                f"be delivered elsewhere. Choose another RUNPOD_NAMESPACE, or delete the key "
+                f"{store.keys.identity()} once no job is open"
+            )

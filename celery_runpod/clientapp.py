@@ -1,0 +1,92 @@
+"""The Celery app that a client publishes with, and whether its broker answers.
+
+Celery's own `apply_async` hangs for 20 s to for ever when Redis is away (it subscribes to the result first), so an
+endpoint asks broker and backend for a sign of life, with short timeouts, before it publishes.
+
+Next: ``results.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from typing import Any
+
+from celery import Celery, current_app
+from kombu.exceptions import OperationalError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from celery_runpod.errors import BrokerUnavailable, NotConfigured
+from celery_runpod.settings import ClientSettings, mask_url
+
+CONNECT_S = 2.0
+ANSWER_S = 3.0
+
+HOW_TO_CONFIGURE = """no Celery app is configured in this process. Either set REDIS_URL, or configure an app:
+    from celery import Celery
+    app = Celery("myproject", broker="redis://127.0.0.1:6379/0", backend="redis://127.0.0.1:6379/0")
+    app.set_default()
+and import that module before the endpoint is used (in Django: in the project's __init__.py)"""
+
+_lock = threading.Lock()
+_made: dict[tuple[int, str], Celery] = {}
+
+
+def client_settings() -> ClientSettings:
+    """The settings of this process, read from the environment each time: it is cheap, and tests change it."""
+    return ClientSettings.from_env()
+
+
+def client_app() -> Celery:
+    """The current app if it is configured, else one made from `REDIS_URL` and its like.
+
+    Raises:
+        NotConfigured: neither is there.
+    """
+    app = current_app._get_current_object()
+    if app.conf.get("broker_url") or app.conf.get("broker_write_url"):
+        return app  # type: ignore[no-any-return]
+    settings = client_settings()
+    if not settings.explicit:
+        raise NotConfigured(HOW_TO_CONFIGURE)
+    made_for = (os.getpid(), f"{settings.broker_url} {settings.result_backend}")
+    with _lock:
+        if made_for not in _made:
+            _made[made_for] = Celery(
+                "celery_runpod_client",
+                broker=settings.broker_url,
+                backend=settings.result_backend,
+                set_as_current=False,
+            )
+        return _made[made_for]
+
+
+def check_reachable(app: Celery) -> None:
+    """Ask broker and result backend for a sign of life.
+
+    Raises:
+        BrokerUnavailable: one of them did not answer within seconds; its URL is shown without the password.
+    """
+    broker = app.conf.broker_write_url or app.conf.broker_url
+    for role, url in (("broker", broker), ("result backend", app.conf.result_backend)):
+        if not isinstance(url, str):
+            continue
+        first = url.split(";", 1)[0]
+        try:
+            if first.startswith(("redis://", "rediss://", "unix://")):
+                _redis(first, os.getpid()).ping()
+            elif role == "broker" and first.startswith(("amqp", "pyamqp")):
+                with app.connection_for_write(connect_timeout=CONNECT_S) as connection:
+                    connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=ANSWER_S)
+            continue
+        except (RedisError, OperationalError, OSError) as error:
+            reason = str(error) or type(error).__name__
+        raise BrokerUnavailable(role, mask_url(first), reason)
+
+
+@functools.lru_cache(maxsize=16)
+def _redis(url: str, pid: int) -> Any:
+    """A connection of its own for each process, kept open: a ping then costs a fraction of a millisecond."""
+    return Redis.from_url(url, socket_connect_timeout=CONNECT_S, socket_timeout=ANSWER_S, retry=None)

@@ -1,0 +1,224 @@
+"""[2 of 8] The wire format: task names, queues, the options of a call, messages and records.
+
+Everything that one process writes and another reads is named here, so that a change is seen as one. Messages and
+records carry `format`; a process leaves alone what a newer version wrote, and reads the version before its own.
+
+Not here: key names (`records.py`) and what may follow what (the worker's `tasks/store/states.py`).
+
+Next: ``tasks/run.py``, where a worker takes the message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any
+
+from celery_runpod.errors import InvalidInput, InvalidOption
+
+FORMAT = 1
+
+RUN = "runpod.run"
+CHECK_STATUS = "runpod.check_status"
+FINISH = "runpod.finish"
+CANCEL = "runpod.cancel"
+RECEIVE_WEBHOOK = "runpod.receive_webhook"
+TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, RECEIVE_WEBHOOK)
+
+HIDDEN = "<input hidden>"
+"""Shown instead of arguments in logs, events and Flower."""
+
+DAY_S = 86_400.0
+MAX_TTL_S = 7 * DAY_S
+DEFAULT_DEADLINE_S = 6 * 3600.0
+_LABEL = re.compile(r"[^\x00-\x1f]{1,200}")
+
+
+@dataclass(frozen=True)
+class Queues:
+    """The three queues of a namespace."""
+
+    run: str
+    status: str
+    deliver: str
+
+    @classmethod
+    def of(cls, namespace: str) -> Queues:
+        return cls(run=namespace, status=f"{namespace}.status", deliver=f"{namespace}.deliver")
+
+    def all(self) -> tuple[str, str, str]:
+        return (self.run, self.status, self.deliver)
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """When to look again: `first_s`, each time `factor` longer, at most `cap_s`, spread by `jitter` (a fraction)."""
+
+    first_s: float = 1.0
+    factor: float = 1.5
+    cap_s: float = 30.0
+    jitter: float = 0.1
+
+    BOUNDS = {"first_s": (0.05, 3600.0), "factor": (1.0, 10.0), "cap_s": (0.05, 3600.0), "jitter": (0.0, 0.5)}
+
+    @classmethod
+    def parse(cls, value: Backoff | Mapping[str, Any]) -> Backoff:
+        """A backoff from itself or from a mapping with any of its fields.
+
+        Raises:
+            InvalidOption: an unknown field or one out of its bounds.
+        """
+        if isinstance(value, Backoff):
+            value = {field.name: getattr(value, field.name) for field in fields(value)}
+        if not isinstance(value, Mapping):
+            raise InvalidOption("backoff", repr(value), f"a dict with any of {', '.join(cls.BOUNDS)}")
+        numbers = {}
+        for name, given in value.items():
+            if name not in cls.BOUNDS:
+                raise InvalidOption(f"backoff.{name}", _safe(given), f"only {', '.join(cls.BOUNDS)}")
+            low, high = cls.BOUNDS[name]
+            if isinstance(given, bool) or not isinstance(given, int | float) or not low <= given <= high:
+                raise InvalidOption(f"backoff.{name}", _safe(given), f"a number from {low:g} to {high:g}")
+            numbers[name] = float(given)
+        backoff = cls(**numbers)
+        if backoff.cap_s < backoff.first_s:
+            raise InvalidOption("backoff.cap_s", backoff.cap_s, f"at least first_s ({backoff.first_s:g})")
+        return backoff
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `Endpoint.using(...)` may set. None: the profile's value, else the default. Times are seconds."""
+
+    deadline: float | None = None
+    start_timeout: float | None = None
+    execution_timeout: float | None = None
+    ttl: float | None = None
+    low_priority: bool | None = None
+    sync: bool | None = None
+    backoff: Backoff | None = None
+    webhook: bool | None = None
+    api_key_name: str | None = None
+    labels: tuple[str, ...] | None = None
+    on_error: str | None = None
+
+    SECONDS = {
+        # docs.runpod.io/serverless/endpoints/send-requests: executionTimeout 5 s to 7 days, ttl 10 s to 7 days.
+        "deadline": (1.0, MAX_TTL_S),
+        "start_timeout": (1.0, MAX_TTL_S),
+        "execution_timeout": (5.0, MAX_TTL_S),
+        "ttl": (10.0, MAX_TTL_S),
+    }
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Options:
+        """Options from keyword arguments or from a message.
+
+        Raises:
+            InvalidOption: an unknown name, a wrong type, a value out of bounds, or a bare number over a day
+                (milliseconds pasted where seconds belong; say `timedelta(days=...)` if it is meant).
+        """
+        known = {field.name for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, value in given.items():
+            if name not in known:
+                raise InvalidOption(str(name), _safe(value), f"one of {', '.join(sorted(known))}")
+            values[name] = None if value is None else cls._one(name, value)
+        return cls(**values)
+
+    @classmethod
+    def _one(cls, name: str, value: Any) -> Any:
+        if name in cls.SECONDS:
+            return _seconds(name, value, *cls.SECONDS[name])
+        if name in ("low_priority", "sync", "webhook"):
+            if not isinstance(value, bool):
+                raise InvalidOption(name, _safe(value), "True or False")
+            return value
+        if name == "backoff":
+            return Backoff.parse(value)
+        if name == "on_error":
+            if value not in ("raise", "return"):
+                raise InvalidOption(name, _safe(value), "'raise' or 'return'")
+            return value
+        if name == "labels":
+            if isinstance(value, str) or not isinstance(value, list | tuple | set | frozenset):
+                raise InvalidOption(name, _safe(value), "a list of texts")
+            labels = tuple(value)
+            if len(labels) > 20 or not all(isinstance(label, str) and _LABEL.fullmatch(label) for label in labels):
+                raise InvalidOption(name, _safe(value), "at most 20 texts of 1 to 200 characters")
+            return labels
+        if not isinstance(value, str) or not _LABEL.fullmatch(value):
+            raise InvalidOption(name, _safe(value), "a text of 1 to 200 characters")
+        return value
+
+    def over(self, defaults: Options) -> Options:
+        """These options, with what they leave open taken from `defaults`."""
+        return Options(**{f.name: _first(getattr(self, f.name), getattr(defaults, f.name)) for f in fields(self)})
+
+    def to_message(self) -> dict[str, Any]:
+        """JSON-safe, without what is not set. The inverse of `from_message`."""
+        message: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if isinstance(value, Backoff):
+                value = {f.name: getattr(value, f.name) for f in fields(value)}
+            elif field.name in self.SECONDS and value > DAY_S:
+                value = {"seconds": value}  # a bare number over a day is refused on the other side, on purpose
+            message[field.name] = list(value) if isinstance(value, tuple) else value
+        return message
+
+
+def merge_input(inputs: tuple[Any, ...] | list[Any], fields_: Mapping[str, Any], endpoint: str) -> Any:
+    """The job's input from what a message carries.
+
+    `inputs` are at most two: the result of the previous task in a chain, and the positional input. Fields are merged
+    over the input, the input over the previous result.
+
+    Raises:
+        InvalidInput: a dict was to be merged over something that is not one, or there are too many inputs.
+    """
+    if len(inputs) > 2:
+        raise InvalidInput(f"{len(inputs)} positional arguments given; allowed: one input", endpoint)
+    layers = [*inputs, dict(fields_)] if fields_ else list(inputs)
+    if not layers:
+        return {}
+    merged = layers[0]
+    for layer in layers[1:]:
+        if not isinstance(merged, Mapping) or not isinstance(layer, Mapping):
+            raise InvalidInput(
+                f"cannot merge {type(layer).__name__} over {type(merged).__name__}: only a dict goes over a dict "
+                "(in a chain, use .si(...) where the previous result is not the input)",
+                endpoint,
+            )
+        merged = {**merged, **layer}
+    return merged
+
+
+def _seconds(name: str, value: Any, low: float, high: float) -> float:
+    allowed = f"{low:g} to {high:g} seconds, or a timedelta"
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, Mapping) and set(value) == {"seconds"} and isinstance(value["seconds"], int | float):
+        seconds = float(value["seconds"])
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidOption(name, _safe(value), allowed)
+    elif value > DAY_S:
+        raise InvalidOption(name, _safe(value), f"{allowed}; a number over a day must be a timedelta")
+    else:
+        seconds = float(value)
+    if not low <= seconds <= high:
+        raise InvalidOption(name, _safe(value), allowed)
+    return seconds
+
+
+def _safe(value: Any) -> Any:
+    """A value as an error may carry it through JSON."""
+    return value if isinstance(value, str | int | bool) or value is None else repr(value)[:200]
+
+
+def _first(value: Any, default: Any) -> Any:
+    return default if value is None else value

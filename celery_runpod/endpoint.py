@@ -1,0 +1,196 @@
+"""[1 of 8] Endpoint: a RunPod endpoint as a Celery task.
+
+It builds signatures of the task `runpod.run` by name: the worker's code, and the API key, are needed in the worker
+alone. Everything that Celery does with a signature (chain, group, chord, link, beat) works with these.
+
+Next: ``contract.py``, what the message holds.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn, Self
+
+from celery import Celery
+from celery.canvas import Signature
+
+from celery_runpod.api.payload import check_input
+from celery_runpod.clientapp import check_reachable, client_app, client_settings
+from celery_runpod.contract import DEFAULT_DEADLINE_S, FORMAT, HIDDEN, RUN, Options, Queues, merge_input
+from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
+from celery_runpod.results import JobResult
+
+MARGIN_S = 600.0
+"""A chord's counter must outlive its slowest member by this much."""
+
+
+class Endpoint:
+    """A RunPod Serverless endpoint, by a name from the worker's settings or by RunPod's endpoint id.
+
+    >>> sdxl = Endpoint("sdxl")
+    >>> signature = sdxl.s(prompt="an astronaut on a horse", steps=30)
+    >>> signature.task
+    'runpod.run'
+
+    Args:
+        name_or_id: a profile, the NAME of a variable `RUNPOD_ENDPOINT_<NAME>` in the worker, or RunPod's id.
+        app: the Celery app to publish with; the current app by default, else one made from `REDIS_URL`.
+    """
+
+    def __init__(self, name_or_id: str, *, app: Celery | None = None, options: Options | None = None) -> None:
+        if not isinstance(name_or_id, str) or not name_or_id or "/" in name_or_id:
+            raise InvalidInput(f"endpoint {name_or_id!r}: a name or RunPod's endpoint id is needed")
+        self.name = name_or_id
+        self.options = options or Options()
+        self._app = app
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Endpoint) and (self.name, self.options) == (other.name, other.options)
+
+    def __hash__(self) -> int:
+        return hash((self.name, repr(self.options)))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be called: the job runs on RunPod; use .delay(...) or .s(...)")
+
+    @property
+    def app(self) -> Celery:
+        return self._app if self._app is not None else client_app()
+
+    def using(self, **options: Any) -> Self:
+        """A copy with these options over the present ones.
+
+        Args:
+            deadline: seconds from acceptance (or from `countdown`/`eta`) to the end; 6 h by default.
+            start_timeout: seconds in which a RunPod worker must have taken the job.
+            execution_timeout, ttl: RunPod's own limits, in seconds (policy of send-requests).
+            low_priority: whether RunPod may let other jobs go first.
+            sync: submit by /runsync, for fast inference.
+            backoff: a dict with any of first_s, factor, cap_s, jitter: when to look at the job.
+            webhook: False keeps this call from using the configured webhook.
+            api_key_name: which of the worker's API keys to use.
+            labels: texts that go with the job.
+            on_error: "raise", or "return": the error becomes the result, so that a fan-out survives it.
+
+        Raises:
+            InvalidOption: unknown, of a wrong type or out of bounds. A bare number over a day must be a timedelta.
+        """
+        return type(self)(self.name, app=self._app, options=Options.parse(options).over(self.options))
+
+    def s(self, input: Any = None, /, **fields: Any) -> Signature:
+        """A signature: the positional is the input, keywords are fields merged over it. In a chain the previous
+        result is merged under what is given here.
+
+        Raises:
+            InvalidInput: what is given is not JSON, or a field was to be merged over something that is not a dict.
+            PayloadTooLarge: it is over 10 MB.
+        """
+        return self.signature(() if input is None else (input,), fields)
+
+    def si(self, input: Any = None, /, **fields: Any) -> Signature:
+        """As `s`, but the previous result in a chain is not part of the input."""
+        signature = self.s(input, **fields)
+        signature.set(immutable=True)
+        return signature
+
+    def signature(
+        self, args: tuple[Any, ...] | list[Any] = (), kwargs: Mapping[str, Any] | None = None, **celery_options: Any
+    ) -> Signature:
+        """As `s`, with the input in `args`, the fields in `kwargs`, and Celery's options."""
+        fields = dict(kwargs or {})
+        given = merge_input(list(args), fields, self.name) if args or fields else {}
+        check_input(given, endpoint=self.name)
+        arguments: dict[str, Any] = {"endpoint": self.name, "format": FORMAT}
+        if fields:
+            arguments["fields"] = fields
+        if options := self.options.to_message():
+            arguments["options"] = options
+        immutable = bool(celery_options.pop("immutable", False))
+        own: dict[str, Any] = {
+            "queue": Queues.of(client_settings().namespace).run,
+            # JSON whatever the app's own serializer is; and the input is shown nowhere.
+            "serializer": "json",
+            "argsrepr": HIDDEN,
+            "kwargsrepr": HIDDEN,
+            "shadow": f"{RUN}[{self.name}]",
+        }
+        signature = Signature(
+            RUN,
+            args=tuple(args),
+            kwargs=arguments,
+            options={**own, **self._celery_options(celery_options, arguments)},
+            app=self._app,
+            immutable=immutable,
+        )
+        return signature
+
+    def delay(self, input: Any = None, /, **fields: Any) -> JobResult:
+        """Enqueue a job; see `s` and `apply_async`."""
+        return self.apply_async(() if input is None else (input,), fields)
+
+    def apply_async(
+        self, args: tuple[Any, ...] | list[Any] = (), kwargs: Mapping[str, Any] | None = None, **celery_options: Any
+    ) -> JobResult:
+        """Enqueue a job, with Celery's options: `countdown`, `eta`, `expires`, `priority`, `headers`, `link`, ...
+
+        Raises:
+            InvalidInput, PayloadTooLarge, InvalidOption: nothing was sent.
+            NotConfigured: there is no Celery app, and none can be made from the environment.
+            ConfigurationError: the app's results expire before the job's deadline.
+            BrokerUnavailable: the broker or the result backend does not answer; nothing was enqueued.
+        """
+        app = self.app
+        self._check_expiry(app)
+        task_id = celery_options.pop("task_id", None) or str(uuid.uuid4())
+        signature = self.signature(args, kwargs, **celery_options)
+        check_reachable(app)
+        sent = signature.clone(app=app).apply_async(task_id=task_id)
+        return JobResult(task_id, app=app, parent=getattr(sent, "parent", None))
+
+    def delay_on_commit(self, input: Any = None, /, **fields: Any) -> str:
+        """Enqueue once Django's current transaction has been committed; answers the task id at once.
+
+        What is wrong with the call is raised here, not after the commit.
+        """
+        from django.db import transaction
+
+        task_id = str(uuid.uuid4())
+        args = () if input is None else (input,)
+        self.signature(args, fields)
+        transaction.on_commit(lambda: self.apply_async(args, fields, task_id=task_id) and None)
+        return task_id
+
+    def _celery_options(self, options: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+        """Celery's options, with `countdown` and `eta` turned into the record's `not_before`: a message with a long
+        ETA would be handed out again each time the visibility timeout passes."""
+        countdown, eta = options.pop("countdown", None), options.pop("eta", None)
+        now = datetime.now(UTC)
+        if countdown is not None:
+            seconds = countdown.total_seconds() if isinstance(countdown, timedelta) else countdown
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+                raise InvalidOption("countdown", repr(countdown), "seconds")
+            eta = now + timedelta(seconds=seconds)
+        if isinstance(eta, str):
+            eta = datetime.fromisoformat(eta)
+        if eta is not None:
+            if not isinstance(eta, datetime):
+                raise InvalidOption("eta", repr(eta), "a datetime")
+            aware = eta if eta.tzinfo else eta.replace(tzinfo=self.app.timezone)
+            arguments["not_before"] = aware.timestamp()
+        return options
+
+    def _check_expiry(self, app: Celery) -> None:
+        deadline_s = self.options.deadline or DEFAULT_DEADLINE_S
+        for name in ("result_expires", "result_chord_expires"):
+            expires = app.conf.get(name)
+            seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
+            if seconds and seconds < deadline_s + MARGIN_S:
+                raise ConfigurationError(
+                    f"{name} of the Celery app is {seconds:g} s, but a job of {self.name} may take {deadline_s:g} s "
+                    f"and a chord or result would be gone before its end: set it to at least {deadline_s + MARGIN_S:g}"
+                )

@@ -1,0 +1,149 @@
+"""Key names in the store, and what a client process may read or leave there.
+
+Redis holds one hash a job and a few indexes (README, "What is in Redis"). The worker changes records through scripts
+alone (`tasks/store/`); a client reads them, and leaves two notes: a wish to cancel and a webhook's job id.
+
+Not here: any transition of a job.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from celery_runpod.contract import DAY_S
+
+CANCEL_NOTE_S = int(DAY_S)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Every key of one namespace. Keys of one endpoint share a hash tag, so that a script may use them together."""
+
+    namespace: str
+
+    def job(self, endpoint: str, task_id: str) -> str:
+        return f"{self._tag(endpoint)}:job:{task_id}"
+
+    def due(self, endpoint: str) -> str:
+        """zset: task id -> when to look at it again."""
+        return f"{self._tag(endpoint)}:due"
+
+    def undelivered(self, endpoint: str) -> str:
+        """zset: task id -> when to publish `runpod.finish` again."""
+        return f"{self._tag(endpoint)}:undelivered"
+
+    def cancels(self, endpoint: str) -> str:
+        """zset: RunPod job id -> when to POST /cancel again."""
+        return f"{self._tag(endpoint)}:cancels"
+
+    def cancel_keys(self, endpoint: str) -> str:
+        """hash: RunPod job id -> the name of the API key that its cancel needs."""
+        return f"{self._tag(endpoint)}:cancel_keys"
+
+    def inflight(self, endpoint: str) -> str:
+        """set: task ids that RunPod may be working on."""
+        return f"{self._tag(endpoint)}:inflight"
+
+    def next_check_at(self, endpoint: str) -> str:
+        return f"{self._tag(endpoint)}:next_check_at"
+
+    def checks(self, endpoint: str) -> str:
+        """zset: token of a live check -> when it is given up."""
+        return f"{self._tag(endpoint)}:checks"
+
+    def pause(self, endpoint: str, operation: str) -> str:
+        return f"{self._tag(endpoint)}:pause:{operation}"
+
+    def adopted(self, endpoint: str, task_id: str, attempt: int) -> str:
+        """RunPod's job id as a webhook named it, for an attempt whose submit went unanswered."""
+        return f"{self._tag(endpoint)}:adopted:{task_id}:{attempt}"
+
+    def task(self, task_id: str) -> str:
+        """index: JSON of `{"endpoint", "root"}`; endpoint is None for a step that is no job (yet)."""
+        return f"{self.namespace}:task:{task_id}"
+
+    def root(self, root_id: str) -> str:
+        """index, set: the task ids under a root task or a group."""
+        return f"{self.namespace}:root:{root_id}"
+
+    def endpoints(self) -> str:
+        """index, set: endpoints that have, or had, jobs."""
+        return f"{self.namespace}:endpoints"
+
+    def cancel_note(self, any_id: str) -> str:
+        return f"{self.namespace}:cancel:{any_id}"
+
+    def leader(self) -> str:
+        return f"{self.namespace}:leader"
+
+    def identity(self) -> str:
+        """Which broker and result backend this namespace was begun with."""
+        return f"{self.namespace}:identity"
+
+
+    def workers(self) -> str:
+        """zset: worker's host name -> when its heartbeat is stale."""
+        return f"{self.namespace}:workers"
+
+    def _tag(self, endpoint: str) -> str:
+        return f"{{{self.namespace}:{endpoint}}}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task id belongs: its endpoint (None: not a job of ours, or not yet) and the root it hangs under."""
+
+    endpoint: str | None
+    root: str
+
+
+class RecordReader:
+    """Reads records and leaves notes, for processes that have the wheel but not the worker's code."""
+
+    def __init__(self, redis: Redis, namespace: str) -> None:
+        self.redis = redis
+        self.keys = Keys(namespace)
+
+    def place(self, task_id: str) -> Place | None:
+        raw: Any = self.redis.get(self.keys.task(task_id))
+        if raw is None:
+            return None
+        data = json.loads(raw)
+        return Place(endpoint=data.get("endpoint"), root=data["root"])
+
+    def job(self, task_id: str) -> dict[str, str] | None:
+        """A job's record, or its tombstone, as text fields; None where there is none."""
+        place = self.place(task_id)
+        if place is None or place.endpoint is None:
+            return None
+        raw: Any = self.redis.hgetall(self.keys.job(place.endpoint, task_id))
+        return {_text(name): _text(value) for name, value in raw.items()} or None
+
+    def members(self, any_id: str) -> set[str]:
+        """Task ids of the jobs that were accepted under a root or group id."""
+        found: Any = self.redis.smembers(self.keys.root(any_id))
+        return {_text(member) for member in found}
+
+    def note_cancel(self, ids: Iterable[str]) -> None:
+        """Remember for a day that these ids are not wanted, for jobs that are not accepted yet."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for any_id in ids:
+                pipe.set(self.keys.cancel_note(any_id), "1", ex=CANCEL_NOTE_S)
+            pipe.execute()
+
+    def note_webhook(self, endpoint: str, task_id: str, attempt: int, job_id: str) -> None:
+        """Keep RunPod's job id of an attempt: RunPod does not repeat a webhook that was answered with 200."""
+        self.redis.set(self.keys.adopted(endpoint, task_id, attempt), job_id, ex=CANCEL_NOTE_S)
+
+    def worker_up(self, now: float) -> bool:
+        """Whether any RunPod worker's heartbeat is fresh."""
+        return bool(self.redis.zcount(self.keys.workers(), now, "+inf"))
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,172 @@
+"""JobResult: an AsyncResult that knows the job behind it; and `cancel`.
+
+While a job is open its state, RunPod's id, progress and the reason for waiting stand on its result; afterwards the
+result is Celery's own. Nothing here needs the worker's code or the API key.
+
+Next: ``records.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from celery import Celery, states
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from celery.result import AsyncResult, ResultBase
+from redis import Redis
+from redis.exceptions import RedisError
+
+from celery_runpod.clientapp import check_reachable, client_app, client_settings
+from celery_runpod.contract import CANCEL, Queues
+from celery_runpod.records import RecordReader
+
+FIRST_LOOK_S, LOOK_GROWS, LONGEST_LOOK_S = 0.05, 1.5, 1.0
+
+
+class JobResult(AsyncResult):
+    """The result of an endpoint's job, by task id. Also for a task id that was kept in a database:
+
+    >>> JobResult("3f1e9c7a-0000-4000-8000-000000000000").id
+    '3f1e9c7a-0000-4000-8000-000000000000'
+    """
+
+    def __init__(self, id: str, *args: Any, app: Celery | None = None, **kwargs: Any) -> None:
+        super().__init__(id, *args, app=app if app is not None else client_app(), **kwargs)
+
+    @property
+    def reason(self) -> str | None:
+        """Why an open job is not running: COUNTDOWN, BUDGET, PAUSED, RATE_LIMITED, API_DOWN, UNAUTHORIZED,
+        UNCONFIRMED, or NO_WORKER (no celery-runpod worker is up); None otherwise."""
+        if self.ready():
+            return None
+        try:
+            reader = self._reader()
+            if not reader.worker_up(time.time()):  # noqa: TID251 - the edge
+                return "NO_WORKER"
+            return (reader.job(self.id) or {}).get("reason") or None
+        except RedisError:
+            return self._shown().get("reason") or None
+
+    @property
+    def progress(self) -> Any:
+        """The handler's latest `progress_update`, while the job runs."""
+        return self._shown().get("progress")
+
+    @property
+    def job_id(self) -> str | None:
+        """RunPod's id of the job, once RunPod has accepted it."""
+        return self._shown().get("job_id") or (self._reader().job(self.id) or {}).get("job_id") or None
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds, where RunPod gave them: `delay_s` in its queue, `execution_s` on a GPU."""
+        found = {**self._shown(), **(self._reader().job(self.id) or {})}
+        return {name: float(found[name]) for name in ("delay_s", "execution_s") if found.get(name) is not None}
+
+    @property
+    def error(self) -> BaseException | None:
+        """The error that the job ended with, or None. Errbacks of an endpoint are called with the task id alone:
+        this is where they find the error."""
+        result = self._get_task_meta()["result"] if self.state in states.PROPAGATE_STATES else None
+        return result if isinstance(result, BaseException) else None
+
+    def cancel(self) -> None:
+        """Cancel this job, at RunPod too, and what hangs on it. If it is not accepted yet (a later step of a chain),
+        the whole chain."""
+        record = self._reader().job(self.id)
+        accepted = record is not None and record.get("state") != "DELIVERED"
+        _publish_cancel(self.app, [self.id], whole_tree=not accepted)
+
+    def revoke(self, *args: Any, **kwargs: Any) -> None:
+        """Cancel the job; the same as `cancel`. It needs no worker to be up: the wish is kept until one is."""
+        self.cancel()
+
+    async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
+        """As `get`, for async code: waits without blocking the event loop.
+
+        Args:
+            timeout: seconds; None waits until the job ends.
+
+        Raises:
+            celery.exceptions.TimeoutError: it did not end in time; the job goes on.
+        """
+        loop = asyncio.get_running_loop()
+        give_up = None if timeout is None else loop.time() + timeout
+        wait_s = FIRST_LOOK_S
+        while not await asyncio.to_thread(self.ready):
+            if give_up is not None and loop.time() >= give_up:
+                raise CeleryTimeoutError("The operation timed out.")
+            left = wait_s if give_up is None else min(wait_s, max(0.0, give_up - loop.time()))
+            await asyncio.sleep(left)
+            wait_s = min(wait_s * LOOK_GROWS, LONGEST_LOOK_S)
+        return await asyncio.to_thread(lambda: self.get(propagate=propagate, disable_sync_subtasks=False))
+
+    def _shown(self) -> dict[str, Any]:
+        """What the worker wrote beside an open state; empty once the result is the job's own."""
+        meta = self._get_task_meta()
+        if meta["status"] in states.READY_STATES or not isinstance(meta["result"], dict):
+            return {}
+        return dict(meta["result"])
+
+    def _reader(self) -> RecordReader:
+        return _reader_for(self.app)
+
+
+def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = None) -> None:
+    """Cancel by the id of a job, a group, or any step of a chain: every open job under the same root is cancelled,
+    at RunPod too, and later steps are not submitted. Needs no worker to be up: the wish is kept for a day.
+
+    Raises:
+        BrokerUnavailable: the wish could not be handed over; nothing was cancelled.
+    """
+    if isinstance(any_id, str):
+        ids = [any_id]
+    elif isinstance(any_id, ResultBase):
+        ids = list(dict.fromkeys(_ids_of(any_id)))
+    else:
+        ids = list(any_id)
+    _publish_cancel(app if app is not None else client_app(), ids, whole_tree=True)
+
+
+def _ids_of(result: Any) -> Iterable[str]:
+    if getattr(result, "id", None):
+        yield result.id
+    for child in getattr(result, "results", None) or ():
+        yield from _ids_of(child)
+
+
+def _publish_cancel(app: Celery, ids: list[str], *, whole_tree: bool) -> None:
+    check_reachable(app)
+    # Kept in the store first: the message may be lost with a worker, and a job may be accepted after it.
+    _reader_for(app).note_cancel(ids)
+    app.send_task(
+        CANCEL,
+        args=(ids,),
+        kwargs={"whole_tree": whole_tree},
+        queue=Queues.of(client_settings().namespace).deliver,
+        serializer="json",
+        ignore_result=True,
+    )
+
+
+def _reader_for(app: Celery) -> RecordReader:
+    settings = client_settings()
+    # An app with its own broker URL may live in a process without any variable: then its Redis holds the store.
+    url = settings.store_url
+    if not (os.environ.get("RUNPOD_STORE_URL") or os.environ.get("REDIS_URL")):
+        for candidate in (app.conf.broker_url, app.conf.result_backend):
+            if isinstance(candidate, str) and candidate.startswith(("redis://", "rediss://", "unix://")):
+                url = candidate
+                break
+    return RecordReader(_redis(url, os.getpid()), settings.namespace)
+
+
+@functools.lru_cache(maxsize=16)
+def _redis(url: str, pid: int) -> Redis:
+    found: Redis = Redis.from_url(url, socket_connect_timeout=2.0, socket_timeout=5.0, health_check_interval=25)
+    return found

@@ -1,0 +1,100 @@
+"""Pins the caller's own routes, and ids for links, on the tasks that follow an endpoint.
+
+The worker that finishes one step of a chain publishes the next, and it would use ITS routes. So the queue that the
+caller's app would choose is written onto every following signature without one, when the caller publishes. A message
+without an endpoint in it is left as it is.
+
+Connected by importing `celery_runpod`: import it in every process that publishes.
+
+Next: ``results.py``.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+from celery import Celery, current_app
+from celery.signals import before_task_publish
+
+from celery_runpod.contract import RUN
+
+_CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
+ISSUED_AT = "runpod_issued_at"
+"""Message header: when the call was published, seconds since the epoch."""
+
+
+def signatures_after(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+    """Every signature that hangs on this one: links, errbacks, chain, chord, and what is inside those."""
+    for child in _children(signature):
+        yield child
+        yield from signatures_after(child)
+
+
+def link_signatures(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+    """Every link and errback that hangs on this signature, nested ones too: Celery gives these no id."""
+    for one in (signature, *signatures_after(signature)):
+        yield from _listed((one.get("options") or {}).get("link"))
+        yield from _listed((one.get("options") or {}).get("link_error"))
+
+
+def _children(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+    options, kwargs = signature.get("options") or {}, signature.get("kwargs") or {}
+    for name in ("link", "link_error", "chain", "chord"):
+        yield from _listed(options.get(name))
+    if signature.get("task") in _CANVAS:
+        for name in ("tasks", "header", "body"):
+            yield from _listed(kwargs.get(name))
+
+
+def _listed(value: Any) -> Iterator[MutableMapping[str, Any]]:
+    for one in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(one, MutableMapping) and "task" in one:
+            yield one
+
+
+def pin(app: Celery, signature: MutableMapping[str, Any]) -> None:
+    """Write onto one signature the queue, and the priority, that this app would send it with."""
+    options = signature.setdefault("options", {})
+    if signature.get("task") in _CANVAS or any(options.get(name) for name in ("queue", "exchange", "routing_key")):
+        return
+    name = signature["task"]
+    task = app.tasks.get(name)
+    own = {k: v for k, v in (task._get_exec_options() if task is not None else {}).items() if v is not None}
+    route = app.amqp.router.route({**own, **options}, name, signature.get("args"), signature.get("kwargs"), task)
+    queue = route.get("queue")
+    if queue is not None:
+        options["queue"] = getattr(queue, "name", queue)
+    if own.get("priority") is not None:
+        options.setdefault("priority", own["priority"])
+
+
+@before_task_publish.connect
+def _on_publish(sender: str | None = None, body: Any = None, headers: Any = None, **_: Any) -> None:
+    if not isinstance(body, tuple) or len(body) != 3 or not isinstance(body[2], dict):
+        return  # a message of Celery's first protocol carries no canvas
+    embed = body[2]
+    # As a signature, so that one walk serves a message and what is parked; copied, because a link given to
+    # several calls is one object, and each call's link needs an id of its own.
+    names = {"callbacks": "link", "errbacks": "link_error", "chain": "chain", "chord": "chord"}
+    copied = {name: _copy(embed.get(name)) for name in names}
+    message: dict[str, Any] = {"task": sender, "options": {names[name]: value for name, value in copied.items()}}
+    after = list(signatures_after(message))
+    if sender != RUN and not any(one["task"] == RUN for one in after):
+        return
+    app = current_app._get_current_object()
+    for signature in after:
+        pin(app, signature)
+    for link in link_signatures(message):
+        link["options"].setdefault("task_id", str(uuid.uuid4()))
+    embed.update(copied)
+    if sender == RUN and isinstance(headers, dict):
+        headers.setdefault(ISSUED_AT, time.time())  # noqa: TID251 - the edge: the message is published now
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _copy(one) for name, one in value.items()}
+    return [_copy(one) for one in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,100 @@
+"""Celery's configuration of the RunPod worker, with a reason beside each setting.
+
+Not the user's own Celery app: the two share broker, result backend and nothing else.
+
+Next: `celery_app/app.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu import Queue
+
+from celery_runpod.contract import CANCEL, CHECK_STATUS, FINISH, RECEIVE_WEBHOOK, RUN
+from config.settings import Settings
+
+
+def celery_config(settings: Settings) -> dict[str, Any]:
+    """All settings of the worker's Celery app."""
+    queues = settings.queues
+    return {
+        "broker_url": settings.broker_url,
+        "result_backend": settings.result_backend,
+        # A worker that is started before Redis waits for it, and says so.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": 5,
+        "broker_transport_options": transport_options(settings),
+        # JSON only: a record is read by other versions, and a pickle is code.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "task_queues": tuple(Queue(name, routing_key=name) for name in queues.all()),
+        "task_default_queue": queues.run,
+        "task_routes": {
+            RUN: {"queue": queues.run},
+            CHECK_STATUS: {"queue": queues.status},
+            FINISH: {"queue": queues.deliver},
+            CANCEL: {"queue": queues.deliver},
+            RECEIVE_WEBHOOK: {"queue": queues.deliver},
+        },
+        # The caller's queues are not declared here; what follows an endpoint is sent to them by name.
+        "task_create_missing_queues": True,
+        # A killed worker's message comes back: every task of ours may run twice, and side by side.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        # The visibility clock starts when a message is fetched: fetch no more than is worked on.
+        "worker_prefetch_multiplier": 1,
+        # It would compare with the result of the caller's id: repeats are the store's business.
+        "worker_deduplicate_successful_tasks": False,
+        # Time limits under the caller's task id would end the caller's task; every wait has its own deadline.
+        "task_time_limit": None,
+        "task_soft_time_limit": None,
+        # It would copy every input, in clear, into every state of a result.
+        "result_extended": False,
+        "result_expires": settings.result_expires_s,
+        # The result of a job is worth waiting for, but not for ever: then the message goes back to its queue.
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": 20,
+        "result_backend_max_sleep_between_retries_ms": 2000,
+        "redis_socket_timeout": 10.0,
+        "redis_socket_connect_timeout": 5.0,
+        "redis_retry_on_timeout": True,
+        # For Flower.
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        # The log is structlog's, with task id and job id on every line.
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "enable_utc": True,
+        "timezone": "UTC",
+        "imports": ("tasks.run", "tasks.check", "tasks.delivery", "tasks.control", "tasks.webhook", *settings.imports),
+    }
+
+
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """Options of the broker's transport; those of Redis where the broker is Redis."""
+    if not settings.broker_url.startswith(("redis", "rediss", "unix", "sentinel")):
+        # RabbitMQ: a publish counts when the broker has confirmed it.
+        return {"confirm_publish": True}
+    ours = f"{settings.namespace}.unacked"
+    return {
+        # Our tasks are short, so a killed worker's messages may come back soon. With the shared default keys this
+        # short timeout would hand out the user's own long tasks twice.
+        "visibility_timeout": settings.visibility_timeout_s,
+        "unacked_key": ours,
+        "unacked_index_key": f"{ours}_index",
+        "unacked_mutex_key": f"{ours}_mutex",
+        # A worker killed while it holds the mutex must not keep the others from looking.
+        "unacked_mutex_expire": 10,
+        # By default kombu looks once in 100 s.
+        "unacked_restore_interval": 3,
+        "unacked_restore_throttle": 1,
+        "socket_connect_timeout": 5.0,
+        "socket_timeout": 30.0,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    }

@@ -1,0 +1,72 @@
+"""Profiles: the endpoints of a project by name, in the TOML file that `RUNPOD_CONFIG` names.
+
+    [endpoints.sdxl]
+    id = "9zt0qb3c"
+    deadline = 900
+    execution_timeout = 300
+    api_key_name = "billing-a"
+    [endpoints.sdxl.backoff]
+    first_s = 2
+
+Not here: the options themselves and their bounds (`celery_runpod/contract.py`).
+
+Next: ``celery.py``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from celery_runpod.contract import Options
+from celery_runpod.errors import ConfigurationError, RunPodError
+
+S3_FIELDS = frozenset({"accessId", "accessSecret", "bucketName", "endpointUrl", "objectPath"})
+"""docs.runpod.io/serverless/endpoints/send-requests: the fields of s3Config; secrets, so by profile only."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One endpoint: RunPod's id, default options, and the S3 configuration that goes with each submit."""
+
+    id: str
+    options: Options = Options()
+    s3_config: dict[str, str] | None = field(default=None, repr=False)
+
+
+def load_profiles(path: Path) -> dict[str, Profile]:
+    """The profiles in a TOML file.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or any profile is wrong; all problems in one text.
+    """
+    data: dict[str, Any] = {}
+    problems: list[str] = []
+    try:
+        data = tomllib.loads(path.read_text())
+    except OSError as error:
+        problems.append(f"RUNPOD_CONFIG: {path} cannot be read: {error.strerror}")
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"RUNPOD_CONFIG: {path}: {error}")
+    problems += [f"{path}: unknown table {name!r}; allowed: endpoints" for name in data if name != "endpoints"]
+    profiles: dict[str, Profile] = {}
+    for name, table in data.get("endpoints", {}).items():
+        try:
+            profiles[name] = _profile(table)
+        except RunPodError as error:
+            problems.append(f"{path}: endpoints.{name}: {error}")
+    if problems:
+        raise ConfigurationError("\n  ".join(problems))
+    return profiles
+
+
+def _profile(table: Any) -> Profile:
+    if not isinstance(table, dict) or not isinstance(table.get("id"), str) or not table["id"]:
+        raise ConfigurationError("needs id = \"RunPod's endpoint id\"")
+    s3_config = table.get("s3Config")
+    if s3_config is not None and (not isinstance(s3_config, dict) or not set(s3_config) <= S3_FIELDS):
+        raise ConfigurationError(f"s3Config: allowed fields: {', '.join(sorted(S3_FIELDS))}")
+    options = {name: value for name, value in table.items() if name not in ("id", "s3Config")}
+    return Profile(id=table["id"], options=Options.parse(options), s3_config=s3_config)

@@ -1,0 +1,201 @@
+"""The worker's settings: environment variables and the file of profiles, with a bound and a unit each.
+
+All problems are reported at once, and no value of a secret is ever shown. What clients share is in
+`celery_runpod/settings.py`; what each setting does to Celery is in ``celery.py``.
+
+Next: ``profiles.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from celery_runpod.contract import Queues
+from celery_runpod.errors import ConfigurationError
+from celery_runpod.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, check_namespace
+from config.profiles import Profile, load_profiles
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Read from the environment; see the table in the README. Times are seconds."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True, extra="ignore", env_ignore_empty=True)
+
+    redis_url: SecretStr = Field(SecretStr(DEFAULT_REDIS_URL), validation_alias="REDIS_URL")
+    broker_url_given: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("RUNPOD_BROKER_URL", "CELERY_BROKER_URL")
+    )
+    result_backend_given: SecretStr | None = Field(None, validation_alias="RUNPOD_RESULT_BACKEND")
+    store_url_given: SecretStr | None = Field(None, validation_alias="RUNPOD_STORE_URL")
+    namespace: str = Field(DEFAULT_NAMESPACE, validation_alias="RUNPOD_NAMESPACE")
+
+    api_key: SecretStr | None = Field(None, validation_alias="RUNPOD_API_KEY")
+    api_key_file: Path | None = Field(None, validation_alias="RUNPOD_API_KEY_FILE")
+    base_url: str = Field(
+        "https://api.runpod.ai/v2", validation_alias=AliasChoices("RUNPOD_BASE_URL", "RUNPOD_ENDPOINT_BASE_URL")
+    )
+    on_unauthorized: Literal["fail", "wait"] = Field("fail", validation_alias="RUNPOD_ON_UNAUTHORIZED")
+
+    webhook_url: str | None = Field(None, validation_alias="RUNPOD_WEBHOOK_URL")
+    webhook_secret: SecretStr | None = Field(None, validation_alias="RUNPOD_WEBHOOK_SECRET")
+
+    unconfirmed_submit: Literal["fail", "resubmit"] = Field("fail", validation_alias="RUNPOD_UNCONFIRMED_SUBMIT")
+    unconfirmed_window_s: Seconds = Field(60.0, le=7200, validation_alias="RUNPOD_UNCONFIRMED_WINDOW_S")
+    unconfirmed_window_webhook_s: Seconds = Field(900.0, le=86400, validation_alias="RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S")
+
+    config_file: Path | None = Field(None, validation_alias="RUNPOD_CONFIG")
+    imports: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="RUNPOD_IMPORTS")
+    result_expires_s: Seconds = Field(86_400.0, le=30 * 86_400, validation_alias="RUNPOD_RESULT_EXPIRES_S")
+
+    connect_timeout_s: Seconds = Field(5.0, le=30, validation_alias="RUNPOD_CONNECT_TIMEOUT_S")
+    submit_timeout_s: Seconds = Field(20.0, le=60, validation_alias="RUNPOD_SUBMIT_TIMEOUT_S")
+    poll_timeout_s: Seconds = Field(10.0, le=60, validation_alias="RUNPOD_POLL_TIMEOUT_S")
+    sync_wait_s: Annotated[float, Field(ge=1, le=20)] = Field(20.0, validation_alias="RUNPOD_SYNC_WAIT_S")
+    check_total_s: Seconds = Field(25.0, le=120, validation_alias="RUNPOD_CHECK_TOTAL_S")
+    check_lease_s: Seconds = Field(40.0, le=300, validation_alias="RUNPOD_CHECK_LEASE_S")
+    check_batch: Annotated[int, Field(ge=1, le=1000)] = Field(200, validation_alias="RUNPOD_CHECK_BATCH")
+    max_checks: Annotated[int, Field(ge=1, le=32)] = Field(4, validation_alias="RUNPOD_MAX_CHECKS")
+    countdown_cap_s: Seconds = Field(45.0, le=3600, validation_alias="RUNPOD_COUNTDOWN_CAP_S")
+    claim_lease_s: Seconds = Field(60.0, le=600, validation_alias="RUNPOD_CLAIM_LEASE_S")
+    visibility_timeout_s: Annotated[float, Field(ge=5, le=43_200)] = Field(
+        90.0, validation_alias="RUNPOD_VISIBILITY_TIMEOUT_S"
+    )
+    not_found_grace_s: Seconds = Field(30.0, le=3600, validation_alias="RUNPOD_NOT_FOUND_GRACE_S")
+    selfheal_interval_s: Seconds = Field(2.0, le=60, validation_alias="RUNPOD_SELFHEAL_INTERVAL_S")
+    http_threads: Annotated[int, Field(ge=1, le=128)] = Field(32, validation_alias="RUNPOD_HTTP_THREADS")
+    log_json: bool = Field(False, validation_alias="RUNPOD_LOG_JSON")
+
+    @field_validator("imports", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("namespace")
+    @classmethod
+    def _namespace(cls, value: str) -> str:
+        try:
+            return check_namespace(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("result_backend_given", "store_url_given", "redis_url")
+    @classmethod
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must be a redis://, rediss:// or unix:// URL: results and the job store are kept in Redis")
+        return value
+
+    @field_validator("base_url", "webhook_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with https:// (or http:// for a simulator)")
+        return value.rstrip("/") if value else value
+
+    @model_validator(mode="after")
+    def _order(self) -> Settings:
+        """The order of the clocks, on which the promise of one payment rests."""
+        problems = []
+        longest_post = max(self.submit_timeout_s, self.sync_wait_s + 10)
+        if not longest_post < min(self.unconfirmed_window_s, self.unconfirmed_window_webhook_s):
+            problems.append(f"the unconfirmed window must be longer than the longest POST ({longest_post:g} s)")
+        if not self.submit_timeout_s < self.check_total_s < self.check_lease_s < self.visibility_timeout_s:
+            problems.append(
+                "required: RUNPOD_SUBMIT_TIMEOUT_S < RUNPOD_CHECK_TOTAL_S < RUNPOD_CHECK_LEASE_S "
+                "< RUNPOD_VISIBILITY_TIMEOUT_S"
+            )
+        if not self.countdown_cap_s + self.check_total_s < self.visibility_timeout_s:
+            problems.append("RUNPOD_COUNTDOWN_CAP_S + RUNPOD_CHECK_TOTAL_S must be less than RUNPOD_VISIBILITY_TIMEOUT_S")
+        if self.webhook_url and not self.webhook_secret:
+            problems.append("RUNPOD_WEBHOOK_URL is set but RUNPOD_WEBHOOK_SECRET is not: webhooks could be forged")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def broker_url(self) -> str:
+        return (self.broker_url_given or self.redis_url).get_secret_value()
+
+    @property
+    def result_backend(self) -> str:
+        return (self.result_backend_given or self.redis_url).get_secret_value()
+
+    @property
+    def store_url(self) -> str:
+        return (self.store_url_given or self.redis_url).get_secret_value()
+
+    @property
+    def queues(self) -> Queues:
+        return Queues.of(self.namespace)
+
+    @cached_property
+    def profiles(self) -> dict[str, Profile]:
+        return load_profiles(self.config_file) if self.config_file else {}
+
+    def window_s(self, webhook: bool) -> float:
+        """How long an unanswered submit may still be confirmed."""
+        return self.unconfirmed_window_webhook_s if webhook else self.unconfirmed_window_s
+
+    def key(self, name: str | None = None) -> str:
+        """The API key of that name; files are read again each time, so that a key can be rotated.
+
+        Raises:
+            ConfigurationError: no such key; the text names the key, never its value.
+        """
+        if name:
+            variable = f"RUNPOD_API_KEY_{_variable(name)}"
+            given, file = os.environ.get(variable), os.environ.get(f"{variable}_FILE")
+        else:
+            variable = "RUNPOD_API_KEY"
+            given = self.api_key.get_secret_value() if self.api_key else None
+            file = str(self.api_key_file) if self.api_key_file else None
+        if given:
+            return given.strip()
+        if file:
+            try:
+                return Path(file).read_text().strip()
+            except OSError as error:
+                problem = f"{variable}_FILE: {file} cannot be read: {error.strerror}"
+            raise ConfigurationError(problem)
+        raise ConfigurationError(f"no RunPod API key: set {variable} or {variable}_FILE in the worker's environment")
+
+    def resolve(self, name: str) -> tuple[str, Profile]:
+        """RunPod's endpoint id and the profile for a name: a profile, `RUNPOD_ENDPOINT_<NAME>`, else RunPod's id."""
+        profile = self.profiles.get(name)
+        if profile is not None:
+            return profile.id, profile
+        return os.environ.get(f"RUNPOD_ENDPOINT_{_variable(name)}") or name, Profile(id=name)
+
+
+def load_settings(env: Mapping[str, str] | None = None) -> Settings:
+    """All settings from the environment.
+
+    Raises:
+        ConfigurationError: lists every wrong setting in one text, without any value of a secret.
+    """
+    try:
+        settings = Settings(**dict(env)) if env is not None else Settings()  # type: ignore[arg-type]
+        settings.profiles  # noqa: B018 - a wrong profile must stop the start
+        return settings
+    except ValidationError as error:
+        problems = [f"{_where(item['loc'])}: {item['msg']}" for item in error.errors(include_input=False)]
+    except ConfigurationError as error:
+        problems = [str(error)]
+    raise ConfigurationError("wrong settings:\n  " + "\n  ".join(problems))
+
+
+def _where(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc) or "settings"
+
+
+def _variable(name: str) -> str:
+    return "".join(char if char.isalnum() else "_" for char in name).upper()

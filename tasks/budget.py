@@ -1,0 +1,42 @@
+"""One budget per endpoint and operation, shared by every worker process: RunPod is never hammered.
+
+The counting is the `limits` library's, in the store's Redis. Pauses, after a 429 or while the API is down, are the
+store's (`store.pause`): per endpoint and operation too, so that a 429 on /run does not stop polling.
+
+Next: ``submit.py`` and ``check.py``, which ask here before each call.
+"""
+
+from __future__ import annotations
+
+from limits import RateLimitItemPerSecond
+from limits.storage import Storage, storage_from_string
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+WINDOW_S = 10
+# docs.runpod.io/serverless/endpoints/operation-reference: base limits per endpoint in 10 s
+PER_WINDOW = {"run": 1000, "runsync": 2000, "status": 2000, "cancel": 100, "purge-queue": 2}
+
+
+class Budget:
+    """How many calls may be made now.
+
+    Raises:
+        redis.exceptions.RedisError: the store is away.
+    """
+
+    def __init__(self, storage: Storage, namespace: str) -> None:
+        self._limiter = SlidingWindowCounterRateLimiter(storage)  # type: ignore[arg-type]
+        self._namespace = namespace
+
+    @classmethod
+    def on(cls, url: str, namespace: str) -> Budget:
+        storage = storage_from_string(url, key_prefix=f"{namespace}:limits", wrap_exceptions=False)
+        return cls(storage, namespace)  # type: ignore[arg-type]
+
+    def take(self, endpoint: str, operation: str, wanted: int) -> int:
+        """How many of the wanted calls are granted; they count from now."""
+        item = RateLimitItemPerSecond(PER_WINDOW[operation], WINDOW_S)
+        names = (self._namespace, endpoint, operation)
+        if wanted > 1:
+            wanted = min(wanted, max(1, self._limiter.get_window_stats(item, *names).remaining))
+        return wanted if self._limiter.hit(item, *names, cost=wanted) else 0

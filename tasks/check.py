@@ -1,0 +1,284 @@
+"""[6 of 8] runpod.check_status: lease what is due on an endpoint, submit, poll or end it, plan the next look.
+
+A check is a countdown message, one for many jobs: each job has its own exponential backoff, and the check comes for
+the least due time. It works on its jobs side by side, is over before its lease lapses, and gives back what it could
+not look at. It also pays the debts of the endpoint: cancels not confirmed, outcomes not delivered.
+
+Next: ``backoff.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from celery import shared_task
+
+from celery_runpod.contract import CHECK_STATUS
+from celery_runpod.errors import (
+    ApiError,
+    BadAnswer,
+    DeadlineExceeded,
+    EndpointNotFound,
+    JobError,
+    JobExpired,
+    JobNotFound,
+    RateLimited,
+    RequestRejected,
+    RunPodError,
+    StartTimeout,
+    Unavailable,
+)
+from tasks.backoff import backoff_for, delay_s, next_look
+from tasks.delivery import end_by_answer, end_here, publish
+from tasks.services import Services, services
+from tasks.steps import Step, reach
+from tasks.store.record import Job
+from tasks.store.states import AT_RUNPOD, State
+from tasks.submit import close_window, submit
+
+log = logging.getLogger(__name__)
+
+CANCEL_AGAIN_S = 30.0
+CANCEL_BATCH = 20
+# docs.runpod.io/serverless/endpoints/operation-reference: 20 /cancel at once
+
+
+@shared_task(bind=True, name=CHECK_STATUS, ignore_result=True)
+def check_status(self: Any, endpoint: str) -> None:
+    """Do what is due on this endpoint; ends by planning the next check."""
+    Check(services(self.app), endpoint).run()
+
+
+def plan_check(services: Services, endpoint: str, at: float) -> None:
+    """Publish a check for this time, unless one comes early enough."""
+    now = services.clock()
+    at = min(max(at, now), now + services.settings.countdown_cap_s)
+    if services.store.plan_check(endpoint, at, now):
+        services.app.tasks[CHECK_STATUS].apply_async(
+            (endpoint,),
+            countdown=at - now if at > now else None,
+            queue=services.settings.queues.status,
+            shadow=f"{CHECK_STATUS}[{endpoint}]",
+            ignore_result=True,
+            add_to_parent=False,
+        )
+
+
+class Check:
+    """One look at an endpoint."""
+
+    def __init__(self, services: Services, endpoint: str) -> None:
+        self.services = services
+        self.store = services.store
+        self.endpoint = endpoint
+        self.token = str(uuid.uuid4())
+        self.started = services.clock()
+        self.lease = self.started + services.settings.check_lease_s
+        self.stop_at = self.started + services.settings.check_total_s
+
+    def run(self) -> None:
+        settings = self.services.settings
+        leased = self.store.lease_due(
+            self.endpoint, self.token, self.started, self.lease, settings.check_batch, settings.max_checks
+        )
+        if leased is None:
+            return
+        ids, more = leased
+        reach(Step.CHECK_LEASED)
+        try:
+            if more:
+                plan_check(self.services, self.endpoint, self.started)
+            self._look_at(ids)
+            self._pay_cancels()
+            self._publish_undelivered()
+        finally:
+            self.store.end_check(self.endpoint, self.token)
+        reach(Step.CHECK_ENDED)
+        least = self.store.least_due(self.endpoint)
+        if least is not None:
+            plan_check(self.services, self.endpoint, least)
+        reach(Step.CHECK_PLANNED)
+
+    def _look_at(self, ids: list[str]) -> None:
+        jobs = self.store.jobs(self.endpoint, ids)
+        for gone in set(ids) - {job.task_id for job in jobs}:
+            self.store.forget_due(self.endpoint, gone)
+        polls = [job for job in jobs if job.state in AT_RUNPOD and not self._past_end(job)]
+        others = [job for job in jobs if job.state not in AT_RUNPOD]
+        granted, retry_at = self._budget(len(polls))
+        for job in polls[granted:]:
+            self._again(job, retry_at)
+        work: list[tuple[Callable[[Job], str | None], Job]] = [(self._poll, job) for job in polls[:granted]]
+        work += [(self._settle, job) for job in others]
+        troubles = set(self.services.pool.map(lambda item: item[0](item[1]), work))
+        reach(Step.CHECK_LOOKED)
+        if "status" not in troubles and granted:
+            self.store.unpause(self.endpoint, "status")
+
+    def _budget(self, wanted: int) -> tuple[int, float]:
+        """How many polls may be made, and when the others may be tried."""
+        until = self.store.paused_until(self.endpoint, "status")
+        if until is not None and until > self.started:
+            return 0, until
+        granted = self.services.budget.take(self.endpoint, "status", wanted) if wanted else 0
+        return granted, self.started + 1 + self.services.spread()
+
+    def _past_end(self, job: Job) -> bool:
+        """Deadlines are judged before, and without, a word from RunPod: it may be down."""
+        now = self.services.clock()
+        if now < job.end_by:
+            return False
+        end_here(self.services, job, _deadline_exceeded(job), cancel=True)
+        return True
+
+    def _settle(self, job: Job) -> str | None:
+        """A job that is not in RunPod's hands, as far as anybody knows."""
+        now = self.services.clock()
+        if self._past_end(job):
+            return None
+        if job.start_by is not None and now >= job.start_by:
+            end_here(self.services, job, _start_timeout(job), cancel=True)
+        elif job.state is State.SUBMITTING:
+            if job.window_ends is not None and now < job.window_ends:
+                self.store.observe(job, self.lease, next_look(job.window_ends, job.start_by, job.end_by), now)
+            else:
+                close_window(self.services, job, self.lease)
+        elif job.state is State.WAITING:
+            post_s = self.services.settings.submit_timeout_s
+            if now + post_s > self.stop_at:
+                self._again(job, now)
+            else:
+                submit(self.services, job, self.lease, sync_wait_s=max(1.0, post_s - 10))
+        return None
+
+    def _poll(self, job: Job) -> str | None:
+        """Ask RunPod; answers "status" if the API itself is in trouble."""
+        timeout_s = self.services.settings.poll_timeout_s
+        if self.services.clock() + timeout_s > self.stop_at:
+            self._again(job, self.services.clock())
+            return None
+        try:
+            client = self.services.client(job.api_key_name)
+            answer = client.status(job.endpoint, str(job.job_id), timeout_s=timeout_s)
+        except (JobNotFound, EndpointNotFound) as error:
+            self._not_found(job, error)
+            return None
+        except RunPodError as error:
+            return self._poll_failed(job, error)
+        if answer.final:
+            end_by_answer(self.services, job, answer)
+            return None
+        if self._start_is_late(job, answer.state):
+            return None
+        state = State(answer.state) if answer.state in AT_RUNPOD else None
+        progress = json.dumps(answer.output) if state is State.IN_PROGRESS and answer.output is not None else ""
+        due = self._next_poll(job)
+        word = self.store.observe(
+            job, self.lease, due, self.services.clock(), state=state, checks=job.checks + 1, progress=progress
+        )
+        if word == "changed":
+            shown = {"progress": answer.output} if progress else {}
+            if answer.delay_s is not None:
+                shown["delay_s"] = answer.delay_s
+            self.services.announce(job, state or job.state, shown)
+        return None
+
+    def _poll_failed(self, job: Job, error: RunPodError) -> str | None:
+        """No word from RunPod is no word on the job: it stays open until its own deadline."""
+        now = self.services.clock()
+        log.warning(
+            "poll.failed", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)}
+        )
+        if self._start_is_late(job, job.state):
+            return "status"
+        in_trouble = isinstance(error, RateLimited) or (isinstance(error, Unavailable) and error.status != 404)
+        due = self._next_poll(job)
+        if in_trouble:
+            after = error.retry_after_s if isinstance(error, RateLimited) else None
+            until = self.store.pause(self.endpoint, "status", now, after, self.services.spread())
+            due = next_look(max(due, until), job.start_by, job.end_by)
+        reason = "" if isinstance(error, BadAnswer) else "API_DOWN" if in_trouble else "API_REFUSES"
+        word = self.store.observe(job, self.lease, due, now, checks=job.checks + 1, reason=reason)
+        if word == "changed":
+            self.services.announce(job, job.state, {"reason": reason})
+        return "status" if in_trouble else None
+
+    def _not_found(self, job: Job, error: ApiError) -> None:
+        """A 404 right after the submit is a replica that lags; later, RunPod no longer keeps the job."""
+        now = self.services.clock()
+        if job.submitted_at is not None and now < job.submitted_at + self.services.settings.not_found_grace_s:
+            self.store.observe(job, self.lease, self._next_poll(job), now, checks=job.checks + 1)
+            return
+        problem = f"RunPod does not know this job any more ({error.message}): it expired there, or was lost"
+        end_here(self.services, job, JobExpired(problem, job.name, job.task_id, job.job_id))
+
+    def _start_is_late(self, job: Job, state: str) -> bool:
+        now = self.services.clock()
+        if job.start_by is None or now < job.start_by or state == State.IN_PROGRESS:
+            return False
+        end_here(self.services, job, _start_timeout(job), cancel=True)
+        return True
+
+    def _next_poll(self, job: Job) -> float:
+        webhook = self.services.has_webhook(job)
+        backoff = backoff_for(job.options.backoff, webhook=webhook, sync=bool(job.options.sync))
+        at = self.services.clock() + delay_s(job.checks + 1, backoff, self.services.spread())
+        start_by = job.start_by if job.state is State.IN_QUEUE else None
+        return next_look(at, start_by, job.end_by)
+
+    def _again(self, job: Job, at: float) -> None:
+        """Give back what this check could not look at."""
+        due = next_look(at, job.start_by if job.state is not State.IN_PROGRESS else None, job.end_by)
+        self.store.observe(job, self.lease, max(due, self.started + 0.05), self.services.clock(), reason=job.reason)
+
+    def _pay_cancels(self) -> None:
+        now = self.services.clock()
+        if now + self.services.settings.poll_timeout_s > self.stop_at:
+            return
+        granted = self.services.budget.take(self.endpoint, "cancel", CANCEL_BATCH)
+        if not granted:
+            return
+        debts = self.store.lease_cancels(self.endpoint, now, now + CANCEL_AGAIN_S, granted)
+        list(self.services.pool.map(self._cancel, debts))
+
+    def _cancel(self, debt: tuple[str, str]) -> None:
+        """POST /cancel until RunPod says that there is nothing left to cancel."""
+        job_id, key_name = debt
+        try:
+            timeout_s = self.services.settings.poll_timeout_s
+            self.services.client(key_name or None).cancel(self.endpoint, job_id, timeout_s=timeout_s)
+        except RequestRejected as error:
+            if error.status in (401, 403):
+                log.error("cancel.unauthorized", extra={"job_id": job_id, "error": str(error)})
+                return
+        except RunPodError as error:
+            log.warning("cancel.failed", extra={"job_id": job_id, "error": str(error)})
+            return
+        self.store.settle_cancel(self.endpoint, job_id)
+
+    def _publish_undelivered(self) -> None:
+        now = self.services.clock()
+        due = [
+            task_id
+            for task_id in self.store.undelivered(self.endpoint, now)
+            if self.store.republish(self.endpoint, task_id, now) == "publish"
+        ]
+        for job in self.store.jobs(self.endpoint, due):
+            publish(self.services, job)
+
+
+def _deadline_exceeded(job: Job) -> JobError:
+    deadline_s = job.end_by - max(job.accepted_at, job.not_before)
+    problem = f"the job did not end within {deadline_s:g} s; last state {job.state}"
+    return DeadlineExceeded(problem, job.name, job.task_id, job.job_id, deadline_s)
+
+
+def _start_timeout(job: Job) -> JobError:
+    start_timeout_s = (job.start_by or job.end_by) - max(job.accepted_at, job.not_before)
+    why = f" ({job.reason})" if job.reason else ""
+    problem = f"no RunPod worker took the job within {start_timeout_s:g} s{why}"
+    return StartTimeout(problem, job.name, job.task_id, job.job_id, start_timeout_s)

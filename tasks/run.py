@@ -1,0 +1,158 @@
+"""[3 of 8] runpod.run: accept a call into the store, try to submit it, leave the worker slot.
+
+After the record is written, messages are hints and the store is the truth: whatever happens to this process, a check
+or the self-healing thread goes on. The task raises no verdict itself; what is wrong with a call is recorded as the
+job's end, and reaches the caller as every end does.
+
+Next: ``parking.py``, then ``submit.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from celery import shared_task
+from celery.app.task import Context
+from celery.exceptions import Ignore, Reject
+
+from celery_runpod.api.payload import check_input
+from celery_runpod.contract import DEFAULT_DEADLINE_S, FINISH, FORMAT, RUN, Options, merge_input
+from celery_runpod.errors import InvalidInput, InvalidOption, JobExpired, RunPodError, encode
+from celery_runpod.routing import ISSUED_AT
+from tasks.check import plan_check
+from tasks.control import cancel_jobs
+from tasks.delivery import REPUBLISH_S, publish
+from tasks.guard import nothing_but_verdicts
+from tasks.parking import ids_after, park
+from tasks.services import Services, services
+from tasks.steps import Step, reach
+from tasks.store.record import Job
+from tasks.store.states import State
+from tasks.submit import submit
+
+log = logging.getLogger(__name__)
+
+FIRST_TRY_S = 10.0
+"""How long the accepting process has the job to itself, before a check may submit it instead."""
+
+NO_ENDPOINT = "_"
+"""Stands for the endpoint of a call that names none: its error must be kept somewhere until it is delivered."""
+
+KNOWN_ARGUMENTS = frozenset({"endpoint", "fields", "options", "format", "not_before"})
+
+
+@shared_task(bind=True, name=RUN)
+@nothing_but_verdicts
+def run(self: Any, *inputs: Any, **arguments: Any) -> None:
+    """Take a call: positional the input (in a chain after the previous result), keyword arguments `endpoint` (name or
+    id), `fields` (merged over the input), `options` (as `Endpoint.using`), `not_before` (s since the epoch)."""
+    deps = services(self.app)
+    now = deps.clock()
+    reach(Step.RUN_RECEIVED)
+    if int(arguments.get("format", FORMAT)) > FORMAT:
+        log.warning("run.newer_format", extra={"task_id": self.request.id, "format": arguments["format"]})
+        raise Reject("a message of a newer format: left to a newer worker", requeue=True)
+    job = read_call(deps, self.request, self.app.tasks[FINISH], inputs, arguments, now)
+    after = list(ids_after(job.continuation))
+    groups = [any_id for kind, any_id in after if kind == "group"]
+    followers = [any_id for kind, any_id in after if kind == "task"]
+    job = replace(job, group_ids=tuple(dict.fromkeys(groups)))
+    deps.store.index(job, followers, groups)
+    reach(Step.RUN_INDEXED)
+    due = max(now + FIRST_TRY_S, job.not_before) if not job.ended else now + REPUBLISH_S
+    word = deps.store.accept(job, due)
+    reach(Step.RUN_ACCEPTED)
+    if word == "accepted":
+        _go_on(deps, job, due, [job.task_id, job.root_id, *groups, *followers])
+    plan_check(deps, job.endpoint, deps.store.least_due(job.endpoint) or due)
+    raise Ignore
+
+
+def _go_on(deps: Services, job: Job, due: float, above: list[str]) -> None:
+    """What follows a fresh record, done by the process that wrote it."""
+    if job.ended:
+        publish(deps, job)
+    elif deps.store.cancel_noted(above):
+        cancel_jobs(deps, [job.task_id])
+    elif job.not_before > deps.clock():
+        deps.announce(job, State.WAITING, {"reason": "COUNTDOWN"})
+    else:
+        submit(deps, job, due, sync_wait_s=deps.settings.sync_wait_s)
+
+
+def read_call(
+    deps: Services, request: Context, finish: Any, inputs: tuple[Any, ...], arguments: Mapping[str, Any], now: float
+) -> Job:
+    """The record for a call. What is wrong with it becomes the record's outcome."""
+    name = arguments.get("endpoint")
+    job = Job(
+        task_id=request.id,
+        endpoint=NO_ENDPOINT,
+        name=name if isinstance(name, str) else NO_ENDPOINT,
+        root_id=request.root_id or request.id,
+        continuation=park(
+            finish, request, queue=deps.settings.queues.deliver, shadow=request.shadow or f"{RUN}[{name}]"
+        ),
+        options=Options(),
+        accepted_at=now,
+        not_before=now,
+        end_by=now + DEFAULT_DEADLINE_S,
+        ignore_result=bool(request.ignore_result),
+    )
+    try:
+        return _checked(deps, job, request, inputs, arguments)
+    except RunPodError as error:
+        log.error("run.refused", extra={"task_id": job.task_id, "endpoint": job.name, "error": str(error)})
+        return replace(job, state=State.ENDED_HERE, outcome={"error": encode(error)})
+
+
+def _checked(
+    deps: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]
+) -> Job:
+    now = job.accepted_at
+    for unknown in arguments.keys() - KNOWN_ARGUMENTS:
+        raise InvalidOption(unknown, str(arguments[unknown])[:200], f"one of {', '.join(sorted(KNOWN_ARGUMENTS))}")
+    if not isinstance(arguments.get("endpoint"), str) or not _is_id(job.name):
+        raise InvalidInput(f"endpoint {arguments.get('endpoint')!r}: a name or RunPod's endpoint id is needed")
+    endpoint, profile = deps.settings.resolve(job.name)
+    if not _is_id(endpoint):
+        raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which is no endpoint id of RunPod's")
+    options = Options.parse(arguments.get("options") or {}).over(profile.options)
+    issued_at = _header(request, ISSUED_AT)
+    if isinstance(issued_at, int | float) and issued_at < now - deps.store.tombstone_ttl_s:
+        problem = f"the call is {(now - issued_at) / 3600:.0f} h old: whether it ran is not known any more"
+        raise JobExpired(f"{problem}; it was not sent, so that it is not paid for twice", job.name, job.task_id)
+    value = merge_input(inputs, arguments.get("fields") or {}, job.name)
+    check_input(value, endpoint=job.name)
+    not_before = max(now, float(arguments.get("not_before") or now))
+    return replace(
+        job,
+        endpoint=endpoint,
+        options=options,
+        input=value,
+        not_before=not_before,
+        end_by=not_before + (options.deadline or DEFAULT_DEADLINE_S),
+        start_by=None if options.start_timeout is None else not_before + options.start_timeout,
+        expires_at=_timestamp(request.expires),
+        api_key_name=options.api_key_name,
+    )
+
+
+def _is_id(name: str) -> bool:
+    """RunPod's ids are letters and digits; a name must also be safe in a URL and in a key's hash tag."""
+    return 0 < len(name) <= 128 and all(char.isalnum() or char in "-_." for char in name) and name.strip(".") != ""
+
+
+def _timestamp(expires: Any) -> float | None:
+    if isinstance(expires, str):
+        expires = datetime.fromisoformat(expires)
+    return expires.timestamp() if isinstance(expires, datetime) else None
+
+
+def _header(request: Context, name: str) -> Any:
+    found = request.get(name)
+    return found if found is not None else (request.headers or {}).get(name)

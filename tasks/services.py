@@ -1,0 +1,48 @@
+"""What a task works with in its process: store, clients, budget, clock. Built after fork by `celery_app/process.py`.
+
+Not here: how these are made. A task asks `services(self.app)` in its first line.
+
+Next: ``run.py``.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+
+from celery_runpod.api import RunPodClient
+from config.settings import Settings
+from tasks.budget import Budget
+from tasks.store import JobStore
+from tasks.store.record import Job
+
+
+@dataclass(frozen=True)
+class Services:
+    """`client` gives the REST client of a named API key; `announce` shows a job's state on its AsyncResult and in
+    Flower; `clock` answers seconds since the epoch and `spread` a random fraction, both injected in tests."""
+
+    app: Celery
+    settings: Settings
+    store: JobStore
+    budget: Budget
+    pool: ThreadPoolExecutor
+    client: Callable[[str | None], RunPodClient]
+    announce: Callable[[Job, str, Mapping[str, Any]], None]
+    clock: Callable[[], float] = time.time
+    spread: Callable[[], float] = random.random
+
+    def has_webhook(self, job: Job) -> bool:
+        return self.settings.webhook_url is not None and job.options.webhook is not False
+
+
+def services(app: Celery) -> Services:
+    """The services of this process."""
+    found: Services = app.runpod_services()
+    return found

@@ -1,0 +1,50 @@
+"""The numbered places where a process may die, by name; silent unless a test arms one.
+
+A test sets `RUNPOD_DIE_AT` to `STEP` or `STEP:FILE`; the process that reaches the step is killed with SIGKILL. With a
+file, only the process that manages to remove it dies, so that the next one gets past.
+
+Next: ``store/states.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """In the order of a job's life."""
+
+    RUN_RECEIVED = "run.1.received"
+    RUN_INDEXED = "run.2.indexed"
+    RUN_ACCEPTED = "run.3.accepted"
+    SUBMIT_INTENT_STORED = "submit.1.intent_stored"
+    SUBMIT_POSTED = "submit.2.posted"
+    SUBMIT_RECORDED = "submit.3.recorded"
+    CHECK_LEASED = "check.1.leased"
+    CHECK_LOOKED = "check.2.looked"
+    CHECK_ENDED = "check.3.ended"
+    CHECK_PLANNED = "check.4.planned"
+    OUTCOME_RECORDED = "outcome.1.recorded"
+    OUTCOME_PUBLISHED = "outcome.2.published"
+    FINISH_RECEIVED = "finish.1.received"
+    FINISH_CLAIMED = "finish.2.claimed"
+    FINISH_STORED = "finish.3.stored"
+    FINISH_DELIVERED = "finish.4.delivered"
+
+
+def reach(step: Step) -> None:
+    """Die here if a test asked for it."""
+    armed = os.environ.get("RUNPOD_DIE_AT")
+    if not armed:
+        return
+    name, _, file = armed.partition(":")
+    if name != step:
+        return
+    if file:
+        try:
+            os.unlink(file)
+        except FileNotFoundError:
+            return
+    os.kill(os.getpid(), signal.SIGKILL)

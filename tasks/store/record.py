@@ -1,0 +1,129 @@
+"""What a job's record holds, as a dataclass, and how it stands in the Redis hash.
+
+Not here: how a record changes (``store.py``). Every field is text in Redis; nothing that can be derived is stored.
+
+Next: ``scripts/accept.lua``, the first transition.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery_runpod.contract import FORMAT, Options
+from tasks.store.states import OUTCOMES, State
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One record. Times are seconds since the epoch; `input` is None once it can no longer be submitted."""
+
+    task_id: str
+    endpoint: str
+    name: str
+    root_id: str
+    continuation: str
+    options: Options
+    accepted_at: float
+    not_before: float
+    end_by: float
+    start_by: float | None = None
+    expires_at: float | None = None
+    group_ids: tuple[str, ...] = ()
+    api_key_name: str | None = None
+    ignore_result: bool = False
+    input: Any = field(default=None, repr=False)
+    state: State = State.WAITING
+    attempt: int = 0
+    job_id: str | None = None
+    checks: int = 0
+    submitted_at: float | None = None
+    window_ends: float | None = None
+    reason: str = ""
+    progress: str = ""
+    outcome: dict[str, Any] | None = field(default=None, repr=False)
+
+    def to_fields(self) -> dict[str, str]:
+        """The hash of a new record."""
+        fields: dict[str, str] = {
+            "format": str(FORMAT),
+            "state": self.state,
+            "attempt": str(self.attempt),
+            "name": self.name,
+            "root_id": self.root_id,
+            "group_ids": json.dumps(list(self.group_ids)),
+            "continuation": self.continuation,
+            "options": json.dumps(self.options.to_message()),
+            "accepted_at": repr(self.accepted_at),
+            "not_before": repr(self.not_before),
+            "end_by": repr(self.end_by),
+            "checks": "0",
+        }
+        optional = {
+            "start_by": None if self.start_by is None else repr(self.start_by),
+            "expires_at": None if self.expires_at is None else repr(self.expires_at),
+            "api_key_name": self.api_key_name,
+            "ignore_result": "1" if self.ignore_result else None,
+            "input": json.dumps(self.input) if self.state is State.WAITING else None,
+            "outcome": None if self.outcome is None else json.dumps(self.outcome),
+        }
+        return fields | {name: value for name, value in optional.items() if value is not None}
+
+    @classmethod
+    def from_fields(cls, endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | None:
+        """The record in a hash; None for a tombstone, and for a format that is newer than this version's."""
+        if int(raw.get("format", 0)) > FORMAT:
+            log.warning("record of task %s has format %s: left to a newer version", task_id, raw.get("format"))
+            return None
+        state = State(raw["state"])
+        if state is State.DELIVERED:
+            return None
+        return cls(
+            task_id=task_id,
+            endpoint=endpoint,
+            name=raw["name"],
+            root_id=raw["root_id"],
+            continuation=raw["continuation"],
+            options=Options.parse(json.loads(raw["options"])),
+            accepted_at=float(raw["accepted_at"]),
+            not_before=float(raw["not_before"]),
+            end_by=float(raw["end_by"]),
+            start_by=_number(raw.get("start_by")),
+            expires_at=_number(raw.get("expires_at")),
+            group_ids=tuple(json.loads(raw["group_ids"])),
+            api_key_name=raw.get("api_key_name") or None,
+            ignore_result=raw.get("ignore_result") == "1",
+            input=json.loads(raw["input"]) if "input" in raw else None,
+            state=state,
+            attempt=int(raw["attempt"]),
+            job_id=raw.get("job_id") or None,
+            checks=int(raw.get("checks", 0)),
+            submitted_at=_number(raw.get("submitted_at")),
+            window_ends=_number(raw.get("window_ends")),
+            reason=raw.get("reason", ""),
+            progress=raw.get("progress", ""),
+            outcome=json.loads(raw["outcome"]) if "outcome" in raw else None,
+        )
+
+    def stamped(self, headers: Mapping[str, Any]) -> bool:
+        """Whether the caller's stamps hold any of these values."""
+        options = json.loads(self.continuation).get("options", {})
+        for name in set(options.get("stamped_headers") or ()) & set(headers):
+            own, asked = options.get(name), headers[name]
+            own = own if isinstance(own, list) else [own]
+            if set(map(str, own)) & set(map(str, asked if isinstance(asked, list | tuple) else [asked])):
+                return True
+        return False
+
+    @property
+    def ended(self) -> bool:
+        return self.state in OUTCOMES
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None

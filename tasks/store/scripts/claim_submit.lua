@@ -1,0 +1,19 @@
+--[[ claim_submit: one process, and no other, may POST this attempt.
+  KEYS  job hash; due zset; inflight set
+  ARGV  task_id  token (of the claimant)  window_ends (s: until then an unanswered submit may still be confirmed)
+        now (s)
+  Returns the number of the attempt, as text | "refused" (not WAITING) | "unknown" (no such job)
+  The claim is never renewed: a POST is over, by its own total deadline, long before the window ends.
+  Asked again with the same token (its answer was lost), it gives the same number. ]]
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return 'unknown' end
+if state == 'SUBMITTING' and redis.call('HGET', KEYS[1], 'lease') == ARGV[2] then
+  return redis.call('HGET', KEYS[1], 'attempt')
+end
+if not may(state, 'SUBMITTING') then return 'refused' end
+local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+redis.call('HSET', KEYS[1], 'state', 'SUBMITTING', 'lease', ARGV[2], 'window_ends', ARGV[3], 'reason', '')
+redis.call('HDEL', KEYS[1], 'job_id')
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+redis.call('SADD', KEYS[3], ARGV[1])
+return tostring(attempt)

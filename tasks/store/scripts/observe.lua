@@ -1,0 +1,33 @@
+--[[ observe: RunPod's latest word on an open job; when to look again.
+  KEYS  job hash; due zset
+  ARGV  task_id  attempt  lease (the score set by lease_due)  state ("" = nothing new)  due (s)  checks
+        progress (JSON, "" = none)  reason  now (s)
+  Returns "changed" (state, progress or reason) | "same" | "lost" (lease lapsed, or someone moved the due time)
+        | "refused" (another attempt, or it has ended) | "unknown"
+  Within an attempt a state never goes back: RunPod may put a job into its queue again, its cost is the same. ]]
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  return 'unknown'
+end
+if is_outcome(state) or state == 'DELIVERED' or redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[2] then
+  return 'refused'
+end
+local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
+if not score or tonumber(score) ~= tonumber(ARGV[3]) then return 'lost' end
+local answer = 'same'
+if ARGV[4] ~= '' and may(state, ARGV[4]) then
+  redis.call('HSET', KEYS[1], 'state', ARGV[4])
+  answer = 'changed'
+end
+if ARGV[7] ~= '' and redis.call('HGET', KEYS[1], 'progress') ~= ARGV[7] then
+  redis.call('HSET', KEYS[1], 'progress', ARGV[7])
+  answer = 'changed'
+end
+if (redis.call('HGET', KEYS[1], 'reason') or '') ~= ARGV[8] then
+  redis.call('HSET', KEYS[1], 'reason', ARGV[8])
+  answer = 'changed'
+end
+redis.call('HSET', KEYS[1], 'checks', ARGV[6], 'seen_at', ARGV[9])
+redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1])
+return answer

@@ -1,0 +1,23 @@
+--[[ record_outcome: a verdict on an attempt, RunPod's or ours. From here only delivery follows.
+  KEYS  job hash; due zset; undelivered zset; inflight set; cancels zset; cancel_keys hash
+  ARGV  task_id  attempt  state  outcome (JSON)  now (s)  deliver_again_at (s)  job_id ("" = as recorded)
+        "1" if the RunPod job must be cancelled  api_key_name
+  Returns "recorded" | "already" (it had a verdict) | "refused" (another attempt, or no such move) | "unknown"
+  Repeating it changes nothing. ]]
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return 'unknown' end
+if is_outcome(state) or state == 'DELIVERED' then return 'already' end
+if redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[2] or not may(state, ARGV[3]) then return 'refused' end
+local known_id = redis.call('HGET', KEYS[1], 'job_id') or ''
+if ARGV[7] ~= '' and known_id ~= '' and known_id ~= ARGV[7] then return 'refused' end
+if ARGV[7] ~= '' then known_id = ARGV[7] end
+redis.call('HSET', KEYS[1], 'state', ARGV[3], 'outcome', ARGV[4], 'ended_at', ARGV[5], 'job_id', known_id)
+redis.call('HDEL', KEYS[1], 'input', 'progress')
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZADD', KEYS[3], ARGV[6], ARGV[1])
+redis.call('SREM', KEYS[4], ARGV[1])
+if ARGV[8] == '1' and known_id ~= '' then
+  redis.call('ZADD', KEYS[5], ARGV[5], known_id)
+  redis.call('HSET', KEYS[6], known_id, ARGV[9])
+end
+return 'recorded'

@@ -1,0 +1,24 @@
+--[[ submitted: RunPod has taken this attempt and named its job.
+  KEYS  job hash; due zset; cancels zset; cancel_keys hash
+  ARGV  task_id  attempt  job_id  due (s)  now (s)  api_key_name
+  Returns "accepted" | "already_ended" | "cancel_asked" | "too_late" (a later attempt, or no record any more)
+  On the last three the RunPod job is put among the cancels: nobody would ever fetch its result. ]]
+local state = redis.call('HGET', KEYS[1], 'state')
+local attempt = redis.call('HGET', KEYS[1], 'attempt')
+local job_id = redis.call('HGET', KEYS[1], 'job_id')
+if state and attempt == ARGV[2] then
+  if state == 'SUBMITTING' then
+    redis.call('HSET', KEYS[1], 'state', 'IN_QUEUE', 'job_id', ARGV[3], 'submitted_at', ARGV[5], 'checks', '0')
+    redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
+    return 'accepted'
+  end
+  if job_id == ARGV[3] then
+    if may(state, 'COMPLETED') then return 'accepted' end
+    return 'already_ended'
+  end
+end
+redis.call('ZADD', KEYS[3], ARGV[5], ARGV[3])
+redis.call('HSET', KEYS[4], ARGV[3], ARGV[6])
+if state == 'CANCELLED' then return 'cancel_asked' end
+if state and attempt == ARGV[2] then return 'already_ended' end
+return 'too_late'

@@ -1,0 +1,319 @@
+"""The job store: one method for each script in ``scripts/``, and the reads that go with them.
+
+Each method is one round trip, takes the time as an argument, and answers in the words of its script. Indexes are
+written before what they point to, so they may point to nothing.
+
+Next: ``record.py`` for what a record holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from celery_runpod.contract import FORMAT
+from celery_runpod.records import Place, RecordReader
+from tasks.store.record import Job
+from tasks.store.states import State, lua_prelude
+
+_SCRIPTS = Path(__file__).parent / "scripts"
+
+
+@cache
+def script_source(name: str) -> str:
+    """The Lua of a transition, with the table of states before it."""
+    return lua_prelude() + (_SCRIPTS / f"{name}.lua").read_text()
+
+
+class JobStore(RecordReader):
+    """All transitions of a job. `redis` must decode its responses; one store a process, shared by its threads."""
+
+    def __init__(self, redis: Redis, namespace: str, *, tombstone_ttl_s: float = 2 * 86_400.0) -> None:
+        super().__init__(redis, namespace)
+        self.tombstone_ttl_s = int(tombstone_ttl_s)
+        self._scripts = {path.stem: redis.register_script(script_source(path.stem)) for path in _SCRIPTS.glob("*.lua")}
+
+    def _run(self, script: str, keys: list[str], *args: str | float | int) -> Any:
+        return self._scripts[script](keys=keys, args=[_arg(arg) for arg in args])
+
+    # A job's way in
+
+    def index(self, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
+        """Write the indexes of a job that is about to be accepted; harmless if it never is."""
+        keys, ttl = self.keys, self.tombstone_ttl_s + int(max(0.0, job.end_by - job.accepted_at))
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.sadd(keys.endpoints(), job.endpoint)
+            pipe.set(keys.task(job.task_id), json.dumps({"endpoint": job.endpoint, "root": job.root_id}), ex=ttl)
+            for follower in followers:
+                place = json.dumps({"endpoint": None, "root": job.root_id})
+                pipe.set(keys.task(follower), place, ex=ttl, nx=True)
+            for above in {job.root_id, *groups}:
+                pipe.sadd(keys.root(above), job.task_id)
+                pipe.expire(keys.root(above), ttl)
+            pipe.execute()
+
+    def accept(self, job: Job, due: float) -> str:
+        """"accepted", or the state of the record that was there before."""
+        keys = [
+            self.keys.job(job.endpoint, job.task_id),
+            self.keys.due(job.endpoint),
+            self.keys.undelivered(job.endpoint),
+        ]
+        flat = [part for pair in job.to_fields().items() for part in pair]
+        return str(self._run("accept", keys, job.task_id, due, *flat))
+
+    def cancel_noted(self, ids: Iterable[str]) -> bool:
+        """Whether a cancel of any of these ids came before this job was accepted."""
+        return bool(self.redis.exists(*[self.keys.cancel_note(any_id) for any_id in ids]))
+
+    # Submitting
+
+    def claim_submit(self, job: Job, token: str, window_ends: float) -> int | None:
+        """The number of the attempt that the caller alone may POST, or None."""
+        keys = [
+            self.keys.job(job.endpoint, job.task_id),
+            self.keys.due(job.endpoint),
+            self.keys.inflight(job.endpoint),
+        ]
+        answer = str(self._run("claim_submit", keys, job.task_id, token, window_ends))
+        return int(answer) if answer.isdigit() else None
+
+    def submitted(self, job: Job, job_id: str, due: float, now: float) -> str:
+        keys = [
+            self.keys.job(job.endpoint, job.task_id),
+            self.keys.due(job.endpoint),
+            self.keys.cancels(job.endpoint),
+            self.keys.cancel_keys(job.endpoint),
+        ]
+        key_name = job.api_key_name or ""
+        return str(self._run("submitted", keys, job.task_id, job.attempt, job_id, due, now, key_name))
+
+    def not_submitted(self, job: Job, due: float, reason: str) -> str:
+        keys = [
+            self.keys.job(job.endpoint, job.task_id),
+            self.keys.due(job.endpoint),
+            self.keys.inflight(job.endpoint),
+        ]
+        return str(self._run("not_submitted", keys, job.task_id, job.attempt, due, reason))
+
+    def adopted(self, job: Job) -> str | None:
+        """The job id that a webhook named for this attempt, if one came."""
+        found: Any = self.redis.get(self.keys.adopted(job.endpoint, job.task_id, job.attempt))
+        return found or None
+
+    # Checking
+
+    def lease_due(
+        self, endpoint: str, token: str, now: float, lease_until: float, batch: int, max_checks: int
+    ) -> tuple[list[str], bool] | None:
+        """The task ids that are now this check's, and whether more is due; None when enough checks are live."""
+        keys = [self.keys.due(endpoint), self.keys.checks(endpoint), self.keys.next_check_at(endpoint)]
+        answer = self._run("lease_due", keys, token, now, lease_until, batch, max_checks)
+        return None if answer[0] == "busy" else (answer[2:], answer[1] == "1")
+
+    def end_check(self, endpoint: str, token: str) -> None:
+        self.redis.zrem(self.keys.checks(endpoint), token)
+
+    def jobs(self, endpoint: str, task_ids: Iterable[str]) -> list[Job]:
+        """The open records among these ids. Records of a newer format are left out: another version's business."""
+        ids = list(task_ids)
+        with self.redis.pipeline(transaction=False) as pipe:
+            for task_id in ids:
+                pipe.hgetall(self.keys.job(endpoint, task_id))
+            found = pipe.execute()
+        jobs = [Job.from_fields(endpoint, task_id, raw) for task_id, raw in zip(ids, found, strict=True) if raw]
+        return [job for job in jobs if job is not None]
+
+    def forget_due(self, endpoint: str, task_id: str) -> None:
+        """Take out of the due set what has no record."""
+        self.redis.zrem(self.keys.due(endpoint), task_id)
+
+    def observe(
+        self,
+        job: Job,
+        lease: float,
+        due: float,
+        now: float,
+        *,
+        state: State | None = None,
+        checks: int | None = None,
+        progress: str = "",
+        reason: str = "",
+    ) -> str:
+        keys = [self.keys.job(job.endpoint, job.task_id), self.keys.due(job.endpoint)]
+        count = job.checks if checks is None else checks
+        args = (job.task_id, job.attempt, lease, state or "", due, count, progress, reason, now)
+        return str(self._run("observe", keys, *args))
+
+    def least_due(self, endpoint: str) -> float | None:
+        """When the next thing of this endpoint is to be looked at: a job or a cancel."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zrange(self.keys.due(endpoint), 0, 0, withscores=True)
+            pipe.zrange(self.keys.cancels(endpoint), 0, 0, withscores=True)
+            found = pipe.execute()
+        scores = [float(rows[0][1]) for rows in found if rows]
+        return min(scores) if scores else None
+
+    def plan_check(self, endpoint: str, at: float, now: float, *, slack_s: float = 0.5, overdue_s: float = 3.0) -> bool:
+        """Whether the caller must publish a check for this time."""
+        answer = self._run("plan_check", [self.keys.next_check_at(endpoint)], at, now, slack_s, overdue_s)
+        return bool(answer == "publish")
+
+    # Ending
+
+    def record_outcome(
+        self,
+        job: Job,
+        state: State,
+        outcome: Mapping[str, Any],
+        now: float,
+        deliver_again_at: float,
+        *,
+        job_id: str = "",
+        cancel: bool = False,
+    ) -> str:
+        answer = self._run(
+            "record_outcome",
+            self._ending_keys(job.endpoint, job.task_id),
+            job.task_id,
+            job.attempt,
+            state,
+            json.dumps(outcome),
+            now,
+            deliver_again_at,
+            job_id,
+            "1" if cancel else "0",
+            job.api_key_name or "",
+        )
+        return str(answer)
+
+    def request_cancel(
+        self, endpoint: str, task_id: str, outcome: Mapping[str, Any], now: float, deliver_again_at: float
+    ) -> str:
+        keys = self._ending_keys(endpoint, task_id)
+        return str(self._run("request_cancel", keys, task_id, json.dumps(outcome), now, deliver_again_at))
+
+    def claim_finish(
+        self, endpoint: str, task_id: str, attempt: int, token: str, now: float, lease_until: float
+    ) -> tuple[str, int]:
+        """("yours" | "held" | "delivered" | "refused" | "unknown", how often it was claimed)."""
+        keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint)]
+        answer = self._run("claim_finish", keys, task_id, attempt, token, now, lease_until)
+        return answer[0], int(answer[1]) if len(answer) > 1 else 0
+
+    def mark_delivered(
+        self, endpoint: str, task_id: str, above: Iterable[str], now: float, kept: Mapping[str, str] | None = None
+    ) -> str:
+        """Leave a tombstone with `kept`, and leave the indexes of the roots and groups `above`."""
+        keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint), self.keys.due(endpoint)]
+        flat = [part for pair in (kept or {}).items() for part in pair]
+        answer = str(self._run("mark_delivered", keys, task_id, now, self.tombstone_ttl_s, FORMAT, *flat))
+        with self.redis.pipeline(transaction=False) as pipe:
+            for any_id in above:
+                pipe.srem(self.keys.root(any_id), task_id)
+            pipe.expire(self.keys.task(task_id), self.tombstone_ttl_s)
+            pipe.execute()
+        return answer
+
+    def undelivered(self, endpoint: str, now: float, limit: int = 500) -> list[str]:
+        ids: Any = self.redis.zrangebyscore(self.keys.undelivered(endpoint), "-inf", now, start=0, num=limit)
+        return list(ids)
+
+    def republish(self, endpoint: str, task_id: str, now: float, *, base_s: float = 30.0, cap_s: float = 900.0) -> str:
+        keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint)]
+        return str(self._run("republish", keys, task_id, now, base_s, cap_s))
+
+    def _ending_keys(self, endpoint: str, task_id: str) -> list[str]:
+        keys = self.keys
+        return [
+            keys.job(endpoint, task_id),
+            keys.due(endpoint),
+            keys.undelivered(endpoint),
+            keys.inflight(endpoint),
+            keys.cancels(endpoint),
+            keys.cancel_keys(endpoint),
+        ]
+
+    # Cancelling at RunPod
+
+    def lease_cancels(self, endpoint: str, now: float, again_at: float, batch: int) -> list[tuple[str, str]]:
+        """(RunPod job id, name of the API key) of the jobs to cancel now."""
+        keys = [self.keys.cancels(endpoint), self.keys.cancel_keys(endpoint)]
+        flat = self._run("lease_cancels", keys, now, again_at, batch)
+        return list(zip(flat[::2], flat[1::2], strict=True))
+
+    def settle_cancel(self, endpoint: str, job_id: str) -> None:
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zrem(self.keys.cancels(endpoint), job_id)
+            pipe.hdel(self.keys.cancel_keys(endpoint), job_id)
+            pipe.execute()
+
+    # Pauses
+
+    def pause(self, endpoint: str, operation: str, now: float, retry_after_s: float | None, spread: float) -> float:
+        """Pause an operation of an endpoint; answers until when."""
+        retry_after = "" if retry_after_s is None else retry_after_s
+        return float(self._run("pause", [self.keys.pause(endpoint, operation)], now, retry_after, 1.0, 60.0, spread))
+
+    def paused_until(self, endpoint: str, operation: str) -> float | None:
+        """Until when, also when that time is past: then the operation works again, unless `unpause` was called."""
+        found: Any = self.redis.hget(self.keys.pause(endpoint, operation), "until")
+        return None if found is None else float(found)
+
+    def unpause(self, endpoint: str, operation: str) -> None:
+        self.redis.delete(self.keys.pause(endpoint, operation))
+
+    # Looking
+
+    def endpoints(self) -> list[str]:
+        found: Any = self.redis.smembers(self.keys.endpoints())
+        return sorted(found)
+
+    def overdue(self, endpoint: str, now: float, by_s: float) -> bool:
+        """Whether anything of this endpoint should have been looked at `by_s` seconds ago."""
+        late = now - by_s
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zcount(self.keys.due(endpoint), "-inf", late)
+            pipe.zcount(self.keys.cancels(endpoint), "-inf", late)
+            pipe.zcount(self.keys.undelivered(endpoint), "-inf", late)
+            return any(pipe.execute())
+
+    # A worker's own notes
+
+    def heartbeat(self, hostname: str, now: float, fresh_s: float) -> None:
+        """This worker is up, or with 0 s is not; a caller is told when none is."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            if fresh_s:
+                pipe.zadd(self.keys.workers(), {hostname: now + fresh_s})
+            else:
+                pipe.zrem(self.keys.workers(), hostname)
+            pipe.zremrangebyscore(self.keys.workers(), "-inf", now - 3600)
+            pipe.execute()
+
+    def server_time(self) -> tuple[int, int]:
+        """Redis' own clock: seconds and microseconds."""
+        found: Any = self.redis.time()
+        return int(found[0]), int(found[1])
+
+    def identity(self, mine: str) -> str:
+        """What the namespace was begun with; what is given, if it begins now."""
+        self.redis.set(self.keys.identity(), mine, nx=True)
+        found: Any = self.redis.get(self.keys.identity())
+        return str(found)
+
+    def find(self, task_id: str) -> Job | None:
+        """The open record of a task id."""
+        place: Place | None = self.place(task_id)
+        if place is None or place.endpoint is None:
+            return None
+        found = self.jobs(place.endpoint, [task_id])
+        return found[0] if found else None
+
+
+def _arg(arg: str | float | int) -> str | int:
+    return repr(arg) if isinstance(arg, float) else arg

@@ -1,0 +1,176 @@
+"""[5 of 8] POST /run, and what each answer means: never pay twice.
+
+    not sent (no budget, DNS, refused, connect timeout, TLS), 429   RunPod has nothing     the job waits, and goes again
+    another 4xx, payload over the limit, no key                     refused                a typed error at the caller
+    200 with an id                                                  accepted               IN_QUEUE
+    5xx, cut, read timeout, unreadable, no id, killed in between    unknown                waits for its window to close
+
+RunPod's POST /run has no idempotency key. So the intent stands in the store first, only the holder of a numbered
+attempt may POST it, and what may have been accepted is never sent again unless `RUNPOD_UNCONFIRMED_SUBMIT=resubmit`.
+
+Next: ``check.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from celery_runpod.api import Job as Answer
+from celery_runpod.api import Policy
+from celery_runpod.contract import MAX_TTL_S
+from celery_runpod.errors import (
+    ApiError,
+    BadAnswer,
+    ConfigurationError,
+    InvalidInput,
+    RateLimited,
+    RunPodError,
+    SubmissionUnconfirmed,
+    Unauthorized,
+    Unavailable,
+)
+from celery_runpod.webhooks import sign_url
+from tasks.backoff import backoff_for, delay_s, next_look
+from tasks.delivery import end_by_answer, end_expired, end_here
+from tasks.services import Services
+from tasks.steps import Step, reach
+from tasks.store.record import Job
+from tasks.store.states import State
+
+log = logging.getLogger(__name__)
+
+UNAUTHORIZED_WAIT_S = 60.0
+
+
+def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) -> None:
+    """Submit a WAITING job now, or say when it may be tried again. `lease` is its score among what is due."""
+    now = services.clock()
+    if job.expires_at is not None and now >= job.expires_at:
+        end_expired(services, job)
+        return
+    operation = "runsync" if job.options.sync else "run"
+    wait_until, reason = _held_back(services, job, operation, now)
+    if wait_until is not None:
+        due = next_look(wait_until, job.start_by, job.end_by, job.expires_at)
+        if services.store.observe(job, lease, due, now, reason=reason) == "changed":
+            services.announce(job, State.WAITING, {"reason": reason})
+        return
+    window_ends = now + services.settings.window_s(services.has_webhook(job))
+    attempt = services.store.claim_submit(job, str(uuid.uuid4()), window_ends)
+    if attempt is None:
+        return
+    job = replace(job, attempt=attempt, state=State.SUBMITTING, window_ends=window_ends)
+    reach(Step.SUBMIT_INTENT_STORED)
+    try:
+        answer = _post(services, job, sync_wait_s)
+    except RunPodError as error:
+        _refused(services, job, operation, error)
+        return
+    reach(Step.SUBMIT_POSTED)
+    services.store.unpause(job.endpoint, operation)
+    if answer.final:
+        end_by_answer(services, job, answer)
+    else:
+        accept_answer(services, job, answer.id)
+    reach(Step.SUBMIT_RECORDED)
+
+
+def accept_answer(services: Services, job: Job, job_id: str) -> None:
+    """RunPod has the job: record its id and plan the first look."""
+    now = services.clock()
+    backoff = backoff_for(job.options.backoff, webhook=services.has_webhook(job), sync=bool(job.options.sync))
+    due = next_look(now + delay_s(0, backoff, services.spread()), job.start_by, job.end_by)
+    word = services.store.submitted(job, job_id, due, now)
+    if word == "accepted":
+        services.announce(replace(job, job_id=job_id), State.IN_QUEUE, {})
+    else:
+        log.warning("submit.late", extra={"task_id": job.task_id, "job_id": job_id, "word": word})
+
+
+def close_window(services: Services, job: Job, lease: float) -> None:
+    """Nobody has said what became of a submit, and its window is over."""
+    now = services.clock()
+    adopted = services.store.adopted(job)
+    if adopted is not None:
+        accept_answer(services, job, adopted)
+    elif services.settings.unconfirmed_submit == "resubmit":
+        log.warning("submit.resubmit", extra={"task_id": job.task_id, "attempt": job.attempt})
+        services.store.not_submitted(job, now, "RESUBMIT")
+    else:
+        window = services.settings.window_s(services.has_webhook(job))
+        problem = f"submit {job.attempt} got no answer, and nothing told within {window:g} s whether RunPod took it"
+        end_here(services, job, SubmissionUnconfirmed(problem, job.name, job.task_id), cancel=True)
+
+
+def _held_back(services: Services, job: Job, operation: str, now: float) -> tuple[float | None, str]:
+    """Until when the job must wait, and why; (None, "") if it may go."""
+    if now < job.not_before:
+        return job.not_before, "COUNTDOWN"
+    until = services.store.paused_until(job.endpoint, operation)
+    if until is not None and until > now:
+        return until + services.spread(), "PAUSED"
+    if not services.budget.take(job.endpoint, operation, 1):
+        return now + 1 + services.spread(), "BUDGET"
+    return None, ""
+
+
+def _post(services: Services, job: Job, sync_wait_s: float) -> Answer:
+    """The POST itself, under its total deadline."""
+    settings, options = services.settings, job.options
+    _, profile = settings.resolve(job.name)
+    extra: dict[str, Any] = {"policy": _policy(job), "s3_config": profile.s3_config}
+    if services.has_webhook(job) and settings.webhook_url and settings.webhook_secret:
+        secret = settings.webhook_secret.get_secret_value()
+        extra["webhook"] = sign_url(
+            settings.webhook_url, secret, settings.namespace, job.endpoint, job.task_id, job.attempt
+        )
+    client = services.client(job.api_key_name)
+    if options.sync:
+        timeout_s = sync_wait_s + 10
+        return client.run_sync(job.endpoint, job.input, wait_s=sync_wait_s, timeout_s=timeout_s, **extra)
+    return client.run(job.endpoint, job.input, timeout_s=settings.submit_timeout_s, **extra)
+
+
+def _policy(job: Job) -> Policy | None:
+    options = job.options
+    ttl_s = options.ttl
+    if ttl_s is None and job.end_by - job.accepted_at > 86_400:
+        # RunPod deletes a job after 24 h by default, whatever its state: a longer deadline needs a longer life.
+        ttl_s = min(job.end_by - job.accepted_at, MAX_TTL_S)
+    if options.execution_timeout is None and ttl_s is None and options.low_priority is None:
+        return None
+    return Policy(execution_timeout_s=options.execution_timeout, ttl_s=ttl_s, low_priority=options.low_priority)
+
+
+def _refused(services: Services, job: Job, operation: str, error: RunPodError) -> None:
+    """What an error of the POST means; the table at the top, row by row."""
+    now = services.clock()
+    fields = {"task_id": job.task_id, "endpoint": job.name, "attempt": job.attempt, "error": str(error)}
+    if isinstance(error, RateLimited) or (isinstance(error, Unavailable) and not error.sent):
+        after = error.retry_after_s if isinstance(error, RateLimited) else None
+        until = services.store.pause(job.endpoint, operation, now, after, services.spread())
+        reason = "RATE_LIMITED" if isinstance(error, RateLimited) else "API_DOWN"
+        log.warning("submit.not_sent", extra=fields)
+        _wait(services, job, until + services.spread(), reason)
+    elif isinstance(error, Unavailable | BadAnswer):
+        services.store.pause(job.endpoint, operation, now, None, services.spread())
+        log.warning("submit.unknown", extra=fields)
+        services.announce(job, State.SUBMITTING, {"reason": "UNCONFIRMED"})
+    elif isinstance(error, Unauthorized | ConfigurationError) and services.settings.on_unauthorized == "wait":
+        log.error("submit.unauthorized", extra=fields)
+        _wait(services, job, now + UNAUTHORIZED_WAIT_S, "UNAUTHORIZED")
+    else:
+        log.error("submit.rejected", extra=fields)
+        if isinstance(error, ApiError | InvalidInput):
+            error = replace(error, endpoint=job.name, task_id=job.task_id)
+        end_here(services, job, error)
+
+
+def _wait(services: Services, job: Job, until: float, reason: str) -> None:
+    due = next_look(until, job.start_by, job.end_by, job.expires_at)
+    if services.store.not_submitted(job, due, reason) == "waiting":
+        services.announce(job, State.WAITING, {"reason": reason})
+
