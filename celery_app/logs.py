@@ -22,12 +22,19 @@ def add_task_id(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
+def drop_arguments(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Celery's own lines carry the task's arguments beside the text: an input must be in no log."""
+    event.pop("data", None)
+    return event
+
+
 def configure_logging(as_json: bool, level: int = logging.INFO) -> None:
     """Send every record of the standard library's logging through structlog to standard error."""
     before: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(),
+        drop_arguments,
         add_task_id,
     ]
     renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, Self
 
 from celery import Celery
-from celery.canvas import Signature
+from celery.canvas import Signature, maybe_signature
 
 from celery_runpod.api.payload import check_input
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
@@ -149,7 +149,7 @@ class Endpoint:
         task_id = celery_options.pop("task_id", None) or str(uuid.uuid4())
         signature = self.signature(args, kwargs, **celery_options)
         check_reachable(app)
-        sent = signature.clone(app=app).apply_async(task_id=task_id)
+        sent = maybe_signature(signature, app=app).apply_async(task_id=task_id)
         return JobResult(task_id, app=app, parent=getattr(sent, "parent", None))
 
     def delay_on_commit(self, input: Any = None, /, **fields: Any) -> str:

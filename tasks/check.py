@@ -237,13 +237,16 @@ class Check:
 
     def _pay_cancels(self) -> None:
         now = self.services.clock()
-        if now + self.services.settings.poll_timeout_s > self.stop_at:
+        owed = self.store.cancels_due(self.endpoint, now, CANCEL_BATCH)
+        if not owed:
             return
-        granted = self.services.budget.take(self.endpoint, "cancel", CANCEL_BATCH)
-        if not granted:
-            return
-        debts = self.store.lease_cancels(self.endpoint, now, now + CANCEL_AGAIN_S, granted)
-        list(self.services.pool.map(self._cancel, debts))
+        too_late = now + self.services.settings.poll_timeout_s > self.stop_at
+        granted = 0 if too_late else self.services.budget.take(self.endpoint, "cancel", owed)
+        # What is not granted is put off too, or the next check would come for it at once.
+        again_at = now + (CANCEL_AGAIN_S if granted else 1.0)
+        debts = self.store.lease_cancels(self.endpoint, now, again_at, granted or owed)
+        if granted:
+            list(self.services.pool.map(self._cancel, debts))
 
     def _cancel(self, debt: tuple[str, str]) -> None:
         """POST /cancel until RunPod says that there is nothing left to cancel."""

@@ -241,6 +241,11 @@ class JobStore(RecordReader):
 
     # Cancelling at RunPod
 
+    def cancels_due(self, endpoint: str, now: float, most: int) -> int:
+        """How many cancels are owed now, at most `most`."""
+        found: Any = self.redis.zcount(self.keys.cancels(endpoint), "-inf", now)
+        return min(int(found), most)
+
     def lease_cancels(self, endpoint: str, now: float, again_at: float, batch: int) -> list[tuple[str, str]]:
         """(RunPod job id, name of the API key) of the jobs to cancel now."""
         keys = [self.keys.cancels(endpoint), self.keys.cancel_keys(endpoint)]

@@ -1,0 +1,99 @@
+"""celery-runpod: the command line. Thin commands; each says in one sentence which extra it lacks.
+
+Not here: what the commands do. Each is loaded when it is called, so that `simulator` needs no worker and `worker` no
+simulator.
+
+Next: ``worker.py``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from celery_runpod.errors import RunPodError
+
+COMMANDS = {
+    "cancel": "jobs",
+    "demo": "demo",
+    "dev": "dev",
+    "doctor": "doctor",
+    "flower": "flower",
+    "jobs": "jobs",
+    "run": "jobs",
+    "show": "jobs",
+    "simulator": "simulator",
+    "webhooks": "webhooks",
+    "worker": "worker",
+}
+"""Command -> the module of this package that defines it under the same name."""
+
+EXTRA_OF = {
+    "worker": "worker",
+    "flower": "worker",
+    "doctor": "worker",
+    "jobs": "worker",
+    "run": "worker",
+    "show": "worker",
+    "cancel": "worker",
+    "webhooks": "flask",
+    "simulator": "simulator",
+    "demo": "worker,simulator",
+    "dev": "worker,simulator",
+}
+
+
+class Commands(click.Group):
+    """Loads a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        try:
+            module = importlib.import_module(f"celery_runpod.cli.{COMMANDS[cmd_name]}")
+        except ModuleNotFoundError as error:
+            missing = str(error.name)
+            if missing.startswith("celery_runpod"):
+                raise
+            raise click.ClickException(lacks(cmd_name, missing)) from None
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+def lacks(command: str, package: str) -> str:
+    """The sentence for a missing package."""
+    extra = EXTRA_OF[command]
+    return (
+        f"celery-runpod {command} needs the package {package!r} of the extra \"{extra}\": "
+        f"pip install 'celery-runpod[{extra}]'"
+    )
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="celery-runpod")
+def group() -> None:
+    """A RunPod Serverless endpoint as a Celery task."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The entry point: an error of ours is a sentence on standard error and exit status 1, never a traceback."""
+    try:
+        return group.main(args=arguments, prog_name="celery-runpod")
+    except RunPodError as error:
+        click.echo(f"celery-runpod: {error}", err=True)
+    except ModuleNotFoundError as error:
+        words = [word for word in (arguments or sys.argv[1:]) if word in COMMANDS]
+        if not words or str(error.name).startswith("celery_runpod"):
+            raise
+        click.echo(f"celery-runpod: {lacks(words[0], str(error.name))}", err=True)
+    return sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

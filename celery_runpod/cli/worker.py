@@ -1,0 +1,47 @@
+"""`celery-runpod worker`: Celery's own worker command, for the RunPod queues, with all its options.
+
+The worker's packages are called `celery_app`, `tasks` and `config`, as a web project's own often are. So they lie in a
+private folder, which comes first on the path of this process alone; and they are imported before Celery starts, which
+would put the current folder before it.
+
+Next: `celery_app/app.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from celery_runpod.cli.stack import service_root
+
+
+def import_service() -> None:
+    """Import the worker application from where it lies.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+        ModuleNotFoundError: a package of the extra "worker" is missing.
+    """
+    sys.path.insert(0, str(service_root()))
+    import celery_app
+    import config.settings
+    import tasks.run
+
+    for module in (celery_app, config, tasks):
+        if not str(module.__file__).startswith(str(service_root())):
+            raise click.ClickException(f"{module.__name__} was imported from {module.__file__} before the worker's own")
+    celery_app.celery  # noqa: B018 - makes the app, and raises what is wrong with the settings
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def worker(options: tuple[str, ...]) -> None:
+    """Run a worker. Takes every option of `celery worker`; scale by starting more."""
+    import_service()
+    from celery.bin.celery import celery as celery_command
+
+    celery_command.main(args=["-A", "celery_app", "worker", *options], prog_name="celery-runpod")
