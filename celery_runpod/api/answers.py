@@ -1,34 +1,46 @@
-"""RunPod's answers as types: what is documented, and what is seen. Milliseconds end here.
+"""RunPod's JSON as types: a job, the health of an endpoint, the policy of a job. Milliseconds end here.
 
-Parsing is pure and liberal: a field of an odd type is as good as missing, an unknown state is not final.
+Parsing is pure and liberal: a field of an odd type is as good as missing, further fields are ignored, an unknown state
+is kept and not final. Only an answer without id or status is refused.
 
-Next: ``transport.py``.
+Not here: a FAILED job's `error` as an exception (``failures.py``), HTTP.
+
+Next: ``failures.py``.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from celery_runpod.errors import BadAnswer, InvalidOption, JobCancelled, JobError, JobFailed, JobTimedOut
+from celery_runpod.api.failures import failure_of
+from celery_runpod.errors import BadAnswer, InvalidOption, JobError
 
-# docs.runpod.io/serverless/endpoints/job-states
 FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
-_TYPE = re.compile(r"<class '(?:.*\.)?([^'.]+)'>")
-_GENERATOR_ERROR = re.compile(r"^handler: (?P<message>.*?)\s*traceback: (?P<traceback>.*)$", re.DOTALL)
-_SECONDS_PER_DAY = 86_400
+"""States that a job does not leave (docs.runpod.io/serverless/endpoints/job-states)."""
+
+MAX_S = 7 * 86_400.0
+MIN_EXECUTION_TIMEOUT_S = 5.0
+MIN_TTL_S = 10.0
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Limits of a job (docs.runpod.io/serverless/endpoints/send-requests). Seconds.
+    """Limits of one job (docs.runpod.io/serverless/endpoints/send-requests); None leaves it to the endpoint.
+
+    Args:
+        execution_timeout_s: for the handler's work; 5 s to 7 days, 600 s unless the endpoint says otherwise.
+        ttl_s: from submit to the job's end, waiting included; 10 s to 7 days, 24 hours by default. At its end RunPod
+            deletes the job, whatever its state.
+        low_priority: the job does not make RunPod start further workers.
 
     Raises:
-        InvalidOption: execution timeout outside 5 s to 7 days, ttl outside 10 s to 7 days.
+        InvalidOption: out of these bounds.
+
+    >>> Policy(execution_timeout_s=900, low_priority=True).to_json()
+    {'executionTimeout': 900000, 'lowPriority': True}
     """
 
     execution_timeout_s: float | None = None
@@ -36,17 +48,18 @@ class Policy:
     low_priority: bool | None = None
 
     def __post_init__(self) -> None:
-        for name, value, low in (("execution_timeout_s", self.execution_timeout_s, 5), ("ttl_s", self.ttl_s, 10)):
-            if value is not None and not low <= value <= 7 * _SECONDS_PER_DAY:
-                raise InvalidOption(name, value, f"{low} to {7 * _SECONDS_PER_DAY} seconds")
+        bounded("execution_timeout_s", self.execution_timeout_s, MIN_EXECUTION_TIMEOUT_S, MAX_S)
+        bounded("ttl_s", self.ttl_s, MIN_TTL_S, MAX_S)
+        if self.low_priority is not None and not isinstance(self.low_priority, bool):
+            raise InvalidOption("low_priority", repr(self.low_priority), "True or False")
 
     def to_json(self) -> dict[str, Any]:
-        """As RunPod wants it: milliseconds."""
+        """As RunPod wants it: milliseconds; what is None is left out."""
         body: dict[str, Any] = {}
         if self.execution_timeout_s is not None:
-            body["executionTimeout"] = round(self.execution_timeout_s * 1000)
+            body["executionTimeout"] = milliseconds(self.execution_timeout_s)
         if self.ttl_s is not None:
-            body["ttl"] = round(self.ttl_s * 1000)
+            body["ttl"] = milliseconds(self.ttl_s)
         if self.low_priority is not None:
             body["lowPriority"] = self.low_priority
         return body
@@ -54,12 +67,28 @@ class Policy:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as RunPod tells it. `output` is the latest progress while IN_PROGRESS; times are seconds."""
+    """A job as RunPod tells it (docs.runpod.io/serverless/endpoints/operation-reference). Times are seconds.
+
+    Args:
+        id: RunPod's id, an opaque text.
+        state: RunPod's word, RUNNING read as IN_PROGRESS; one that is not documented is kept, and is not final.
+        output: the result; while IN_PROGRESS the handler's latest progress. A generator handler's is `[]` unless it
+            sets `return_aggregate_stream`.
+        error: what a FAILED job left, any JSON value; `failure()` reads it.
+        has_output: RunPod sent an `output`, if only null. COMPLETED without one happens: RunPod drops an empty dict,
+            and loses a result over about 20 MB.
+        delay_s: from submit to the start of the work. None where RunPod does not tell, as with
+        execution_s: the handler's own time, and
+        worker_id: the RunPod worker that took the job.
+        retries: how often RunPod itself began the job again.
+
+    Output and error are not in its repr: they may be large, and other people's.
+    """
 
     id: str
     state: str
     output: Any = field(default=None, repr=False)
-    error: Any = None
+    error: Any = field(default=None, repr=False)
     has_output: bool = False
     delay_s: float | None = None
     execution_s: float | None = None
@@ -68,29 +97,40 @@ class Job:
 
     @property
     def final(self) -> bool:
+        """The job has ended, and its state will not change."""
         return self.state in FINAL_STATES
 
     def failure(self, endpoint: str | None = None, task_id: str | None = None) -> JobError | None:
-        """The error that this job ended with; None for COMPLETED, and for a job that has not ended."""
-        if self.state == "CANCELLED":
-            return JobCancelled("the job was cancelled at RunPod", endpoint, task_id, self.id)
-        if self.state == "TIMED_OUT":
-            text = _text(self.error) or "RunPod ended the job: over its execution timeout or its time to live"
-            return JobTimedOut(text, endpoint, task_id, self.id)
-        if self.state != "FAILED":
-            return None
-        message, kind, traceback = _read_error(self.error)
-        if message is None:
-            told = "" if not self.has_output else f"; its output: {_text(self.output)}"
-            message = f"the handler failed without telling why{told}"
-        return JobFailed(
-            message, endpoint, task_id, self.id, kind, traceback, self.error, self.output, self.worker_id
-        )
+        """The error that the job ended with: JobFailed, JobTimedOut or JobCancelled, with `endpoint` and `task_id` on
+        it; None for a COMPLETED job, and for one that has not ended.
+
+        >>> failed = Job("9f-u1", "FAILED", error={"error_type": "<class 'ValueError'>", "error_message": "no face"})
+        >>> print(failed.failure("sdxl"))
+        ValueError: no face (endpoint sdxl, job 9f-u1)
+        """
+        return failure_of(self, endpoint, task_id)
+
+    def result(self) -> Any:
+        """The output of a COMPLETED job.
+
+        Raises:
+            JobFailed, JobTimedOut, JobCancelled: it ended so.
+            JobError: it has not ended.
+        """
+        if failed := self.failure():
+            raise failed
+        if not self.final:
+            raise JobError(f"the job has not ended: it is {self.state}", None, None, self.id)
+        return self.output
 
 
 @dataclass(frozen=True)
 class Health:
-    """Jobs and workers of an endpoint (GET /health); what RunPod leaves out counts as 0."""
+    """Jobs and workers of an endpoint (GET /health); what RunPod leaves out counts as 0.
+
+    Jobs: `completed`, `failed`, `in_progress`, `in_queue`, `retried`.
+    Workers: `idle`, `initializing`, `ready`, `running`, `throttled`, `unhealthy`.
+    """
 
     completed: int = 0
     failed: int = 0
@@ -105,22 +145,23 @@ class Health:
     unhealthy: int = 0
 
 
-def parse_job(data: Any, *, job_id: str | None = None, operation: str | None = None) -> Job:
+def parse_job(data: Any, *, job_id: str | None = None) -> Job:
     """A job from an answer's or a webhook's JSON. `job_id` stands in where the answer does not repeat it.
 
     Raises:
-        BadAnswer: not an object, or no id, or no state.
+        BadAnswer: not an object, or no id, or no status.
+
+    >>> parse_job({"id": "9f-u1", "status": "COMPLETED", "output": {"ok": True}, "delayTime": 1500}).delay_s
+    1.5
     """
     if not isinstance(data, Mapping):
-        raise BadAnswer(f"the answer is a {type(data).__name__}, not an object", operation)
-    found = data.get("id")
+        raise BadAnswer(f"the answer is {_kind(data)}, not an object")
+    found, state, worker_id = data.get("id"), data.get("status"), data.get("workerId")
     named = found if isinstance(found, str) and found else job_id
-    state = data.get("status")
     if not named:
-        raise BadAnswer("the answer has no job id", operation)
+        raise BadAnswer("the answer has no job id")
     if not isinstance(state, str) or not state:
-        raise BadAnswer("the answer has no status", operation, None, None, named)
-    worker_id = data.get("workerId")
+        raise BadAnswer("the answer has no status", job_id=named)
     return Job(
         id=named,
         state="IN_PROGRESS" if state == "RUNNING" else state,
@@ -129,15 +170,19 @@ def parse_job(data: Any, *, job_id: str | None = None, operation: str | None = N
         has_output="output" in data,
         delay_s=_seconds(data.get("delayTime")),
         execution_s=_seconds(data.get("executionTime")),
-        worker_id=worker_id if isinstance(worker_id, str) else None,
+        worker_id=worker_id if isinstance(worker_id, str) and worker_id else None,
         retries=_count(data.get("retries")),
     )
 
 
 def parse_health(data: Any) -> Health:
-    """Raises BadAnswer if it is not an object."""
+    """The answer of GET /health.
+
+    Raises:
+        BadAnswer: not an object.
+    """
     if not isinstance(data, Mapping):
-        raise BadAnswer(f"the answer is a {type(data).__name__}, not an object", "health")
+        raise BadAnswer(f"the answer is {_kind(data)}, not an object")
     jobs, workers = _mapping(data.get("jobs")), _mapping(data.get("workers"))
     return Health(
         completed=_count(jobs.get("completed")),
@@ -145,49 +190,76 @@ def parse_health(data: Any) -> Health:
         in_progress=_count(jobs.get("inProgress")),
         in_queue=_count(jobs.get("inQueue")),
         retried=_count(jobs.get("retried")),
-        **{
-            name: _count(workers.get(name))
-            for name in ("idle", "initializing", "ready", "running", "throttled", "unhealthy")
-        },
+        idle=_count(workers.get("idle")),
+        initializing=_count(workers.get("initializing")),
+        ready=_count(workers.get("ready")),
+        running=_count(workers.get("running")),
+        throttled=_count(workers.get("throttled")),
+        unhealthy=_count(workers.get("unhealthy")),
     )
 
 
-def _read_error(error: Any) -> tuple[str | None, str | None, str | None]:
-    """(message, type, traceback) of RunPod's `error`, which may be any JSON value."""
-    if isinstance(error, str) and error.lstrip().startswith("{"):
-        try:
-            error = json.loads(error)
-        except ValueError:
-            return error, None, None
-    if isinstance(error, str):
-        if match := _GENERATOR_ERROR.match(error):
-            return match["message"], None, match["traceback"]
-        return error or None, None, None
-    if isinstance(error, Mapping):
-        kind, message = error.get("error_type"), error.get("error_message")
-        if kind is not None or message is not None:
-            named = _TYPE.fullmatch(str(kind).strip())
-            return _text(message) or str(kind), named[1] if named else _text(kind), _text(error.get("error_traceback"))
-    return _text(error), None, None
+def parse_removed(data: Any) -> int:
+    """How many jobs POST /purge-queue removed.
+
+    Raises:
+        BadAnswer: it does not say.
+    """
+    removed = _number(data.get("removed")) if isinstance(data, Mapping) else None
+    if removed is None:
+        raise BadAnswer("the answer does not say how many jobs were removed")
+    return int(removed)
 
 
-def _text(value: Any) -> str | None:
-    if value is None or value == "":
+def parse_chunks(data: Any) -> list[Any]:
+    """The outputs in an answer of GET /stream: a chunk is `{"output": ...}`, perhaps with further fields."""
+    chunks = data.get("stream") if isinstance(data, Mapping) else None
+    if not isinstance(chunks, list):
+        return []
+    return [chunk["output"] if isinstance(chunk, Mapping) and "output" in chunk else chunk for chunk in chunks]
+
+
+def bounded(option: str, value: float | None, least_s: float, most_s: float) -> None:
+    """Raises InvalidOption for a number of seconds out of its bounds, and for what is not a number."""
+    if value is None:
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not least_s <= value <= most_s:
+        raise InvalidOption(option, value if number and math.isfinite(value) else repr(value), _bounds(least_s, most_s))
+
+
+def _bounds(least_s: float, most_s: float) -> str:
+    return f"{least_s:g} to {most_s:g} seconds"
+
+
+def milliseconds(seconds: float) -> int:
+    """Seconds as RunPod wants them."""
+    return round(seconds * 1000)
+
+
+def _number(value: Any) -> float | None:
+    """A number, also one that came as text; None for anything else, below 0, or not finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    return value if isinstance(value, str) else json.dumps(value, default=str)[:2000]
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
 
 
 def _seconds(value: Any) -> float | None:
-    try:
-        seconds = float(value) / 1000
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    number = _number(value)
+    return None if number is None else number / 1000
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return int(_number(value) or 0)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else f"a {type(value).__name__}"

@@ -1,8 +1,11 @@
 """What may be sent to RunPod: JSON, and not too much of it. Checked before anything leaves the process.
 
+A call that RunPod would refuse is refused here, where the text can name the place: `input.images[2] is a Decimal`.
+Values are never quoted: they may be large, or secret.
+
 Not here: sending (``transport.py``).
 
-Next: ``answers.py``.
+Next: ``access.py``.
 """
 
 from __future__ import annotations
@@ -12,66 +15,124 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from celery_runpod.api.answers import Policy
 from celery_runpod.errors import InvalidInput, PayloadTooLarge
 
-# docs.runpod.io/serverless/endpoints/operation-reference: 10 MB for /run, 20 MB for /runsync
 RUN_LIMIT_BYTES = 10_000_000
+"""Of the whole body of POST /run (docs.runpod.io/serverless/endpoints/operation-reference)."""
+
 RUNSYNC_LIMIT_BYTES = 20_000_000
+"""Of the whole body of POST /runsync (same page)."""
 
-
-def encode(value: Any, *, endpoint: str | None = None) -> bytes:
-    """The value as JSON.
-
-    Raises:
-        InvalidInput: it is not JSON; the text names the place, such as `input.images[2]`.
-    """
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        problem = _find(value, "input") or f"input cannot be written as JSON: {error}"
-    raise InvalidInput(problem, endpoint)
+MAX_DEPTH = 200
+"""Deeper than any input: what is nested so contains itself, or would break the parsers on its way."""
 
 
 def check_input(value: Any, *, endpoint: str | None = None, limit_bytes: int = RUN_LIMIT_BYTES) -> int:
-    """The size in bytes of an input as JSON.
+    """The size of an input in bytes, as JSON in UTF-8.
 
     Raises:
-        InvalidInput: it is not JSON.
+        InvalidInput: it is not JSON (NaN and Infinity are not); the text names the place.
         PayloadTooLarge: it is over the limit.
+
+    >>> check_input({"prompt": "an astronaut"})
+    25
+    >>> check_input({"images": [1.0, float("nan")]})
+    Traceback (most recent call last):
+    celery_runpod.errors.InvalidInput: input.images[1] is nan, which JSON does not have
     """
     size = len(encode(value, endpoint=endpoint))
     check_size(size, limit_bytes, endpoint)
     return size
 
 
-def check_size(size: int, limit_bytes: int, endpoint: str | None) -> None:
+def encode_body(
+    input: Any,
+    limit_bytes: int,
+    endpoint: str | None = None,
+    webhook: str | None = None,
+    policy: Policy | None = None,
+    s3_config: Mapping[str, str] | None = None,
+) -> bytes:
+    """The body of a POST /run or /runsync (docs.runpod.io/serverless/endpoints/send-requests).
+
+    Raises:
+        InvalidInput: the input (or `s3_config`) is not JSON.
+        PayloadTooLarge: the body is over the limit.
+    """
+    fields = [(b"input", encode(input, endpoint=endpoint))]
+    if webhook is not None:
+        fields.append((b"webhook", encode(webhook, endpoint=endpoint, name="webhook")))
+    if policy is not None and (limits := policy.to_json()):
+        fields.append((b"policy", encode(limits, endpoint=endpoint, name="policy")))
+    if s3_config:
+        fields.append((b"s3Config", encode(s3_config, endpoint=endpoint, name="s3_config")))
+    # Joined by hand, so that an input of megabytes is written once.
+    body = b"{" + b",".join(b'"%s":%s' % (name, value) for name, value in fields) + b"}"
+    check_size(len(body), limit_bytes, endpoint)
+    return body
+
+
+def encode(value: Any, *, endpoint: str | None = None, name: str = "input") -> bytes:
+    """A value as JSON in UTF-8, without spaces.
+
+    Raises:
+        InvalidInput: it is not JSON; `name` begins the path in the text.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError):
+        problem = _find(value, name, 0) or f"{name} cannot be written as JSON"
+    raise InvalidInput(problem, endpoint)
+
+
+def check_size(size_bytes: int, limit_bytes: int, endpoint: str | None) -> None:
     """Raises PayloadTooLarge for a body over the limit."""
-    if size > limit_bytes:
+    if size_bytes > limit_bytes:
         problem = (
-            f"the request is {size / 1e6:.1f} MB; RunPod takes at most {limit_bytes / 1e6:.0f} MB: "
+            f"the request is {size_bytes / 1e6:.1f} MB, and RunPod takes at most {limit_bytes / 1e6:g} MB: "
             "put large data where the handler can fetch it, and send its URL"
         )
-        raise PayloadTooLarge(problem, endpoint, None, size, limit_bytes)
+        raise PayloadTooLarge(problem, endpoint, None, size_bytes, limit_bytes)
 
 
-def _find(value: Any, path: str, depth: int = 0) -> str | None:
+def _find(value: Any, path: str, depth: int) -> str | None:
     """The first thing in a value that is not JSON, in words."""
-    if depth > 200:
-        return f"{path} is nested too deeply, or contains itself"
-    if value is None or isinstance(value, str | bool | int):
+    if depth > MAX_DEPTH:
+        return f"{path[:80]}... is nested too deeply, or contains itself"
+    if value is None or isinstance(value, bool):
         return None
+    if isinstance(value, str):
+        return None if _is_text(value) else f"{path} holds a lone surrogate, which is not text"
+    if isinstance(value, int):
+        return None if abs(value) < 1 << 8192 else f"{path} is an integer of too many digits"
     if isinstance(value, float):
-        return None if math.isfinite(value) else f"{path} is {value}, which JSON does not have"
-    if isinstance(value, Mapping):
-        for name, one in value.items():
-            if not isinstance(name, str | int | float | bool) and name is not None:
-                return f"{path} has the key {name!r}; JSON keys are texts"
-            if found := _find(one, f"{path}.{name}", depth + 1):
-                return found
-        return None if isinstance(value, dict) else f"{path} is a {type(value).__name__}, not a dict"
+        return None if math.isfinite(value) else f"{path} is {float(value)!r}, which JSON does not have"
+    if isinstance(value, dict):
+        return _find_in_dict(value, path, depth)
     if isinstance(value, list | tuple):
-        for index, one in enumerate(value):
-            if found := _find(one, f"{path}[{index}]", depth + 1):
-                return found
-        return None
+        found = (_find(one, f"{path}[{index}]", depth + 1) for index, one in enumerate(value))
+        return next(filter(None, found), None)
     return f"{path} is a {type(value).__name__}, which is not JSON: give text, numbers, lists or dicts"
+
+
+def _find_in_dict(value: dict[Any, Any], path: str, depth: int) -> str | None:
+    for key, one in value.items():
+        if not isinstance(key, str | int | float) and key is not None:
+            return f"{path} has a key that is a {type(key).__name__}; JSON's keys are text"
+        if isinstance(key, float) and not math.isfinite(key):
+            return f"{path} has the key {float(key)!r}, which JSON does not have"
+        if isinstance(key, str) and not _is_text(key):
+            return f"{path} has a key that holds a lone surrogate, which is not text"
+        place = f"{path}.{key}" if isinstance(key, str) and key.isidentifier() else f"{path}[{key!r}]"
+        if found := _find(one, place, depth + 1):
+            return found
+    return None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

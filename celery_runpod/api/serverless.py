@@ -1,55 +1,69 @@
-"""RunPodClient: the operations of a Serverless endpoint, typed.
+"""RunPodClient: the operations of a Serverless endpoint, typed. The class to use from a script.
 
-Not here: HTTP itself (``transport.py``), what answers look like (``answers.py``), Celery.
+Not here: HTTP itself (``transport.py``), what the answers hold (``answers.py``), Celery.
 
-Next: ``transport.py``.
+Next: ``payload.py``, what may be sent; then ``access.py``, ``transport.py``.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self, TypeVar
 
-from celery_runpod.api.answers import Health, Job, Policy, parse_health, parse_job
-from celery_runpod.api.payload import RUN_LIMIT_BYTES, RUNSYNC_LIMIT_BYTES, check_size, encode
-from celery_runpod.api.transport import Transport
-from celery_runpod.errors import (
-    BadAnswer,
-    InvalidInput,
-    InvalidOption,
-    NotConfigured,
-    RateLimited,
-    Unavailable,
-    WaitTimeout,
+from celery_runpod.api.access import Key, base_url_of, path_of
+from celery_runpod.api.answers import (
+    MAX_S,
+    MIN_TTL_S,
+    Health,
+    Job,
+    Policy,
+    bounded,
+    milliseconds,
+    parse_chunks,
+    parse_health,
+    parse_job,
+    parse_removed,
 )
+from celery_runpod.api.payload import RUN_LIMIT_BYTES, RUNSYNC_LIMIT_BYTES, encode_body
+from celery_runpod.api.transport import Transport
+from celery_runpod.api.verdicts import Where
+from celery_runpod.api.waiting import stream_until_final, wait_until_final
+from celery_runpod.errors import BadAnswer
 
-DEFAULT_BASE_URL = "https://api.runpod.ai/v2"
-POLL_FIRST_S, POLL_FACTOR, POLL_CAP_S = 1.0, 1.5, 30.0
+T = TypeVar("T")
 
 
 class RunPodClient:
-    """RunPod's Serverless REST API (docs.runpod.io/serverless/endpoints/operation-reference).
+    """RunPod's Serverless API (docs.runpod.io/serverless/endpoints/operation-reference).
 
-    >>> client = RunPodClient(api_key="...")
+    >>> client = RunPodClient()
     >>> job = client.run("9zt0qb3c", {"prompt": "an astronaut"})
-    >>> client.wait("9zt0qb3c", job.id, timeout_s=600).output
-    {'prompt': 'an astronaut'}
+    >>> client.wait("9zt0qb3c", job.id, timeout_s=600).result()
+    {'image': 'https://example.com/astronaut.png'}
 
-    One client serves a process and all its threads; after a fork it begins anew. Endpoint ids come first in every
-    method, times are seconds. Every method raises `celery_runpod.errors.ApiError` (Unauthorized, EndpointNotFound,
-    RateLimited, Unavailable, BadAnswer, RequestRejected).
+    One client serves all threads of a process, and, after a fork, each process with connections of its own. Endpoint
+    ids come first in every method. Nothing is ever sent twice.
 
     Args:
-        api_key: the key, or a function that gives it (so that it can be rotated); by default `RUNPOD_API_KEY`, or the
-            content of the file that `RUNPOD_API_KEY_FILE` names. It is never shown.
-        base_url: by default `RUNPOD_BASE_URL`, `RUNPOD_ENDPOINT_BASE_URL`, else RunPod's own.
+        api_key: the key, or a function that gives it, asked on every call (so that it can be rotated). By default the
+            variable `RUNPOD_API_KEY`, else the content of the file that `RUNPOD_API_KEY_FILE` names, read on every
+            call. It is in no repr, log line or exception.
+        base_url: by default the variable `RUNPOD_BASE_URL`, else `RUNPOD_ENDPOINT_BASE_URL`, else RunPod's own.
+        connect_timeout_s: seconds for a connection, for each address of the host.
+        read_timeout_s: seconds without a byte of the answer.
+        total_timeout_s: seconds for a call as a whole; only looking up the host's name may add to it. Every method
+            takes its own as `timeout_s`.
+        pool_size: connections kept open; more threads than this work, with more connecting.
 
     Raises:
         NotConfigured: no key is given or found.
+        ConfigurationError: `base_url` is not a URL.
+        InvalidOption: a timeout that is not above 0.
+
+    Every method raises an `ApiError`: Unauthorized, EndpointNotFound, RequestRejected (RunPod refused), RateLimited
+    (not taken; later), Unavailable (`sent` tells whether RunPod may have acted on it), BadAnswer (it may have); and
+    InvalidInput for an id that cannot be one.
     """
 
     def __init__(
@@ -62,12 +76,15 @@ class RunPodClient:
         total_timeout_s: float = 20.0,
         pool_size: int = 32,
     ) -> None:
-        key = _key_source(api_key)
-        env = os.environ
-        url = base_url or env.get("RUNPOD_BASE_URL") or env.get("RUNPOD_ENDPOINT_BASE_URL") or DEFAULT_BASE_URL
+        for name, value in (
+            ("connect_timeout_s", connect_timeout_s),
+            ("read_timeout_s", read_timeout_s),
+            ("total_timeout_s", total_timeout_s),
+        ):
+            bounded(name, value, 0.001, MAX_S)
         self._http = Transport(
-            key,
-            url,
+            Key(api_key),
+            base_url_of(base_url),
             connect_timeout_s=connect_timeout_s,
             read_timeout_s=read_timeout_s,
             total_timeout_s=total_timeout_s,
@@ -80,11 +97,11 @@ class RunPodClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; the client can be used again."""
+        """Close the connections of this process. The client can be used again; it then makes new ones."""
         self._http.close()
 
     def run(
@@ -94,20 +111,30 @@ class RunPodClient:
         *,
         webhook: str | None = None,
         policy: Policy | None = None,
-        s3_config: dict[str, str] | None = None,
+        s3_config: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> Job:
-        """Submit a job: POST /run. It is never repeated: after `Unavailable` with `sent`, or `BadAnswer`, RunPod may
-        have taken the job.
+        """Submit a job and come back at once: POST /run. Its result is kept for 30 minutes after its end.
+
+        RunPod has no idempotency key. After Unavailable with `sent`, or BadAnswer, the job may be running: sending it
+        again may pay for it twice.
+
+        Args:
+            input: JSON, whatever the handler reads as `job["input"]`.
+            webhook: a URL to which RunPod posts the job once it has ended.
+            s3_config: `accessId`, `accessSecret`, `bucketName`, `endpointUrl`, `objectPath`.
 
         Raises:
-            InvalidInput, PayloadTooLarge: the body is not JSON, or over 10 MB; nothing was sent.
+            InvalidInput: the input is not JSON; the text names the place. Nothing was sent.
+            PayloadTooLarge: the body is over 10 MB. Nothing was sent.
+
+        >>> RunPodClient().run("9zt0qb3c", {"prompt": "an astronaut"}, policy=Policy(execution_timeout_s=900))
+        Job(id='9f-u1', state='IN_QUEUE', has_output=False, delay_s=None, execution_s=None, worker_id=None, retries=0)
         """
-        body = _body(endpoint, input, webhook, policy, s3_config, RUN_LIMIT_BYTES)
-        data = self._http.request(
-            "POST", _path(endpoint, "run"), operation="run", endpoint=endpoint, body=body, timeout_s=timeout_s, paid=True
-        )
-        return _job(data, "run", endpoint)
+        path = path_of(endpoint, "run")
+        body = encode_body(input, RUN_LIMIT_BYTES, endpoint, webhook, policy, s3_config)
+        where = Where("run", endpoint)
+        return _told(where, parse_job, self._http.request("POST", path, where, body=body, timeout_s=timeout_s))
 
     def run_sync(
         self,
@@ -117,49 +144,42 @@ class RunPodClient:
         wait_s: float = 90.0,
         webhook: str | None = None,
         policy: Policy | None = None,
-        s3_config: dict[str, str] | None = None,
+        s3_config: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> Job:
-        """Submit a job and wait for its end: POST /runsync. After `wait_s` (1 to 300) the job comes back unfinished;
-        its result is kept for one minute only.
+        """Submit a job and wait for its end: POST /runsync. A job that takes longer than `wait_s` (1 s to 300 s) comes
+        back unfinished; its result is kept for one minute after its end.
+
+        The rest is as for `run`. If the answer is lost, so is the id of the job: prefer `run` for what is costly.
+
+        Args:
+            timeout_s: for the call as a whole, `wait_s` included; by default `wait_s` and the client's own.
 
         Raises:
-            InvalidInput, PayloadTooLarge: the body is not JSON, or over 20 MB; nothing was sent.
-            InvalidOption: `wait_s` is out of bounds.
+            InvalidInput, PayloadTooLarge: as for `run`; the limit is 20 MB.
+            InvalidOption: `wait_s` is out of its bounds.
         """
-        if not 1 <= wait_s <= 300:
-            raise InvalidOption("wait_s", wait_s, "1 to 300 seconds")
-        body = _body(endpoint, input, webhook, policy, s3_config, RUNSYNC_LIMIT_BYTES)
-        data = self._http.request(
-            "POST",
-            f"{_path(endpoint, 'runsync')}?wait={round(wait_s * 1000)}",
-            operation="runsync",
-            endpoint=endpoint,
-            body=body,
-            timeout_s=wait_s + 10 if timeout_s is None else timeout_s,
-            paid=True,
-        )
-        return _job(data, "runsync", endpoint)
+        bounded("wait_s", wait_s, 1, 300)
+        path = f"{path_of(endpoint, 'runsync')}?wait={milliseconds(wait_s)}"
+        body = encode_body(input, RUNSYNC_LIMIT_BYTES, endpoint, webhook, policy, s3_config)
+        where = Where("runsync", endpoint)
+        data = self._http.request("POST", path, where, body=body, timeout_s=timeout_s, held_s=wait_s)
+        return _told(where, parse_job, data)
 
-    def status(
-        self, endpoint: str, job_id: str, *, ttl_s: float | None = None, timeout_s: float | None = None
-    ) -> Job:
-        """How a job stands: GET /status. `ttl_s` sets the job's time to live.
+    def status(self, endpoint: str, job_id: str, *, ttl_s: float | None = None, timeout_s: float | None = None) -> Job:
+        """How a job stands: GET /status. `ttl_s` (10 s to 7 days) sets its time to live.
 
         Raises:
-            JobNotFound: RunPod does not know the job, or keeps it no longer (30 minutes after its end; 1 minute for
-                /runsync).
+            JobNotFound: RunPod does not know the job, or keeps it no longer: 30 minutes after its end, one minute if
+                it was submitted by /runsync, and at the end of its time to live.
+
+        >>> RunPodClient().status("9zt0qb3c", "9f-u1").state
+        'COMPLETED'
         """
-        query = "" if ttl_s is None else f"?ttl={round(ttl_s * 1000)}"
-        data = self._http.request(
-            "GET",
-            _path(endpoint, "status", job_id) + query,
-            operation="status",
-            endpoint=endpoint,
-            job_id=job_id,
-            timeout_s=timeout_s,
-        )
-        return _job(data, "status", endpoint, job_id)
+        bounded("ttl_s", ttl_s, MIN_TTL_S, MAX_S)
+        path = path_of(endpoint, "status", job_id) + ("" if ttl_s is None else f"?ttl={milliseconds(ttl_s)}")
+        where = Where("status", endpoint, job_id)
+        return _told(where, parse_job, self._http.request("GET", path, where, timeout_s=timeout_s))
 
     def wait(
         self,
@@ -170,162 +190,105 @@ class RunPodClient:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Job:
-        """Poll until the job has ended: after 1 s, each time 1.5 times longer, at most 30 s. Trouble with the API is
-        waited out.
+        """Look until the job has ended: after 1 s, then each time 1.5 times later, at most 30 s. A job that FAILED is
+        returned too: `result()` gives the output or raises. Trouble with the API is waited out.
 
         Raises:
-            WaitTimeout: it had not ended after `timeout_s`; it goes on at RunPod.
-            JobNotFound, Unauthorized, EndpointNotFound: waiting longer would not help.
+            WaitTimeout: not ended after `timeout_s` seconds (0: one look); it goes on at RunPod. The last look may
+                take one second more.
+            RequestRejected: JobNotFound, Unauthorized ...: waiting would not help.
         """
-        started, pause_s, state = clock(), POLL_FIRST_S, "IN_QUEUE"
-        while True:
-            try:
-                job = self.status(endpoint, job_id)
-                if job.final:
-                    return job
-                state = job.state
-            except RateLimited as error:
-                pause_s = max(pause_s, error.retry_after_s or 0.0)
-            except (Unavailable, BadAnswer):
-                pass  # no word from the API is no word on the job
-            left = timeout_s - (clock() - started)
-            if left <= 0:
-                raise WaitTimeout(endpoint, job_id, timeout_s, state)
-            sleep(min(pause_s, left))
-            pause_s = min(pause_s * POLL_FACTOR, POLL_CAP_S)
+
+        def look(seconds: float) -> Job:
+            return self.status(endpoint, job_id, timeout_s=min(seconds, self._http.total_timeout_s))
+
+        return wait_until_final(look, endpoint, job_id, timeout_s, clock, sleep)
 
     def cancel(self, endpoint: str, job_id: str, *, timeout_s: float | None = None) -> Job:
         """Cancel a queued or running job: POST /cancel.
 
         Raises:
-            JobNotFound: there is nothing to cancel any more.
+            JobNotFound: RunPod does not know the job, or keeps it no longer.
+
+        >>> RunPodClient().cancel("9zt0qb3c", "9f-u1").state
+        'CANCELLED'
         """
-        return self._on_job("cancel", endpoint, job_id, timeout_s)
+        return self._post("cancel", parse_job, endpoint, job_id, timeout_s)
 
     def retry(self, endpoint: str, job_id: str, *, timeout_s: float | None = None) -> Job:
-        """Run a FAILED or TIMED_OUT job again under the same id, while RunPod keeps it: POST /retry. The old output
-        is gone.
+        """Run a FAILED or TIMED_OUT job once more under the same id, while RunPod keeps it: POST /retry. It is paid for
+        again; its old output is gone.
 
         Raises:
-            RequestRejected: the job is in another state.
+            RequestRejected: it is in another state; JobNotFound if it is kept no longer.
         """
-        return self._on_job("retry", endpoint, job_id, timeout_s)
+        return self._post("retry", parse_job, endpoint, job_id, timeout_s)
 
     def purge_queue(self, endpoint: str, *, timeout_s: float | None = None) -> int:
-        """Remove every queued job of the endpoint, whoever submitted it: POST /purge-queue. Answers how many."""
-        path = _path(endpoint, "purge-queue")
-        data = self._http.request(
-            "POST", path, operation="purge-queue", endpoint=endpoint, body=b"{}", timeout_s=timeout_s
-        )
-        removed = data.get("removed") if isinstance(data, dict) else None
-        if not isinstance(removed, int):
-            raise BadAnswer("the answer does not say how many jobs were removed", "purge-queue", endpoint)
-        return removed
+        """Remove every job that waits in the endpoint's queue, whoever submitted it: POST /purge-queue. Answers how
+        many; running jobs go on. At most twice in 10 seconds.
+
+        >>> RunPodClient().purge_queue("9zt0qb3c")
+        3
+        """
+        return self._post("purge-queue", parse_removed, endpoint, None, timeout_s)
 
     def health(self, endpoint: str, *, timeout_s: float | None = None) -> Health:
-        """Jobs and workers of the endpoint: GET /health."""
-        path = _path(endpoint, "health")
-        return parse_health(
-            self._http.request("GET", path, operation="health", endpoint=endpoint, timeout_s=timeout_s)
-        )
+        """Jobs and workers of the endpoint: GET /health.
+
+        >>> RunPodClient().health("9zt0qb3c").throttled
+        2
+        """
+        where = Where("health", endpoint)
+        data = self._http.request("GET", path_of(endpoint, "health"), where, timeout_s=timeout_s)
+        return _told(where, parse_health, data)
 
     def stream(
-        self, endpoint: str, job_id: str, *, wait_s: float = 10.0, sleep: Callable[[float], None] = time.sleep
+        self,
+        endpoint: str,
+        job_id: str,
+        *,
+        wait_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[Any]:
-        """The chunks of a generator handler as they come: GET /stream, until the job has ended.
+        """The chunks that a generator handler yields, as they come, until the job has ended: GET /stream.
+
+        RunPod gives each chunk once. So a request that was not taken (RateLimited, Unavailable with `sent` False) is
+        repeated for a minute, and any other trouble raised: chunks may be lost with it.
+
+        Args:
+            wait_s: for so long RunPod holds a request while there is nothing new; 1 s to 300 s.
 
         Raises:
-            JobFailed, JobTimedOut, JobCancelled: the job ended so, after its last chunk.
+            JobFailed, JobTimedOut, JobCancelled: the job ended so; raised after its last chunk.
+            InvalidOption: `wait_s` is out of its bounds.
+
+        >>> list(RunPodClient().stream("9zt0qb3c", "9f-u1"))
+        ['Once', ' upon', ' a', ' time']
         """
-        while True:
-            data = self._http.request(
-                "GET",
-                f"{_path(endpoint, 'stream', job_id)}?wait={round(wait_s * 1000)}",
-                operation="stream",
-                endpoint=endpoint,
-                job_id=job_id,
-                timeout_s=wait_s + 15,
-            )
-            job = parse_job(data, job_id=job_id, operation="stream")
-            chunks = data.get("stream")
-            for chunk in chunks if isinstance(chunks, list) else []:
-                yield chunk["output"] if isinstance(chunk, dict) and "output" in chunk else chunk
-            if job.final:
-                failure = self.status(endpoint, job_id).failure(endpoint) if job.state == "FAILED" else None
-                failure = failure or job.failure(endpoint)
-                if failure is not None:
-                    raise failure
-                return
-            if not chunks:
-                sleep(0.2)  # a server that does not hold the request must not be hammered
+        bounded("wait_s", wait_s, 1, 300)
+        path = f"{path_of(endpoint, 'stream', job_id)}?wait={milliseconds(wait_s)}"
+        where = Where("stream", endpoint, job_id)
 
-    def _on_job(self, operation: str, endpoint: str, job_id: str, timeout_s: float | None) -> Job:
-        data = self._http.request(
-            "POST",
-            _path(endpoint, operation, job_id),
-            operation=operation,
-            endpoint=endpoint,
-            job_id=job_id,
-            body=b"{}",
-            timeout_s=timeout_s,
-        )
-        return _job(data, operation, endpoint, job_id)
+        def take() -> tuple[Job, list[Any]]:
+            data = self._http.request("GET", path, where, held_s=wait_s)
+            return _told(where, parse_job, data), parse_chunks(data)
+
+        return stream_until_final(take, lambda: self.status(endpoint, job_id), endpoint, clock, sleep)
+
+    def _post(
+        self, operation: str, parse: Callable[[Any], T], endpoint: str, job_id: str | None, timeout_s: float | None
+    ) -> T:
+        where = Where(operation, endpoint, job_id)
+        path = path_of(endpoint, operation, job_id)
+        return _told(where, parse, self._http.request("POST", path, where, body=b"{}", timeout_s=timeout_s))
 
 
-def _job(data: Any, operation: str, endpoint: str, job_id: str | None = None) -> Job:
+def _told(where: Where, parse: Callable[..., T], data: Any) -> T:
+    """The parsed answer; one that cannot be parsed is told with the place that it came from."""
     try:
-        return parse_job(data, job_id=job_id, operation=operation)
+        return parse(data) if where.job_id is None or parse is not parse_job else parse(data, job_id=where.job_id)
     except BadAnswer as error:
         problem = error.message
-    raise BadAnswer(problem, operation, endpoint, 200, job_id)
-
-
-def _body(
-    endpoint: str,
-    input: Any,
-    webhook: str | None,
-    policy: Policy | None,
-    s3_config: dict[str, str] | None,
-    limit_bytes: int,
-) -> bytes:
-    encode(input, endpoint=endpoint)  # names the place in the input itself
-    request: dict[str, Any] = {"input": input}
-    if webhook:
-        request["webhook"] = webhook
-    if policy is not None and policy.to_json():
-        request["policy"] = policy.to_json()
-    if s3_config:
-        request["s3Config"] = s3_config
-    body = encode(request, endpoint=endpoint)
-    check_size(len(body), limit_bytes, endpoint)
-    return body
-
-
-def _path(endpoint: str, operation: str, job_id: str | None = None) -> str:
-    parts = [_part("endpoint", endpoint), operation]
-    return "/".join(parts if job_id is None else [*parts, _part("job", job_id)])
-
-
-def _part(kind: str, value: str) -> str:
-    """An id as a part of a path.
-
-    Raises:
-        InvalidInput: it would lead elsewhere; nothing was sent.
-    """
-    if not isinstance(value, str) or not value.strip(".") or not all(c.isalnum() or c in "-_.:~" for c in value):
-        raise InvalidInput(f"{kind} id {value!r}: letters, digits, '-', '_', '.', ':' and '~' are allowed")
-    if not value.isascii():
-        raise InvalidInput(f"{kind} id {value!r}: only ASCII is allowed")
-    return value
-
-
-def _key_source(api_key: str | Callable[[], str] | None) -> Callable[[], str]:
-    if callable(api_key):
-        return api_key
-    given = api_key or os.environ.get("RUNPOD_API_KEY")
-    if given:
-        return lambda: given
-    file = os.environ.get("RUNPOD_API_KEY_FILE")
-    if file:
-        return lambda: Path(file).read_text().strip()
-    raise NotConfigured("no RunPod API key: give api_key=..., or set RUNPOD_API_KEY or RUNPOD_API_KEY_FILE")
+    raise where.error(BadAnswer, problem, 200)

@@ -1,0 +1,106 @@
+"""Where the API key and the base URL come from, and what may stand in a URL's path. Nothing here is sent.
+
+The key is given out as a function, asked on every call, so that it can be rotated; its value is in no text.
+
+Next: ``transport.py``, which uses them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from celery_runpod.errors import ConfigurationError, InvalidInput, NotConfigured
+
+DEFAULT_BASE_URL = "https://api.runpod.ai/v2"
+_NO_KEY = "no RunPod API key: give api_key=, or set RUNPOD_API_KEY, or RUNPOD_API_KEY_FILE (a file that holds it)"
+_ID = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._~:@=+-]{0,254}[A-Za-z0-9_~=+-])?")
+
+
+class Key:
+    """The API key, asked for on every call."""
+
+    def __init__(self, given: str | Callable[[], str] | None) -> None:
+        self._given = given or os.environ.get("RUNPOD_API_KEY") or _from_file(os.environ.get("RUNPOD_API_KEY_FILE"))
+        if not callable(given):
+            self()  # a missing key is told at the start, not by the first call
+
+    def __call__(self) -> str:
+        """The key.
+
+        Raises:
+            NotConfigured: there is none, or it holds what no key holds. (A function that was given raises its own.)
+        """
+        key = self._given() if callable(self._given) else self._given
+        key = key.strip() if isinstance(key, str) else ""
+        if not key:
+            raise NotConfigured(_NO_KEY)
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            key = ""  # the frame of this function is part of the error's traceback
+            raise NotConfigured("the RunPod API key holds a space, a line break or another character that no key has")
+        return key
+
+    def __repr__(self) -> str:
+        return "Key(***)"
+
+
+def _from_file(path: str | None) -> Callable[[], str] | None:
+    if not path:
+        return None
+
+    def content() -> str:
+        try:
+            return Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            problem = getattr(error, "strerror", None) or "it is not text"
+        raise NotConfigured(f"RUNPOD_API_KEY_FILE={path} cannot be read: {problem}")
+
+    return content
+
+
+def base_url_of(given: str | None) -> str:
+    """`given`, else `RUNPOD_BASE_URL`, else the SDK's `RUNPOD_ENDPOINT_BASE_URL`, else RunPod's own; without a slash
+    at its end.
+
+    Raises:
+        ConfigurationError: not an http(s) URL, or one with a user name, a query or a fragment.
+    """
+    environ = os.environ
+    url = given or environ.get("RUNPOD_BASE_URL") or environ.get("RUNPOD_ENDPOINT_BASE_URL") or DEFAULT_BASE_URL
+    if problem := _problem(url):
+        # Not the URL itself: it may hold a password.
+        raise ConfigurationError(f"the base URL of RunPod's API {problem}; it must look like {DEFAULT_BASE_URL}")
+    return url.rstrip("/")
+
+
+def _problem(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "cannot be read"
+    if parts.scheme not in ("http", "https") or not host:
+        return "is not an http:// or https:// URL"
+    if "@" in parts.netloc:
+        return "holds a user name or password"
+    return "holds a query or a fragment" if parts.query or parts.fragment else None
+
+
+def path_of(endpoint: str, operation: str, job_id: str | None = None) -> str:
+    """`endpoint/operation` or `endpoint/operation/job`, quoted.
+
+    Raises:
+        InvalidInput: an id that would lead elsewhere: empty, with a slash, a space, `..`; nothing was sent.
+    """
+    parts = [_part("endpoint", endpoint), operation]
+    return "/".join(parts if job_id is None else [*parts, _part("job", job_id)])
+
+
+def _part(kind: str, value: str) -> str:
+    if not isinstance(value, str) or not _ID.fullmatch(value) or ".." in value:
+        shown = repr(value) if isinstance(value, str) and len(value) <= 80 else f"a {type(value).__name__}"
+        raise InvalidInput(f"{shown} cannot be the id of a RunPod {kind}: letters, digits and '-' are expected")
+    return quote(value, safe="")

@@ -1,0 +1,304 @@
+"""The checks of `doctor`: settings, Redis, the store, RunPod, webhooks. Each answers findings, and writes nothing.
+
+Not here: the user's app (``appcheck.py``), printing (``doctor.py``).
+
+Next: ``appcheck.py``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from kombu import Connection
+from redis import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from celery_runpod.api import RunPodClient
+from celery_runpod.api.answers import Health
+from celery_runpod.cli.findings import MASK, SECRET_NAMES, Finding, TookTooLong, ok, together, warning, within, wrong
+from celery_runpod.errors import ApiError, ConfigurationError, EndpointNotFound, RateLimited, Unauthorized, Unavailable
+from celery_runpod.records import RecordReader
+from celery_runpod.settings import mask_url
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+REDIS_S, RUNPOD_S = 6.0, 12.0
+"""What a check of a server may take, in seconds."""
+
+MOST_CLOCK_SKEW_S = 1.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DEFAULT_KEY = "RUNPOD_API_KEY"
+
+
+def known_names() -> dict[str, str]:
+    """Environment variable -> field of the worker's settings."""
+    from config.settings import Settings
+
+    names = {}
+    for field, info in Settings.model_fields.items():
+        alias: Any = info.validation_alias
+        for name in getattr(alias, "choices", None) or [alias]:
+            names[str(name)] = field
+    return names
+
+
+def settings_shown(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
+    """Every setting under its first name, as it counts; secrets masked."""
+    shown: dict[str, str] = {}
+    for name, field in known_names().items():
+        value: Any = getattr(settings, field)
+        if name in shown or field in [known_names()[one] for one in shown]:
+            continue
+        if hasattr(value, "get_secret_value"):
+            secret = value.get_secret_value()
+            value = mask_url(secret) if "://" in secret else MASK
+        elif value is None or value == ():
+            value = "-"
+        elif isinstance(value, str):
+            value = mask_url(value)
+        shown[name] = str(value)
+    for name in sorted(env):
+        if name.startswith(("RUNPOD_API_KEY_", "RUNPOD_WEBHOOK_SECRET_")) and name not in shown:
+            shown[name] = env[name] if name.endswith("_FILE") else MASK
+    for name, endpoint in configured(settings, env).items():
+        shown[f"endpoint {name}"] = endpoint
+    return shown
+
+
+def configured(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
+    """Endpoint name -> RunPod's id: the profiles, and the variables `RUNPOD_ENDPOINT_<NAME>`."""
+    prefix = "RUNPOD_ENDPOINT_"
+    found = {name: profile.id for name, profile in settings.profiles.items()}
+    for variable, value in sorted(env.items()):
+        name = variable.removeprefix(prefix)
+        if variable.startswith(prefix) and variable not in known_names() and name and value:
+            found.setdefault(name.lower(), value)
+    return found
+
+
+def check_names(env: Mapping[str, str]) -> list[Finding]:
+    """Variables that look like a mistyped setting."""
+    known = [*known_names(), "RUNPOD_WEBHOOK_SECRET_PREVIOUS"]
+    found = []
+    for name in sorted(env):
+        if name in known or not name.startswith("RUNPOD_") or name.startswith(("RUNPOD_API_KEY_", "RUNPOD_ENDPOINT_")):
+            continue
+        if near := difflib.get_close_matches(name, known, 1, 0.9):
+            found.append(warning("settings", f"{name} is no setting", f"if {near[0]} is meant, rename it"))
+    return found
+
+
+def check_redis(role: str, url: str) -> list[Finding]:
+    """Broker, result backend or store: reached, and set up so that it loses nothing."""
+    masked = mask_url(url)
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        return [_check_broker(role, url)]
+    try:
+        info, latency_s, skew_s = within(REDIS_S, lambda: look_at_redis(url))
+    except Exception as error:
+        return [_unreachable(role, masked, error)]
+    version = info.get("redis_version", "of an unknown version")
+    found = [ok(role, f"{masked}: Redis {version}, answers in {latency_s * 1000:.1f} ms")]
+    if info.get("role") == "slave":
+        found.append(wrong(role, f"{masked} is a replica, which takes no writes", "use the URL of its master"))
+    policy = info.get("maxmemory_policy")
+    if policy is None:
+        found.append(warning(f"{role}: memory", "its maxmemory-policy is not told", "make sure that it is noeviction"))
+    elif policy == "noeviction":
+        found.append(ok(f"{role}: memory", "maxmemory-policy noeviction"))
+    else:
+        found.append(
+            wrong(
+                f"{role}: memory",
+                f"maxmemory-policy is {policy}: Redis may throw away messages, results and jobs",
+                "set maxmemory-policy noeviction (CONFIG SET, and in redis.conf or your provider's settings)",
+            )
+        )
+    if str(info.get("aof_enabled")) == "1":
+        found.append(ok(f"{role}: persistence", "AOF is on"))
+    else:
+        found.append(
+            warning(
+                f"{role}: persistence",
+                "AOF is off: a crash of Redis loses what came after its last snapshot",
+                "set appendonly yes",
+            )
+        )
+    if abs(skew_s) > MOST_CLOCK_SKEW_S:
+        problem = f"this machine's clock is {skew_s:+.1f} s off Redis'; at most {MOST_CLOCK_SKEW_S:g} s is allowed"
+        found.append(wrong(f"{role}: clock", problem, "set the clock on both machines (NTP)"))
+    else:
+        found.append(ok(f"{role}: clock", f"{skew_s:+.3f} s off Redis'"))
+    return found
+
+
+def connect(url: str) -> Redis:
+    redis: Redis = Redis.from_url(
+        url, decode_responses=True, socket_connect_timeout=3.0, socket_timeout=4.0, retry=None
+    )
+    return redis
+
+
+def look_at_redis(url: str) -> tuple[dict[str, Any], float, float]:
+    """INFO, the seconds of a round trip, and by how many seconds this clock is ahead of Redis'."""
+    redis = connect(url)
+    info: Any = redis.info()
+    began, sent = time.monotonic(), time.time()  # noqa: TID251 - the edge: two clocks are compared
+    seconds, micros = redis.time()  # type: ignore[misc]
+    latency_s = time.monotonic() - began
+    return info, latency_s, sent + latency_s / 2 - (seconds + micros / 1e6)
+
+
+def _check_broker(role: str, url: str) -> Finding:
+    masked = mask_url(url)
+
+    def reach() -> str:
+        with Connection(url, connect_timeout=3) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=4)
+            return str(connection.transport.driver_type)
+
+    try:
+        return ok(role, f"{masked}: reached ({within(REDIS_S, reach)})")
+    except Exception as error:
+        return _unreachable(role, masked, error)
+
+
+def _unreachable(role: str, masked: str, error: Exception) -> Finding:
+    if isinstance(error, AuthenticationError | NoPermissionError):
+        return wrong(role, f"{masked} refuses the user or password: {error}", "correct the URL, or the user's rights")
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return wrong(role, f"{masked} cannot be reached: {reason}", "is it running, and is the URL right?")
+
+
+def check_store(settings: Settings) -> list[Finding]:
+    """The namespace: a worker's heartbeat, and to whom it belongs."""
+    reader = RecordReader(connect(settings.store_url), settings.namespace)
+
+    def read() -> tuple[list[str], str | None]:
+        now = time.time()  # noqa: TID251 - the edge: heartbeats are wall-clock times
+        workers: Any = reader.redis.zrangebyscore(reader.keys.workers(), now, "+inf")
+        identity: Any = reader.redis.get(reader.keys.identity())
+        return list(workers), identity
+
+    try:
+        workers, identity = within(REDIS_S, read)
+    except Exception as error:
+        return [_unreachable("namespace", mask_url(settings.store_url), error)]
+    found = []
+    if workers:
+        found.append(ok("workers", f"{len(workers)} up: {', '.join(sorted(workers)[:10])}"))
+    else:
+        found.append(warning("workers", "no RunPod worker is up", "start one: celery-runpod worker"))
+    mine = {"broker": mask_url(settings.broker_url), "backend": mask_url(settings.result_backend)}
+    begun = json.loads(identity) if identity else mine
+    others = [name for name, url in mine.items() if begun.get(name) != url]
+    for name in others:
+        problem = f"{settings.namespace!r} was begun with the {name} {begun.get(name)}, not {mine[name]}"
+        advice = f"choose another RUNPOD_NAMESPACE, or delete the key {reader.keys.identity()} once no job is open"
+        found.append(wrong("namespace", problem, advice))
+    if not others:
+        words = "belongs to this broker and result backend" if identity else "not begun yet"
+        found.append(ok("namespace", f"{settings.namespace!r} {words}"))
+    return found
+
+
+def check_runpod(settings: Settings, env: Mapping[str, str]) -> list[Finding]:
+    """Each configured endpoint, with its own API key, by its /health."""
+    found: list[Finding] = []
+    names: list[str] = []
+    calls = []
+    for name in configured(settings, env) or {"": ""}:
+        endpoint, profile = settings.resolve(name) if name in settings.profiles else (env_id(settings, env, name), None)
+        key_name = profile.options.api_key_name if profile else None
+        try:
+            key = settings.key(key_name)
+            if not key or not key.isascii() or any(char.isspace() for char in key):
+                variable = f"{DEFAULT_KEY}_{key_name}".upper() if key_name else DEFAULT_KEY
+                raise ConfigurationError(f"{variable} is empty, or holds spaces or characters that no key has")
+        except ConfigurationError as error:
+            found.append(wrong("API key", f"{name}: {error}".removeprefix(": "), "a key is made in RunPod's console"))
+            continue
+        if name:
+            names.append(f"endpoint {name}" if name == endpoint else f"endpoint {name} ({endpoint})")
+            calls.append(lambda endpoint=endpoint, key=key: health(key, settings.base_url, endpoint))
+    if not calls and not found:
+        advice = "name one: RUNPOD_ENDPOINT_<NAME>=id, or a profile in the file of RUNPOD_CONFIG"
+        found.append(warning("RunPod", "no endpoint is configured, so neither RunPod nor the key was tried", advice))
+    return found + [_judge(name, answer, settings) for name, answer in zip(names, together(RUNPOD_S, calls), strict=True)]
+
+
+def env_id(settings: Settings, env: Mapping[str, str], name: str) -> str:
+    return configured(settings, env).get(name, name)
+
+
+def health(key: str, base_url: str, endpoint: str) -> Health:
+    """One look at an endpoint."""
+    with RunPodClient(key, base_url=base_url, connect_timeout_s=4, read_timeout_s=8, total_timeout_s=9) as client:
+        return client.health(endpoint)
+
+
+def _judge(check: str, answer: Any, settings: Settings) -> Finding:
+    try:
+        found: Health = answer()
+    except Unauthorized as error:
+        return wrong(check, f"RunPod refuses the API key (HTTP {error.status})", "set a valid key with access to it")
+    except EndpointNotFound:
+        return wrong(check, "RunPod knows no endpoint of this id", "compare the id with RunPod's console")
+    except RateLimited:
+        return warning(check, "RunPod answers 429: too many requests just now", "try again in a minute")
+    except (Unavailable, TookTooLong) as error:
+        problem = f"RunPod at {settings.base_url} cannot be reached: {error}"
+        return wrong(check, problem, "look at the network, RUNPOD_BASE_URL, and RunPod's own status page")
+    except ApiError as error:
+        return wrong(check, f"RunPod refuses: {error}", "is RUNPOD_BASE_URL right? It ends in /v2")
+    except Exception as error:
+        # The library's text may hold the request, and that the key.
+        return wrong(check, f"the request could not be made ({type(error).__name__})", "look at the key and the URL")
+    return ok(check, f"key accepted; {describe(found)}")
+
+
+def describe(health: Health) -> str:
+    jobs, workers = health.jobs, health.workers
+    return f"jobs: {_counts(jobs)}; workers: {_counts(workers)}"
+
+
+def _counts(numbers: Any) -> str:
+    pairs = numbers.items() if isinstance(numbers, Mapping) else vars(numbers).items()
+    return ", ".join(f"{value} {name}" for name, value in pairs if value) or "none"
+
+
+def check_webhooks(settings: Settings) -> list[Finding]:
+    """Whether webhooks are set up, and could arrive."""
+    url = settings.webhook_url
+    if url is None:
+        return [ok("webhooks", "not set up: every job is found by checks alone (RUNPOD_WEBHOOK_URL)")]
+    parts, found = urlsplit(url), []
+    if parts.hostname in LOOPBACK and urlsplit(settings.base_url).hostname not in LOOPBACK:
+        advice = "give the address under which the internet sees your view, or unset RUNPOD_WEBHOOK_URL"
+        found.append(wrong("webhooks", f"RunPod cannot reach {parts.hostname}", advice))
+    elif parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        found.append(warning("webhooks", "the URL is http: outputs cross the internet in clear", "use https"))
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
+    if len(secret) < 16:
+        found.append(warning("webhooks", "RUNPOD_WEBHOOK_SECRET is shorter than 16 characters", "use a random one"))
+    return found or [ok("webhooks", f"set up: {mask_url(url)}")]
+
+
+def secrets_in_files(env: Mapping[str, str] | None = None) -> list[str]:
+    """The keys that files hold, for the redactor."""
+    found = []
+    for name, path in (os.environ if env is None else env).items():
+        if SECRET_NAMES.search(name) and name.startswith("RUNPOD_") and name.endswith("_FILE"):
+            try:
+                with open(path) as file:
+                    found.append(file.read(4096))
+            except (OSError, UnicodeDecodeError):
+                continue
+    return found

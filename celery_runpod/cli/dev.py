@@ -1,0 +1,85 @@
+"""`celery-runpod dev`: Redis, a local RunPod, a RunPod worker and Flower, until Ctrl-C.
+
+For developing a project against: it prints the addresses and the lines to export. Not for production, and nothing in
+it is kept.
+
+Next: ``local.py``.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import click
+
+from celery_runpod.cli.local import API_KEY, APPLICATION, HANDLER, Interrupted, LocalStack, local_stack
+from celery_runpod.cli.stack import cli, free_port
+from celery_runpod.errors import ConfigurationError
+
+LOOK_S = 1.0
+PORT = click.IntRange(0, 65535)
+
+
+@click.command()
+@click.option(
+    "--endpoint",
+    "endpoints",
+    metavar="NAME=HANDLER.PY[,...]",
+    multiple=True,
+    help="An endpoint of the simulator, as `celery-runpod simulator --endpoint`; by default the demo's `tiles`.",
+)
+@click.option("--redis-port", type=PORT, default=0, help="By default a free one.")
+@click.option("--simulator-port", type=PORT, default=0, help="By default a free one.")
+@click.option("--flower-port", type=PORT, default=0, help="By default a free one.")
+def dev(endpoints: tuple[str, ...], redis_port: int, simulator_port: int, flower_port: int) -> None:
+    """Keep Redis, the simulator, a RunPod worker and Flower running until Ctrl-C."""
+    try:
+        with local_stack("dev") as (stack, signals):
+            served = list(endpoints) or [f"tiles={HANDLER},workers=2,idle=30"]
+            stack.begin(served, click.echo, redis_port=redis_port or None, simulator_port=simulator_port)
+            if not endpoints:
+                click.echo("starting the demo application's worker")
+                stack.application(APPLICATION)
+            click.echo("starting Flower")
+            flower = _flower(stack, flower_port or free_port())
+            for line in _addresses(stack, flower, [one.partition("=")[0] for one in served]):
+                click.echo(line)
+            while True:
+                stack.check()
+                signals.wait(LOOK_S)
+    except Interrupted as interrupted:
+        click.echo("stopped", err=True)
+        # Ctrl-C is how this command is ended; anything else is told to the caller.
+        sys.exit(0 if interrupted.status == 130 else interrupted.status)
+
+
+def _flower(stack: LocalStack, port: int) -> str:
+    def listens(_: object) -> bool:
+        with socket.socket() as sock:
+            sock.settimeout(1)
+            return sock.connect_ex(("127.0.0.1", port)) == 0
+
+    if listens(None):
+        raise ConfigurationError(f"port {port} is taken: choose another --flower-port")
+    stack.start("flower", [*cli("flower"), "--port", str(port)], ready=listens)
+    return f"http://127.0.0.1:{port}"
+
+
+def _addresses(stack: LocalStack, flower: str, names: list[str]) -> list[str]:
+    redis, base = stack.env["REDIS_URL"], stack.env["RUNPOD_BASE_URL"]
+    return [
+        "",
+        f"Redis      {redis}",
+        f"simulator  {base}",
+        f"Flower     {flower}",
+        f"logs       {stack.folder}",
+        "",
+        "In the shell of your project:",
+        f"export REDIS_URL={redis}",
+        f"export RUNPOD_BASE_URL={base}",
+        f"export RUNPOD_API_KEY={API_KEY}",
+        "",
+        f"Try it:  celery-runpod run {names[0]} --input '{{...}}'",
+        "Ctrl-C stops everything.",
+    ]

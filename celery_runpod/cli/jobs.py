@@ -1,0 +1,265 @@
+"""`jobs`, `show`, `run`, `cancel`: what a client may see and do, from a terminal.
+
+They need the store and the broker (`REDIS_URL` and its like), and neither the worker's settings nor an API key. Not
+here: what is read of a record (``rows.py``).
+
+Next: ``rows.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from celery import Celery
+from rich.console import Console
+from rich.table import Table
+
+from celery_runpod.cli.rows import REASONS, Row, open_rows, rows_of, store_or_sentence
+from celery_runpod.clientapp import client_settings
+from celery_runpod.endpoint import Endpoint
+from celery_runpod.results import JobResult
+from celery_runpod.results import cancel as cancel_tree
+
+LOOK_S = 0.5
+INTERRUPTED = 130
+
+
+def now() -> float:
+    return time.time()  # noqa: TID251 - the edge: due times are read against the wall clock
+
+
+def pause() -> None:
+    """Between two looks at a job."""
+    time.sleep(LOOK_S)
+
+
+def client() -> Celery:
+    """A Celery app on the broker and result backend of the environment."""
+    settings = client_settings()
+    return Celery(
+        "celery_runpod_cli", broker=settings.broker_url, backend=settings.result_backend, set_as_current=False
+    )
+
+
+@click.command()
+@click.option("--endpoint", metavar="E", help="Only jobs of this endpoint: its name, or RunPod's id.")
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+def jobs(endpoint: str | None, limit: int, as_json: bool) -> None:
+    """List the open jobs, the soonest to be looked at first."""
+    with store_or_sentence() as reader:
+        rows, left_out = open_rows(reader, endpoint, limit)
+        worker_up = reader.worker_up(now())
+    if as_json:
+        click.echo(json.dumps([row.to_json(now()) for row in rows], indent=2))
+        return
+    if not rows:
+        click.echo("no open job" + (f" of endpoint {endpoint}" if endpoint else ""))
+    elif sys.stdout.isatty():
+        Console().print(_table(rows))
+    else:
+        click.echo("\t".join(_HEADINGS))
+        for row in rows:
+            click.echo("\t".join(_cells(row)))
+    if left_out:
+        click.echo(f"{left_out} more are not shown: use --endpoint or --limit", err=True)
+    if not worker_up:
+        click.echo("no RunPod worker is up: start `celery-runpod worker`", err=True)
+
+
+_HEADINGS = ("task id", "endpoint", "state", "attempt", "RunPod id", "checks", "next check in s", "reason")
+
+
+def _cells(row: Row) -> list[str]:
+    in_s = row.next_in_s(now())
+    return [
+        row.task_id,
+        row.name,
+        row.state,
+        str(row.attempt),
+        row.job_id or "-",
+        "-" if row.checks is None else str(row.checks),
+        "-" if in_s is None else f"{in_s:.1f}",
+        row.reason or "-",
+    ]
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(*_HEADINGS)
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+@click.command()
+@click.argument("task_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+def show(task_id: str, as_json: bool) -> None:
+    """Tell how a job stands: checks made, when the next one is, and why."""
+    with store_or_sentence() as reader:
+        place = reader.place(task_id)
+        found = rows_of(reader, place.endpoint, [task_id])[0] if place and place.endpoint else None
+        members = reader.members(task_id)
+        worker_up = reader.worker_up(now())
+    if found is None:
+        if place is not None and place.endpoint is None:
+            problem = f"a step under {place.root} that is no job of RunPod's (yet)"
+        elif members:
+            problem = f"a root or group of {len(members)} open jobs: {', '.join(sorted(members)[:20])}"
+        else:
+            problem = "unknown: not accepted yet" + ("" if worker_up else " (no RunPod worker is up)")
+            problem += ", ended so long ago that its tombstone is gone, or never a job of this namespace"
+        if as_json:
+            click.echo(json.dumps({"task_id": task_id, "state": None, "why": problem}, indent=2))
+        else:
+            click.echo(f"{task_id}: {problem}", err=True)
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps({**found.to_json(now()), "worker_up": worker_up}, indent=2))
+        return
+    for name, value in _lines(found, worker_up):
+        click.echo(f"{name:<14}{value}")
+
+
+def _lines(row: Row, worker_up: bool) -> list[tuple[str, str]]:
+    endpoint = row.name if row.name == row.endpoint else f"{row.name} (RunPod's id {row.endpoint})"
+    lines = [("task id", row.task_id), ("endpoint", endpoint), ("state", row.state)]
+    if row.verdict:
+        lines.append(("ended as", row.verdict))
+    lines += [("attempt", str(row.attempt)), ("RunPod id", row.job_id or "none yet")]
+    lines.append(("checks made", "not kept after delivery" if row.checks is None else str(row.checks)))
+    if row.state == "DELIVERED":
+        lines.append(("next check", "none: " + row.why()))
+    else:
+        in_s = row.next_in_s(now())
+        at = "none" if row.next_at is None else f"{_local(row.next_at)}, in {in_s:.1f} s"
+        lines += [("next check", at), ("why", row.why() if worker_up or row.reason else _no_worker(row))]
+    for name, value in (("accepted", row.accepted_at), ("submitted", row.submitted_at), ("ended", row.ended_at)):
+        if value is not None:
+            lines.append((name, _local(value)))
+    if row.end_by is not None:
+        lines.append(("deadline", _local(row.end_by)))
+    if row.progress:
+        lines.append(("progress", row.progress))
+    if row.delay_s is not None:
+        lines.append(("in queue", f"{row.delay_s:g} s"))
+    if row.execution_s is not None:
+        lines.append(("on a GPU", f"{row.execution_s:g} s"))
+    return lines
+
+
+def _no_worker(row: Row) -> str:
+    return f"{row.why()}; but no RunPod worker is up: start `celery-runpod worker`"
+
+
+def _local(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+@click.command()
+@click.argument("endpoint")
+@click.option("--input", "given", metavar="JSON|@FILE", default="{}", help="The input, or @ and a file that holds it.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def run(endpoint: str, given: str, as_json: bool) -> None:
+    """Run one job and wait for it. Progress goes to standard error, the output to standard output."""
+    job = Endpoint(endpoint, app=client()).delay(_input(given))
+    started = time.monotonic()
+    try:
+        _follow(job, started)
+    except KeyboardInterrupt:
+        _interrupted(job)
+        sys.exit(INTERRUPTED)
+    output = job.get(propagate=False)
+    failed = job.failed() or isinstance(output, BaseException)
+    seconds = round(time.monotonic() - started, 1)
+    if as_json:
+        answer: dict[str, Any] = {"task_id": job.id, "state": job.state, "seconds": seconds}
+        if failed:
+            answer["error"] = {"type": type(output).__name__, "message": str(output)}
+        else:
+            answer["output"] = output
+        click.echo(json.dumps(answer, indent=2))
+    elif failed:
+        click.echo(f"{type(output).__name__}: {output}", err=True)
+    else:
+        click.echo(json.dumps(output, indent=2, ensure_ascii=False))
+    if failed:
+        sys.exit(1)
+
+
+def _input(given: str) -> Any:
+    where = "--input"
+    if given.startswith("@"):
+        where = given[1:]
+        try:
+            given = Path(where).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            problem = getattr(error, "strerror", None) or "it is not text"
+            raise click.BadParameter(f"{where} cannot be read: {problem}", param_hint="--input") from None
+    try:
+        return json.loads(given)
+    except ValueError as error:
+        raise click.BadParameter(f"{where} is not JSON: {error}", param_hint="--input") from None
+
+
+def _follow(job: JobResult, started: float) -> None:
+    """Show state, reason and seconds until the job has ended: one live line, or a line for each change."""
+    console = Console(stderr=True)
+    click.echo(f"task {job.id}", err=True)
+    if console.is_terminal:
+        with console.status("") as status:
+            while not job.ready():
+                status.update(f"{_standing(job)}  {time.monotonic() - started:.0f} s")
+                pause()
+        return
+    last = ""
+    while not job.ready():
+        if (standing := _standing(job)) != last:
+            click.echo(f"{standing}  {time.monotonic() - started:.0f} s", err=True)
+            last = standing
+        pause()
+
+
+def _standing(job: JobResult) -> str:
+    reason, progress = job.reason, job.progress
+    words = [job.state]
+    if reason:
+        words.append(f"({reason}: {REASONS[reason]})" if reason in REASONS else f"({reason})")
+    if progress is not None:
+        words.append(str(progress))
+    return " ".join(words)
+
+
+def _interrupted(job: JobResult) -> None:
+    try:
+        wanted = click.confirm("\nCancel the job?", default=False, err=True)
+    except (click.Abort, KeyboardInterrupt):
+        wanted = False
+    if wanted:
+        job.cancel()
+        click.echo(f"cancel asked for; see celery-runpod show {job.id}", err=True)
+    else:
+        click.echo(f"the job goes on; see celery-runpod show {job.id}", err=True)
+
+
+@click.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option(
+    "--all", "whole_tree", is_flag=True, help="Everything under the same root: the whole chain, group or chord."
+)
+def cancel(ids: tuple[str, ...], whole_tree: bool) -> None:
+    """Cancel a job, at RunPod too; or all jobs of a group, a chord, or a chain's later step."""
+    app = client()
+    for any_id in ids:
+        with store_or_sentence():
+            if whole_tree:
+                cancel_tree(any_id, app=app)
+            else:
+                JobResult(any_id, app=app).cancel()
+        click.echo(f"cancel asked for: {any_id}")

@@ -1,0 +1,205 @@
+"""Faults on demand: rules that say what goes wrong, where, and how often. Pure; chance is seeded.
+
+Not here: doing it (``operations.py`` for requests, ``webhooks.py``, ``endpoint.py`` for jobs and workers).
+
+A rule of kind        does, at a request         at `webhook`                    at `worker`
+status                answers `status`           the receiver's answer counts    the worker's result is refused
+                                                 as `status`
+body                  done, answers `body`       sends `body`                    the worker is answered `body`
+delay                 waits `seconds` before     waits `seconds` before          the attempt takes `seconds` longer
+drop_before           cuts; nothing was done     is not sent                     the worker's result does not arrive
+drop_after            done; no answer comes      sent; the answer is lost        it arrives; the worker is not answered
+truncate              half the answer            half the body                   half the answer
+vanish                the job is forgotten                                       the job is forgotten when taken
+run_twice             /run, /runsync: the first result is lost                   the same
+crash                 /run, /runsync: the worker dies `seconds` after it took the job (the same at `worker`)
+duplicate, late       webhook only: sent twice; sent after `seconds`
+early                 webhook only: sent `seconds` before /status knows the end
+reorder               webhook only: sent after the endpoint's next one, at the latest after `seconds`
+
+Next: ``operations.py``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SUBMITS = frozenset({"run", "runsync"})
+OF_A_JOB = frozenset({"status", "status-sync", "stream", "cancel", "retry"})
+OF_AN_ENDPOINT = frozenset({"purge-queue", "health", "requests"})
+OPERATIONS = SUBMITS | OF_A_JOB | OF_AN_ENDPOINT | {"webhook", "worker"}
+
+ANSWERS = frozenset({"status", "body", "delay", "drop_before", "drop_after", "truncate"})
+OF_A_RUN = frozenset({"run_twice", "crash"})
+OF_A_WEBHOOK = frozenset({"duplicate", "late", "early", "reorder"})
+KINDS = ANSWERS | OF_A_RUN | OF_A_WEBHOOK | {"vanish"}
+
+AT_TAKE = OF_A_RUN | {"vanish", "delay"}
+"""Worker faults that act when a job is taken."""
+AT_RESULT = ANSWERS - {"delay"}
+"""Worker faults that act when a result is posted."""
+
+SECONDS = {"delay": 1.0, "late": 5.0, "early": 1.0, "reorder": 5.0, "crash": 0.0, "vanish": 0.0}
+"""Default of `seconds`, by kind."""
+
+
+class BadFault(ValueError):
+    """A rule that cannot be; the text says which field, what was given and what is allowed."""
+
+
+def kinds_at(operation: str) -> frozenset[str]:
+    """The kinds that mean something at an operation."""
+    if operation == "*":
+        return KINDS
+    if operation == "webhook":
+        return ANSWERS | OF_A_WEBHOOK
+    if operation == "worker":
+        return ANSWERS | OF_A_RUN | {"vanish"}
+    if operation in SUBMITS:
+        return ANSWERS | OF_A_RUN | {"vanish"}
+    return ANSWERS | {"vanish"} if operation in OF_A_JOB else ANSWERS
+
+
+@dataclass(slots=True)
+class Fault:
+    """One rule. It counts the requests that match, and acts on every `every`-th, with its probability, `times` times."""
+
+    kind: str
+    endpoint: str = "*"
+    operation: str = "*"
+    probability: float = 1.0
+    every: int = 1
+    times: int | None = None
+    seed: int | None = None
+    status: int = 500
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str | None = None
+    seconds: float | None = None
+    id: str = ""
+    seen: int = 0
+    done: int = 0
+    chance: random.Random = field(default_factory=random.Random, repr=False)
+
+    @property
+    def seconds_s(self) -> float:
+        return SECONDS.get(self.kind, 0.0) if self.seconds is None else self.seconds
+
+    def matches(self, endpoint: str, operation: str) -> bool:
+        return self.endpoint in ("*", endpoint) and self.operation in ("*", operation)
+
+    def acts(self) -> bool:
+        """Count one match, and say whether the fault happens."""
+        if self.times is not None and self.done >= self.times:
+            return False
+        self.seen += 1
+        if self.seen % self.every or self.chance.random() >= self.probability:
+            return False
+        self.done += 1
+        return True
+
+    def described(self) -> dict[str, Any]:
+        found = {name: value for name, value in asdict(self).items() if name != "chance"}
+        return {**found, "seconds": self.seconds_s}
+
+
+def parse(rule: Any) -> Fault:
+    """A rule from JSON or TOML.
+
+    Raises:
+        BadFault: see there.
+    """
+    if not isinstance(rule, Mapping):
+        raise BadFault(f"a fault is an object, {type(rule).__name__} given")
+    if unknown := sorted(set(rule) - FIELDS.keys()):
+        raise BadFault(f"unknown field {unknown[0]!r}; allowed: {', '.join(FIELDS)}")
+    if "kind" not in rule:
+        raise BadFault(f"the field 'kind' is missing; allowed: {', '.join(sorted(KINDS))}")
+    for name, value in rule.items():
+        wanted, possible = FIELDS[name]
+        if not possible(value):
+            raise BadFault(f"field {name!r}: {value!r} given; allowed: {wanted}")
+    given = {name: value for name, value in rule.items() if value is not None}
+    fault = Fault(**given)
+    if fault.kind not in (allowed := kinds_at(fault.operation)):
+        raise BadFault(
+            f"kind {fault.kind!r} means nothing at operation {fault.operation!r}; allowed: {', '.join(sorted(allowed))}"
+        )
+    if fault.kind == "body" and fault.body is None:
+        raise BadFault("a fault of kind 'body' needs the field 'body': any text")
+    if fault.seed is not None:
+        fault.chance.seed(fault.seed)
+    return fault
+
+
+class Faults:
+    """The rules in force, in the order they were given."""
+
+    def __init__(self) -> None:
+        self.rules: dict[str, Fault] = {}
+        self._number = 0
+
+    def add(self, rule: Any) -> Fault:
+        """Put a rule in force; raises `BadFault`."""
+        fault = parse(rule)
+        self._number += 1
+        fault.id = f"fault-{self._number}"
+        self.rules[fault.id] = fault
+        return fault
+
+    def remove(self, fault_id: str | None = None) -> bool:
+        """Remove one rule, or all."""
+        if fault_id is None:
+            self.rules.clear()
+            return True
+        return self.rules.pop(fault_id, None) is not None
+
+    def at(self, endpoint: str, operation: str, kinds: Collection[str] | None = None) -> list[Fault]:
+        """What goes wrong now: delays and other companions, and at most one fault that decides the answer (the first)."""
+        if not self.rules:
+            return []
+        possible = kinds_at(operation) if kinds is None else kinds
+        found: list[Fault] = []
+        decided = False
+        for fault in self.rules.values():
+            decides = fault.kind in ANSWERS and fault.kind != "delay"
+            if fault.kind not in possible or not fault.matches(endpoint, operation) or (decides and decided):
+                continue
+            if fault.acts():
+                found.append(fault)
+                decided = decided or decides
+        return found
+
+
+def _number(low: float, high: float, *, whole: bool = False) -> Any:
+    def possible(value: Any) -> bool:
+        kinds = (int,) if whole else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
+
+    return possible
+
+
+def _optional(possible: Any) -> Any:
+    return lambda value: value is None or possible(value)
+
+
+def _headers(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair)
+
+
+FIELDS: dict[str, tuple[str, Any]] = {
+    "kind": (", ".join(sorted(KINDS)), lambda value: value in KINDS),
+    "endpoint": ("the name of an endpoint, or '*'", lambda value: isinstance(value, str) and bool(value)),
+    "operation": (", ".join([*sorted(OPERATIONS), "*"]), lambda value: value == "*" or value in OPERATIONS),
+    "probability": ("a number from 0 to 1", _number(0, 1)),
+    "every": ("a whole number from 1 up", _number(1, 10**9, whole=True)),
+    "times": ("a whole number from 1 up, or null for ever", _optional(_number(1, 10**9, whole=True))),
+    "seed": ("a whole number, or null", _optional(_number(-(2**63), 2**63, whole=True))),
+    "status": ("a whole number from 200 to 599", _number(200, 599, whole=True)),
+    "headers": ("an object of texts", _optional(_headers)),
+    "body": ("a text", _optional(lambda value: isinstance(value, str))),
+    "seconds": ("a number from 0 to 86400", _optional(_number(0, 86_400))),
+}
+"""Field -> what is allowed, and whether a value is."""

@@ -1,0 +1,62 @@
+"""A user's application, as it would be written: its own Celery app, tasks and queue. Runs in a worker of its own."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+
+import celery_runpod
+
+REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:1/0")
+
+app = Celery("application", broker=REDIS_URL, backend=REDIS_URL)
+app.conf.update(
+    task_routes={"tests.application.routed": {"queue": "elsewhere"}},
+    task_create_missing_queues=True,
+    broker_connection_retry_on_startup=True,
+    task_queues=None,
+    worker_prefetch_multiplier=1,
+)
+
+
+@app.task
+def wrap(value: Any) -> dict[str, Any]:
+    """A dict, so that an endpoint can follow."""
+    return {"value": value}
+
+
+@app.task
+def same(value: Any) -> Any:
+    return value
+
+
+@app.task
+def collect(values: list[Any]) -> list[Any]:
+    return values
+
+
+@app.task(bind=True)
+def routed(self: Any, value: Any) -> list[Any]:
+    """Where it ran, and with what."""
+    return [self.request.delivery_info["routing_key"], value]
+
+
+@app.task(bind=True)
+def described(self: Any, value: Any) -> dict[str, Any]:
+    """What of the message arrived."""
+    return {"priority": self.request.delivery_info.get("priority"), "root": self.request.root_id, "value": value}
+
+
+@app.task
+def note(value: Any, key: str) -> None:
+    """Leave a mark that a test can count."""
+    app.backend.client.rpush(key, repr(value))
+
+
+@app.task
+def note_error(task_id: str, key: str = "errors") -> None:
+    """An errback of an endpoint takes the task id alone."""
+    error = celery_runpod.JobResult(task_id, app=app).error
+    app.backend.client.rpush(key, f"{type(error).__name__} {task_id}")

@@ -1,0 +1,114 @@
+"""The servers of the integration and chaos tests: Redis, simulator, RunPod worker, user application, each a process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import requests
+from celery import Celery
+from redis import Redis
+
+from celery_runpod import Endpoint
+from celery_runpod.cli.stack import Stack
+
+ROOT = Path(__file__).resolve().parent.parent
+API_KEY = "test-key-that-must-never-be-seen"
+KEPT = ("task:", "endpoints", "workers", "leader", "identity", "limits", "cancel:", "root:")
+"""Keys of a namespace that may stay after every job has been delivered: indexes, notes, the worker's own."""
+
+
+class World:
+    """Everything that one test talks to."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        endpoints: Sequence[str] = ("fast=synthetic:duration=0.3",),
+        simulator: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        redis: Sequence[str] = (),
+        namespace: str = "runpod",
+    ) -> None:
+        self.namespace = namespace
+        self.stack = Stack(folder, {"RUNPOD_API_KEY": API_KEY, "RUNPOD_NAMESPACE": namespace})
+        try:
+            self.redis_url = self.stack.redis(arguments=redis)
+            self.stack.env["REDIS_URL"] = self.redis_url
+            self.simulator_url = self.stack.simulator(*endpoints, arguments=simulator)
+            self.stack.env["RUNPOD_BASE_URL"] = f"{self.simulator_url}/v2"
+            self.stack.env["RUNPOD_SELFHEAL_INTERVAL_S"] = "0.5"
+            self.stack.env["PYTHONPATH"] = str(ROOT)
+            self.stack.env.update(env or {})
+        except BaseException:
+            self.stack.stop()
+            raise
+        self.redis: Any = Redis.from_url(self.redis_url, decode_responses=True)
+
+    def start(self, *, runpod: int = 1, application: bool = True) -> World:
+        """Start the workers."""
+        try:
+            for number in range(runpod):
+                self.stack.worker(f"runpod{number}", concurrency=2, cwd=ROOT)
+            if application:
+                self.stack.application("tests.application", cwd=ROOT)
+        except BaseException:
+            self.stack.stop()
+            raise
+        return self
+
+    def app(self) -> Celery:
+        """The user's app, in the test's own process."""
+        from tests import application
+
+        application.app.conf.update(broker_url=self.redis_url, result_backend=self.redis_url)
+        application.app.set_default()
+        return application.app
+
+    def endpoint(self, name: str, **options: Any) -> Endpoint:
+        return Endpoint(name, app=self.app()).using(**{"backoff": {"first_s": 0.2, "cap_s": 0.5}, **options})
+
+    # The simulator
+
+    def fault(self, **rule: Any) -> str:
+        answer = requests.post(f"{self.simulator_url}/_simulator/faults", json=rule, timeout=5)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+
+    def no_faults(self) -> None:
+        requests.delete(f"{self.simulator_url}/_simulator/faults", timeout=5)
+
+    def jobs(self, endpoint: str | None = None) -> list[dict[str, Any]]:
+        params = {"endpoint": endpoint} if endpoint else {}
+        found: list[dict[str, Any]] = requests.get(
+            f"{self.simulator_url}/_simulator/jobs", params=params, timeout=30
+        ).json()
+        return found
+
+    def requests(self) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = requests.get(f"{self.simulator_url}/_simulator/requests", timeout=5).json()
+        return found
+
+    # The store
+
+    def open_jobs(self) -> list[str]:
+        """What should not be in the store once every job is delivered."""
+        left = []
+        for key in self.redis.scan_iter(count=1000):
+            if not key.startswith((f"{self.namespace}:", f"{{{self.namespace}:")):
+                continue
+            if ":job:" in key:
+                state = self.redis.hget(key, "state")
+                if state not in (None, "DELIVERED"):
+                    left.append(f"{key} {state}")
+            elif key.split(":", 1)[1].startswith(KEPT) or "limits" in key:
+                continue
+            elif key.endswith(("next_check_at", ":checks")) or ":adopted:" in key or ":pause:" in key:
+                continue
+            elif ".unacked" in key:
+                continue
+            else:
+                left.append(key)
+        return left

@@ -1,0 +1,53 @@
+"""A server on loopback, a client for it, and an environment without other people's keys and proxies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from celery_runpod.api import RunPodClient
+
+from .servers import Answer, Loopback
+
+KEY = "rpa_SECRET0123456789abcdefghijklmnopqrstuvwxyz"
+
+Serve = Callable[..., Loopback]
+MakeClient = Callable[..., RunPodClient]
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("RUNPOD_") or name.lower().endswith("_proxy") or name.endswith("CA_BUNDLE"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """`serve(answer)` starts a server."""
+    servers: list[Loopback] = []
+
+    def start(told: Answer, **options: Any) -> Loopback:
+        servers.append(Loopback(told, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def client_of() -> Iterator[MakeClient]:
+    """`client_of(server)` is a client that talks to it; further arguments are RunPodClient's."""
+    clients: list[RunPodClient] = []
+
+    def make(server: Loopback, **options: Any) -> RunPodClient:
+        clients.append(RunPodClient(**{"api_key": KEY, "base_url": server.url} | options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
