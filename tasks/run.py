@@ -63,7 +63,10 @@ def run(self: Any, *inputs: Any, **arguments: Any) -> None:
     job = replace(job, group_ids=tuple(dict.fromkeys(groups)))
     deps.store.index(job, followers, groups)
     reach(Step.RUN_INDEXED)
-    due = max(now + FIRST_TRY_S, job.not_before) if not job.ended else now + REPUBLISH_S
+    if job.ended:
+        due = now + REPUBLISH_S
+    else:
+        due = job.not_before if job.not_before > now else now + FIRST_TRY_S
     word = deps.store.accept(job, due)
     reach(Step.RUN_ACCEPTED)
     if word == "accepted":
@@ -135,6 +138,7 @@ def _checked(
         options=options,
         input=value,
         not_before=not_before,
+        reason="COUNTDOWN" if not_before > now else "",
         end_by=not_before + (options.deadline or DEFAULT_DEADLINE_S),
         start_by=None if options.start_timeout is None else not_before + options.start_timeout,
         expires_at=_timestamp(request.expires),

@@ -84,6 +84,7 @@ class _TimedReads(io.RawIOBase):
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw = raw
         self._sock = sock
+        self.ended = False
 
     def readable(self) -> bool:
         return True
@@ -91,7 +92,9 @@ class _TimedReads(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         call = _call()
         self._sock.settimeout(call.left_s(call.read_timeout_s))
-        return self._raw.readinto(buffer)
+        read: int | None = self._raw.readinto(buffer)
+        self.ended = read == 0
+        return read
 
     def close(self) -> None:
         self._raw.close()
@@ -103,7 +106,15 @@ class _Answer(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_TimedReads(self.fp.detach(), sock))
+        self._reads = _TimedReads(self.fp.detach(), sock)
+        self.fp = io.BufferedReader(self._reads)
+
+    def begin(self) -> None:
+        super().begin()
+        if self._reads.ended:
+            # http.client takes the end of the connection for the end of the headers: a 404 cut short, whose
+            # Content-Length and body never came, would be an unknown job.
+            raise http.client.RemoteDisconnected("the answer broke off in its headers")
 
 
 class _Timed(HTTPConnection):

@@ -1,8 +1,8 @@
-"""The checks of `doctor`: settings, Redis, the store, RunPod, webhooks. Each answers findings, and writes nothing.
+"""The checks of `doctor` on settings, Redis and the store. Each answers findings, and writes nothing.
 
-Not here: the user's app (``appcheck.py``), printing (``doctor.py``).
+Not here: RunPod (``runpodcheck.py``), the user's app (``appcheck.py``), printing (``doctor.py``).
 
-Next: ``appcheck.py``.
+Next: ``runpodcheck.py``.
 """
 
 from __future__ import annotations
@@ -13,28 +13,23 @@ import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from kombu import Connection
+from kombu.connection import Connection
 from redis import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-from celery_runpod.api import RunPodClient
-from celery_runpod.api.answers import Health
-from celery_runpod.cli.findings import MASK, SECRET_NAMES, Finding, TookTooLong, ok, together, warning, within, wrong
-from celery_runpod.errors import ApiError, ConfigurationError, EndpointNotFound, RateLimited, Unauthorized, Unavailable
+from celery_runpod.cli.findings import MASK, SECRET_NAMES, Finding, TookTooLong, ok, warning, within, wrong
 from celery_runpod.records import RecordReader
 from celery_runpod.settings import mask_url
 
 if TYPE_CHECKING:
     from config.settings import Settings
 
-REDIS_S, RUNPOD_S = 6.0, 12.0
-"""What a check of a server may take, in seconds."""
+REDIS_S = 6.0
+"""What a look at one server may take, in seconds."""
 
 MOST_CLOCK_SKEW_S = 1.0
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-DEFAULT_KEY = "RUNPOD_API_KEY"
+TROUBLE = (RedisError, OSError, ValueError, TookTooLong)
 
 
 def known_names() -> dict[str, str]:
@@ -52,10 +47,9 @@ def known_names() -> dict[str, str]:
 def settings_shown(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
     """Every setting under its first name, as it counts; secrets masked."""
     shown: dict[str, str] = {}
-    for name, field in known_names().items():
+    first_names = {field: name for name, field in reversed(known_names().items())}
+    for field, name in reversed(first_names.items()):
         value: Any = getattr(settings, field)
-        if name in shown or field in [known_names()[one] for one in shown]:
-            continue
         if hasattr(value, "get_secret_value"):
             secret = value.get_secret_value()
             value = mask_url(secret) if "://" in secret else MASK
@@ -102,7 +96,7 @@ def check_redis(role: str, url: str) -> list[Finding]:
         return [_check_broker(role, url)]
     try:
         info, latency_s, skew_s = within(REDIS_S, lambda: look_at_redis(url))
-    except Exception as error:
+    except TROUBLE as error:
         return [_unreachable(role, masked, error)]
     version = info.get("redis_version", "of an unknown version")
     found = [ok(role, f"{masked}: Redis {version}, answers in {latency_s * 1000:.1f} ms")]
@@ -160,7 +154,7 @@ def _check_broker(role: str, url: str) -> Finding:
     masked = mask_url(url)
 
     def reach() -> str:
-        with Connection(url, connect_timeout=3) as connection:
+        with Connection(url, connect_timeout=3) as connection:  # type: ignore[no-untyped-call]
             connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=4)
             return str(connection.transport.driver_type)
 
@@ -189,7 +183,7 @@ def check_store(settings: Settings) -> list[Finding]:
 
     try:
         workers, identity = within(REDIS_S, read)
-    except Exception as error:
+    except TROUBLE as error:
         return [_unreachable("namespace", mask_url(settings.store_url), error)]
     found = []
     if workers:
@@ -207,88 +201,6 @@ def check_store(settings: Settings) -> list[Finding]:
         words = "belongs to this broker and result backend" if identity else "not begun yet"
         found.append(ok("namespace", f"{settings.namespace!r} {words}"))
     return found
-
-
-def check_runpod(settings: Settings, env: Mapping[str, str]) -> list[Finding]:
-    """Each configured endpoint, with its own API key, by its /health."""
-    found: list[Finding] = []
-    names: list[str] = []
-    calls = []
-    for name in configured(settings, env) or {"": ""}:
-        endpoint, profile = settings.resolve(name) if name in settings.profiles else (env_id(settings, env, name), None)
-        key_name = profile.options.api_key_name if profile else None
-        try:
-            key = settings.key(key_name)
-            if not key or not key.isascii() or any(char.isspace() for char in key):
-                variable = f"{DEFAULT_KEY}_{key_name}".upper() if key_name else DEFAULT_KEY
-                raise ConfigurationError(f"{variable} is empty, or holds spaces or characters that no key has")
-        except ConfigurationError as error:
-            found.append(wrong("API key", f"{name}: {error}".removeprefix(": "), "a key is made in RunPod's console"))
-            continue
-        if name:
-            names.append(f"endpoint {name}" if name == endpoint else f"endpoint {name} ({endpoint})")
-            calls.append(lambda endpoint=endpoint, key=key: health(key, settings.base_url, endpoint))
-    if not calls and not found:
-        advice = "name one: RUNPOD_ENDPOINT_<NAME>=id, or a profile in the file of RUNPOD_CONFIG"
-        found.append(warning("RunPod", "no endpoint is configured, so neither RunPod nor the key was tried", advice))
-    return found + [_judge(name, answer, settings) for name, answer in zip(names, together(RUNPOD_S, calls), strict=True)]
-
-
-def env_id(settings: Settings, env: Mapping[str, str], name: str) -> str:
-    return configured(settings, env).get(name, name)
-
-
-def health(key: str, base_url: str, endpoint: str) -> Health:
-    """One look at an endpoint."""
-    with RunPodClient(key, base_url=base_url, connect_timeout_s=4, read_timeout_s=8, total_timeout_s=9) as client:
-        return client.health(endpoint)
-
-
-def _judge(check: str, answer: Any, settings: Settings) -> Finding:
-    try:
-        found: Health = answer()
-    except Unauthorized as error:
-        return wrong(check, f"RunPod refuses the API key (HTTP {error.status})", "set a valid key with access to it")
-    except EndpointNotFound:
-        return wrong(check, "RunPod knows no endpoint of this id", "compare the id with RunPod's console")
-    except RateLimited:
-        return warning(check, "RunPod answers 429: too many requests just now", "try again in a minute")
-    except (Unavailable, TookTooLong) as error:
-        problem = f"RunPod at {settings.base_url} cannot be reached: {error}"
-        return wrong(check, problem, "look at the network, RUNPOD_BASE_URL, and RunPod's own status page")
-    except ApiError as error:
-        return wrong(check, f"RunPod refuses: {error}", "is RUNPOD_BASE_URL right? It ends in /v2")
-    except Exception as error:
-        # The library's text may hold the request, and that the key.
-        return wrong(check, f"the request could not be made ({type(error).__name__})", "look at the key and the URL")
-    return ok(check, f"key accepted; {describe(found)}")
-
-
-def describe(health: Health) -> str:
-    jobs, workers = health.jobs, health.workers
-    return f"jobs: {_counts(jobs)}; workers: {_counts(workers)}"
-
-
-def _counts(numbers: Any) -> str:
-    pairs = numbers.items() if isinstance(numbers, Mapping) else vars(numbers).items()
-    return ", ".join(f"{value} {name}" for name, value in pairs if value) or "none"
-
-
-def check_webhooks(settings: Settings) -> list[Finding]:
-    """Whether webhooks are set up, and could arrive."""
-    url = settings.webhook_url
-    if url is None:
-        return [ok("webhooks", "not set up: every job is found by checks alone (RUNPOD_WEBHOOK_URL)")]
-    parts, found = urlsplit(url), []
-    if parts.hostname in LOOPBACK and urlsplit(settings.base_url).hostname not in LOOPBACK:
-        advice = "give the address under which the internet sees your view, or unset RUNPOD_WEBHOOK_URL"
-        found.append(wrong("webhooks", f"RunPod cannot reach {parts.hostname}", advice))
-    elif parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        found.append(warning("webhooks", "the URL is http: outputs cross the internet in clear", "use https"))
-    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
-    if len(secret) < 16:
-        found.append(warning("webhooks", "RUNPOD_WEBHOOK_SECRET is shorter than 16 characters", "use a random one"))
-    return found or [ok("webhooks", f"set up: {mask_url(url)}")]
 
 
 def secrets_in_files(env: Mapping[str, str] | None = None) -> list[str]:

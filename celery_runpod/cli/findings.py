@@ -5,13 +5,14 @@ Next: ``checkup.py``, the checks.
 
 from __future__ import annotations
 
+import functools
 import queue
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
 
 T = TypeVar("T")
@@ -106,20 +107,17 @@ def _into(box: queue.Queue[Callable[[], T]], call: Callable[[], T]) -> None:
     try:
         value = call()
     except Exception as error:
-        box.put(_raiser(error))
+        box.put(functools.partial(_raise, error))
     else:
         box.put(lambda: value)
 
 
-def _raiser(error: Exception) -> Callable[[], T]:
-    def raise_it() -> T:
-        raise error
-
-    return raise_it
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def _answer(box: queue.Queue[Callable[[], T]], seconds: float) -> Callable[[], T]:
     try:
         return box.get(timeout=seconds)
     except queue.Empty:
-        return _raiser(TookTooLong(f"no answer within {seconds:g} s"))
+        return functools.partial(_raise, TookTooLong(f"no answer within {seconds:g} s"))

@@ -25,7 +25,7 @@ COMMANDS = {
     "jobs": "jobs",
     "run": "jobs",
     "show": "jobs",
-    "simulator": "simulator",
+    "simulator": "simulator_mine",
     "webhooks": "webhooks",
     "worker": "worker",
 }
@@ -40,7 +40,7 @@ EXTRA_OF = {
     "show": "worker",
     "cancel": "worker",
     "webhooks": "flask",
-    "simulator": "simulator",
+    "simulator": "simulator_mine",
     "demo": "worker,simulator",
     "dev": "worker,simulator",
 }

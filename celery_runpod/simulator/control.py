@@ -105,6 +105,8 @@ class Control:
     async def take(self, request: web.Request) -> web.Response:
         workers, worker_id = self._workers(request)
         batch = request.query.get("batch_size")
+        if request.query.get("job_in_progress") == "0":
+            workers.idle(worker_id)
         found = []
         give_up = self.simulator.clock() + TAKE_WAIT_S
         while not found and self.simulator.clock() < give_up and workers.known(worker_id):

@@ -109,6 +109,16 @@ class HandlerWorkers:
     def known(self, worker_id: str) -> bool:
         return worker_id in self._workers and not self._closing
 
+    def idle(self, worker_id: str) -> None:
+        """The worker says that it works on nothing: what it was told to stop has stopped."""
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            worker.jobs -= {job_id for job_id in worker.jobs if self._ended(job_id)}
+
+    def _ended(self, job_id: str) -> bool:
+        job = self._endpoint.jobs.get(job_id)
+        return job is None or job.status in FINAL
+
     def take(self, worker_id: str) -> Job | None:
         worker = self._workers.get(worker_id)
         if worker is None:

@@ -68,6 +68,7 @@ class Job:
             "start_by": None if self.start_by is None else repr(self.start_by),
             "expires_at": None if self.expires_at is None else repr(self.expires_at),
             "api_key_name": self.api_key_name,
+            "reason": self.reason or None,
             "ignore_result": "1" if self.ignore_result else None,
             "input": json.dumps(self.input) if self.state is State.WAITING else None,
             "outcome": None if self.outcome is None else json.dumps(self.outcome),

@@ -160,10 +160,10 @@ class Loopback:
 
 def _read(stream: Any, number: int) -> Request | None:
     first = stream.readline()
-    if not first.strip():
-        return None
+    if not first.endswith(b"HTTP/1.1\r\n"):
+        return None  # the end, or not HTTP at all
     method, path, _ = first.decode().split(" ", 2)
-    headers = {}
+    headers: dict[str, str] = {}
     while line := stream.readline().decode().strip():
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()

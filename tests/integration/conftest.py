@@ -1,0 +1,39 @@
+"""One world for a module of tests: servers start once, each test checks that it leaves no job behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import World
+from tests.waiting import eventually
+
+ENDPOINTS = (
+    "fast=synthetic:duration=0.3",
+    "slow=synthetic:duration=60",
+    "five=synthetic:duration=5",
+    "failing=synthetic:duration=0.1,failures=1",
+    "queued=synthetic:duration=60,workers=1",
+    "echo=examples/handlers/echo.py",
+    "fail=examples/handlers/fail.py",
+    "progress=examples/handlers/progress.py",
+)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder: Path = tmp_path_factory.mktemp("world")
+    world = World(folder, endpoints=ENDPOINTS)
+    try:
+        yield world.start()
+    finally:
+        world.stack.stop()
+
+
+@pytest.fixture
+def world(servers: World) -> Iterator[World]:
+    yield servers
+    servers.no_faults()
+    eventually(servers.open_jobs, [], within_s=90)

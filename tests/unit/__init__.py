@@ -1,0 +1,1 @@
+"""Needs nothing: no server, no network, no sleep."""

@@ -1,0 +1,65 @@
+"""A store of fakeredis with a few jobs, and Celery's own memory broker: the command line needs no more."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import fakeredis
+import pytest
+from click.testing import CliRunner
+from redis import Redis
+
+from celery_runpod import results
+from celery_runpod.cli import rows
+from celery_runpod.records import Keys, RecordReader
+
+NAMES = ("RUNPOD_", "REDIS_", "CELERY_")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the machine's own settings."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(NAMES):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("RUNPOD_BROKER_URL", "memory://")
+    monkeypatch.setenv("RUNPOD_RESULT_BACKEND", "cache+memory://")
+
+
+@pytest.fixture
+def runner() -> CliRunner:
+    return CliRunner()
+
+
+@pytest.fixture
+def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
+    fake = fakeredis.FakeRedis(decode_responses=True)
+    reader = RecordReader(fake, "runpod")
+    monkeypatch.setattr(rows, "open_store", lambda: reader)
+    monkeypatch.setattr(results, "_reader_for", lambda app: reader)
+    yield fake
+    fake.flushall()
+
+
+@pytest.fixture
+def keys() -> Keys:
+    return Keys("runpod")
+
+
+def put(redis: Redis, task_id: str, endpoint: str = "abc", due_in_s: float | None = 100.0, **fields: str) -> None:
+    """A record as the worker leaves it."""
+    keys = Keys("runpod")
+    redis.sadd(keys.endpoints(), endpoint)
+    redis.set(keys.task(task_id), json.dumps({"endpoint": endpoint, "root": task_id}))
+    record = {"format": "1", "state": "IN_QUEUE", "attempt": "1", "name": "sdxl", "checks": "3", **fields}
+    redis.hset(keys.job(endpoint, task_id), mapping=record)
+    if due_in_s is not None:
+        redis.zadd(keys.due(endpoint), {task_id: time.time() + due_in_s})
+
+
+def worker_up(redis: Redis) -> None:
+    redis.zadd(Keys("runpod").workers(), {"runpod@here": time.time() + 1000})
