@@ -114,7 +114,7 @@ class JobResult(AsyncResult):
         return dict(meta["result"])
 
     def _reader(self) -> RecordReader:
-        return _reader_for(self.app)
+        return reader_for(self.app)
 
 
 def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = None) -> None:
@@ -143,7 +143,7 @@ def _ids_of(result: Any) -> Iterable[str]:
 def _publish_cancel(app: Celery, ids: list[str], *, whole_tree: bool) -> None:
     check_reachable(app)
     # Kept in the store first: the message may be lost with a worker, and a job may be accepted after it.
-    _reader_for(app).note_cancel(ids)
+    reader_for(app).note_cancel(ids)
     app.send_task(
         CANCEL,
         args=(ids,),
@@ -154,7 +154,8 @@ def _publish_cancel(app: Celery, ids: list[str], *, whole_tree: bool) -> None:
     )
 
 
-def _reader_for(app: Celery) -> RecordReader:
+def reader_for(app: Celery) -> RecordReader:
+    """Reads the store of this process's settings."""
     settings = client_settings()
     # An app with its own broker URL may live in a process without any variable: then its Redis holds the store.
     url = settings.store_url

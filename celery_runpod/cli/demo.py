@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from celery.result import AsyncResult
+from celery.result import AsyncResult, denied_join_result
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -77,7 +77,9 @@ def _render(stack: LocalStack, signals: StopSignals, output: Path) -> None:
 
     url = stack.env["REDIS_URL"]
     application.app.conf.update(broker_url=url, result_backend=url)
-    picture = application.picture_of_tiles(str(output)).apply_async()
+    # Looked at, never waited for: a subscription would outlive the demo's Redis.
+    with denied_join_result():
+        picture = application.picture_of_tiles(str(output)).apply_async()
     header = picture.parent
     if header is None:
         raise ConfigurationError("the chord was sent without its header")

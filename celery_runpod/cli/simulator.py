@@ -1,82 +1,114 @@
-"""`celery-runpod simulator`: a local RunPod until it is stopped.
+"""`celery-runpod simulator`: a local RunPod, until it is interrupted.
 
-Next: `celery_runpod/simulator/server.py`.
+Not here: the server (``celery_runpod/simulator/``), which is imported when the command runs, because its packages are
+those of an extra.
+
+Next: ``celery_runpod/simulator/server.py``.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
+import logging
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
-from aiohttp import web
 
-from celery_runpod.simulator.control import Control
-from celery_runpod.simulator.faults import WrongFault
-from celery_runpod.simulator.server import Simulator
-from celery_runpod.simulator.specs import WrongSpec, parse_spec
+from celery_runpod.errors import ConfigurationError, MissingExtra
+
+MISSING = (
+    "celery-runpod simulator needs the packages of the extra \"simulator\": pip install 'celery-runpod[simulator]'"
+)
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", default=8900, show_default=True, help="0 takes a free one.")
-@click.option("--endpoint", "endpoints", multiple=True, metavar="NAME=SPEC", help="handler.py[,workers=3,idle=5] or "
-              "synthetic:duration=2,jitter=0,delay=0,failures=0,output_bytes=0,workers=0")  # fmt: skip
-@click.option("--faults", type=click.Path(path_type=Path), help="A TOML file with [[fault]] tables.")
-@click.option("--limits/--no-limits", default=True, help="RunPod's rate limits.")
-@click.option("--retention", type=float, help="Seconds that results are kept, instead of RunPod's 30 and 1 minutes.")
-@click.option("--webhook-retry-delay", type=float, default=10.0, show_default=True, help="Seconds.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8900, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
+@click.option(
+    "--endpoint",
+    "endpoints",
+    multiple=True,
+    metavar="NAME=...",
+    help="NAME=path/handler.py[,workers=3,idle=5], or NAME=synthetic:duration=2,jitter=0,delay=0,failures=0,"
+    "output_bytes=0,workers=0 (times in seconds), or NAME=external. May be repeated.",
+)
+@click.option(
+    "--faults",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file of [[fault]] tables that are in force from the start.",
+)
+@click.option("--no-limits", is_flag=True, help="No rate limits, no size limits, no bounds on times.")
+@click.option("--retention", type=click.FloatRange(0), metavar="SECONDS", help="How long ended jobs are kept.")
+@click.option(
+    "--webhook-retry-delay",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Between the tries of a webhook.",
+)
+@click.option(
+    "--webhook-timeout",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0.01),
+    metavar="SECONDS",
+    help="A receiver that answers later has failed.",
+)
 def simulator(
     host: str,
     port: int,
-    endpoints: tuple[str, ...],
+    endpoints: Sequence[str],
     faults: Path | None,
-    limits: bool,
+    no_limits: bool,
     retention: float | None,
     webhook_retry_delay: float,
+    webhook_timeout: float,
 ) -> None:
-    """Serve a local RunPod. Any API key but RUNPOD_API_KEY is refused; without that variable any key is taken."""
-    try:
-        specs = [parse_spec(text) for text in endpoints]
-    except WrongSpec as error:
-        raise click.ClickException(str(error)) from None
-    if not specs:
-        raise click.ClickException("no endpoint: give --endpoint NAME=handler.py or NAME=synthetic:duration=2")
+    """A local RunPod: the operations of RunPod Serverless, for development and tests.
 
-    async def serve() -> None:
-        local = Simulator(
-            specs,
-            api_key=os.environ.get("RUNPOD_API_KEY") or None,
-            limits=limits,
-            retention_s=retention,
-            webhook_retry_delay_s=webhook_retry_delay,
+    Accepts the key in RUNPOD_API_KEY alone; any key when that is not set.
+    """
+    try:
+        from celery_runpod.simulator import server, specs
+        from celery_runpod.simulator.faults import BadFault
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("celery_runpod"):
+            raise
+        raise MissingExtra(MISSING) from None
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        settings = server.Settings(
+            host=host,
+            port=port,
+            endpoints=specs.parse(endpoints),
+            faults=_rules(faults),
+            key=server.environment_key(),
+            limits=not no_limits,
+            retention=retention,
+            webhook_retry_delay=webhook_retry_delay,
+            webhook_timeout=webhook_timeout,
         )
-        if faults is not None:
-            local.faults.load(faults)
-        app = local.application()
-        Control(local).add_routes(app)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False)
-        await runner.setup()
-        site = web.TCPSite(runner, host, port, backlog=1024, shutdown_timeout=0.5)
-        try:
-            await site.start()
-            taken = runner.addresses[0][1]
-            reached = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-            local.address = f"http://{reached}:{taken}"
-            stopped = asyncio.Event()
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
-            click.echo(f"RunPod simulator ready at {local.address}")
-            await stopped.wait()
-        finally:
-            await local.close()
-            await runner.cleanup()
-
-    try:
-        asyncio.run(serve())
-    except WrongFault as error:
-        raise click.ClickException(f"--faults: {error}") from None
+        server.run(settings, lambda address: click.echo(f"RunPod simulator ready at {address}"))
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from None
+    except BadFault as error:
+        raise click.ClickException(f"--faults {faults}: {error}") from None
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+def _rules(path: Path | None) -> list[Any]:
+    """The `[[fault]]` tables of a file."""
+    if path is None:
+        return []
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"--faults {path}: {error}") from None
+    rules = data.get("fault", [])
+    if set(data) - {"fault"} or not isinstance(rules, list):
+        raise ConfigurationError(f"--faults {path}: {', '.join(data)} given; allowed: [[fault]] tables alone")
+    return rules

@@ -1,7 +1,7 @@
-"""The routes beside RunPod's own: `/_simulator` for tests, `/_worker` for the worker processes.
+"""The calls that workers make: job-take, job-take-batch, job-done, job-stream, job-stop, ping.
 
-A worker process runs RunPod's official SDK, which takes jobs and gives results as the variables of its environment
-say; these routes are that other side. A user's own image can join in the same way.
+RunPod's own SDK inside the worker speaks this protocol; a Docker image joins in with the same environment variables (see
+`Fleet._env`) and RUNPOD_API_KEY as its key. Not here: what a call does to the workers (``workers.py``).
 
 Next: ``workers.py``.
 """
@@ -10,152 +10,137 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
+from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote
 
 from aiohttp import web
 
-from celery_runpod.simulator.faults import WrongFault
-from celery_runpod.simulator.jobs import FINAL
-from celery_runpod.simulator.server import Simulator
-from celery_runpod.simulator.workers import HandlerWorkers
+from celery_runpod.simulator import answers
+from celery_runpod.simulator.answers import Refused, as_json
+from celery_runpod.simulator.faults import AT_RESULT, Faults
+from celery_runpod.simulator.jobs import NOTHING, Job
+from celery_runpod.simulator.operations import accepts
+from celery_runpod.simulator.workers import Fleet, Worker
 
-TAKE_WAIT_S = 20.0
+CALLS = frozenset({"job-take", "job-take-batch", "job-done", "job-stream", "job-stop", "ping"})
+HOLD_S = 15.0
+LARGEST_RESULT = 20_000_000
+LARGEST_CHUNK = 1_000_000
 
 
 class Control:
-    """Adds its routes to the simulator's application."""
+    """See the module."""
 
-    def __init__(self, simulator: Simulator) -> None:
-        self.simulator = simulator
+    def __init__(self, fleets: Mapping[str, Fleet], faults: Faults, key: str | None) -> None:
+        self.fleets = fleets
+        self.faults = faults
+        self.key = key
+        self.token = secrets.token_urlsafe(24)
 
-    def add_routes(self, app: web.Application) -> None:
-        add = app.router.add_route
-        add("GET", "/_simulator/jobs", self.jobs)
-        add("GET", "/_simulator/requests", self.requests)
-        add("POST", "/_simulator/reset", self.reset)
-        add("GET", "/_simulator/faults", self.faults)
-        add("POST", "/_simulator/faults", self.add_fault)
-        add("DELETE", "/_simulator/faults", self.remove_faults)
-        add("DELETE", "/_simulator/faults/{id}", self.remove_faults)
-        for name in ("job-take", "job-take-batch"):
-            add("GET", f"/_worker/{{endpoint}}/{name}/{{worker}}", self.take)
-        add("GET", "/_worker/{endpoint}/job-stop/{worker}", self.stop)
-        add("POST", "/_worker/{endpoint}/job-done/{worker}/{job}", self.done)
-        add("POST", "/_worker/{endpoint}/job-stream/{worker}/{job}", self.stream)
-        add("*", "/_worker/{endpoint}/ping/{worker}", self.ping)
+    async def handle(
+        self, request: web.Request, name: str, call: str, worker_id: str, rest: Sequence[str]
+    ) -> web.StreamResponse:
+        """Answer a worker."""
+        fleet = self.fleets.get(name)
+        if fleet is None:
+            raise Refused(404, "endpoint not found")
+        header = request.headers.get("Authorization")
+        if not (accepts(self.token, header) or accepts(self.key, header)):
+            raise Refused(401, "unauthorized: the API key is missing or wrong")
+        worker = fleet.known(worker_id)
+        if call in ("job-take", "job-take-batch"):
+            return await self._take(request, fleet, worker, batch=call == "job-take-batch")
+        if call == "job-stop":
+            return await self._stop(worker)
+        if call == "ping":
+            fleet.running(worker, request.query.get("job_id", "").split(","))
+            return as_json({})
+        if len(rest) != 1:
+            raise Refused(404, "not found")
+        return await self._result(request, fleet, worker, rest[0], stream=call == "job-stream")
 
-    # For tests
-
-    async def jobs(self, request: web.Request) -> web.Response:
-        wanted = request.query.get("endpoint")
-        found = [
-            {
-                "id": job.id,
-                "endpoint": job.endpoint,
-                "status": job.status,
-                "input": job.input,
-                "webhook": job.webhook,
-                "attempts": job.attempts,
-                "submitted_at": job.submitted_at,
-                "ended_at": job.ended_at,
-            }
-            for endpoint in self.simulator.endpoints.values()
-            if wanted in (None, endpoint.name)
-            for job in endpoint.jobs.values()
-        ]
-        return web.json_response(found)
-
-    async def requests(self, request: web.Request) -> web.Response:
-        return web.json_response(self.simulator.counts)
-
-    async def reset(self, request: web.Request) -> web.Response:
-        for endpoint in self.simulator.endpoints.values():
-            for job in list(endpoint.jobs.values()):
-                endpoint.cancel(job, self.simulator.clock())
-                endpoint.forget(job)
-            endpoint.queue.clear()
-        self.simulator.faults.rules.clear()
-        self.simulator.counts.clear()
-        return web.json_response({})
-
-    async def faults(self, request: web.Request) -> web.Response:
-        rules = self.simulator.faults.rules.values()
-        return web.json_response(
-            [{"id": f.id, "kind": f.kind, "endpoint": f.endpoint, "operation": f.operation, "struck": f.struck} for f in rules]
-        )
-
-    async def add_fault(self, request: web.Request) -> web.Response:
+    async def _take(self, request: web.Request, fleet: Fleet, worker: Worker, *, batch: bool) -> web.Response:
         try:
-            fault_id = self.simulator.faults.add(await request.json())
-        except (WrongFault, ValueError) as error:
-            return web.json_response({"error": str(error)}, status=400)
-        return web.json_response({"id": fault_id})
-
-    async def remove_faults(self, request: web.Request) -> web.Response:
-        rules, fault_id = self.simulator.faults.rules, request.match_info.get("id")
-        if fault_id is None:
-            rules.clear()
-        elif rules.pop(fault_id, None) is None:
-            return web.json_response({"error": f"no fault {fault_id!r}"}, status=404)
-        return web.json_response({})
-
-    # For worker processes
-
-    async def take(self, request: web.Request) -> web.Response:
-        workers, worker_id = self._workers(request)
-        batch = request.query.get("batch_size")
-        if request.query.get("job_in_progress") == "0":
-            workers.idle(worker_id)
-        found = []
-        give_up = self.simulator.clock() + TAKE_WAIT_S
-        while not found and self.simulator.clock() < give_up and workers.known(worker_id):
-            for _ in range(int(batch) if batch and batch.isdigit() else 1):
-                job = workers.take(worker_id)
-                if job is None:
-                    break
-                found.append({"id": job.id, "input": job.input, "webhook": job.webhook, "delayTime": 0})
-            if not found:
-                await workers.wait_for_work(give_up - self.simulator.clock())
-        if not found:
-            return web.Response(status=204)
-        return web.json_response(found if batch else found[0])
-
-    async def stop(self, request: web.Request) -> web.Response:
-        workers, worker_id = self._workers(request)
-        ids = await workers.jobs_to_stop(worker_id, TAKE_WAIT_S)
-        return web.json_response({"jobsToStop": ids}) if ids else web.Response(status=204)
-
-    async def done(self, request: web.Request) -> web.Response:
-        workers, worker_id = self._workers(request)
-        raw = (await request.read()).decode("utf-8", "replace")
-        try:
-            body = json.loads(raw)
+            size = int(request.query.get("batch_size", "1")) if batch else 1
         except ValueError:
-            # Some versions send the JSON text url-encoded, as their content type says.
-            body = json.loads(unquote(raw).rstrip("="))
-        workers.told(worker_id, request.match_info["job"], body, is_stream=request.query.get("isStream") == "true")
-        return web.json_response({})
+            raise Refused(400, "batch_size must be a whole number") from None
+        idle = request.query.get("job_in_progress") == "0"
+        taken = await fleet.ask(worker, max(1, size), idle=idle, seconds=HOLD_S)
+        if not taken:
+            return web.Response(status=204)
+        if delay_s := max(found.delay_s for found in taken):
+            await asyncio.sleep(delay_s)
+        if request.transport is None or request.transport.is_closing():
+            fleet.back(worker, taken)
+            return web.Response(status=204)
+        jobs = [_handed(found.job) for found in taken]
+        return as_json(jobs if batch else jobs[0])
 
-    async def stream(self, request: web.Request) -> web.Response:
-        workers, _ = self._workers(request)
-        body: Any = json.loads((await request.read()).decode("utf-8", "replace"))
-        endpoint = self.simulator.endpoints[request.match_info["endpoint"]]
-        job = endpoint.jobs.get(request.match_info["job"])
-        if job is not None and job.status not in FINAL:
-            chunk = body.get("output") if isinstance(body, dict) and "output" in body else body
-            job.chunks.append(chunk)
-            endpoint.news(job)
-        return web.json_response({})
+    async def _stop(self, worker: Worker) -> web.Response:
+        try:
+            job_ids = [await asyncio.wait_for(worker.stops.get(), HOLD_S)]
+        except TimeoutError:
+            return web.Response(status=204)
+        while not worker.stops.empty():
+            job_ids.append(worker.stops.get_nowait())
+        found = [job_id for job_id in job_ids if job_id]
+        return as_json({"jobsToStop": found}) if found else web.Response(status=204)
 
-    async def ping(self, request: web.Request) -> web.Response:
-        await asyncio.sleep(0)
-        return web.json_response({})
+    async def _result(
+        self, request: web.Request, fleet: Fleet, worker: Worker, job_id: str, *, stream: bool
+    ) -> web.StreamResponse:
+        """job-done and job-stream, with the faults of the way."""
+        raw = await request.read()
+        name = fleet.endpoint.name
+        faults = {fault.kind: fault for fault in self.faults.at(name, "worker", AT_RESULT)}
+        if "drop_before" in faults:
+            return answers.cut(request)
+        if "status" in faults:
+            return answers.faulty(faults["status"], faults["status"].status)
+        if stream:
+            self._chunk(fleet, worker, job_id, raw)
+        else:
+            self._done(fleet, worker, job_id, raw)
+        return await answers.spoiled(request, as_json({}), faults)
 
-    def _workers(self, request: web.Request) -> tuple[HandlerWorkers, str]:
-        endpoint = self.simulator.endpoints.get(request.match_info["endpoint"])
-        if endpoint is None or not isinstance(endpoint.workforce, HandlerWorkers):
-            raise web.HTTPNotFound(text="endpoint not found")
-        if request.headers.get("Authorization", "").removeprefix("Bearer ") != endpoint.workforce.secret:
-            raise web.HTTPUnauthorized(text="unauthorized")
-        return endpoint.workforce, request.match_info["worker"]
+    def _chunk(self, fleet: Fleet, worker: Worker, job_id: str, raw: bytes) -> None:
+        if len(raw) > LARGEST_CHUNK:
+            raise Refused(400, "a chunk of a stream is over 1 MB")
+        job = worker.jobs.get(job_id)
+        chunk = _parsed(raw)
+        if job is not None and "output" in chunk:
+            fleet.endpoint.stream(job, chunk["output"])
+
+    def _done(self, fleet: Fleet, worker: Worker, job_id: str, raw: bytes) -> None:
+        result: dict[str, Any] = _parsed(raw) if len(raw) <= LARGEST_RESULT else {}
+        if result.get("status") == "IN_PROGRESS":
+            if job := worker.jobs.get(job_id):
+                fleet.endpoint.report(job, result.get("output"))
+            return
+        job = fleet.done(worker, job_id)
+        if job is not None:
+            error = result.get("error")
+            fleet.endpoint.finish(
+                job, output=result.get("output", NOTHING), error=NOTHING if error in (None, "", False) else error
+            )
+        if result.get("stopPod"):
+            fleet.retire(worker)
+        if len(raw) > LARGEST_RESULT:  # RunPod loses it, and the job is COMPLETED without output (runpod-python#309)
+            raise Refused(400, "the result is over 20 MB")
+
+
+def _handed(job: Job) -> dict[str, Any]:
+    """A job as a worker gets it."""
+    found = {"id": job.id, "input": job.input, "webhook": job.webhook}
+    return found if job.s3_config is None else {**found, "s3Config": job.s3_config}
+
+
+def _parsed(raw: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(raw)
+    except ValueError:
+        raise Refused(400, "the body is not JSON") from None
+    if not isinstance(data, dict):
+        raise Refused(400, "the body is not a JSON object")
+    return data

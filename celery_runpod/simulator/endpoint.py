@@ -1,180 +1,224 @@
-"""One endpoint: its jobs, its queue, and who is told when a job ends.
+"""One endpoint: carries out each step of its jobs, and tells those who wait, the webhook and whoever runs the jobs.
 
-Time passes by one heap of deadlines for each endpoint (ttl, execution timeout, retention, the steps of a synthetic
-job), so that ten thousand open jobs cost one timer.
+Not here: the rules of a job (``jobs.py``) and of the queue (``store.py``), HTTP (``operations.py``), running
+(``synthetic.py``, ``workers.py``).
 
-Next: ``synthetic.py`` and ``workers.py``, which work on the jobs.
+Next: ``synthetic.py``, then ``workers.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
-import uuid
-from collections import deque
+import dataclasses
+import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from celery_runpod.simulator.jobs import FINAL, Job
+from celery_runpod.simulator.faults import AT_TAKE, Faults
+from celery_runpod.simulator.jobs import NOTHING, Job, State
+from celery_runpod.simulator.store import Store
+from celery_runpod.simulator.webhooks import Webhooks
 
 
-class Workforce(Protocol):
-    """Who works on the jobs of an endpoint."""
+class Backend(Protocol):
+    """Who runs the jobs of an endpoint."""
 
-    def submitted(self, job: Job, now: float) -> None: ...
-    def stopped(self, job: Job) -> None:
-        """The job was cancelled or timed out while it was being worked on."""
+    def wake(self) -> None:
+        """There may be something to take."""
 
-    def health(self) -> dict[str, int]: ...
-    async def close(self) -> None: ...
+    def stop(self, job: Job, *, kill: bool) -> None:
+        """The job runs no longer: cancelled, timed out or forgotten. `kill`: with its worker, at once."""
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+
+    def health(self) -> dict[str, int]:
+        """The `workers` of /health."""
+
+    def reset(self) -> None:
+        """Every job is forgotten."""
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class Taken(NamedTuple):
+    """A job, and what goes wrong with this attempt."""
+
+    job: Job
+    delay_s: float
+    crash_after_s: float | None
 
 
 class Endpoint:
-    """Jobs by id; a queue of those that nobody works on yet."""
+    """See the module."""
 
-    def __init__(self, name: str, clock: Callable[[], float], retention_s: float | None = None) -> None:
+    backend: Backend
+
+    def __init__(self, name: str, faults: Faults, webhooks: Webhooks, retention_s: float | None = None) -> None:
         self.name = name
-        self.clock = clock
+        self.faults = faults
+        self.webhooks = webhooks
         self.retention_s = retention_s
-        self.jobs: dict[str, Job] = {}
-        self.queue: deque[Job] = deque()
-        self.workforce: Workforce
-        self.on_end: list[Callable[[Job], None]] = []
-        self.on_start: list[Callable[[Job], None]] = []
+        self.store = Store(retention_s)
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
 
-    # A job's way
+    # What the users of the endpoint do
 
-    def submit(self, input: Any, now: float, *, sync: bool = False, job_id: str | None = None, **given: Any) -> Job:
-        made = f"{'sync-' if sync else ''}{uuid.uuid4()}-{'e1' if sync else 'u1'}"
-        job = Job(id=job_id or made, endpoint=self.name, input=input, submitted_at=now, sync=sync, **given)
-        self.jobs[job.id] = job
-        self.watch(job)
-        self.enqueue(job, now)
-        return job
+    def submit(self, job: Job) -> None:
+        self.store.add(job)
+        self.backend.wake()
 
-    def enqueue(self, job: Job, now: float) -> None:
-        if job.low_priority:
-            self.queue.append(job)
-        else:
-            behind = next((i for i, other in enumerate(self.queue) if other.low_priority), None) if self.queue else None
-            if behind is None:
-                self.queue.append(job)
-            else:
-                self.queue.insert(behind, job)
-        self.workforce.submitted(job, now)
+    def cancel(self, job: Job) -> bool:
+        """Whether it was still to be cancelled."""
+        ran = job.state is State.IN_PROGRESS
+        if not job.cancel(time.time()):
+            return False
+        self._ended(job)
+        if ran:
+            self.backend.stop(job, kill=False)
+        return True
 
-    def take(self, now: float, worker_id: str) -> Job | None:
-        """The next job for a worker."""
-        while self.queue:
-            job = self.queue.popleft()
-            if job.status == "IN_QUEUE" and self.jobs.get(job.id) is job:
-                self.start(job, now, worker_id)
-                return job
-        return None
+    def retry(self, job: Job) -> bool:
+        """Whether the job could be put back into the queue."""
+        if not job.retry(time.time()):
+            return False
+        self._requeued(job)
+        return True
 
-    def start(self, job: Job, now: float, worker_id: str) -> None:
-        job.start(now, worker_id)
-        self.watch(job)
-        self.news(job)
-        for told in self.on_start:
-            told(job)
-
-    def ended(self, job: Job) -> None:
-        """Call after a job's end was set."""
-        self.watch(job)
-        self.news(job)
-        for told in self.on_end:
-            told(job)
-
-    def cancel(self, job: Job, now: float) -> None:
-        running = job.status == "IN_PROGRESS"
-        if job.end("CANCELLED", now):
-            if running:
-                self.workforce.stopped(job)
-            self.ended(job)
-
-    def purge(self, now: float) -> int:
-        """Remove what is queued; RunPod forgets such jobs."""
-        removed = [job for job in self.jobs.values() if job.status == "IN_QUEUE"]
-        self.queue.clear()
+    def purge(self) -> int:
+        """How many jobs were removed."""
+        removed = self.store.purge()
         for job in removed:
-            self.forget(job)
+            self._tell(job)
         return len(removed)
 
-    def forget(self, job: Job) -> None:
-        self.jobs.pop(job.id, None)
-        self.news(job)
+    def forget(self, job: Job, why: str) -> None:
+        """RunPod no longer knows the job."""
+        ran = job.state is State.IN_PROGRESS
+        self.store.forget(job, why)
+        self._tell(job)
+        if ran:
+            self.backend.stop(job, kill=False)
 
-    # Waiting for news
+    async def wait(self, job: Job, ready: Callable[[], bool], seconds: float) -> None:
+        """Return once `ready`, once the job is forgotten, or after `seconds`."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while not ready() and job.gone is None and (left := until - loop.time()) > 0:
+            told = loop.create_future()
+            self._waiting.setdefault(job.id, []).append(told)
+            timer = loop.call_later(left, _tell_one, told)
+            await told
+            timer.cancel()
 
-    def news(self, job: Job) -> None:
-        for waiter in self._waiting.pop(job.id, ()):
-            if not waiter.done():
-                waiter.set_result(None)
+    # What the workers do
 
-    async def wait_for_news(self, job: Job, timeout_s: float) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(job.id, []).append(waiter)
-        await asyncio.wait([waiter], timeout=timeout_s)
+    def take(self, worker_id: str) -> Taken | None:
+        """The next job, with the faults of this attempt; None when nothing waits."""
+        while (job := self.store.take(time.time(), worker_id)) is not None:
+            found = {fault.kind: fault.seconds_s for fault in self.faults.at(self.name, "worker", AT_TAKE)}
+            if "vanish" in found:
+                self.store.forget(job, "VANISHED")
+                self._tell(job)
+                continue
+            job.repeat = job.repeat or "run_twice" in found
+            crash = job.marks.pop("crash", None)
+            return Taken(job, found.get("delay", 0.0), found.get("crash", crash))
+        return None
 
-    # Time
+    def report(self, job: Job, progress: Any) -> None:
+        job.report(progress)
 
-    def watch(self, job: Job) -> None:
-        """See to it that a job's next deadline is kept."""
-        self.at(job.next_deadline(self.retention_s), lambda: self._deadline(job))
+    def stream(self, job: Job, chunk: Any) -> None:
+        if job.stream(chunk):
+            self._tell(job)
 
-    def at(self, when: float, what: Callable[[], None]) -> None:
-        heapq.heappush(self._heap, (when, next(self._order), what))
-        self._set_timer()
-
-    def _set_timer(self) -> None:
-        when = self._heap[0][0]
-        if self._timer is not None and self._timer_at <= when:
+    def finish(self, job: Job, output: Any = NOTHING, error: Any = NOTHING) -> None:
+        """The handler's end of the job."""
+        if job.gone or job.state is not State.IN_PROGRESS:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = when
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, when - self.clock()), self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        now = self.clock()
-        while self._heap and self._heap[0][0] <= now:
-            heapq.heappop(self._heap)[2]()
-        if self._heap:
-            self._set_timer()
-
-    def _deadline(self, job: Job) -> None:
-        now = self.clock()
-        if self.jobs.get(job.id) is not job or now < job.next_deadline(self.retention_s):
+        if job.repeat:
+            job.repeat = False
+            self.requeue(job)
             return
-        if job.status in FINAL or now >= job.submitted_at + job.ttl_s:
-            # docs.runpod.io/serverless/endpoints/send-requests: at the end of its ttl a job is deleted in any state.
-            if job.status == "IN_PROGRESS":
-                self.workforce.stopped(job)
-            self.forget(job)
-        elif job.end("TIMED_OUT", now):
-            job.error = f"job exceeded its execution timeout of {job.execution_timeout_s:g} s"
-            self.workforce.stopped(job)
-            self.ended(job)
+        early_s = self.webhooks.early(job)
+        if early_s is None:
+            self._finish(job, job.attempts, output, error, announce=True)
+            return
+        future = dataclasses.replace(job)
+        future.finish(time.time(), output, error)
+        self.webhooks.send(future)
+        loop = asyncio.get_running_loop()
+        loop.call_later(early_s, lambda: self._finish(job, job.attempts, output, error, announce=False))
 
-    def counts(self) -> dict[str, int]:
-        names = {"COMPLETED": "completed", "FAILED": "failed", "IN_PROGRESS": "inProgress", "IN_QUEUE": "inQueue"}
-        found = {**dict.fromkeys(names.values(), 0), "retried": 0}
-        for job in self.jobs.values():
-            if job.status in names:
-                found[names[job.status]] += 1
-            found["retried"] += job.attempts > 1
-        return found
+    def requeue(self, job: Job) -> None:
+        """The attempt is void through no fault of the job."""
+        if not job.gone and job.requeue(time.time()):
+            self._requeued(job)
 
-    def close_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._heap.clear()
+    def lose(self, job: Job, how: str) -> None:
+        """The worker died under the job."""
+        if job.gone or not job.lose(time.time(), how):
+            return
+        if job.ended:
+            self._ended(job)
+        else:
+            self._requeued(job)
+
+    # What time does
+
+    def tick(self, now: float) -> None:
+        """Deadlines: executions end as TIMED_OUT, lives and retentions by deletion."""
+        for job in self.store.due(now):
+            if job.submitted_at + job.ttl_s <= now:
+                self.forget(job, "EXPIRED")
+            elif job.time_out(now):
+                self._ended(job)
+                self.backend.stop(job, kill=True)
+            elif job.ended:
+                self.forget(job, "FORGOTTEN")
+        self.backend.tick(now)
+
+    def health(self) -> dict[str, dict[str, int]]:
+        store = self.store
+        jobs = {
+            "completed": store.completed,
+            "failed": store.failed,
+            "inProgress": len(store.running),
+            "inQueue": store.waiting,
+            "retried": store.retried,
+        }
+        return {"jobs": jobs, "workers": self.backend.health()}
+
+    def reset(self) -> None:
+        """As at the start."""
+        old, self.store = self.store, Store(self.retention_s)
+        for job in old.jobs.values():
+            job.gone = "VANISHED"
+            self._tell(job)
+        self.backend.reset()
+
+    def _finish(self, job: Job, attempt: int, output: Any, error: Any, *, announce: bool) -> None:
+        if not job.gone and job.attempts == attempt and job.finish(time.time(), output, error):
+            self._ended(job, announce=announce)
+
+    def _ended(self, job: Job, *, announce: bool = True) -> None:
+        self.store.ended(job)
+        self._tell(job)
+        if announce:
+            self.webhooks.send(job)
+
+    def _requeued(self, job: Job) -> None:
+        self.store.again(job)
+        self._tell(job)
+        self.backend.wake()
+
+    def _tell(self, job: Job) -> None:
+        for told in self._waiting.pop(job.id, ()):
+            _tell_one(told)
+
+
+def _tell_one(told: asyncio.Future[None]) -> None:
+    if not told.done():
+        told.set_result(None)

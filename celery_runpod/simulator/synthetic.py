@@ -1,81 +1,132 @@
-"""The workers of a synthetic endpoint: no process, only time. For tests and benchmarks.
+"""Synthetic endpoints: jobs that take time and no process, thousands a second, for tests and benchmarks.
 
-Next: ``workers.py``, where real handlers run.
+Not here: handlers (``workers.py``). A job costs one timer; its output is its input unless `output_bytes` asks for bulk.
+
+Next: ``webhooks.py``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+import time
 
 from celery_runpod.simulator.endpoint import Endpoint
-from celery_runpod.simulator.jobs import FINAL, Job
+from celery_runpod.simulator.faults import AT_RESULT
+from celery_runpod.simulator.jobs import Job
 from celery_runpod.simulator.specs import Synthetic
 
 
-class SyntheticWorkers:
-    """Takes a job `delay` s after it came, works for `duration` s."""
+def failure(worker_id: str) -> str:
+    """An `error` as RunPod's SDK makes it of an exception."""
+    message = "this synthetic endpoint fails a fraction of its jobs (option failures)"
+    found = {
+        "error_type": "<class 'RuntimeError'>",
+        "error_message": message,
+        "error_traceback": f"Traceback (most recent call last):\nRuntimeError: {message}\n",
+        "hostname": "simulator",
+        "worker_id": worker_id,
+        "runpod_version": "simulator",
+    }
+    return json.dumps(found)
 
-    def __init__(self, endpoint: Endpoint, kind: Synthetic) -> None:
-        self._endpoint = endpoint
-        self._kind = kind
-        self._busy = 0
-        self._random = random.Random(endpoint.name)
 
-    def submitted(self, job: Job, now: float) -> None:
-        if self._kind.delay:
-            self._endpoint.at(now + self._kind.delay, self._take)
-        else:
-            self._take()
+class SyntheticBackend:
+    """Timers instead of workers."""
 
-    def stopped(self, job: Job) -> None:
-        self._free()
+    def __init__(self, endpoint: Endpoint, spec: Synthetic) -> None:
+        self.endpoint = endpoint
+        self.spec = spec
+        self.random = random.Random()
+        self._bulk = "x" * spec.output_bytes
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._free: list[int] = []
+        self._hired = 0
+        self._number: dict[str, int] = {}
+
+    def wake(self) -> None:
+        while self.spec.workers == 0 or len(self._timers) < self.spec.workers:
+            head = self.endpoint.store.head()
+            if head is None:
+                return
+            if self.spec.delay and (early := head.queued_at + self.spec.delay - time.time()) > 0:
+                self._wake_in(early)
+                return
+            number = self._hire()
+            taken = self.endpoint.take(f"synthetic-{number}")
+            if taken is None:
+                self._free.append(number)
+                return
+            job = taken.job
+            self._number[job.id] = number
+            loop = asyncio.get_running_loop()
+            if taken.crash_after_s is not None:
+                self._timers[job.id] = loop.call_later(taken.crash_after_s, self._crash, job)
+                continue
+            seconds = self.spec.duration + self.random.uniform(0, self.spec.jitter) + taken.delay_s
+            self._timers[job.id] = loop.call_later(seconds, self._end, job)
+
+    def stop(self, job: Job, *, kill: bool) -> None:
+        self._release(job)
+        self.wake()
+
+    def tick(self, now: float) -> None:
+        """Nothing waits for a tick here."""
 
     def health(self) -> dict[str, int]:
-        idle = max(0, self._kind.workers - self._busy)
-        found = {"idle": idle, "initializing": 0, "ready": idle + self._busy, "running": self._busy}
-        return {**found, "throttled": 0, "unhealthy": 0}
+        busy = len(self._timers)
+        idle = max(0, self.spec.workers - busy) if self.spec.workers else 1
+        return {"idle": idle, "initializing": 0, "ready": idle, "running": busy, "throttled": 0, "unhealthy": 0}
+
+    def reset(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._number.clear()
+        self._free, self._hired = [], 0
 
     async def close(self) -> None:
-        self._busy = 0
+        self.reset()
 
-    def _take(self) -> None:
-        kind, now = self._kind, self._endpoint.clock()
-        while self._endpoint.queue and not (kind.workers and self._busy >= kind.workers):
-            if kind.delay and now < self._endpoint.queue[0].submitted_at + kind.delay:
-                return
-            job = self._endpoint.take(now, f"synthetic-{self._busy}")
-            if job is None:
-                return
-            self._busy += 1
-            takes_s = max(0.0, kind.duration + kind.jitter * (2 * self._random.random() - 1))
-            attempt = job.attempts
-            self._endpoint.at(now + takes_s, lambda job=job, attempt=attempt: self._end(job, attempt))  # type: ignore[misc]
+    def _end(self, job: Job) -> None:
+        worker_id = f"synthetic-{self._release(job)}"
+        lost = [
+            fault for fault in self.endpoint.faults.at(self.endpoint.name, "worker", AT_RESULT)
+            if fault.kind in ("status", "drop_before")
+        ]  # fmt: skip
+        if not lost:
+            if self.spec.failures and self.random.random() < self.spec.failures:
+                self.endpoint.finish(job, error=failure(worker_id))
+            else:
+                self.endpoint.finish(job, output=self._bulk if self.spec.output_bytes else job.input)
+        self.wake()
 
-    def _end(self, job: Job, attempt: int) -> None:
-        # Cancelled, timed out, or put back meanwhile: its place was freed then.
-        if job.status in FINAL or job.attempts != attempt or job.status != "IN_PROGRESS":
-            return
-        if self._endpoint.jobs.get(job.id) is not job:
-            self._free()
-            return
-        now = self._endpoint.clock()
-        if self._random.random() < self._kind.failures:
-            told = {"error_type": "<class 'RuntimeError'>", "error_message": "synthetic failure", "error_traceback": ""}
-            job.fail(json.dumps(told), now)
-        else:
-            job.complete("x" * self._kind.output_bytes if self._kind.output_bytes else job.input, now)
-        self._endpoint.ended(job)
-        self._free()
+    def _crash(self, job: Job) -> None:
+        self._release(job)
+        self.endpoint.lose(job, "crashed")
+        self.wake()
 
-    def crash(self, job: Job) -> None:
-        """The worker dies while it works on this job."""
-        if job.crashed(self._endpoint.clock()):
-            self._endpoint.enqueue(job, self._endpoint.clock())
-        else:
-            self._endpoint.ended(job)
-        self._free()
+    def _hire(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._hired += 1
+        return self._hired
 
-    def _free(self) -> None:
-        self._busy = max(0, self._busy - 1)
-        self._take()
+    def _release(self, job: Job) -> int:
+        if timer := self._timers.pop(job.id, None):
+            timer.cancel()
+        number = self._number.pop(job.id, None)
+        if number is None:
+            return 0
+        self._free.append(number)
+        return number
+
+    def _wake_in(self, seconds: float) -> None:
+        if self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(seconds, self._wake_again)
+
+    def _wake_again(self) -> None:
+        self._alarm = None
+        self.wake()

@@ -1,90 +1,118 @@
-"""Sending webhooks: a POST at each end, up to 2 more tries, 10 s apart (docs.runpod.io, send-requests: webhooks).
+"""Webhooks: the outcome of a job, posted to the URL that came with it, with RunPod's retries.
 
-RunPod does not sign them. Faults: `duplicate`, `late`, `early` (a body that says IN_PROGRESS comes before the end),
-`reorder` (held back until the next one has gone).
+One POST at each end (FAILED, CANCELLED and TIMED_OUT too). Anything but 200, and an answer that takes too long, counts as
+failed; then up to two more tries. Not signed, as at RunPod. Not here: when a job ends (``endpoint.py``).
 
-Next: ``control.py``.
+Next: ``operations.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import Any
 
 import aiohttp
 
-from celery_runpod.simulator.faults import WEBHOOK_KINDS, Faults
+from celery_runpod.simulator.faults import ANSWERS, Fault, Faults
 from celery_runpod.simulator.jobs import Job
+
+TRIES = 3
+AT_SEND = ANSWERS | {"duplicate", "late", "reorder"}
 
 log = logging.getLogger(__name__)
 
-MORE_TRIES = 2
-ANSWER_S = 5.0
-
 
 class Webhooks:
-    """Sends in the background; `close` gives up what is under way."""
+    """Deliveries under way. Each is a task of its own: a slow receiver holds up nobody else."""
 
-    def __init__(self, faults: Faults, retry_delay_s: float = 10.0) -> None:
-        self._faults = faults
-        self._retry_delay_s = retry_delay_s
+    def __init__(self, faults: Faults, retry_delay_s: float = 10.0, timeout_s: float = 10.0) -> None:
+        self.faults = faults
+        self.retry_delay_s = retry_delay_s
+        self.timeout_s = timeout_s
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held: list[tuple[str, dict[str, Any]]] = []
+        self._held: dict[str, list[asyncio.Event]] = {}
         self._session: aiohttp.ClientSession | None = None
 
-    def started(self, job: Job) -> None:
-        if job.webhook and any(
-            f.kind == "early" for f in self._faults.striking(job.endpoint, "webhook", frozenset({"early"}))
-        ):
-            self._send_soon(job.webhook, self._body(job))
+    def early(self, job: Job) -> float | None:
+        """By how many seconds the webhook of this job comes before the end of the job; None: it does not."""
+        found = self.faults.at(job.endpoint, "webhook", {"early"}) if job.webhook else []
+        return found[0].seconds_s if found else None
 
-    def ended(self, job: Job) -> None:
+    def send(self, job: Job) -> None:
+        """Start to deliver the job's outcome as it is now."""
         if not job.webhook:
             return
-        body = self._body(job)
-        kinds = WEBHOOK_KINDS - {"early"}
-        faults = {fault.kind: fault for fault in self._faults.striking(job.endpoint, "webhook", kinds)}
-        if "reorder" in faults:
-            self._held.append((job.webhook, body))
-            return
-        late_s = faults["late"].seconds if "late" in faults else 0.0
+        faults = {fault.kind: fault for fault in self.faults.at(job.endpoint, "webhook", AT_SEND)}
+        body = json.dumps(job.webhook_body())
         for _ in range(2 if "duplicate" in faults else 1):
-            self._send_soon(job.webhook, body, late_s)
-        held, self._held = self._held, []
-        for url, older in held:
-            self._send_soon(url, older, 0.2)
+            task = asyncio.get_running_loop().create_task(self._deliver(job.endpoint, job.webhook, body, faults))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    def _body(self, job: Job) -> dict[str, Any]:
-        return {**job.answer(), "input": job.input, "webhook": job.webhook}
-
-    def _send_soon(self, url: str, body: dict[str, Any], after_s: float = 0.0) -> None:
-        task = asyncio.get_running_loop().create_task(self._send(url, body, after_s))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _send(self, url: str, body: dict[str, Any], after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        for attempt in range(1 + MORE_TRIES):
-            if attempt:
-                await asyncio.sleep(self._retry_delay_s)
-            if await self._post(url, body):
-                return
-        log.warning("webhook given up after %d tries", 1 + MORE_TRIES)
-
-    async def _post(self, url: str, body: dict[str, Any]) -> bool:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S))
-        try:
-            async with self._session.post(url, json=body, allow_redirects=False) as answer:
-                return answer.status == 200
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            log.info("webhook failed: %s", type(error).__name__)
-            return False
+    def reset(self) -> None:
+        """Forget what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        self._held.clear()
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
+        self.reset()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+
+    async def _deliver(self, endpoint: str, url: str, body: str, faults: dict[str, Fault]) -> None:
+        for kind in ("delay", "late"):
+            if kind in faults:
+                await asyncio.sleep(faults[kind].seconds_s)
+        if "reorder" in faults:
+            await self._hold(endpoint, faults["reorder"].seconds_s)
+        for attempt in range(TRIES):
+            if attempt:
+                await asyncio.sleep(self.retry_delay_s)
+            # The fault is of one delivery: it spoils the first try, the others go as they should.
+            if await self._try(url, body, faults if attempt == 0 else {}):
+                break
+        else:
+            log.warning("webhook of endpoint %s not delivered in %d tries", endpoint, TRIES)
+        if "reorder" not in faults:
+            for event in self._held.pop(endpoint, ()):
+                event.set()
+
+    async def _hold(self, endpoint: str, seconds: float) -> None:
+        event = asyncio.Event()
+        self._held.setdefault(endpoint, []).append(event)
+        try:
+            await asyncio.wait_for(event.wait(), seconds)
+        except TimeoutError:
+            held = self._held.get(endpoint, [])
+            if event in held:
+                held.remove(event)
+
+    async def _try(self, url: str, body: str, faults: dict[str, Fault]) -> bool:
+        if "drop_before" in faults:
+            return False
+        if "body" in faults:
+            body = faults["body"].body or ""
+        if "truncate" in faults:
+            body = body[: len(body) // 2]
+        status = await self._post(url, body)
+        if "status" in faults:
+            status = faults["status"].status
+        return status == 200 and "drop_after" not in faults
+
+    async def _post(self, url: str, body: str) -> int:
+        """The receiver's status; 0 without an answer."""
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=self.timeout_s)
+            self._session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
+        headers: dict[str, Any] = {"Content-Type": "application/json"}
+        try:
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+                await answer.read()
+                return answer.status
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            log.info("webhook: %s", type(error).__name__)
+            return 0

@@ -1,269 +1,303 @@
-"""Worker processes: the user's handler file, run by RunPod's own SDK against our control plane.
+"""The workers of a handler endpoint: started as jobs wait, given jobs, stopped when idle, replaced when they die.
 
-From 0 to N processes of `python handler.py`, with a real cold start, ended after idling. So handlers, generators,
-async, progress, error texts and cancellation are RunPod's own code, not an imitation. A process never outlives the
-simulator: it dies with it, also when that is killed.
+Not here: the HTTP that workers speak (``control.py``), their processes (``processes.py``).
 
-Next: ``synthetic.py``.
+How a running job is stopped. On cancel the worker is told by job-stop, which ends async handlers. If its pings still name
+the job after a grace, it is killed, and the other jobs it had go back to the queue. On an execution timeout it is killed.
+
+Next: ``control.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
+import logging
 import os
-import secrets
-import signal
-import sys
+import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
-from celery_runpod.simulator.endpoint import Endpoint
-from celery_runpod.simulator.jobs import FINAL, Job
+from celery_runpod.simulator.endpoint import Endpoint, Taken
+from celery_runpod.simulator.jobs import Job, State
+from celery_runpod.simulator.processes import Guard, WorkerProcess
 from celery_runpod.simulator.specs import Handler
 
-_PR_SET_PDEATHSIG = 1
-MOST_FAILED_STARTS = 3
-STOP_GRACE_S = 2.0
+STOP_GRACE_S = 2.5
+END_GRACE_S = 5.0
+SILENT_S = 60.0
+"""A worker from outside that says nothing for so long is lost."""
+SLOWEST_RESTART_S = 10.0
+
+log = logging.getLogger(__name__)
 
 
-class Host(Protocol):
-    """What the simulator tells its workers."""
-
-    address: str
-
-
-@dataclass
+@dataclass(slots=True, eq=False)
 class Worker:
-    """One process. `jobs` are what it works on; `to_stop` what it must be told to stop."""
+    """One worker, as the simulator sees it. `process` is None for one from outside."""
 
     id: str
-    process: asyncio.subprocess.Process
-    idle_since: float
+    process: WorkerProcess | None = None
+    jobs: dict[str, Job] = field(default_factory=dict)
+    asking: asyncio.Future[list[Taken]] | None = None
+    """The request for jobs that it waits for."""
+    batch: int = 1
+    stops: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    stopping: dict[str, float] = field(default_factory=dict)
+    """Cancelled jobs that may still run -> when it was told."""
     ready: bool = False
-    jobs: set[str] = field(default_factory=set)
-    to_stop: list[str] = field(default_factory=list)
-    stop_news: asyncio.Event = field(default_factory=asyncio.Event)
+    leaving: bool = False
+    killed: bool = False
+    """By us, for one of its jobs: the others are not to blame."""
+    idle_since: float = 0.0
+    seen_at: float = 0.0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.jobs or self.stopping)
+
+    def answer(self, taken: list[Taken]) -> None:
+        if self.asking is not None and not self.asking.done():
+            self.asking.set_result(taken)
+        self.asking = None
 
 
-class HandlerWorkers:
-    """The processes of one endpoint."""
+class Fleet:
+    """See the module."""
 
-    def __init__(self, endpoint: Endpoint, kind: Handler, host: Host) -> None:
-        self._endpoint = endpoint
-        self._kind = kind
-        self._host = host
-        self.secret = secrets.token_hex(16)
-        self._workers: dict[str, Worker] = {}
-        self._starting = 0
-        self._failed_starts = 0
-        self._work = asyncio.Event()
+    def __init__(self, endpoint: Endpoint, spec: Handler, guard: Guard) -> None:
+        self.endpoint = endpoint
+        self.spec = spec
+        self.guard = guard
+        self.workers: dict[str, Worker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._failures = 0
+        self._not_before = 0.0
+        self._address = ""
+        self._token = ""
+        self._open = False
+
+    def open(self, address: str, token: str) -> None:
+        """Workers may be started: the server listens."""
+        self._address, self._token, self._open = address, token, True
 
     # What the endpoint calls
 
-    def submitted(self, job: Job, now: float) -> None:
-        self._work.set()
-        self._scale_up()
+    def wake(self) -> None:
+        store = self.endpoint.store
+        for worker in list(self.workers.values()):
+            if not store.waiting:
+                break
+            if worker.asking is None or worker.leaving:
+                continue
+            taken = self._take(worker)
+            if taken:
+                worker.answer(taken)
+        coming = sum(not worker.ready or worker.asking is not None for worker in self._usable())
+        wanted = min(store.waiting - coming, self.spec.workers - len(self._own()))
+        if self._open and time.time() >= self._not_before:
+            for _ in range(wanted if not self._failures else min(wanted, 1)):
+                self._start()
 
-    def stopped(self, job: Job) -> None:
-        """Tell an async handler to stop; end the process of one that does not hear it."""
-        worker = self._workers.get(str(job.worker_id))
-        if worker is None or job.id not in worker.jobs:
+    def stop(self, job: Job, *, kill: bool) -> None:
+        worker = next((worker for worker in self.workers.values() if job.id in worker.jobs), None)
+        if worker is None:
             return
-        worker.to_stop.append(job.id)
-        worker.stop_news.set()
-        asyncio.get_running_loop().call_later(STOP_GRACE_S, self._kill_if_still, worker, job.id)
-
-    def crash(self, job: Job) -> None:
-        """The fault `crash`."""
-        worker = self._workers.get(str(job.worker_id))
-        if worker is not None:
+        worker.jobs.pop(job.id)
+        worker.stopping[job.id] = time.time()
+        if kill:
             self._kill(worker)
+        else:
+            worker.stops.put_nowait(job.id)
+
+    def tick(self, now: float) -> None:
+        for worker in list(self.workers.values()):
+            if worker.process is None:
+                if now - worker.seen_at > SILENT_S:
+                    self._gone(worker, "fell silent")
+            elif any(now - told > STOP_GRACE_S for told in worker.stopping.values()):
+                self._kill(worker)
+            elif worker.asking and not worker.busy and now - worker.idle_since > self.spec.idle:
+                self.retire(worker)
+        if self.endpoint.store.waiting:
+            self.wake()
 
     def health(self) -> dict[str, int]:
-        running = sum(bool(worker.jobs) for worker in self._workers.values())
-        ready = sum(worker.ready for worker in self._workers.values())
-        return {
-            "idle": ready - running,
-            "initializing": len(self._workers) - ready + self._starting,
-            "ready": ready,
-            "running": running,
-            "throttled": 0,
-            "unhealthy": int(self._failed_starts >= MOST_FAILED_STARTS),
-        }
+        usable = self._usable()
+        running = sum(worker.busy for worker in usable)
+        initializing = sum(not worker.ready for worker in usable)
+        idle = len(usable) - running - initializing
+        unhealthy = min(self._failures, max(1, self.spec.workers))
+        found = {"idle": idle, "initializing": initializing, "ready": idle, "running": running}
+        return {**found, "throttled": 0, "unhealthy": unhealthy}
+
+    def reset(self) -> None:
+        for worker in self.workers.values():
+            if worker.busy:
+                worker.jobs.clear()
+                self._kill(worker)
+        self._failures, self._not_before = 0, 0.0
 
     async def close(self) -> None:
-        self._closing = True
-        for worker in list(self._workers.values()):
+        self._open = False
+        for worker in self.workers.values():
+            worker.answer([])
             self._kill(worker)
-        for task in list(self._tasks):
-            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # What the control plane calls
+    # What the workers call
 
-    def known(self, worker_id: str) -> bool:
-        return worker_id in self._workers and not self._closing
-
-    def idle(self, worker_id: str) -> None:
-        """The worker says that it works on nothing: what it was told to stop has stopped."""
-        worker = self._workers.get(worker_id)
-        if worker is not None:
-            worker.jobs -= {job_id for job_id in worker.jobs if self._ended(job_id)}
-
-    def _ended(self, job_id: str) -> bool:
-        job = self._endpoint.jobs.get(job_id)
-        return job is None or job.status in FINAL
-
-    def take(self, worker_id: str) -> Job | None:
-        worker = self._workers.get(worker_id)
+    def known(self, worker_id: str) -> Worker:
+        """The worker of an id; one that was not started here joins from outside."""
+        now = time.time()
+        worker = self.workers.get(worker_id)
         if worker is None:
-            return None
-        worker.ready = True
-        job = self._endpoint.take(self._endpoint.clock(), worker_id)
+            worker = self.workers[worker_id] = Worker(worker_id, idle_since=now)
+        worker.seen_at = now
+        return worker
+
+    async def ask(self, worker: Worker, batch: int, *, idle: bool, seconds: float) -> list[Taken]:
+        """Up to `batch` jobs, as soon as there are any; none after `seconds`."""
+        if not worker.ready:
+            worker.ready, worker.idle_since = True, time.time()
+        if idle:
+            worker.stopping.clear()
+        worker.answer([])
+        if worker.leaving:
+            return []
+        worker.batch = batch
+        asking: asyncio.Future[list[Taken]] = asyncio.get_running_loop().create_future()
+        worker.asking = asking
+        self.wake()
+        timer = asyncio.get_running_loop().call_later(seconds, lambda: asking.done() or asking.set_result([]))
+        taken = await asking
+        timer.cancel()
+        if worker.asking is asking:
+            worker.asking = None
+        return taken
+
+    def done(self, worker: Worker, job_id: str) -> Job | None:
+        """The worker has ended a job; the job, if it is still the worker's."""
+        worker.stopping.pop(job_id, None)
+        worker.idle_since = time.time()
+        job = worker.jobs.pop(job_id, None)
         if job is not None:
-            worker.jobs.add(job.id)
-        else:
-            self._work.clear()
+            self._failures = 0
         return job
 
-    async def wait_for_work(self, timeout_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._work.wait(), max(0.01, timeout_s))
+    def running(self, worker: Worker, job_ids: Iterable[str]) -> None:
+        """A ping: what the worker runs. A cancelled job that it no longer names has been stopped."""
+        for job_id in set(worker.stopping) - set(job_ids):
+            del worker.stopping[job_id]
+            worker.idle_since = time.time()
 
-    async def jobs_to_stop(self, worker_id: str, timeout_s: float) -> list[str]:
-        worker = self._workers.get(worker_id)
-        if worker is None:
-            await asyncio.sleep(1)
-            return []
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(worker.stop_news.wait(), timeout_s)
-        worker.stop_news.clear()
-        ids, worker.to_stop = worker.to_stop, []
-        return ids
+    def back(self, worker: Worker, taken: list[Taken]) -> None:
+        """The worker went away before it got its jobs."""
+        for job in (found.job for found in taken):
+            if worker.jobs.pop(job.id, None) is not None:
+                self.endpoint.requeue(job)
 
-    def told(self, worker_id: str, job_id: str, body: Any, *, is_stream: bool) -> None:
-        """A worker's word on a job: progress, output or error."""
-        worker, job = self._workers.get(worker_id), self._endpoint.jobs.get(job_id)
-        body = body if isinstance(body, dict) else {"output": body}
-        if body.get("status") == "IN_PROGRESS":
-            if job is not None and job.status == "IN_PROGRESS":
-                job.output, job.has_output = body.get("output"), True
-                self._endpoint.news(job)
-            return
-        self._failed_starts = 0
-        if worker is not None:
-            worker.jobs.discard(job_id)
-            worker.idle_since = self._endpoint.clock()
-            if body.get("stopPod"):
-                self._kill(worker)
-        if job is None or job.status in FINAL:
-            return
-        now = self._endpoint.clock()
-        ended = job.fail(body["error"], now) if "error" in body else self._complete(job, body, now)
-        if ended:
-            self._endpoint.ended(job)
-
-    def _complete(self, job: Job, body: dict[str, Any], now: float) -> bool:
-        if "output" in body:
-            return job.complete(body["output"], now)
-        ended = job.complete(None, now)
-        job.has_output = False
-        return ended
+    def retire(self, worker: Worker) -> None:
+        """End an idle worker, politely."""
+        worker.leaving = True
+        worker.answer([])
+        worker.stops.put_nowait("")
+        if worker.process is not None:
+            worker.process.terminate()
+            asyncio.get_running_loop().call_later(END_GRACE_S, worker.process.kill)
 
     # Processes
 
-    def _scale_up(self) -> None:
-        if self._closing:
+    def _own(self) -> list[Worker]:
+        return [worker for worker in self.workers.values() if worker.process or not worker.ready]
+
+    def _usable(self) -> list[Worker]:
+        return [worker for worker in self.workers.values() if not worker.leaving and not worker.killed]
+
+    def _take(self, worker: Worker) -> list[Taken]:
+        found = []
+        while len(found) < worker.batch and (taken := self.endpoint.take(worker.id)):
+            found.append(taken)
+            worker.jobs[taken.job.id] = taken.job
+            if taken.crash_after_s is not None:
+                asyncio.get_running_loop().call_later(taken.crash_after_s, self._crash, worker, taken.job)
+        return found
+
+    def _crash(self, worker: Worker, job: Job) -> None:
+        if job.id not in worker.jobs:
             return
-        free = sum(not worker.jobs for worker in self._workers.values()) + self._starting
-        wanted = min(len(self._endpoint.queue) - free, self._kind.workers - len(self._workers) - self._starting)
-        for _ in range(max(0, wanted)):
-            self._starting += 1
-            task = asyncio.get_running_loop().create_task(self._run_worker())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _run_worker(self) -> None:
-        """One process, from its start to its end."""
-        if self._failed_starts:
-            await asyncio.sleep(min(0.5 * 2**self._failed_starts, 10.0))
-        worker_id = uuid.uuid4().hex[:14]
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                str(self._kind.path),
-                cwd=self._kind.path.parent,
-                env=self._environment(worker_id),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=sys.stderr,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
-        finally:
-            self._starting -= 1
-        worker = Worker(worker_id, process, self._endpoint.clock())
-        self._workers[worker_id] = worker
-        ending = asyncio.ensure_future(process.wait())
-        try:
-            while not ending.done():
-                await asyncio.wait([ending], timeout=0.5)
-                idle_s = self._endpoint.clock() - worker.idle_since
-                if worker.ready and not worker.jobs and not self._endpoint.queue and idle_s > self._kind.idle:
-                    self._kill(worker)
-        finally:
-            self._kill(worker)
-            self._workers.pop(worker_id, None)
-        self._gone(worker)
-
-    def _gone(self, worker: Worker) -> None:
-        if self._closing:
-            return
-        if not worker.ready or worker.jobs:
-            self._failed_starts += 1
-        now = self._endpoint.clock()
-        for job_id in worker.jobs:
-            job = self._endpoint.jobs.get(job_id)
-            if job is None or job.status in FINAL:
-                continue
-            if job.crashed(now):
-                self._endpoint.queue.appendleft(job)
-                self._work.set()
-            else:
-                self._endpoint.ended(job)
-        if self._endpoint.queue:
-            self._scale_up()
-
-    def _environment(self, worker_id: str) -> dict[str, str]:
-        base = f"{self._host.address}/_worker/{self._endpoint.name}"
-        # As RunPod sets it in every worker image; the URLs need their "?".
-        return {
-            **{name: value for name, value in os.environ.items() if not name.startswith("RUNPOD_")},
-            "RUNPOD_POD_ID": worker_id,
-            "RUNPOD_ENDPOINT_ID": self._endpoint.name,
-            "RUNPOD_AI_API_KEY": self.secret,
-            "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/{worker_id}?gpu=none",
-            "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=none",
-            "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=none",
-            "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID",
-            "RUNPOD_PING_INTERVAL": "10000",
-            "PYTHONUNBUFFERED": "1",
-        }
-
-    def _kill_if_still(self, worker: Worker, job_id: str) -> None:
-        if job_id in worker.jobs:
-            worker.jobs.discard(job_id)
-            self._kill(worker)
+        if worker.process is not None:
+            worker.process.kill()
+        else:
+            worker.jobs.pop(job.id)
+            self.endpoint.lose(job, "crashed")
 
     def _kill(self, worker: Worker) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.process.pid, signal.SIGKILL)
+        worker.killed = True
+        if worker.process is not None:
+            worker.process.kill()
 
+    def _start(self) -> None:
+        worker = Worker(f"{self.endpoint.name}-{uuid.uuid4().hex[:12]}")
+        self.workers[worker.id] = worker
+        worker.seen_at = time.time()
+        task = asyncio.get_running_loop().create_task(self._live(worker))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    async def _live(self, worker: Worker) -> None:
+        """One worker's life."""
+        assert self.spec.path is not None
+        how = "could not be started"
+        try:
+            worker.process = await WorkerProcess.start(self.spec.path, self._env(worker.id), self.guard)
+            if worker.killed:
+                worker.process.kill()
+            how = await worker.process.ended()
+        except OSError as error:
+            log.warning("endpoint %s: worker %s: %s", self.endpoint.name, how, error)
+        self._gone(worker, how)
+
+    def _gone(self, worker: Worker, how: str) -> None:
+        self.workers.pop(worker.id, None)
+        worker.answer([])
+        worker.leaving = True
+        worker.stops.put_nowait("")
+        asked_for = worker.killed or (worker.process is not None and self._left_in_order(worker))
+        if self._open and not asked_for:
+            self._failures += 1
+            log.warning("endpoint %s: worker %s %s", self.endpoint.name, worker.id, how)
+            if not worker.ready:
+                self._not_before = time.time() + min(0.5 * 2.0 ** min(self._failures, 10), SLOWEST_RESTART_S)
+        for job in list(worker.jobs.values()):
+            if job.state is not State.IN_PROGRESS or job.worker_id != worker.id:
+                continue
+            if worker.killed:
+                self.endpoint.requeue(job)
+            else:
+                self.endpoint.lose(job, how)
+        if self._open:
+            self.wake()
+
+    def _left_in_order(self, worker: Worker) -> bool:
+        return worker.leaving and not worker.jobs
+
+    def _env(self, worker_id: str) -> dict[str, str]:
+        """What RunPod tells a worker. The user's API key is not for handlers."""
+        base = f"{self._address}/v2/{self.endpoint.name}"
+        direct = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1", "::1"]))
+        own = {
+            "RUNPOD_POD_ID": worker_id,
+            "RUNPOD_POD_HOSTNAME": worker_id,
+            "RUNPOD_ENDPOINT_ID": self.endpoint.name,
+            "RUNPOD_AI_API_KEY": self._token,
+            "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID?gpu=none",
+            "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=none",
+            "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=none",
+            "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID?gpu=none",
+            "RUNPOD_PING_INTERVAL": "1000",
+            "PYTHONUNBUFFERED": "1",
+            "NO_PROXY": direct,
+            "no_proxy": direct,
+        }
+        return {**{name: value for name, value in os.environ.items() if name != "RUNPOD_API_KEY"}, **own}

@@ -1,4 +1,4 @@
-"""An async handler: cancelling its job stops it inside its process."""
+"""Works on several jobs at once and can be cancelled in the middle: {"seconds": 1.0}."""
 
 import asyncio
 
@@ -6,8 +6,8 @@ import runpod
 
 
 async def handler(job):
-    await asyncio.sleep(float(job["input"].get("seconds", 0.2)))
-    return {"slept": job["input"].get("seconds", 0.2)}
+    await asyncio.sleep(job["input"].get("seconds", 1.0))
+    return {"slept": job["input"].get("seconds", 1.0)}
 
 
-runpod.serverless.start({"handler": handler})
+runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda current: 4})

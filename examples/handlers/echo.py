@@ -1,4 +1,4 @@
-"""The smallest handler: the output is the input."""
+"""Answers its input."""
 
 import runpod
 

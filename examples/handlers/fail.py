@@ -1,4 +1,4 @@
-"""Goes wrong in the way that its input asks for: `how` is raise, error, exit or hang."""
+"""Fails in the way that the input asks for: {"how": "raise" | "return" | "exit" | "hang"}, else answers "fine"."""
 
 import os
 import time
@@ -7,16 +7,16 @@ import runpod
 
 
 def handler(job):
-    how = job["input"].get("how", "raise")
+    how = job["input"].get("how")
     if how == "raise":
-        raise ValueError("asked to raise")
-    if how == "error":
-        return {"error": {"code": 7, "text": "asked to return an error"}}
+        raise ValueError("the input asked for an exception")
+    if how == "return":
+        return {"error": "the input asked for an error", "seen": job["input"]}
     if how == "exit":
-        os._exit(1)
+        os._exit(job["input"].get("code", 1))
     if how == "hang":
         time.sleep(3600)
-    return {"how": how}
+    return "fine"
 
 
 runpod.serverless.start({"handler": handler})

@@ -1,4 +1,4 @@
-"""Tells how far it is while it works."""
+"""Reports its progress while it works: {"steps": 3, "seconds": 1.0}."""
 
 import time
 
@@ -6,10 +6,10 @@ import runpod
 
 
 def handler(job):
-    steps = int(job["input"].get("steps", 3))
-    for step in range(steps):
-        runpod.serverless.progress_update(job, {"step": step + 1, "of": steps})
-        time.sleep(float(job["input"].get("seconds", 0.2)))
+    steps = job["input"].get("steps", 3)
+    for step in range(1, steps + 1):
+        runpod.serverless.progress_update(job, {"step": step, "of": steps})
+        time.sleep(job["input"].get("seconds", 1.0))
     return {"steps": steps}
 
 

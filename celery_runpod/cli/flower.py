@@ -1,0 +1,22 @@
+"""`celery-runpod flower`: Flower for the broker of the RunPod workers, with all its options. Next: `config/flower.py`."""
+
+from __future__ import annotations
+
+import click
+
+from celery_runpod.cli.worker import import_service
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def flower(options: tuple[str, ...]) -> None:
+    """Watch jobs and workers in a browser. On loopback, unless --address and FLOWER_BASIC_AUTH say otherwise."""
+    import_service()
+    from celery.bin.celery import celery as celery_command
+
+    from config.flower import flower_arguments
+
+    celery_command.main(args=["-A", "celery_app", "flower", *flower_arguments(options)], prog_name="celery-runpod")

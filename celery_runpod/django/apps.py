@@ -1,0 +1,16 @@
+"""The Django application: registers the system checks. Next: ``checks.py``."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class CeleryRunPodConfig(AppConfig):
+    """`celery_runpod.django` in INSTALLED_APPS."""
+
+    name = "celery_runpod.django"
+    label = "celery_runpod"
+    verbose_name = "RunPod"
+
+    def ready(self) -> None:
+        from celery_runpod.django import checks  # noqa: F401 - registers them

@@ -1,0 +1,20 @@
+"""The webhook's view. RunPod cannot hold a CSRF token: the URL's own signature stands for it. Next: ``inbox.py``."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponseNotAllowed, JsonResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from celery_runpod.inbox import MOST_BYTES, receive
+
+
+@csrf_exempt
+def webhook(request: HttpRequest) -> HttpResponseBase:
+    """RunPod's POST at a job's end."""
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    # Read from the stream: `request.body` refuses what is over DATA_UPLOAD_MAX_MEMORY_SIZE (2.5 MB by default), and an
+    # output may be larger.
+    status, answer = receive(request.GET.dict(), request.read(MOST_BYTES + 1))
+    return JsonResponse(answer, status=status)

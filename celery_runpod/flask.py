@@ -1,0 +1,36 @@
+"""The webhook for Flask: `app.register_blueprint(blueprint, url_prefix="/runpod/webhook")`.
+
+`create_app` is a small application with nothing else, which `celery-runpod webhooks` serves for those who have none.
+
+Next: ``inbox.py``.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask, Response, jsonify, request
+
+from celery_runpod.inbox import MOST_BYTES, receive
+
+blueprint = Blueprint("celery_runpod", __name__)
+
+
+@blueprint.post("/")
+@blueprint.post("", endpoint="webhook_without_slash")
+def webhook() -> tuple[Response, int]:
+    """RunPod's POST at a job's end."""
+    # An application may have a smaller limit for its own forms; an output may be larger.
+    request.max_content_length = MOST_BYTES + 1
+    status, answer = receive(request.args.to_dict(), request.get_data(cache=False))
+    return jsonify(answer), status
+
+
+def create_app() -> Flask:
+    """An application that takes webhooks at /runpod/webhook, and says at /health that it is up."""
+    app = Flask("celery_runpod")
+    app.register_blueprint(blueprint, url_prefix="/runpod/webhook")
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return app

@@ -1,0 +1,116 @@
+"""Worker processes that never outlive the simulator.
+
+Each is the leader of a process group of its own, which is killed as a whole: RunPod's SDK forks a process for pings, and
+handlers start servers. Three nets: the group is killed when its worker ends or the simulator shuts down; the kernel kills
+the worker when the simulator dies (Linux, PR_SET_PDEATHSIG); ``guard.py`` kills the group when the simulator dies.
+
+Not here: when to start and end them (``workers.py``).
+
+Next: ``guard.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+STDERR = 2
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """What the child does before it runs, so that it dies with this process."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getpid()
+
+    def prepare() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare
+
+
+class Guard:
+    """The process of ``guard.py``, started with the first worker."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def watch(self, group: int) -> None:
+        if self._process is None:
+            command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py"))]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=STDERR, stderr=STDERR, start_new_session=True
+            )
+        self._say(f"+{group}\n")
+
+    def release(self, group: int) -> None:
+        self._say(f"-{group}\n")
+
+    async def close(self) -> None:
+        """End the guard, once no group is left to watch."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+            await asyncio.to_thread(self._process.wait)
+
+    def _say(self, line: str) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(line.encode())
+                self._process.stdin.flush()
+
+
+class WorkerProcess:
+    """`python handler.py`, in a group of its own. Its output goes to the simulator's standard error."""
+
+    def __init__(self, process: asyncio.subprocess.Process, guard: Guard) -> None:
+        self._process = process
+        self._guard = guard
+        guard.watch(process.pid)
+
+    @classmethod
+    async def start(cls, handler: Path, env: Mapping[str, str], guard: Guard) -> WorkerProcess:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(handler),
+            cwd=handler.parent,
+            env=env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=STDERR,
+            stderr=STDERR,
+            start_new_session=True,
+            preexec_fn=_die_with_parent(),
+        )
+        return cls(process, guard)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ended(self) -> str:
+        """Wait for the end; how it ended, in words. The rest of the group is killed."""
+        code = await self._process.wait()
+        self.kill()
+        self._guard.release(self.pid)
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with exit code {code}"
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self._process.returncode is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End it and everything it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)

@@ -1,0 +1,67 @@
+"""Reads the body of /run and /runsync into a job, as strictly as RunPod. Pure.
+
+Bounds from docs.runpod.io/serverless/endpoints/send-requests. Not here: accepting the job (``operations.py``).
+
+Next: ``jobs.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from typing import Any
+
+from celery_runpod.simulator.jobs import EXECUTION_TIMEOUT_S, TTL_S, Job
+
+WEEK_S = 604_800.0
+LARGEST = {"run": 10_000_000, "runsync": 20_000_000}
+"""Operation -> bytes of its body."""
+
+
+class BadSubmission(ValueError):
+    """The request does not make a job."""
+
+
+def parse(raw: bytes, endpoint: str, now: float, *, sync: bool, limits: bool = True) -> Job:
+    """The job of a request.
+
+    Raises:
+        BadSubmission: what is wrong, without the request's values.
+    """
+    try:
+        data = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise BadSubmission("the body is not JSON") from None
+    if not isinstance(data, dict):
+        raise BadSubmission("the body is not a JSON object")
+    if "input" not in data or data["input"] is None:
+        raise BadSubmission("the field 'input' is missing")
+    webhook = data.get("webhook")
+    if webhook is not None and not isinstance(webhook, str):
+        raise BadSubmission("webhook must be a text")
+    policy = data.get("policy") or {}
+    if not isinstance(policy, dict):
+        raise BadSubmission("policy must be an object")
+    return Job(
+        id=f"{'sync-' if sync else ''}{uuid.uuid4()}-u1",
+        endpoint=endpoint,
+        input=data["input"],
+        submitted_at=now,
+        webhook=webhook or None,
+        sync=sync,
+        low_priority=bool(policy.get("lowPriority")),
+        execution_timeout_s=_seconds(policy, "executionTimeout", EXECUTION_TIMEOUT_S, 5.0 if limits else 0.0),
+        ttl_s=_seconds(policy, "ttl", TTL_S, 10.0 if limits else 0.0),
+        s3_config=data.get("s3Config"),
+    )
+
+
+def _seconds(policy: dict[str, Any], name: str, default: float, least: float) -> float:
+    value = policy.get(name)
+    if value is None:
+        return default
+    number = value / 1000 if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not least <= number <= WEEK_S:
+        raise BadSubmission(f"policy.{name} must be from {least * 1000:g} to {WEEK_S * 1000:.0f} milliseconds")
+    return number
