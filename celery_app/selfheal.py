@@ -16,6 +16,7 @@ import uuid
 from typing import Any
 
 from celery import bootsteps
+from celery.worker import state as worker_state
 from redis.exceptions import RedisError
 
 from celery_runpod.errors import ConfigurationError
@@ -50,8 +51,17 @@ class SelfHeal(bootsteps.StartStopStep):
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._token = str(uuid.uuid4())
+        self._checked = False
 
     def start(self, worker: Any) -> None:
+        try:
+            self._check(services(worker.app))
+        except RedisError as error:
+            store = mask_url(services(worker.app).settings.store_url)
+            log.error("store.away", extra={"store": store, "error": str(error)})
+        except ConfigurationError as error:
+            log.critical("worker.refuses: %s", error)
+            raise SystemExit(1) from None
         self._thread = threading.Thread(
             target=self._watch, args=(worker,), name="runpod-selfheal", daemon=True
         )
@@ -64,6 +74,12 @@ class SelfHeal(bootsteps.StartStopStep):
 
     terminate = stop
 
+    def _check(self, deps: Services) -> None:
+        """Once, as soon as the store answers."""
+        if not self._checked:
+            refuse_wrong_store(deps.store, deps.settings, deps.clock())
+            self._checked = True
+
     def _watch(self, worker: Any) -> None:
         deps = services(worker.app)
         interval_s = deps.settings.selfheal_interval_s
@@ -71,6 +87,7 @@ class SelfHeal(bootsteps.StartStopStep):
         away = False
         while not self._stop.is_set():
             try:
+                self._check(deps)
                 now = deps.clock()
                 deps.store.heartbeat(worker.hostname, now, HEARTBEAT_S)
                 if lock(keys=[deps.store.keys.leader()], args=[self._token, LEADER_S * 1000]) == "mine":
@@ -82,6 +99,10 @@ class SelfHeal(bootsteps.StartStopStep):
                 if not away:
                     log.error("store.away", extra={"store": mask_url(deps.settings.store_url), "error": str(error)})
                 away = True
+            except ConfigurationError as error:
+                log.critical("worker.refuses: %s", error)
+                worker_state.should_terminate = 1
+                return
             except Exception:
                 log.exception("selfheal.failed")
             self._stop.wait(interval_s)

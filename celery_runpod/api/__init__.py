@@ -1,7 +1,9 @@
 """RunPod's REST API on `requests`, without Celery: for scripts, and for the worker.
 
     serverless.py   RunPodClient: the operations of an endpoint
+    waiting.py      its two loops: until a job has ended, and for the chunks of a stream
     answers.py      Job, Health, Policy: RunPod's JSON as types; milliseconds end there
+    failures.py     what a FAILED job left behind, as an exception
     payload.py      what may be sent: JSON, and not too much of it
     access.py       the API key, the base URL, ids in a path
     transport.py    the one place that does HTTP

@@ -89,14 +89,13 @@ def _problem(url: str) -> str | None:
     return "holds a query or a fragment" if parts.query or parts.fragment else None
 
 
-def path_of(endpoint: str, operation: str, job_id: str | None = None) -> str:
+def path_of(endpoint: str, operation: str, *job_id: str) -> str:
     """`endpoint/operation` or `endpoint/operation/job`, quoted.
 
     Raises:
         InvalidInput: an id that would lead elsewhere: empty, with a slash, a space, `..`; nothing was sent.
     """
-    parts = [_part("endpoint", endpoint), operation]
-    return "/".join(parts if job_id is None else [*parts, _part("job", job_id)])
+    return "/".join([_part("endpoint", endpoint), operation, *(_part("job", one) for one in job_id)])
 
 
 def _part(kind: str, value: str) -> str:

@@ -215,6 +215,6 @@ class Adapter(HTTPAdapter):
             manager.pool_classes_by_scheme = _POOLS
         return manager
 
-    def add_headers(self, request: PreparedRequest, **kwargs: Any) -> None:  # noqa: ARG002 - requests' hook
+    def add_headers(self, request: PreparedRequest, **kwargs: Any) -> None:
         # The last step before urllib3 takes over. A connection that is not ours (SOCKS) will not tell when it sends.
         _call().sent = True

@@ -213,7 +213,7 @@ class RunPodClient:
         >>> RunPodClient().cancel("9zt0qb3c", "9f-u1").state
         'CANCELLED'
         """
-        return self._post("cancel", parse_job, endpoint, job_id, timeout_s)
+        return self._post("cancel", parse_job, timeout_s, endpoint, job_id)
 
     def retry(self, endpoint: str, job_id: str, *, timeout_s: float | None = None) -> Job:
         """Run a FAILED or TIMED_OUT job once more under the same id, while RunPod keeps it: POST /retry. It is paid for
@@ -222,7 +222,7 @@ class RunPodClient:
         Raises:
             RequestRejected: it is in another state; JobNotFound if it is kept no longer.
         """
-        return self._post("retry", parse_job, endpoint, job_id, timeout_s)
+        return self._post("retry", parse_job, timeout_s, endpoint, job_id)
 
     def purge_queue(self, endpoint: str, *, timeout_s: float | None = None) -> int:
         """Remove every job that waits in the endpoint's queue, whoever submitted it: POST /purge-queue. Answers how
@@ -231,7 +231,7 @@ class RunPodClient:
         >>> RunPodClient().purge_queue("9zt0qb3c")
         3
         """
-        return self._post("purge-queue", parse_removed, endpoint, None, timeout_s)
+        return self._post("purge-queue", parse_removed, timeout_s, endpoint)
 
     def health(self, endpoint: str, *, timeout_s: float | None = None) -> Health:
         """Jobs and workers of the endpoint: GET /health.
@@ -278,10 +278,9 @@ class RunPodClient:
         return stream_until_final(take, lambda: self.status(endpoint, job_id), endpoint, clock, sleep)
 
     def _post(
-        self, operation: str, parse: Callable[[Any], T], endpoint: str, job_id: str | None, timeout_s: float | None
+        self, operation: str, parse: Callable[[Any], T], timeout_s: float | None, endpoint: str, *job_id: str
     ) -> T:
-        where = Where(operation, endpoint, job_id)
-        path = path_of(endpoint, operation, job_id)
+        path, where = path_of(endpoint, operation, *job_id), Where(operation, endpoint, *job_id)
         return _told(where, parse, self._http.request("POST", path, where, body=b"{}", timeout_s=timeout_s))
 
 

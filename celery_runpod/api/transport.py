@@ -23,7 +23,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -58,15 +57,9 @@ class Bearer(AuthBase):
     def __repr__(self) -> str:
         return "Bearer(***)"
 
-    def hidden(self, text: str) -> str:
+    def hidden(self, text: bytes) -> bytes:
         # A key of a simulator may be a word that stands in any text; RunPod's are longer than 40 characters.
-        return text if len(self._key) < MIN_KEY_CHARS else text.replace(self._key, "***")
-
-    def hidden_in(self, answer: RawAnswer) -> RawAnswer:
-        """The answer without the key, unless it is a success: an output is the caller's own."""
-        if answer.status < 300 or len(self._key) < MIN_KEY_CHARS:
-            return answer
-        return replace(answer, body=answer.body.replace(self._key.encode(), b"***"))
+        return text if len(self._key) < MIN_KEY_CHARS else text.replace(self._key.encode(), b"***")
 
 
 class _Session(requests.Session):
@@ -133,7 +126,7 @@ class Transport:
         except _FAILURES as error:
             failed = self._failed(error, call, where, auth)
         else:
-            return read(auth.hidden_in(answer), where)
+            return read(answer, where)
         raise failed
 
     def close(self) -> None:
@@ -161,14 +154,16 @@ class Transport:
                         break
             except _FAILURES as error:
                 # The status is known already: it may tell more than the missing rest would.
-                cut = shorten(auth.hidden(_root_text(error)))
-            oversized = len(content) > MAX_ANSWER_BYTES
-            return RawAnswer(response.status_code, response.headers, bytes(content), cut, oversized)
+                cut = _why(error, auth)
+            status, oversized = response.status_code, len(content) > MAX_ANSWER_BYTES
+            headers = {name: response.headers.get(name, "") for name in ("Content-Type", "Date", "Retry-After")}
+            # Of a success nothing is told in an error, and an output is the caller's own, whatever is in it.
+            text = bytes(content) if status < 300 else auth.hidden(bytes(content))
+            return RawAnswer(status, headers, text, cut, oversized)
 
     def _failed(self, error: Exception, call: Call, where: Where, auth: Bearer) -> ApiError:
         place = "no answer" if call.sent else f"no connection to {self.base_url}"
-        text = shorten(auth.hidden(f"{place}: {_root_text(error)}"))
-        return where.error(Unavailable, text, sent=call.sent)
+        return where.error(Unavailable, f"{place}: {_why(error, auth)}", sent=call.sent)
 
     def _session(self) -> requests.Session:
         pid = os.getpid()
@@ -194,10 +189,11 @@ def _user_agent() -> str:
         return "celery-runpod"
 
 
-def _root_text(error: BaseException) -> str:
+def _why(error: BaseException, auth: Bearer) -> str:
     """What lies under the wrappings of requests and urllib3: `[Errno 111] Connection refused`."""
     *_, root = _causes(error)
-    return str(root) or type(root).__name__
+    text = str(root) or type(root).__name__
+    return shorten(auth.hidden(text.encode("utf-8", "replace")).decode())
 
 
 def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseException]:

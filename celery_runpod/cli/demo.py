@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from celery.result import AsyncResult, denied_join_result
+from celery.result import AsyncResult
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -77,9 +77,7 @@ def _render(stack: LocalStack, signals: StopSignals, output: Path) -> None:
 
     url = stack.env["REDIS_URL"]
     application.app.conf.update(broker_url=url, result_backend=url)
-    # Looked at, never waited for: a subscription would outlive the demo's Redis.
-    with denied_join_result():
-        picture = application.picture_of_tiles(str(output)).apply_async()
+    picture = application.picture_of_tiles(str(output)).apply_async()
     header = picture.parent
     if header is None:
         raise ConfigurationError("the chord was sent without its header")
@@ -87,14 +85,20 @@ def _render(stack: LocalStack, signals: StopSignals, output: Path) -> None:
     click.echo(f"sent: chord of {len(task_ids)} tiles -> join_tiles ({picture.id})")
     board = Board(open_store(), application.ENDPOINT, task_ids)
     give_up = time.monotonic() + LONGEST_S
-    with board.shown():
-        while not picture.ready():
+    try:
+        with board.shown():
+            while not picture.ready():
+                board.look()
+                stack.check()
+                if time.monotonic() > give_up:
+                    raise ConfigurationError(f"no picture after {LONGEST_S:g} s; {_logs(stack)}")
+                signals.wait(LOOK_S)
             board.look()
-            stack.check()
-            if time.monotonic() > give_up:
-                raise ConfigurationError(f"no picture after {LONGEST_S:g} s; {_logs(stack)}")
-            signals.wait(LOOK_S)
-        board.look()
+    finally:
+        # Celery would end these subscriptions when the interpreter ends: Redis is gone by then.
+        if stack.servers[0].process.poll() is None:
+            for task_id in (picture.id, *task_ids):
+                application.app.backend.result_consumer.cancel_for(task_id)
     _check(picture, stack)
 
 

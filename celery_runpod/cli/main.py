@@ -25,7 +25,7 @@ COMMANDS = {
     "jobs": "jobs",
     "run": "jobs",
     "show": "jobs",
-    "simulator": "simulator_mine",
+    "simulator": "simulator",
     "webhooks": "webhooks",
     "worker": "worker",
 }
@@ -40,7 +40,7 @@ EXTRA_OF = {
     "show": "worker",
     "cancel": "worker",
     "webhooks": "flask",
-    "simulator": "simulator_mine",
+    "simulator": "simulator",
     "demo": "worker,simulator",
     "dev": "worker,simulator",
 }

@@ -5,7 +5,7 @@ management API (pods, templates, volumes), batches, and anything that costs mone
 
 A request: ``server.py`` -> ``operations.py`` (what RunPod's users call) or ``control.py`` (what its workers call) ->
 ``endpoint.py`` -> ``synthetic.py`` or ``workers.py``. Pure, with the time as an argument: ``jobs.py``, ``store.py``,
-``faults.py``, ``rates.py``, ``specs.py``.
+``faults.py``, ``limits.py``, ``specs.py``.
 
 Next: ``server.py``.
 """

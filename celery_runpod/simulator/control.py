@@ -1,7 +1,7 @@
 """The calls that workers make: job-take, job-take-batch, job-done, job-stream, job-stop, ping.
 
 RunPod's own SDK inside the worker speaks this protocol; a Docker image joins in with the same environment variables (see
-`Fleet._env`) and RUNPOD_API_KEY as its key. Not here: what a call does to the workers (``workers.py``).
+`processes.environment`) and RUNPOD_API_KEY as its key. Not here: what a call does to the workers (``workers.py``).
 
 Next: ``workers.py``.
 """
@@ -49,6 +49,8 @@ class Control:
         if not (accepts(self.token, header) or accepts(self.key, header)):
             raise Refused(401, "unauthorized: the API key is missing or wrong")
         worker = fleet.known(worker_id)
+        if worker is None:
+            raise Refused(404, "this worker has been ended")
         if call in ("job-take", "job-take-batch"):
             return await self._take(request, fleet, worker, batch=call == "job-take-batch")
         if call == "job-stop":

@@ -1,48 +1,57 @@
-"""RunPod's rate limits: requests in 10 s, and at once, for each endpoint and operation
-(docs.runpod.io/serverless/endpoints/operation-reference). Pure.
+"""RunPod's limits for each endpoint and operation: requests in 10 seconds, and at once. Pure.
 
-Next: ``server.py``.
+From docs.runpod.io/serverless/endpoints/operation-reference. Not here: the higher limits of endpoints with many running
+workers, whose factor RunPod does not document.
+
+Next: ``operations.py``.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 
 WINDOW_S = 10.0
-LIMITS = {
+LIMITS: dict[str, tuple[int, int | None]] = {
     "run": (1000, 200),
     "runsync": (2000, 400),
     "status": (2000, 400),
     "status-sync": (2000, 400),
     "stream": (2000, 400),
     "cancel": (100, 20),
-    "purge-queue": (2, 1_000_000),
+    "purge-queue": (2, None),
     "requests": (10, 2),
 }
+"""Operation -> requests in the window, requests at once."""
 
 
-class Limits:
-    """Counts requests; `enter` says whether one may come in, `leave` that it is over."""
+class Rates:
+    """The requests of the last seconds, and those that are being answered."""
 
-    def __init__(self, enabled: bool = True) -> None:
-        self.enabled = enabled
-        self._recent: dict[tuple[str, str], deque[float]] = defaultdict(deque)
-        self._inside: dict[tuple[str, str], int] = defaultdict(int)
+    def __init__(self) -> None:
+        self._taken: dict[tuple[str, str], deque[float]] = {}
+        self._open: dict[tuple[str, str], int] = {}
 
     def enter(self, endpoint: str, operation: str, now: float) -> bool:
-        limit = LIMITS.get(operation)
-        if limit is None or not self.enabled:
+        """Whether a request may come in. Where it may, `leave` must follow."""
+        if operation not in LIMITS:
             return True
         key = (endpoint, operation)
-        recent = self._recent[key]
-        while recent and recent[0] <= now - WINDOW_S:
-            recent.popleft()
-        if len(recent) >= limit[0] or self._inside[key] >= limit[1]:
+        in_window, at_once = LIMITS[operation]
+        taken = self._taken.setdefault(key, deque())
+        while taken and taken[0] <= now - WINDOW_S:
+            taken.popleft()
+        if len(taken) >= in_window or (at_once is not None and self._open.get(key, 0) >= at_once):
             return False
-        recent.append(now)
-        self._inside[key] += 1
+        taken.append(now)
+        self._open[key] = self._open.get(key, 0) + 1
         return True
 
     def leave(self, endpoint: str, operation: str) -> None:
-        if operation in LIMITS and self.enabled:
-            self._inside[(endpoint, operation)] -= 1
+        """A request that came in has been answered."""
+        key = (endpoint, operation)
+        if key in self._open:
+            self._open[key] -= 1
+
+    def reset(self) -> None:
+        """Forget the window; requests that are being answered still count."""
+        self._taken.clear()

@@ -21,7 +21,7 @@ from celery_runpod.simulator.answers import Refused, as_json
 from celery_runpod.simulator.endpoint import Endpoint
 from celery_runpod.simulator.faults import OF_A_JOB, Fault, Faults
 from celery_runpod.simulator.jobs import Job
-from celery_runpod.simulator.rates import Rates
+from celery_runpod.simulator.limits import Rates
 
 ASKED = frozenset({"status", "status-sync", "stream"})
 """Both GET and POST."""

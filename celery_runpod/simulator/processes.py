@@ -114,3 +114,34 @@ class WorkerProcess:
         """End it and everything it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+
+def environment(address: str, endpoint: str, worker_id: str, token: str) -> dict[str, str]:
+    """What RunPod tells a worker. The user's API key is not for handlers.
+
+    The SDK's checks of the machine (GPU, memory, a route to the internet) are off unless the user turns them on: they are
+    about RunPod's machines.
+    """
+    base = f"{address}/v2/{endpoint}"
+    proxied = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
+    direct = ",".join(filter(None, [proxied, "127.0.0.1", "::1"]))
+    defaults = {
+        "RUNPOD_LOG_LEVEL": "INFO",
+        "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
+        "RUNPOD_SKIP_GPU_CHECK": "true",
+    }
+    own = {
+        "RUNPOD_POD_ID": worker_id,
+        "RUNPOD_POD_HOSTNAME": worker_id,
+        "RUNPOD_ENDPOINT_ID": endpoint,
+        "RUNPOD_AI_API_KEY": token,
+        "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID?gpu=none",
+        "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=none",
+        "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=none",
+        "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID?gpu=none",
+        "RUNPOD_PING_INTERVAL": "1000",
+        "PYTHONUNBUFFERED": "1",
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+    }
+    return {**defaults, **{name: value for name, value in os.environ.items() if name != "RUNPOD_API_KEY"}, **own}

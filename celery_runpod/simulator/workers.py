@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 import uuid
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field
 
 from celery_runpod.simulator.endpoint import Endpoint, Taken
 from celery_runpod.simulator.jobs import Job, State
-from celery_runpod.simulator.processes import Guard, WorkerProcess
+from celery_runpod.simulator.processes import Guard, WorkerProcess, environment
 from celery_runpod.simulator.specs import Handler
 
 STOP_GRACE_S = 2.5
@@ -34,9 +33,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One worker, as the simulator sees it. `process` is None for one from outside."""
+    """One worker, as the simulator sees it. `own`: started here, with a process; the others join from outside."""
 
     id: str
+    own: bool = False
     process: WorkerProcess | None = None
     jobs: dict[str, Job] = field(default_factory=dict)
     asking: asyncio.Future[list[Taken]] | None = None
@@ -71,6 +71,7 @@ class Fleet:
         self.guard = guard
         self.workers: dict[str, Worker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._dead: set[str] = set()
         self._failures = 0
         self._not_before = 0.0
         self._address = ""
@@ -88,12 +89,12 @@ class Fleet:
         for worker in list(self.workers.values()):
             if not store.waiting:
                 break
-            if worker.asking is None or worker.leaving:
+            if worker.asking is None or worker.leaving or worker.killed:
                 continue
             taken = self._take(worker)
             if taken:
                 worker.answer(taken)
-        coming = sum(not worker.ready or worker.asking is not None for worker in self._usable())
+        coming = sum(not worker.busy for worker in self._usable())
         wanted = min(store.waiting - coming, self.spec.workers - len(self._own()))
         if self._open and time.time() >= self._not_before:
             for _ in range(wanted if not self._failures else min(wanted, 1)):
@@ -112,7 +113,7 @@ class Fleet:
 
     def tick(self, now: float) -> None:
         for worker in list(self.workers.values()):
-            if worker.process is None:
+            if not worker.own:
                 if now - worker.seen_at > SILENT_S:
                     self._gone(worker, "fell silent")
             elif any(now - told > STOP_GRACE_S for told in worker.stopping.values()):
@@ -147,10 +148,12 @@ class Fleet:
 
     # What the workers call
 
-    def known(self, worker_id: str) -> Worker:
-        """The worker of an id; one that was not started here joins from outside."""
+    def known(self, worker_id: str) -> Worker | None:
+        """The worker of an id; one that was not started here joins from outside. None: it is dead."""
         now = time.time()
         worker = self.workers.get(worker_id)
+        if worker_id in self._dead:
+            return None
         if worker is None:
             worker = self.workers[worker_id] = Worker(worker_id, idle_since=now)
         worker.seen_at = now
@@ -169,7 +172,7 @@ class Fleet:
         asking: asyncio.Future[list[Taken]] = asyncio.get_running_loop().create_future()
         worker.asking = asking
         self.wake()
-        timer = asyncio.get_running_loop().call_later(seconds, lambda: asking.done() or asking.set_result([]))
+        timer = asyncio.get_running_loop().call_later(seconds, _nothing, asking)
         taken = await asking
         timer.cancel()
         if worker.asking is asking:
@@ -198,24 +201,25 @@ class Fleet:
                 self.endpoint.requeue(job)
 
     def retire(self, worker: Worker) -> None:
-        """End an idle worker, politely."""
+        """End a worker, politely. One from outside has to be ended by who started it."""
+        if worker.process is None or worker.leaving:
+            return
         worker.leaving = True
         worker.answer([])
         worker.stops.put_nowait("")
-        if worker.process is not None:
-            worker.process.terminate()
-            asyncio.get_running_loop().call_later(END_GRACE_S, worker.process.kill)
+        worker.process.terminate()
+        asyncio.get_running_loop().call_later(END_GRACE_S, self._kill, worker)
 
     # Processes
 
     def _own(self) -> list[Worker]:
-        return [worker for worker in self.workers.values() if worker.process or not worker.ready]
+        return [worker for worker in self.workers.values() if worker.own]
 
     def _usable(self) -> list[Worker]:
         return [worker for worker in self.workers.values() if not worker.leaving and not worker.killed]
 
     def _take(self, worker: Worker) -> list[Taken]:
-        found = []
+        found: list[Taken] = []
         while len(found) < worker.batch and (taken := self.endpoint.take(worker.id)):
             found.append(taken)
             worker.jobs[taken.job.id] = taken.job
@@ -233,12 +237,14 @@ class Fleet:
             self.endpoint.lose(job, "crashed")
 
     def _kill(self, worker: Worker) -> None:
+        if worker.id in self._dead:
+            return
         worker.killed = True
         if worker.process is not None:
             worker.process.kill()
 
     def _start(self) -> None:
-        worker = Worker(f"{self.endpoint.name}-{uuid.uuid4().hex[:12]}")
+        worker = Worker(f"{self.endpoint.name}-{uuid.uuid4().hex[:12]}", own=True)
         self.workers[worker.id] = worker
         worker.seen_at = time.time()
         task = asyncio.get_running_loop().create_task(self._live(worker))
@@ -250,7 +256,9 @@ class Fleet:
         assert self.spec.path is not None
         how = "could not be started"
         try:
-            worker.process = await WorkerProcess.start(self.spec.path, self._env(worker.id), self.guard)
+            worker.process = await WorkerProcess.start(
+                self.spec.path, environment(self._address, self.endpoint.name, worker.id, self._token), self.guard
+            )
             if worker.killed:
                 worker.process.kill()
             how = await worker.process.ended()
@@ -260,10 +268,12 @@ class Fleet:
 
     def _gone(self, worker: Worker, how: str) -> None:
         self.workers.pop(worker.id, None)
+        if worker.own:
+            self._dead.add(worker.id)
         worker.answer([])
-        worker.leaving = True
+        left, worker.leaving = worker.leaving, True
         worker.stops.put_nowait("")
-        asked_for = worker.killed or (worker.process is not None and self._left_in_order(worker))
+        asked_for = worker.killed or not worker.own or (left and not worker.jobs)
         if self._open and not asked_for:
             self._failures += 1
             log.warning("endpoint %s: worker %s %s", self.endpoint.name, worker.id, how)
@@ -279,25 +289,7 @@ class Fleet:
         if self._open:
             self.wake()
 
-    def _left_in_order(self, worker: Worker) -> bool:
-        return worker.leaving and not worker.jobs
 
-    def _env(self, worker_id: str) -> dict[str, str]:
-        """What RunPod tells a worker. The user's API key is not for handlers."""
-        base = f"{self._address}/v2/{self.endpoint.name}"
-        direct = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1", "::1"]))
-        own = {
-            "RUNPOD_POD_ID": worker_id,
-            "RUNPOD_POD_HOSTNAME": worker_id,
-            "RUNPOD_ENDPOINT_ID": self.endpoint.name,
-            "RUNPOD_AI_API_KEY": self._token,
-            "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID?gpu=none",
-            "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=none",
-            "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=none",
-            "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID?gpu=none",
-            "RUNPOD_PING_INTERVAL": "1000",
-            "PYTHONUNBUFFERED": "1",
-            "NO_PROXY": direct,
-            "no_proxy": direct,
-        }
-        return {**{name: value for name, value in os.environ.items() if name != "RUNPOD_API_KEY"}, **own}
+def _nothing(asking: asyncio.Future[list[Taken]]) -> None:
+    if not asking.done():
+        asking.set_result([])

@@ -95,7 +95,7 @@ def test_failing_job_alone_tells_everything(world: World) -> None:
         result.get(timeout=WAIT_S)
     error = caught.value
     assert (error.error_type, error.endpoint, error.task_id) == ("ValueError", "fail", result.id)
-    assert "asked to raise" in str(error)
+    assert "asked for an exception" in str(error)
     assert "handler" in str(error.traceback)
     assert error.job_id in {job["id"] for job in world.jobs("fail")}
     assert isinstance(result.error, JobFailed)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from celery_runpod.api import RunPodClient
 
+from .certificates import self_signed
 from .servers import Answer, Loopback
 
 KEY = "rpa_SECRET0123456789abcdefghijklmnopqrstuvwxyz"
@@ -51,3 +54,15 @@ def client_of() -> Iterator[MakeClient]:
     yield make
     for client in clients:
         client.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return self_signed(tmp_path_factory.mktemp("tls"), "127.0.0.1")
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context

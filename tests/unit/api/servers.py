@@ -111,6 +111,8 @@ class Loopback:
 
     def stop(self) -> None:
         """No further connections, and the open ones are closed."""
+        if self._stopped.is_set():
+            return
         self._stopped.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._accepting.join(10)
@@ -160,7 +162,7 @@ class Loopback:
 
 def _read(stream: Any, number: int) -> Request | None:
     first = stream.readline()
-    if not first.endswith(b"HTTP/1.1\r\n"):
+    if b" HTTP/1." not in first:
         return None  # the end, or not HTTP at all
     method, path, _ = first.decode().split(" ", 2)
     headers: dict[str, str] = {}

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from celery_runpod.api import RunPodClient, connections, transport
+from celery_runpod.api import RunPodClient, transport
 from celery_runpod.errors import BadAnswer, RateLimited, Unavailable
 
-from .certificates import self_signed
 from .conftest import KEY, MakeClient, Serve
 from .servers import Act, answer, hang_up, only, reset, silence, trickle
 
@@ -73,18 +72,6 @@ def test_the_tls_handshake_never_ends(serve: Serve) -> None:
     server = serve(lambda _: b"", mute=True)
     url = server.url.replace("http:", "https:")
     assert not failure_of(RunPodClient(KEY, base_url=url, connect_timeout_s=0.1)).sent
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return self_signed(tmp_path_factory.mktemp("tls"), "127.0.0.1")
-
-
-@pytest.fixture
-def tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
 
 
 def test_a_certificate_that_nobody_vouches_for(serve: Serve, client_of: MakeClient, tls: ssl.SSLContext) -> None:
@@ -172,8 +159,12 @@ def test_a_trickling_answer_over_tls_is_cut_too(
     serve: Serve, client_of: MakeClient, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-    server = serve(lambda _: trickle([HEAD, *[b"X-Again: 1\r\n"] * 1000]), tls=tls)
-    assert failure_of(client_of(server, total_timeout_s=0.4)).sent
+    rest = iter([answer(QUEUED), trickle([HEAD, *[b"X-Again: 1\r\n"] * 1000])])
+    client = client_of(serve(lambda _: next(rest), tls=tls))
+    client.run("sdxl", 1)
+    with pytest.raises(Unavailable) as caught:
+        client.run("sdxl", 1, timeout_s=0.3)
+    assert caught.value.sent
 
 
 def test_a_certificate_of_the_users_own_bundle_is_good(
@@ -243,8 +234,8 @@ def test_each_address_gets_no_more_than_is_left(monkeypatch: pytest.MonkeyPatch)
             raise TimeoutError("timed out")
 
     found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (f"192.0.2.{n}", 80)) for n in range(9)]
-    monkeypatch.setattr(connections.socket, "getaddrinfo", lambda *_, **__: found)
-    monkeypatch.setattr(connections.socket, "socket", Unreachable)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "socket", Unreachable)
     client = RunPodClient(KEY, base_url="http://runpod.example")
     ticks = itertools.count(step=4.0)
     client._http._clock = lambda: next(ticks)

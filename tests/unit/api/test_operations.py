@@ -72,7 +72,14 @@ def test_run_sync_refuses_a_wait_out_of_bounds(wait_s: float) -> None:
 
 
 def test_status_is_a_get_of_the_job(serve: Serve, client_of: MakeClient) -> None:
-    told = {"id": "9f-u1", "status": "IN_PROGRESS", "output": "step 3", "delayTime": 800, "workerId": "w1", "retries": 1}
+    told = {
+        "id": "9f-u1",
+        "status": "IN_PROGRESS",
+        "output": "step 3",
+        "delayTime": 800,
+        "workerId": "w1",
+        "retries": 1,
+    }
     server = serve(lambda _: answer(told))
     job = client_of(server).status("sdxl", "9f-u1", ttl_s=60)
     assert (job.state, job.output, job.delay_s, job.worker_id, job.retries) == ("IN_PROGRESS", "step 3", 0.8, "w1", 1)
