@@ -79,4 +79,3 @@ def _off_the_loop(work: Callable[..., None], *args: Any) -> None:
             log.exception("revoke.failed")
 
     threading.Thread(target=guarded, name="runpod-revoke", daemon=True).start()
-

@@ -44,7 +44,7 @@ return 'mine'
 class SelfHeal(bootsteps.StartStopStep):
     """The bootstep: starts the thread when the worker starts."""
 
-    requires = {"celery.worker.components:Pool"}  # noqa: RUF012 - the form Celery asks for
+    requires = {"celery.worker.components:Pool"}
 
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
@@ -62,9 +62,7 @@ class SelfHeal(bootsteps.StartStopStep):
         except ConfigurationError as error:
             log.critical("worker.refuses: %s", error)
             raise SystemExit(1) from None
-        self._thread = threading.Thread(
-            target=self._watch, args=(worker,), name="runpod-selfheal", daemon=True
-        )
+        self._thread = threading.Thread(target=self._watch, args=(worker,), name="runpod-selfheal", daemon=True)
         self._thread.start()
 
     def stop(self, worker: Any) -> None:

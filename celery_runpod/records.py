@@ -85,7 +85,6 @@ class Keys:
         """Which broker and result backend this namespace was begun with."""
         return f"{self.namespace}:identity"
 
-
     def workers(self) -> str:
         """zset: worker's host name -> when its heartbeat is stale."""
         return f"{self.namespace}:workers"

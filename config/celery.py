@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kombu import Queue
+from kombu.entity import Queue
 
 from celery_runpod.contract import CANCEL, CHECK_STATUS, FINISH, RECEIVE_WEBHOOK, RUN
 from config.settings import Settings

@@ -32,7 +32,7 @@ class Profile:
     """One endpoint: RunPod's id, default options, and the S3 configuration that goes with each submit."""
 
     id: str
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
     s3_config: dict[str, str] | None = field(default=None, repr=False)
 
 
@@ -64,7 +64,7 @@ def load_profiles(path: Path) -> dict[str, Profile]:
 
 def _profile(table: Any) -> Profile:
     if not isinstance(table, dict) or not isinstance(table.get("id"), str) or not table["id"]:
-        raise ConfigurationError("needs id = \"RunPod's endpoint id\"")
+        raise ConfigurationError('needs id = "RunPod\'s endpoint id"')
     s3_config = table.get("s3Config")
     if s3_config is not None and (not isinstance(s3_config, dict) or not set(s3_config) <= S3_FIELDS):
         raise ConfigurationError(f"s3Config: allowed fields: {', '.join(sorted(S3_FIELDS))}")

@@ -50,7 +50,9 @@ class Settings(BaseSettings):
 
     unconfirmed_submit: Literal["fail", "resubmit"] = Field("fail", validation_alias="RUNPOD_UNCONFIRMED_SUBMIT")
     unconfirmed_window_s: Seconds = Field(60.0, le=7200, validation_alias="RUNPOD_UNCONFIRMED_WINDOW_S")
-    unconfirmed_window_webhook_s: Seconds = Field(900.0, le=86400, validation_alias="RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S")
+    unconfirmed_window_webhook_s: Seconds = Field(
+        900.0, le=86400, validation_alias="RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S"
+    )
 
     config_file: Path | None = Field(None, validation_alias="RUNPOD_CONFIG")
     imports: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="RUNPOD_IMPORTS")
@@ -91,7 +93,9 @@ class Settings(BaseSettings):
     @classmethod
     def _redis(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must be a redis://, rediss:// or unix:// URL: results and the job store are kept in Redis")
+            raise ValueError(
+                "must be a redis://, rediss:// or unix:// URL: results and the job store are kept in Redis"
+            )
         return value
 
     @field_validator("base_url", "webhook_url")
@@ -114,7 +118,9 @@ class Settings(BaseSettings):
                 "< RUNPOD_VISIBILITY_TIMEOUT_S"
             )
         if not self.countdown_cap_s + self.check_total_s < self.visibility_timeout_s:
-            problems.append("RUNPOD_COUNTDOWN_CAP_S + RUNPOD_CHECK_TOTAL_S must be less than RUNPOD_VISIBILITY_TIMEOUT_S")
+            problems.append(
+                "RUNPOD_COUNTDOWN_CAP_S + RUNPOD_CHECK_TOTAL_S must be less than RUNPOD_VISIBILITY_TIMEOUT_S"
+            )
         if self.webhook_url and not self.webhook_secret:
             problems.append("RUNPOD_WEBHOOK_URL is set but RUNPOD_WEBHOOK_SECRET is not: webhooks could be forged")
         if problems:
@@ -183,7 +189,7 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
         ConfigurationError: lists every wrong setting in one text, without any value of a secret.
     """
     try:
-        settings = Settings(**dict(env)) if env is not None else Settings()  # type: ignore[arg-type]
+        settings = Settings(**dict(env)) if env is not None else Settings()  # type: ignore[call-arg, arg-type]
         settings.profiles  # noqa: B018 - a wrong profile must stop the start
         return settings
     except ValidationError as error:

@@ -190,9 +190,7 @@ class Check:
     def _poll_failed(self, job: Job, error: RunPodError) -> str | None:
         """No word from RunPod is no word on the job: it stays open until its own deadline."""
         now = self.services.clock()
-        log.warning(
-            "poll.failed", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)}
-        )
+        log.warning("poll.failed", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
         if self._start_is_late(job, job.state):
             return "status"
         in_trouble = isinstance(error, RateLimited) or (isinstance(error, Unavailable) and error.status != 404)

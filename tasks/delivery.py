@@ -157,4 +157,3 @@ def _end_revoked(task: Any, deps: Services, job: Job, reason: str) -> None:
     mark_delivered(deps, job)
     task.send_event("task-revoked", terminated=False, signum=None, expired=reason == "expired")
     reach(Step.FINISH_DELIVERED)
-

@@ -113,9 +113,7 @@ def read_call(
         return replace(job, state=State.ENDED_HERE, outcome={"error": encode(error)})
 
 
-def _checked(
-    deps: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]
-) -> Job:
+def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]) -> Job:
     now = job.accepted_at
     for unknown in arguments.keys() - KNOWN_ARGUMENTS:
         raise InvalidOption(unknown, str(arguments[unknown])[:200], f"one of {', '.join(sorted(KNOWN_ARGUMENTS))}")

@@ -7,8 +7,6 @@ Next: ``run.py``.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,8 +33,8 @@ class Services:
     pool: ThreadPoolExecutor
     client: Callable[[str | None], RunPodClient]
     announce: Callable[[Job, str, Mapping[str, Any]], None]
-    clock: Callable[[], float] = time.time
-    spread: Callable[[], float] = random.random
+    clock: Callable[[], float]
+    spread: Callable[[], float]
 
     def has_webhook(self, job: Job) -> bool:
         return self.settings.webhook_url is not None and job.options.webhook is not False

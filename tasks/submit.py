@@ -173,4 +173,3 @@ def _wait(services: Services, job: Job, until: float, reason: str) -> None:
     due = next_look(until, job.start_by, job.end_by, job.expires_at)
     if services.store.not_submitted(job, due, reason) == "waiting":
         services.announce(job, State.WAITING, {"reason": reason})
-

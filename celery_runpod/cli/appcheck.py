@@ -166,4 +166,4 @@ def _ask(where: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(MARK + json.dumps(read_app(sys.argv[1]), default=str))  # noqa: T201 - the answer to the parent process
+    print(MARK + json.dumps(read_app(sys.argv[1]), default=str))

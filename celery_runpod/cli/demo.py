@@ -162,7 +162,7 @@ class Board:
         if row is None:
             return "not accepted", "-", "0", "-", ""
         over = row.verdict is not None or row.next_at is None
-        in_s: Any = None if over else row.next_in_s(time.time())  # noqa: TID251 - the edge: against the wall clock
+        in_s: Any = None if over else row.next_in_s(time.time())
         return (
             row.verdict or row.state,
             row.job_id or "-",

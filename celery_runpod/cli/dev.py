@@ -62,7 +62,7 @@ def _flower(stack: LocalStack, port: int) -> str:
 
     if listens(None):
         raise ConfigurationError(f"port {port} is taken: choose another --flower-port")
-    stack.start("flower", [*cli("flower"), "--port", str(port)], ready=listens)
+    stack.start("flower", [*cli("flower"), f"--port={port}"], ready=listens)
     return f"http://127.0.0.1:{port}"
 
 

@@ -105,7 +105,7 @@ def _settings(env: dict[str, str]) -> tuple[Any, dict[str, str], list[Finding]]:
             load_profiles(Path(config_file))
         except ConfigurationError as error:
             problems += str(error).splitlines()
-    unique = dict.fromkeys(problem.strip() for problem in problems if problem.strip())
+    unique = dict.fromkeys(problem.strip().replace("Value error, ", "") for problem in problems if problem.strip())
     return (
         None,
         {},

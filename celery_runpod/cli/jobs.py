@@ -31,7 +31,7 @@ INTERRUPTED = 130
 
 
 def now() -> float:
-    return time.time()  # noqa: TID251 - the edge: due times are read against the wall clock
+    return time.time()
 
 
 def pause() -> None:

@@ -70,7 +70,7 @@ def lacks(command: str, package: str) -> str:
     """The sentence for a missing package."""
     extra = EXTRA_OF[command]
     return (
-        f"celery-runpod {command} needs the package {package!r} of the extra \"{extra}\": "
+        f'celery-runpod {command} needs the package {package!r} of the extra "{extra}": '
         f"pip install 'celery-runpod[{extra}]'"
     )
 

@@ -198,7 +198,12 @@ class Stack:
         return line.rsplit(" ", 1)[-1]
 
     def worker(
-        self, name: str = "runpod", *, concurrency: int = 2, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        name: str = "runpod",
+        *,
+        concurrency: int = 2,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> Server:
         """Start a RunPod worker and wait until it takes tasks."""
         command = [*cli("worker"), "-n", f"{name}@%h", "-c", str(concurrency), "--loglevel", "INFO"]

@@ -58,7 +58,7 @@ class JobStore(RecordReader):
             pipe.execute()
 
     def accept(self, job: Job, due: float) -> str:
-        """"accepted", or the state of the record that was there before."""
+        """ "accepted", or the state of the record that was there before."""
         keys = [
             self.keys.job(job.endpoint, job.task_id),
             self.keys.due(job.endpoint),

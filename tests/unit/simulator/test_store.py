@@ -1,0 +1,80 @@
+"""The queue of an endpoint: order, priority, deadlines, purge, counts."""
+
+from __future__ import annotations
+
+from celery_runpod.simulator.jobs import Job, State
+from celery_runpod.simulator.store import Store
+
+
+def job(name: str, at: float = 0.0, *, low: bool = False, ttl_s: float = 1000.0) -> Job:
+    return Job(name, "sdxl", name, at, low_priority=low, ttl_s=ttl_s)
+
+
+def filled(*jobs: Job, retention_s: float | None = None) -> Store:
+    store = Store(retention_s)
+    for found in jobs:
+        store.add(found)
+    return store
+
+
+def taken(store: Store) -> list[str]:
+    found = []
+    while (one := store.take(1.0, "w")) is not None:
+        found.append(one.id)
+    return found
+
+
+def test_first_come_first_served_and_low_priority_last() -> None:
+    assert taken(filled(job("low", low=True), job("a"), job("b"))) == ["a", "b", "low"]
+
+
+def test_a_job_that_runs_again_goes_to_the_end() -> None:
+    store = filled(job("a"), job("b"))
+    first = store.take(1.0, "w")
+    assert first is not None and first.requeue(2.0)
+    store.again(first)
+    assert (taken(store), store.retried) == (["b", "a"], 1)
+
+
+def test_purge_removes_what_waits_and_nothing_else() -> None:
+    store = filled(job("running"), job("a"), job("b", low=True))
+    store.take(1.0, "w")
+    assert [one.id for one in store.purge()] == ["a", "b"]
+    assert (list(store.jobs), store.waiting, len(store.running)) == (["running"], 0, 1)
+    assert [one.gone for one in store.listing()].count("PURGED") == 2
+
+
+def test_due_jobs_are_handed_out_once_for_each_deadline() -> None:
+    one = job("a", ttl_s=50.0)
+    store = filled(one, retention_s=5.0)
+    assert store.due(49.0) == []
+    store.take(1.0, "w")
+    one.finish(2.0, output=1)
+    store.ended(one)
+    assert store.due(6.9) == []
+    assert store.due(7.0) == [one]
+    store.forget(one, "FORGOTTEN")
+    assert store.due(1000.0) == []
+
+
+def test_a_shorter_life_is_noticed() -> None:
+    one = job("a", ttl_s=500.0)
+    store = filled(one)
+    one.ttl_s = 10.0
+    store.watch(one)
+    assert store.due(10.0) == [one]
+
+
+def test_counts() -> None:
+    ends = [job(name) for name in ("completed", "failed", "timed out", "cancelled")]
+    store = filled(*ends)
+    for one in ends:
+        store.take(1.0, "w")
+    ends[0].finish(2.0)
+    ends[1].finish(2.0, error="no")
+    ends[2].time_out(2.0)
+    ends[3].cancel(2.0)
+    for one in ends:
+        store.ended(one)
+    assert (store.completed, store.failed, len(store.running), store.waiting) == (1, 2, 0, 0)
+    assert [one.state for one in store.listing()].count(State.CANCELLED) == 1
