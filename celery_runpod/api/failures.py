@@ -23,8 +23,8 @@ MAX_MESSAGE = 2000
 
 _CLASS = re.compile(r"<class '(?:.*\.)?(?P<name>[^'.]+)'>")
 _GENERATOR = re.compile(r"handler: (?P<message>.*?)\s*\ntraceback: (?P<traceback>.*)", re.DOTALL)
-# The last line of a traceback: `package.module.SomeError: text`, or `SomeError` alone.
-_LAST_LINE = re.compile(r"^(?:[\w<>]+\.)*(?P<name>[A-Za-z_]\w*)(?::|$)")
+# How a traceback ends: `package.module.SomeError: text` (of several lines, perhaps), or `SomeError` alone.
+_EXCEPTION = re.compile(r"^(?:[\w<>]+\.)*(?P<name>[A-Za-z_]\w*)(?::|$)")
 
 
 class _Ended(Protocol):
@@ -92,7 +92,9 @@ def read_error(error: Any) -> Told:
                 return _of_mapping(data)
         if match := _GENERATOR.fullmatch(error.strip()):
             trace = match["traceback"].strip()
-            return Told(_cut(match["message"]) or _cut(_last_line(trace)), _type_in(trace), trace)
+            ending = _ending(trace)
+            kind = _EXCEPTION.match(ending)
+            return Told(_cut(match["message"] or ending), kind["name"] if kind else None, trace)
     if isinstance(error, Mapping):
         return _of_mapping(error)
     return Told(_text(error))
@@ -114,13 +116,10 @@ def _of_mapping(error: Mapping[str, Any]) -> Told:
     )
 
 
-def _last_line(traceback: str) -> str:
-    return traceback.rpartition("\n")[2].strip()
-
-
-def _type_in(traceback: str) -> str | None:
-    match = _LAST_LINE.match(_last_line(traceback))
-    return match["name"] if match else None
+def _ending(traceback: str) -> str:
+    """The line that names the exception: the first after the last frame that is not indented."""
+    _, _, after = traceback.rpartition('\n  File "')
+    return next((line for line in after.splitlines()[1:] if not line.startswith(" ")), "")
 
 
 def _text(value: Any) -> str | None:

@@ -185,14 +185,18 @@ def _optional(possible: Any) -> Any:
     return lambda value: value is None or possible(value)
 
 
+def _operation(value: Any) -> bool:
+    return isinstance(value, str) and (value == "*" or value in OPERATIONS)
+
+
 def _headers(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair)
 
 
 FIELDS: dict[str, tuple[str, Any]] = {
-    "kind": (", ".join(sorted(KINDS)), lambda value: value in KINDS),
+    "kind": (", ".join(sorted(KINDS)), lambda value: isinstance(value, str) and value in KINDS),
     "endpoint": ("the name of an endpoint, or '*'", lambda value: isinstance(value, str) and bool(value)),
-    "operation": (", ".join([*sorted(OPERATIONS), "*"]), lambda value: value == "*" or value in OPERATIONS),
+    "operation": (", ".join([*sorted(OPERATIONS), "*"]), _operation),
     "probability": ("a number from 0 to 1", _number(0, 1)),
     "every": ("a whole number from 1 up", _number(1, 10**9, whole=True)),
     "times": ("a whole number from 1 up, or null for ever", _optional(_number(1, 10**9, whole=True))),

@@ -62,7 +62,7 @@ def test_an_exception_of_a_plain_handler() -> None:
 def test_an_exception_of_a_generator_handler() -> None:
     failure = failed(written_for_a_generator(raised(ValueError("bad seed\nof two lines"))))
     assert failure.message == "bad seed\nof two lines"
-    assert failure.error_type is None or failure.error_type == "ValueError"
+    assert failure.error_type == "ValueError"
     assert failure.traceback is not None
     assert "raise error" in failure.traceback
 
