@@ -29,11 +29,10 @@
         ├── JobUndeliverable
         └── SubmissionUnconfirmed
 
-Why this shape: Celery sends an exception through JSON as ``cls(*args)``. So every field is positional, is in
+Celery sends an exception through JSON as ``cls(*args)``. So every field is positional, is in
 ``args``, and has a JSON-safe value; the text is made in ``__str__``. New fields go last, with a default.
 
-Errors of a job reach the caller under the job's own task id (``result.get()`` raises them). This module uses the
-standard library alone, because every process that reads results must import it.
+Standard library alone: every process that reads results imports this.
 
 Next: ``contract.py`` for what crosses between the processes.
 """
@@ -51,12 +50,8 @@ class RunPodError(Exception):
     def __post_init__(self) -> None:
         self.args = tuple(getattr(self, field.name) for field in fields(self))
 
-    def __reduce__(self) -> tuple[type[RunPodError], tuple[Any, ...]]:
-        return type(self), self.args
-
 
 def _about(**names: str | None) -> str:
-    """`" (endpoint sdxl, job 9f-u1)"` from what is known; empty when nothing is."""
     known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in names.items() if value)
     return f" ({known})" if known else ""
 
@@ -131,10 +126,7 @@ class PayloadTooLarge(InvalidInput):
 
 @dataclass(eq=False)
 class BrokerUnavailable(RunPodError):
-    """The broker or the result backend could not be reached in time, so nothing was enqueued.
-
-    `url` has its password masked.
-    """
+    """The broker or the result backend could not be reached in time. `url` has its password masked."""
 
     role: str
     url: str

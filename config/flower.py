@@ -15,7 +15,13 @@ def flower_arguments(given: tuple[str, ...]) -> list[str]:
     Raises:
         ConfigurationError: it would be reachable from elsewhere without a password; Flower can revoke tasks.
     """
-    arguments = list(given)
+    arguments: list[str] = []
+    for word in given:
+        # Flower takes `--port=5555` alone; `--port 5555` is what every other command of ours takes.
+        if arguments and not word.startswith("-") and arguments[-1].startswith("--") and "=" not in arguments[-1]:
+            arguments[-1] += f"={word}"
+        else:
+            arguments.append(word)
     names = {argument.partition("=")[0] for argument in arguments}
     auth = os.environ.get("FLOWER_BASIC_AUTH")
     protected = bool(auth) or any(name.endswith("auth") or name.endswith("auth-provider") for name in names)

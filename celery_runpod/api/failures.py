@@ -22,7 +22,7 @@ MAX_MESSAGE = 2000
 """Longer texts are cut in the message; `JobFailed.error` has them whole."""
 
 _CLASS = re.compile(r"<class '(?:.*\.)?(?P<name>[^'.]+)'>")
-_GENERATOR = re.compile(r"handler: (?P<message>.*?)\s*\ntraceback: (?P<traceback>.*)", re.DOTALL)
+_GENERATOR = re.compile(r"handler: (?P<message>.*?)\s*\ntraceback:\s*(?P<traceback>.*)", re.DOTALL)
 # How a traceback ends: `package.module.SomeError: text` (of several lines, perhaps), or `SomeError` alone.
 _EXCEPTION = re.compile(r"^(?:[\w<>]+\.)*(?P<name>[A-Za-z_]\w*)(?::|$)")
 

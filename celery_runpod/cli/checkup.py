@@ -154,7 +154,7 @@ def _check_broker(role: str, url: str) -> Finding:
     masked = mask_url(url)
 
     def reach() -> str:
-        with Connection(url, connect_timeout=3) as connection:  # type: ignore[no-untyped-call]
+        with Connection(url, connect_timeout=3) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=4)
             return str(connection.transport.driver_type)
 

@@ -27,7 +27,8 @@ def sign() -> Iterator[str]:
     """A variable's value that every process of one test inherits; at the end none may be alive."""
     value = f"{os.getpid()}-{time.monotonic_ns()}"
     yield value
-    eventually(lambda: alive(value), [])
+    left: list[str] = []
+    eventually(lambda: alive(value), left)
 
 
 def alive(value: str) -> list[str]:
@@ -143,6 +144,7 @@ def test_the_handler_renders_a_tile() -> None:
         "from celery_runpod.demo import handler as h; h.runpod.serverless.progress_update = lambda *a: None; "
         "t = h.handler({'id': 'x', 'input': {'left': 5, 'top': 6, 'size': [8, 4], 'picture': [80, 40]}}); "
         "import base64, io; from PIL import Image; "
-        "assert Image.open(io.BytesIO(base64.b64decode(t['png']))).size == (8, 4); assert (t['left'], t['top']) == (5, 6)"
+        "assert Image.open(io.BytesIO(base64.b64decode(t['png']))).size == (8, 4); "
+        "assert (t['left'], t['top']) == (5, 6)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=LONGEST_S)

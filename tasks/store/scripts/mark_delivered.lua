@@ -10,7 +10,7 @@ if state == 'DELIVERED' then return 'already' end
 if not may(state, 'DELIVERED') then return 'refused' end
 local kept = {'format', ARGV[4], 'state', 'DELIVERED', 'verdict', state, 'ended_at', ARGV[2]}
 for i = 5, #ARGV do kept[#kept + 1] = ARGV[i] end
-for _, name in ipairs({'attempt', 'job_id', 'name'}) do
+for _, name in ipairs({'attempt', 'job_id', 'name', 'checks'}) do
   local value = redis.call('HGET', KEYS[1], name)
   if value then
     kept[#kept + 1] = name

@@ -40,7 +40,7 @@ def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
     fake = fakeredis.FakeRedis(decode_responses=True)
     reader = RecordReader(fake, "runpod")
     monkeypatch.setattr(rows, "open_store", lambda: reader)
-    monkeypatch.setattr(results, "_reader_for", lambda app: reader)
+    monkeypatch.setattr(results, "reader_for", lambda app: reader)
     yield fake
     fake.flushall()
 

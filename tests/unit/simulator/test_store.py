@@ -68,8 +68,7 @@ def test_a_shorter_life_is_noticed() -> None:
 def test_counts() -> None:
     ends = [job(name) for name in ("completed", "failed", "timed out", "cancelled")]
     store = filled(*ends)
-    for one in ends:
-        store.take(1.0, "w")
+    assert taken(store) == [one.id for one in ends]
     ends[0].finish(2.0)
     ends[1].finish(2.0, error="no")
     ends[2].time_out(2.0)
