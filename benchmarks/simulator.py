@@ -1,7 +1,7 @@
 """How many requests a second the simulator answers: /run, /status and both, on a synthetic endpoint, on loopback.
 
-Bounded: a few seconds. Run: `python benchmarks/simulator.py [seconds]`. The client shares the machine with the server, so
-the numbers are a lower bound; the server's own CPU time is what `per core` divides by.
+Bounded: a few seconds. Run: `python benchmarks/simulator.py [seconds]`. The client shares the machine with the server,
+so the numbers are a lower bound; the server's own CPU time is what `per core` divides by.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from celery_runpod.contract import DEFAULT_QUEUE
 from celery_runpod.errors import BrokerUnavailable, NotConfigured
 from celery_runpod.settings import ClientSettings, mask_url
 
@@ -54,12 +55,15 @@ def client_app() -> Celery:
     made_for = (os.getpid(), f"{settings.broker_url} {settings.result_backend}")
     with _lock:
         if made_for not in _made:
-            _made[made_for] = Celery(
+            made = Celery(
                 "celery_runpod_client",
                 broker=settings.broker_url,
                 backend=settings.result_backend,
                 set_as_current=False,
             )
+            # Where a RunPod worker with RUNPOD_IMPORTS listens: such a site has no worker of its own.
+            made.conf.task_default_queue = DEFAULT_QUEUE
+            _made[made_for] = made
         return _made[made_for]
 
 

@@ -30,6 +30,9 @@ TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, RECEIVE_WEBHOOK)
 HIDDEN = "<input hidden>"
 """Shown instead of arguments in logs, events and Flower."""
 
+DEFAULT_QUEUE = "default"
+"""The queue of the tasks that `RUNPOD_IMPORTS` names, and of a client that has no Celery app of its own."""
+
 DAY_S = 86_400.0
 MAX_TTL_S = 7 * DAY_S
 DEFAULT_DEADLINE_S = 6 * 3600.0

@@ -11,7 +11,7 @@ from typing import Any
 
 from kombu.entity import Queue
 
-from celery_runpod.contract import CANCEL, CHECK_STATUS, FINISH, RECEIVE_WEBHOOK, RUN
+from celery_runpod.contract import CANCEL, CHECK_STATUS, DEFAULT_QUEUE, FINISH, RECEIVE_WEBHOOK, RUN
 from config.settings import Settings
 
 
@@ -32,7 +32,10 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "event_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
-        "task_queues": tuple(Queue(name, routing_key=name) for name in queues.all()),
+        # A site without an application worker of its own may have its tasks run here: RUNPOD_IMPORTS.
+        "task_queues": tuple(
+            Queue(name, routing_key=name) for name in (*queues.all(), *([DEFAULT_QUEUE] if settings.imports else []))
+        ),
         "task_default_queue": queues.run,
         "task_routes": {
             RUN: {"queue": queues.run},

@@ -1,7 +1,7 @@
 """The calls that workers make: job-take, job-take-batch, job-done, job-stream, job-stop, ping.
 
-RunPod's own SDK inside the worker speaks this protocol; a Docker image joins in with the same environment variables (see
-`processes.environment`) and RUNPOD_API_KEY as its key. Not here: what a call does to the workers (``workers.py``).
+RunPod's own SDK inside the worker speaks this protocol; a Docker image joins in with the same environment variables
+(see `processes.environment`) and RUNPOD_API_KEY as its key. Not here: what a call does to the workers (``workers.py``).
 
 Next: ``workers.py``.
 """

@@ -65,7 +65,7 @@ def kinds_at(operation: str) -> frozenset[str]:
 
 @dataclass(slots=True)
 class Fault:
-    """One rule. It counts the requests that match, and acts on every `every`-th, with its probability, `times` times."""
+    """One rule: counts what matches, and acts on every `every`-th, with its probability, at most `times` times."""
 
     kind: str
     endpoint: str = "*"
@@ -157,7 +157,7 @@ class Faults:
         return self.rules.pop(fault_id, None) is not None
 
     def at(self, endpoint: str, operation: str, kinds: Collection[str] | None = None) -> list[Fault]:
-        """What goes wrong now: delays and other companions, and at most one fault that decides the answer (the first)."""
+        """What goes wrong now: delays and other companions, and at most one fault that decides the answer."""
         if not self.rules:
             return []
         possible = kinds_at(operation) if kinds is None else kinds

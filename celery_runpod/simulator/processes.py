@@ -1,8 +1,8 @@
 """Worker processes that never outlive the simulator.
 
-Each is the leader of a process group of its own, which is killed as a whole: RunPod's SDK forks a process for pings, and
-handlers start servers. Three nets: the group is killed when its worker ends or the simulator shuts down; the kernel kills
-the worker when the simulator dies (Linux, PR_SET_PDEATHSIG); ``guard.py`` kills the group when the simulator dies.
+Each is the leader of a process group of its own, which is killed as a whole: RunPod's SDK forks a process for pings,
+and handlers start servers. Three nets: the group is killed when its worker ends or the simulator shuts down; the kernel
+kills the worker when the simulator dies (Linux, PR_SET_PDEATHSIG); ``guard.py`` kills the group when the simulator dies.
 
 Not here: when to start and end them (``workers.py``).
 
@@ -119,8 +119,8 @@ class WorkerProcess:
 def environment(address: str, endpoint: str, worker_id: str, token: str) -> dict[str, str]:
     """What RunPod tells a worker. The user's API key is not for handlers.
 
-    The SDK's checks of the machine (GPU, memory, a route to the internet) are off unless the user turns them on: they are
-    about RunPod's machines.
+    The SDK's checks of the machine (GPU, memory, a route to the internet) are off unless the user turns them on: they
+    are about RunPod's machines.
     """
     base = f"{address}/v2/{endpoint}"
     proxied = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")

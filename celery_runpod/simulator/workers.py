@@ -2,8 +2,9 @@
 
 Not here: the HTTP that workers speak (``control.py``), their processes (``processes.py``).
 
-How a running job is stopped. On cancel the worker is told by job-stop, which ends async handlers. If its pings still name
-the job after a grace, it is killed, and the other jobs it had go back to the queue. On an execution timeout it is killed.
+How a running job is stopped. On cancel the worker is told by job-stop, which ends async handlers; told again, because
+the SDK ignores it in the moment before it starts the handler. If its pings still name the job after a grace, it is
+killed, and its other jobs go back to the queue. On an execution timeout it is killed at once.
 
 Next: ``control.py``.
 """
@@ -22,7 +23,8 @@ from celery_runpod.simulator.jobs import Job, State
 from celery_runpod.simulator.processes import Guard, WorkerProcess, environment
 from celery_runpod.simulator.specs import Handler
 
-STOP_GRACE_S = 2.5
+STOP_GRACE_S = 3.0
+STOP_AGAIN_S = 0.5
 END_GRACE_S = 5.0
 SILENT_S = 60.0
 """A worker from outside that says nothing for so long is lost."""
@@ -44,7 +46,8 @@ class Worker:
     batch: int = 1
     stops: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     stopping: dict[str, float] = field(default_factory=dict)
-    """Cancelled jobs that may still run -> when it was told."""
+    """Cancelled jobs that may still run -> when they were cancelled."""
+    told_at: float = 0.0
     ready: bool = False
     leaving: bool = False
     killed: bool = False
@@ -109,7 +112,7 @@ class Fleet:
         if kill:
             self._kill(worker)
         else:
-            worker.stops.put_nowait(job.id)
+            self._tell(worker, 0.0)
 
     def tick(self, now: float) -> None:
         for worker in list(self.workers.values()):
@@ -118,6 +121,8 @@ class Fleet:
                     self._gone(worker, "fell silent")
             elif any(now - told > STOP_GRACE_S for told in worker.stopping.values()):
                 self._kill(worker)
+            elif worker.stopping:
+                self._tell(worker, now)
             elif worker.asking and not worker.busy and now - worker.idle_since > self.spec.idle:
                 self.retire(worker)
         if self.endpoint.store.waiting:
@@ -235,6 +240,15 @@ class Fleet:
         else:
             worker.jobs.pop(job.id)
             self.endpoint.lose(job, "crashed")
+
+    def _tell(self, worker: Worker, now: float) -> None:
+        """Have the worker stop its cancelled jobs; again after a while, or always where `now` is 0."""
+        if now and now - worker.told_at < STOP_AGAIN_S:
+            return
+        worker.told_at = now or time.time()
+        if worker.stops.empty():
+            for job_id in worker.stopping:
+                worker.stops.put_nowait(job_id)
 
     def _kill(self, worker: Worker) -> None:
         if worker.id in self._dead:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import requests
 
@@ -20,10 +20,8 @@ KEY = "key-of-the-tests"
 HANDLERS = Path(__file__).resolve().parents[3] / "examples" / "handlers"
 START = [sys.executable, "-c", "from celery_runpod.cli.simulator import simulator; simulator()"]
 
-T = TypeVar("T")
 
-
-def eventually(seen: Callable[[], T], expected: T, within_s: float = 20.0) -> None:
+def eventually(seen: Callable[[], object], expected: object, within_s: float = 20.0) -> None:
     """`within_s` bounds hanging; it is never a claim about speed."""
     deadline = time.monotonic() + within_s
     while (last := seen()) != expected:

@@ -1,0 +1,1 @@
+"""The application: a view that enqueues, a task that follows."""

@@ -1,0 +1,1 @@
+"""A Flask application with an endpoint: `flask --app examples.flask_app.app run`."""
