@@ -1,7 +1,7 @@
 """The numbered places where a process may die, by name; silent unless a test arms one.
 
-A test sets `RUNPOD_DIE_AT` to `STEP` or `STEP:FILE`; the process that reaches the step is killed with SIGKILL. With a
-file, only the process that manages to remove it dies, so that the next one gets past.
+A test sets `RUNPOD_DIE_AT` to the path of a file. While that file holds the name of a step, the first process that
+reaches the step removes it and is killed with SIGKILL.
 
 Next: ``store/states.py``.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 from enum import StrEnum
+from pathlib import Path
 
 
 class Step(StrEnum):
@@ -37,14 +38,16 @@ class Step(StrEnum):
 def reach(step: Step) -> None:
     """Die here if a test asked for it."""
     armed = os.environ.get("RUNPOD_DIE_AT")
-    if not armed:
-        return
-    name, _, file = armed.partition(":")
-    if name != step:
-        return
-    if file:
-        try:
-            os.unlink(file)
-        except FileNotFoundError:
-            return
-    os.kill(os.getpid(), signal.SIGKILL)
+    if armed and _takes(armed, step):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _takes(file: str, step: Step) -> bool:
+    """Whether this process is the one that dies: it removes the file, so that the next one gets past."""
+    try:
+        if Path(file).read_text() != step:
+            return False
+        os.unlink(file)
+    except FileNotFoundError:
+        return False
+    return True

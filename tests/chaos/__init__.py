@@ -1,0 +1,1 @@
+"""Workers killed, Redis restarted, answers lost: afterwards every task id has an end, and nothing was submitted twice."""

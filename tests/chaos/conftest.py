@@ -1,0 +1,42 @@
+"""Worlds whose waits are short, so that what a kill costs can be waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import World
+
+SHORT_WAITS = {
+    "RUNPOD_SUBMIT_TIMEOUT_S": "2",
+    "RUNPOD_POLL_TIMEOUT_S": "2",
+    "RUNPOD_SYNC_WAIT_S": "1",
+    "RUNPOD_UNCONFIRMED_WINDOW_S": "12",
+    "RUNPOD_CHECK_TOTAL_S": "5",
+    "RUNPOD_CHECK_LEASE_S": "6",
+    "RUNPOD_COUNTDOWN_CAP_S": "4",
+    "RUNPOD_VISIBILITY_TIMEOUT_S": "10",
+    # Longer than Celery's own claim on a chord, as in real life.
+    "RUNPOD_CLAIM_LEASE_S": "25",
+}
+
+
+@pytest.fixture(scope="module")
+def die_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that names the step at which the next process dies."""
+    return tmp_path_factory.mktemp("die") / "at"
+
+
+@pytest.fixture(scope="module")
+def chaos(tmp_path_factory: pytest.TempPathFactory, die_at: Path) -> Iterator[World]:
+    world = World(
+        tmp_path_factory.mktemp("chaos"),
+        endpoints=["fast=synthetic:duration=0.3", "slow=synthetic:duration=5"],
+        env={**SHORT_WAITS, "RUNPOD_DIE_AT": str(die_at)},
+    )
+    try:
+        yield world.start()
+    finally:
+        world.stack.stop()

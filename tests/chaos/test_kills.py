@@ -1,0 +1,46 @@
+"""A worker's child is killed with SIGKILL at every numbered step of a job's life."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+from celery import chain, chord
+
+from celery_runpod.errors import SubmissionUnconfirmed
+from tasks.steps import Step
+from tests.application import collect, same
+from tests.servers import World
+from tests.waiting import eventually
+
+UNKNOWN = {Step.SUBMIT_INTENT_STORED, Step.SUBMIT_POSTED}
+"""Killed between the intent and the record of the answer: nobody can know whether RunPod took the job."""
+
+
+def _submits(world: World, mark: str) -> list[int]:
+    return sorted(job["input"]["n"] for job in world.jobs() if job["input"].get("mark") == mark)
+
+
+@pytest.mark.parametrize("step", [step for step in Step if step not in UNKNOWN], ids=str)
+def test_a_chord_outlives_a_kill_at_every_step(chaos: World, die_at: Path, step: Step) -> None:
+    mark = uuid.uuid4().hex
+    fast = chaos.endpoint("fast")
+    die_at.write_text(step)
+    header = [chain(fast.s(n=1, mark=mark), same.s()), fast.s(n=2, mark=mark)]
+    result = chord(header, collect.s()).delay()
+    assert result.get(timeout=150) == [{"n": 1, "mark": mark}, {"n": 2, "mark": mark}]
+    assert not die_at.exists(), f"nobody reached {step}"
+    assert _submits(chaos, mark) == [1, 2]
+    eventually(chaos.open_jobs, [], within_s=90)
+
+
+@pytest.mark.parametrize("step", sorted(UNKNOWN), ids=str)
+def test_a_submit_that_may_have_been_taken_is_never_repeated(chaos: World, die_at: Path, step: Step) -> None:
+    mark = uuid.uuid4().hex
+    die_at.write_text(step)
+    result = chaos.endpoint("fast").delay(n=1, mark=mark)
+    with pytest.raises(SubmissionUnconfirmed):
+        result.get(timeout=120)
+    assert _submits(chaos, mark) == ([1] if step is Step.SUBMIT_POSTED else [])
+    eventually(chaos.open_jobs, [], within_s=90)
