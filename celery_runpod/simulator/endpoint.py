@@ -111,6 +111,8 @@ class Endpoint:
             timer = loop.call_later(left, _tell_one, told)
             await told
             timer.cancel()
+            if told in (others := self._waiting.get(job.id, [])):
+                others.remove(told)
 
     # What the workers do
 

@@ -29,6 +29,9 @@ GET_ONLY = frozenset({"health", "requests"})
 WAIT_S = {"runsync": (1.0, 300.0, 90.0), "status-sync": (1.0, 90.0, 90.0), "stream": (0.0, 90.0, 5.0)}
 """Least, most and default `wait` in seconds; RunPod documents those of /runsync alone."""
 
+HUNG_UP_S = 1.0
+"""How often a held request looks whether its client is still there."""
+
 
 def accepts(key: str | None, header: str | None) -> bool:
     """Whether a request may come in: `Bearer KEY` or the bare key; any key when none is set."""
@@ -143,7 +146,7 @@ class Operations:
         job = endpoint.store.jobs.get(job_id)
         if job is None:  # vanished
             return as_json({"id": job_id, "status": "IN_QUEUE"})
-        await endpoint.wait(job, lambda: job.ended, self._wait_s(request, "runsync"))
+        await self._hold(request, endpoint, job, lambda: job.ended, "runsync")
         return as_json(job.answer() if job.ended else {"id": job.id, "status": job.state.value})
 
     async def _status(self, request: web.Request, endpoint: Endpoint, job_id: str) -> web.Response:
@@ -153,14 +156,16 @@ class Operations:
             job.ttl_s = ttl_s
             endpoint.store.watch(job)
         if "/status-sync/" in request.path:
-            await endpoint.wait(job, lambda: job.ended, self._wait_s(request, "status-sync"))
+            await self._hold(request, endpoint, job, lambda: job.ended, "status-sync")
             self._known(endpoint, job_id)
         return as_json(job.answer())
 
     async def _stream(self, request: web.Request, endpoint: Endpoint, job_id: str) -> web.Response:
         job = self._known(endpoint, job_id)
-        await endpoint.wait(job, lambda: bool(job.chunks) or job.ended, self._wait_s(request, "stream"))
+        await self._hold(request, endpoint, job, lambda: bool(job.chunks) or job.ended, "stream")
         self._known(endpoint, job_id)
+        if request.transport is None:  # nobody is there to read: the chunks are for the next one
+            return as_json({})
         chunks = [{"output": chunk} for chunk in job.chunks]
         job.chunks.clear()
         return as_json({"status": job.state.value, "stream": chunks})
@@ -186,6 +191,16 @@ class Operations:
     async def _requests(self, request: web.Request, endpoint: Endpoint, job_id: str) -> web.Response:
         found = [{"id": job.id, "status": job.state.value} for job in endpoint.store.jobs.values()]
         return as_json({"requests": found})
+
+    async def _hold(
+        self, request: web.Request, endpoint: Endpoint, job: Job, ready: Callable[[], bool], operation: str
+    ) -> None:
+        """Wait for a job. A client that has hung up gives back its place among those "at once" within a second."""
+        until = time.monotonic() + self._wait_s(request, operation)
+        while not ready() and job.gone is None and request.transport is not None:
+            if (left_s := until - time.monotonic()) <= 0:
+                return
+            await endpoint.wait(job, ready, min(left_s, HUNG_UP_S))
 
     def _known(self, endpoint: Endpoint, job_id: str) -> Job:
         job = endpoint.store.jobs.get(job_id)

@@ -1,8 +1,8 @@
 """Worker processes that never outlive the simulator.
 
 Each is the leader of a process group of its own, which is killed as a whole: RunPod's SDK forks a process for pings,
-and handlers start servers. Three nets: the group is killed when its worker ends or the simulator shuts down; the kernel
-kills the worker when the simulator dies (Linux, PR_SET_PDEATHSIG); ``guard.py`` kills the group when the simulator dies.
+and handlers start servers. Three nets: the group is killed when its worker ends or the simulator shuts down; when the
+simulator dies, the kernel kills the worker (Linux, PR_SET_PDEATHSIG), and ``guard.py`` kills the group.
 
 Not here: when to start and end them (``workers.py``).
 

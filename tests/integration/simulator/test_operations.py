@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -160,6 +161,20 @@ def test_rate_limit(runpod: Client) -> None:
     assert seen == [200, 200, 429]
     assert runpod.send("GET", "/v2/fast/health").status_code == 200
     assert runpod.send("POST", "/v2/one/purge-queue").status_code == 200
+
+
+def test_clients_that_hang_up_hold_no_place(runpod: Client) -> None:
+    host, port = runpod.address.removeprefix("http://").split(":")
+    request = f"POST /v2/slow/runsync HTTP/1.1\r\nHost: a\r\nAuthorization: {KEY}\r\nContent-Length: 12\r\n\r\n"
+    clients = [socket.create_connection((host, int(port))) for _ in range(400)]
+    for client in clients:
+        client.sendall(request.encode() + b'{"input": 1}')
+    eventually(lambda: runpod.health("slow")["jobs"]["inProgress"], 400)
+    again = "/v2/slow/runsync?wait=1000"
+    assert runpod.send("POST", again, json={"input": 1}).status_code == 429
+    for client in clients:
+        client.close()
+    eventually(lambda: runpod.send("POST", again, json={"input": 1}).status_code, 200)
 
 
 def test_execution_timeout_and_time_to_live(unlimited: Client) -> None:
