@@ -1,19 +1,25 @@
-# One image for worker, webhooks, flower, simulator and the example application.
+# One image for worker, webhooks, Flower, simulator and the example application.
+# requirements.lock gives versions and hashes (uv verifies the hashes of constraints too), pyproject.toml says which of
+# them run here: compilers, linters and test tools of the lock stay out.
 FROM python:3.12-slim AS build
 WORKDIR /src
-COPY requirements.lock pyproject.toml README.md LICENSE ./
-RUN python -m venv /opt/venv && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+RUN pip install --no-cache-dir uv && uv venv /venv
+COPY requirements.lock pyproject.toml ./
+RUN uv pip install --no-cache --python /venv/bin/python --constraints requirements.lock \
+    --extra worker --extra django --extra flask --extra simulator -r pyproject.toml
+COPY README.md LICENSE ./
 COPY celery_runpod celery_runpod
 COPY celery_app celery_app
 COPY tasks tasks
 COPY config config
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN uv pip install --no-cache --python /venv/bin/python --no-deps --build-constraints requirements.lock .
 
 FROM python:3.12-slim
-RUN useradd --create-home --uid 10001 runpod
-COPY --from=build /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
-WORKDIR /home/runpod/app
-COPY --chown=runpod examples examples
+RUN useradd --uid 10001 --create-home runpod
+COPY --from=build /venv /venv
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
+WORKDIR /app
+COPY examples examples
+# It owns nothing of /app: code that can be reached from outside cannot be changed from outside.
 USER runpod
 CMD ["celery-runpod", "worker"]

@@ -1,11 +1,15 @@
 # make setup | demo | test | lint | dev | lock | clean
 # Needs Python >= 3.11, git and make. Where `uv` is missing, it is put into a virtual environment in this folder.
+# Each recipe that is more than one command sets its own shell options: the make of macOS knows no .SHELLFLAGS.
 SHELL := /bin/bash
-.SHELLFLAGS := -euo pipefail -c
 VENV := .venv
 BIN := $(VENV)/bin
+# make setup PYTHON=/path/to/python3 takes that one. 3.11 and 3.12 come first: for them the lock brings a Redis server
+# (Linux on x86-64). Each is tried by running it, because a name on the path may be a shim with nothing behind it.
+PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python)
+# make test PYTEST_ARGS="tests/unit -x"; make lock LOCK_ARGS=--upgrade
 PYTEST_ARGS ?=
-export UV_NO_CONFIG := 1
+LOCK_ARGS ?=
 export UV_LINK_MODE := copy
 
 .PHONY: setup demo test lint dev lock clean
@@ -13,20 +17,21 @@ export UV_LINK_MODE := copy
 setup: $(VENV)/.complete
 
 $(VENV)/.complete: requirements.lock pyproject.toml
-	@python=""; \
-	for candidate in $(PYTHON) python3.12 python3.11 python3.13 python3.14 python3 python; do \
-	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$candidate"; break; fi; \
-	done; \
-	if [ -z "$$python" ]; then echo "make setup: no Python >= 3.11 was found on the path; install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; fi; \
-	uv="$$(command -v uv || true)"; \
-	if [ -z "$$uv" ]; then \
-	  if ! [ -x .uv/bin/uv ]; then \
-	    "$$python" -m venv .uv || { echo "make setup: $$python cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; \
-	    .uv/bin/python -m pip install --quiet --disable-pip-version-check uv; \
-	  fi; \
+	@set -euo pipefail; fail() { echo "make setup: $$*" >&2; exit 1; }; \
+	runs() { "$$@" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1); print(sys.executable)' 2>/dev/null; }; \
+	python=; for name in $(PYTHONS); do python="$$(runs "$$name")" && break || python=; done; \
+	[ -n "$$python" ] || fail "no Python >= 3.11 that runs (tried: $(PYTHONS)). Install one, or name it: make setup PYTHON=/path/to/python3"; \
+	echo "setting up $(VENV) with $$python"; \
+	uv=uv; \
+	if ! uv --version >/dev/null 2>&1; then \
 	  uv=.uv/bin/uv; \
+	  if ! .uv/bin/uv --version >/dev/null 2>&1; then \
+	    rm -rf .uv; \
+	    "$$python" -m venv .uv >/dev/null 2>&1 || { rm -rf .uv; fail "$$python cannot make a virtual environment (module venv or ensurepip is missing). On Debian and Ubuntu: apt install python3-venv"; }; \
+	    .uv/bin/python -m pip install --quiet --quiet --disable-pip-version-check uv || fail "uv could not be installed into .uv: is the network there?"; \
+	  fi; \
 	fi; \
-	if ! [ -x $(BIN)/python ]; then "$$uv" venv --quiet --python "$$("$$python" -c 'import sys; print(sys.executable)')" $(VENV); fi; \
+	runs $(BIN)/python >/dev/null || { rm -rf $(VENV); "$$uv" venv --quiet --python "$$python" $(VENV); }; \
 	"$$uv" pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
 	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	touch $@
@@ -46,11 +51,12 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The header names this command and nothing of the machine that ran it.
-lock:
-	@uv="$$(command -v uv || echo .uv/bin/uv)"; [ -x "$$uv" ] || uv=$(BIN)/uv; \
-	"$$uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
-	  --custom-compile-command "make lock" --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
+# The header names this command, and the lock nothing of the machine that ran it. Versions in it stay, unless asked.
+lock: setup
+	@set -euo pipefail; uv=uv; uv --version >/dev/null 2>&1 || uv=.uv/bin/uv; \
+	"$$uv" pip compile --quiet --no-config --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --custom-compile-command "make lock" --python-version 3.11 --extra dev $(LOCK_ARGS) \
+	  pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .uv dist build demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .uv dist build demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -115,6 +115,9 @@ class _Answer(http.client.HTTPResponse):
             # http.client takes the end of the connection for the end of the headers: a 404 cut short, whose
             # Content-Length and body never came, would be an unknown job.
             raise http.client.RemoteDisconnected("the answer broke off in its headers")
+        # What could not be read of the headers urllib3 would log, and with it a key that a proxy tells back.
+        self.msg.defects.clear()
+        self.msg.set_payload("")
 
 
 class _Timed(HTTPConnection):

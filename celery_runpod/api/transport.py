@@ -23,6 +23,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -126,7 +127,11 @@ class Transport:
         except _FAILURES as error:
             failed = self._failed(error, call, where, auth)
         else:
-            return read(answer, where)
+            try:
+                return read(answer, where)
+            except ApiError as error:
+                # Once more, in the words as they were read: JSON can write a key in more than one way.
+                failed = replace(error, message=auth.hidden(error.message.encode("utf-8", "replace")).decode())
         raise failed
 
     def close(self) -> None:
@@ -192,7 +197,7 @@ def _user_agent() -> str:
 def _why(error: BaseException, auth: Bearer) -> str:
     """What lies under the wrappings of requests and urllib3: `[Errno 111] Connection refused`."""
     *_, root = _causes(error)
-    text = str(root) or type(root).__name__
+    text = str(root).strip() or type(root).__name__
     return shorten(auth.hidden(text.encode("utf-8", "replace")).decode())
 
 

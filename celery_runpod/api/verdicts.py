@@ -131,7 +131,7 @@ def _reason(answer: RawAnswer) -> str:
     elif isinstance(data, str):
         text = data
     elif _is_page(answer):
-        title = re.search(rb"<title[^>]*>(.*?)</title", answer.body[:65_536], re.IGNORECASE | re.DOTALL)
+        title = re.search(rb"<title[^<>]*>([^<]*)</title", answer.body[:65_536], re.IGNORECASE)
         words = " ".join(title[1].decode("utf-8", "replace").split()) if title else ""
         text = f"a web page: {words}" if words else "a web page"
     else:

@@ -19,7 +19,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from celery_runpod.simulator.endpoint import Taken
+from celery_runpod.simulator.jobs import Job
 
 PR_SET_PDEATHSIG = 1
 STDERR = 2
@@ -114,6 +118,38 @@ class WorkerProcess:
         """End it and everything it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One worker, as the simulator sees it. `own`: started here, with a process; the others join from outside."""
+
+    id: str
+    own: bool = False
+    process: WorkerProcess | None = None
+    jobs: dict[str, Job] = field(default_factory=dict)
+    asking: asyncio.Future[list[Taken]] | None = None
+    """The request for jobs that it waits for."""
+    batch: int = 1
+    stops: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    stopping: dict[str, float] = field(default_factory=dict)
+    """Cancelled jobs that may still run -> when they were cancelled."""
+    told_at: float = 0.0
+    ready: bool = False
+    leaving: bool = False
+    killed: bool = False
+    """By us, for one of its jobs: the others are not to blame."""
+    idle_since: float = 0.0
+    seen_at: float = 0.0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.jobs or self.stopping)
+
+    def answer(self, taken: list[Taken]) -> None:
+        if self.asking is not None and not self.asking.done():
+            self.asking.set_result(taken)
+        self.asking = None
 
 
 def environment(address: str, endpoint: str, worker_id: str, token: str) -> dict[str, str]:

@@ -16,11 +16,10 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from celery_runpod.simulator.endpoint import Endpoint, Taken
 from celery_runpod.simulator.jobs import Job, State
-from celery_runpod.simulator.processes import Guard, WorkerProcess, environment
+from celery_runpod.simulator.processes import Guard, Worker, WorkerProcess, environment
 from celery_runpod.simulator.specs import Handler
 
 STOP_GRACE_S = 3.0
@@ -31,38 +30,6 @@ SILENT_S = 60.0
 SLOWEST_RESTART_S = 10.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """One worker, as the simulator sees it. `own`: started here, with a process; the others join from outside."""
-
-    id: str
-    own: bool = False
-    process: WorkerProcess | None = None
-    jobs: dict[str, Job] = field(default_factory=dict)
-    asking: asyncio.Future[list[Taken]] | None = None
-    """The request for jobs that it waits for."""
-    batch: int = 1
-    stops: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
-    stopping: dict[str, float] = field(default_factory=dict)
-    """Cancelled jobs that may still run -> when they were cancelled."""
-    told_at: float = 0.0
-    ready: bool = False
-    leaving: bool = False
-    killed: bool = False
-    """By us, for one of its jobs: the others are not to blame."""
-    idle_since: float = 0.0
-    seen_at: float = 0.0
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.jobs or self.stopping)
-
-    def answer(self, taken: list[Taken]) -> None:
-        if self.asking is not None and not self.asking.done():
-            self.asking.set_result(taken)
-        self.asking = None
 
 
 class Fleet:

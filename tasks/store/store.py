@@ -116,9 +116,9 @@ class JobStore(Upkeep):
         jobs = [Job.from_fields(endpoint, task_id, raw) for task_id, raw in zip(ids, found, strict=True) if raw]
         return [job for job in jobs if job is not None]
 
-    def forget_due(self, endpoint: str, task_id: str) -> None:
-        """Take out of the due set what has no record."""
-        self.redis.zrem(self.keys.due(endpoint), task_id)
+    def forget_due(self, endpoint: str, task_id: str) -> str:
+        keys = [self.keys.job(endpoint, task_id), self.keys.due(endpoint)]
+        return str(self._run("forget_due", keys, task_id))
 
     def observe(
         self,

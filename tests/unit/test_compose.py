@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,52 +12,109 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+LONGEST_POST_S = 30
+"""RUNPOD_SYNC_WAIT_S (20) and ten seconds for the answer, see config/settings.py."""
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    return dict(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"])
+    return dict(yaml.safe_load(COMPOSE)["services"])
+
+
+def holders(services: dict[str, Any], variable: str) -> set[str]:
+    return {name for name, service in services.items() if variable in service.get("environment", {})}
 
 
 def test_the_services(services: dict[str, Any]) -> None:
     assert set(services) == {"redis", "worker", "webhooks", "flower", "app-worker", "simulator"}
-    assert services["simulator"]["profiles"] == ["dev"]
+    assert {name: service["profiles"] for name, service in services.items() if "profiles" in service} == {
+        "simulator": ["dev"]
+    }
 
 
 def test_redis_keeps_jobs(services: dict[str, Any]) -> None:
-    command = " ".join(services["redis"]["command"])
+    redis = services["redis"]
+    command = " ".join(redis["command"])
     assert "--appendonly yes" in command
     assert "--maxmemory-policy noeviction" in command
     assert "--requirepass ${REDIS_PASSWORD:?" in command
-    assert services["redis"]["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
+    assert redis["volumes"] == ["redis-data:/data"]
+    assert "ports" not in redis
+
+
+def test_redis_is_healthy_only_when_it_answers(services: dict[str, Any]) -> None:
+    # Without -e, redis-cli ends with 0 on NOAUTH and LOADING.
+    assert services["redis"]["healthcheck"]["test"] == ["CMD", "redis-cli", "-e", "ping"]
+    assert "REDISCLI_AUTH" in services["redis"]["environment"]
 
 
 def test_the_worker_can_be_scaled(services: dict[str, Any]) -> None:
-    assert not {"container_name", "ports", "hostname"} & set(services["worker"])
+    assert not {"container_name", "ports", "hostname", "deploy"} & set(services["worker"])
 
 
 @pytest.mark.parametrize("name", ["worker", "app-worker"])
 def test_a_worker_is_given_time_to_finish_a_submit(services: dict[str, Any], name: str) -> None:
-    assert int(services[name]["stop_grace_period"].removesuffix("s")) > 30
+    assert int(services[name]["stop_grace_period"].removesuffix("s")) > LONGEST_POST_S
 
 
-def test_every_service_of_ours_waits_for_redis(services: dict[str, Any]) -> None:
+def test_every_service_of_ours_waits_for_redis_and_runs_as_it_stands(services: dict[str, Any]) -> None:
     for name, service in services.items():
         if name != "redis":
             assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}
             assert isinstance(service["command"], list)
+            assert all(isinstance(word, str) for word in service["command"])
+            assert service["init"] is True
+            assert "user" not in service, "the image's own user is not root"
 
 
-def test_flower_asks_for_a_password(services: dict[str, Any]) -> None:
+def test_every_client_of_redis_has_its_password(services: dict[str, Any]) -> None:
+    assert holders(services, "REDIS_URL") == {"worker", "webhooks", "flower", "app-worker"}
+    assert services["worker"]["environment"]["REDIS_URL"].startswith("redis://:${REDIS_PASSWORD:?")
+
+
+def test_flower_asks_for_a_password_and_is_on_loopback(services: dict[str, Any]) -> None:
     assert ":?" in services["flower"]["environment"]["FLOWER_BASIC_AUTH"]
+    for name in ("flower", "simulator"):
+        assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
 
 
-def test_the_api_key_is_in_the_worker_alone(services: dict[str, Any]) -> None:
-    holders = {name for name, service in services.items() if "RUNPOD_API_KEY" in service.get("environment", {})}
-    assert holders == {"worker", "simulator"}
+def test_secrets_are_where_they_are_needed_and_nowhere_else(services: dict[str, Any]) -> None:
+    assert holders(services, "RUNPOD_API_KEY") == {"worker", "simulator"}
+    assert holders(services, "RUNPOD_WEBHOOK_SECRET") == {"worker", "webhooks"}
+    # The whole .env, with RUNPOD_ENDPOINT_<NAME>, goes to the worker alone: it has every secret in it.
+    assert {name for name, service in services.items() if "env_file" in service} == {"worker"}
+
+
+def test_what_must_be_set_is_in_the_example() -> None:
+    required = set(re.findall(r"\$\{(\w+):\?", COMPOSE))
+    named = re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert required <= {name for name, _ in named}
+    assert not [name for name, value in named if value], "a copied example must not be a password that all know"
+
+
+def test_the_application_worker_has_a_celery_app(services: dict[str, Any]) -> None:
+    name = re.sub(r"\$\{\w+:-(.*)\}", r"\1", services["app-worker"]["command"][2])
+    code = "import sys, celery.app.utils as u; print(type(u.find_app(sys.argv[1])).__name__)"
+    found = subprocess.run([sys.executable, "-c", code, name], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["Celery"]
 
 
 def test_the_image_does_not_run_as_root() -> None:
-    users = re.findall(r"^USER (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    users = re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE)
     assert users
     assert users[-1] not in ("root", "0")
+
+
+def test_the_image_is_built_from_the_lock_without_development_tools() -> None:
+    assert "--constraints requirements.lock" in DOCKERFILE
+    assert not re.search(r"--extra dev|--all-extras|\[dev\]", DOCKERFILE)
+
+
+def test_the_build_is_given_what_it_copies() -> None:
+    copied = [word for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE) for word in line.split()]
+    sent = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines()}
+    assert copied
+    assert set(copied) <= sent
+    assert all((ROOT / name).exists() for name in copied)

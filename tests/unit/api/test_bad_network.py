@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,13 @@ def test_the_answer_breaks_off(serve: Serve, client_of: MakeClient, act: Act) ->
     assert len(server.requests) == 1, "never sent twice"
 
 
+def test_a_get_is_not_repeated_behind_the_callers_back_either(serve: Serve, client_of: MakeClient) -> None:
+    server = serve(lambda _: hang_up)
+    with pytest.raises(Unavailable):
+        client_of(server).status("sdxl", "9f-u1")
+    assert len(server.requests) == 1
+
+
 def test_no_answer_comes(serve: Serve, client_of: MakeClient) -> None:
     server = serve(lambda _: silence)
     assert failure_of(client_of(server, read_timeout_s=0.1)).sent
@@ -202,6 +210,24 @@ def test_an_answer_without_end(serve: Serve, client_of: MakeClient, monkeypatch:
     server = serve(lambda _: only(HEAD + b"Content-Length: 900000\r\n\r\n", *[b" " * 90_000] * 10))
     with pytest.raises(BadAnswer, match="longer than"):
         client_of(server).run("sdxl", 1)
+
+
+def test_no_more_of_an_answer_is_read_than_is_taken(
+    serve: Serve, client_of: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 100_000)
+    sent: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        yield HEAD + b"Content-Length: 900000000\r\n\r\n"
+        for n in range(1000):
+            sent.append(n)
+            yield b" " * 90_000
+
+    server = serve(lambda _: trickle(pieces()))
+    with pytest.raises(BadAnswer, match="longer than"):
+        client_of(server).run("sdxl", 1)
+    assert len(sent) < 1000
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -112,6 +112,13 @@ def test_a_long_error_is_cut_in_the_message_alone() -> None:
     assert len(failure.error) == 10_000
 
 
+@pytest.mark.parametrize("filling", ["\n", " ", "\ntraceback", "handler: "])
+def test_an_error_made_to_be_slow_to_read_is_read(filling: str) -> None:
+    """A webhook's body comes from anybody: what is quadratic in its length would hang here for minutes."""
+    error = f"handler: {filling * 200_000}x"
+    assert failed(error).error == error
+
+
 def test_neither_error_nor_output() -> None:
     assert "neither an error nor an output" in failed(None).message
 

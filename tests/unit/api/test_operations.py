@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 
 from celery_runpod.api import Health, Job, Policy, RunPodClient
@@ -63,6 +66,16 @@ def test_run_sync_asks_runpod_to_hold_the_answer(serve: Serve, client_of: MakeCl
     job = client_of(server).run_sync("sdxl", {"x": 1}, wait_s=12.5)
     assert (job.result(), job.execution_s) == ([1], 2.5)
     assert server.requests[0].path == "/v2/sdxl/runsync?wait=12500"
+
+
+def test_an_answer_that_is_held_back_on_purpose_is_waited_for(serve: Serve, client_of: MakeClient) -> None:
+    def held(sock: socket.socket, stopped: threading.Event) -> None:
+        stopped.wait(0.3)
+        sock.sendall(answer({"id": "sync-1", "status": "COMPLETED"}))
+
+    server = serve(lambda _: held)
+    client = client_of(server, read_timeout_s=0.1, total_timeout_s=0.1)
+    assert client.run_sync("sdxl", 1, wait_s=60).final
 
 
 @pytest.mark.parametrize("wait_s", [0.5, 301, float("nan"), True, "10"])

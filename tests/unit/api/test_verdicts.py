@@ -108,6 +108,13 @@ def test_a_web_page_is_told_by_its_title() -> None:
     assert error_of(502, PAGE).message == "a web page: sdxl | 502: Bad gateway"
 
 
+@pytest.mark.parametrize(
+    "page", [b"<title>" * 9000, b"<title" * 9000, b"<html><TITLE lang=en>\n Bad\n gateway</TITLE>"]
+)
+def test_a_web_page_of_another_shape(page: bytes) -> None:
+    assert error_of(502, page).message in ("a web page", "a web page: Bad gateway")
+
+
 def test_a_long_reason_is_cut() -> None:
     message = error_of(400, {"error": "x" * 9000}).message
     assert len(message) == 500
