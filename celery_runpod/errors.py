@@ -3,8 +3,8 @@
     RunPodError
     ├── ConfigurationError
     │   ├── NotConfigured
-    │   ├── MissingExtra
-    │   └── ConfigurationMismatch
+    │   └── MissingExtra
+    ├── ConfigurationMismatch
     ├── InvalidOption
     ├── InvalidInput
     │   └── PayloadTooLarge
@@ -182,7 +182,7 @@ class RateLimited(ApiError):
 
 @dataclass(eq=False)
 class Unavailable(ApiError):
-    """No usable answer: connection trouble, a timeout or a 5xx.
+    """No usable answer: connection trouble, a timeout, a 5xx, a redirect, 408, 425, 499, or a web page for a 404.
 
     `sent` is False when the request certainly did not reach RunPod (name lookup, refused or timed-out connect,
     TLS), and True when RunPod may have acted on it.
@@ -295,5 +295,6 @@ def decode(data: dict[str, Any]) -> RunPodError:
     """The error that `encode` was given; a class that this version does not know becomes a plain `JobError`."""
     cls = globals().get(str(data.get("type")))
     if isinstance(cls, type) and issubclass(cls, RunPodError):
-        return cls(*data.get("args", ()))
+        # A newer version may have more fields; they come last.
+        return cls(*data.get("args", ())[: len(fields(cls))])
     return JobError(f"{data.get('type')}: {data.get('args')}")
