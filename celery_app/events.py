@@ -16,6 +16,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from celery_runpod.contract import RUN
 from tasks.store.record import Job
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,9 @@ class Announcer:
                 self._write(job.task_id, state, shown)
             with self._app.events.default_dispatcher() as dispatcher:
                 small = {name: value for name, value in shown.items() if name != "progress"}
-                dispatcher.send(f"task-{state.lower()}", uuid=job.task_id, retry=False, **small)
+                # With the name: Flower may have been started after the task was received.
+                name = f"{RUN}[{job.name}]"
+                dispatcher.send(f"task-{state.lower()}", uuid=job.task_id, name=name, retry=False, **small)
         except (RedisError, OperationalError, OSError) as error:
             log.warning("state.not_shown", extra={"task_id": job.task_id, "state": state, "error": str(error)})
 

@@ -79,6 +79,8 @@ class Finish(Task):
     """Marks the delivery when Celery has stored the result and sent what follows."""
 
     abstract = True
+    resultrepr_maxsize = 0
+    """Celery logs and sends with its events what a task returned: a job's output may be a person's picture or prompt."""
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         job = getattr(self.request, "runpod_job", None)

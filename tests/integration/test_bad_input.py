@@ -29,10 +29,18 @@ from celery_runpod.errors import (
     Unauthorized,
 )
 from tests.application import app, same
+from tests.integration.clients import forget_connections
 from tests.servers import API_KEY, ROOT, World
 from tests.waiting import eventually
 
 WAIT_S = 60
+
+
+@pytest.fixture(autouse=True)
+def _connections_of_its_own() -> Iterator[None]:
+    forget_connections()
+    yield
+    forget_connections()
 
 
 @contextmanager
@@ -49,7 +57,9 @@ def _world(folder: Path, **worker_env: str) -> Iterator[World]:
 
 def _with_mark(world: World, mark: str) -> list[str]:
     """The states, at the simulator, of the jobs whose input has this mark."""
-    return [job["status"] for job in world.jobs() if isinstance(job["input"], dict) and job["input"].get("mark") == mark]
+    return [
+        job["status"] for job in world.jobs() if isinstance(job["input"], dict) and job["input"].get("mark") == mark
+    ]
 
 
 # Endpoints and keys
@@ -109,7 +119,9 @@ def test_a_previous_result_over_10_mb(world: World) -> None:
     assert _with_mark(world, mark) == []
 
 
-@pytest.mark.parametrize("steps", [lambda one: one, lambda one: chain(same.s(1), one, same.s())], ids=["alone", "chain"])
+@pytest.mark.parametrize(
+    "steps", [lambda one: one, lambda one: chain(same.s(1), one, same.s())], ids=["alone", "chain"]
+)
 def test_an_input_over_10_mb_is_refused_at_the_call(world: World, steps: Callable[[Any], Any]) -> None:
     with pytest.raises(PayloadTooLarge):
         steps(world.endpoint("fast").s({"text": "x" * 10_500_000}))
@@ -138,23 +150,6 @@ def test_a_wrong_message_sent_by_name(world: World, arguments: dict[str, Any], e
     with pytest.raises(error):
         result.get(timeout=WAIT_S)
     assert len(world.jobs()) == before
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"endpoint": "fast", "options": ["nope"]},
-        {"endpoint": "fast", "fields": 3},
-        {"endpoint": "fast", "not_before": "tomorrow"},
-        {"endpoint": "fast", "format": "new"},
-    ],
-    ids=repr,
-)
-def test_a_message_whose_parts_are_of_a_wrong_kind(world: World, arguments: dict[str, Any]) -> None:
-    world.app()
-    result = app.send_task("runpod.run", args=[{}], kwargs=arguments, queue="runpod")
-    with pytest.raises((InvalidInput, InvalidOption)):
-        result.get(timeout=WAIT_S)
 
 
 # Handlers

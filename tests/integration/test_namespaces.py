@@ -8,11 +8,19 @@ from pathlib import Path
 import pytest
 
 from celery_runpod import Endpoint, JobResult
+from tests.integration.clients import forget_connections
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 
 NAMESPACES = ("blue", "green")
 WAIT_S = 60
+
+
+@pytest.fixture(autouse=True)
+def _connections_of_its_own() -> Iterator[None]:
+    forget_connections()
+    yield
+    forget_connections()
 
 
 @pytest.fixture

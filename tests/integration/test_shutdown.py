@@ -11,11 +11,19 @@ import pytest
 
 from celery_runpod import JobResult
 from celery_runpod.cli.stack import Server
+from tests.integration.clients import forget_connections
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 
 JOBS = 20
 WAIT_S = 120
+
+
+@pytest.fixture(autouse=True)
+def _connections_of_its_own() -> Iterator[None]:
+    forget_connections()
+    yield
+    forget_connections()
 
 
 @pytest.fixture
@@ -48,6 +56,10 @@ def _start(world: World) -> tuple[Server, list[JobResult]]:
     return worker, results
 
 
+def _a_post_is_under_way(world: World) -> bool:
+    return any(world.redis.hget(key, "state") == "SUBMITTING" for key in world.redis.scan_iter("*:job:*"))
+
+
 def _all_done_once(world: World, results: list[JobResult]) -> None:
     assert [result.get(timeout=WAIT_S) for result in results] == [{"n": n} for n in range(JOBS)]
     assert Counter(job["input"]["n"] for job in world.jobs("five")) == Counter(range(JOBS))
@@ -77,7 +89,7 @@ def test_a_worker_told_to_end_while_it_submits(world: World) -> None:
     worker = world.stack.worker("first", cwd=ROOT)
     world.fault(endpoint="five", operation="run", kind="delay", seconds=1, times=2)
     results = [world.endpoint("five").delay(n=n) for n in range(JOBS)]
-    eventually(lambda: bool(world.requests().get("five")), True)
+    eventually(lambda: _a_post_is_under_way(world), True)
     worker.kill(signal.SIGTERM, children=False)
     eventually(worker.process.poll, 0, within_s=60)
     world.stack.worker("second", cwd=ROOT)

@@ -1,0 +1,154 @@
+"""Every command of docker-compose.yml, run without Docker: each becomes ready."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from celery import Celery
+from redis import Redis
+from redis.exceptions import RedisError
+
+from celery_runpod import Endpoint
+from celery_runpod.cli.stack import Server, Stack, cli, free_port, redis_server
+from tests.servers import ROOT
+
+GIVEN = {
+    "REDIS_PASSWORD": "a-password-of-redis",
+    "RUNPOD_API_KEY": "a-key",
+    "RUNPOD_WEBHOOK_SECRET": "a-secret-that-signs-webhooks-0123456789",
+    "FLOWER_BASIC_AUTH": "user:a-password-of-flower",
+}
+VARIABLE = re.compile(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}")
+
+
+def _filled(value: Any, given: Mapping[str, str]) -> Any:
+    """As `docker compose` puts variables in: ${A}, ${A:-default}, ${A:?what to say}."""
+    if isinstance(value, dict):
+        return {name: _filled(one, given) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_filled(one, given) for one in value]
+    if not isinstance(value, str):
+        return value
+
+    def one(match: re.Match[str]) -> str:
+        name, how, text = match.groups()
+        if given.get(name):
+            return given[name]
+        assert how == ":-", f"{name} is asked for: {text}"
+        return text or ""
+
+    return VARIABLE.sub(one, value)
+
+
+class Deployment:
+    """The services of docker-compose.yml on loopback, with free ports."""
+
+    def __init__(self, folder: Path) -> None:
+        composed = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+        self.ports = {name: free_port() for name in ("redis", "8900", "8000", "5555")}
+        self.simulator_url = f"http://127.0.0.1:{self.ports['8900']}"
+        given = {**GIVEN, "RUNPOD_BASE_URL": f"{self.simulator_url}/v2"}
+        self.services: dict[str, Any] = _filled(composed, given)
+        self.data = folder / "data"
+        self.data.mkdir()
+        self.stack = Stack(folder)
+        self.stack.env["PYTHONPATH"] = str(ROOT)
+        self.redis_url = f"redis://:{GIVEN['REDIS_PASSWORD']}@127.0.0.1:{self.ports['redis']}/0"
+
+    def command(self, name: str) -> list[str]:
+        first, *rest = self.services[name]["command"]
+        rest = [self._here(word) for word in rest]
+        if first == "celery-runpod":
+            return cli(*rest)
+        if first == "celery":
+            return [sys.executable, "-m", "celery", *rest]
+        assert first == "redis-server", first
+        return [redis_server(), *rest, "--port", str(self.ports["redis"]), "--bind", "127.0.0.1"]
+
+    def start(self, name: str, ready: Callable[[Server], bool]) -> Server:
+        env = {key: self._here(value) for key, value in self.services[name].get("environment", {}).items()}
+        cwd = self.data if name == "redis" else ROOT
+        return self.stack.start(name, self.command(name), env=env, cwd=cwd, ready=ready)
+
+    def _here(self, word: str) -> str:
+        word = word.replace("@redis:6379/", f"@127.0.0.1:{self.ports['redis']}/").replace("0.0.0.0", "127.0.0.1")
+        return re.sub(r"^(--port=)?(8900|8000|5555)$", lambda m: f"{m[1] or ''}{self.ports[m[2]]}", word)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    deployment = Deployment(tmp_path_factory.mktemp("compose"))
+
+    def answers(_: Server) -> bool:
+        try:
+            return bool(Redis.from_url(deployment.redis_url, socket_timeout=1).ping())
+        except RedisError:
+            return False
+
+    try:
+        deployment.start("redis", answers)
+        deployment.start("simulator", lambda server: " ready at " in server.text())
+        yield deployment
+    finally:
+        deployment.stack.stop()
+
+
+def _worker_ready(server: Server) -> bool:
+    return " ready." in server.text()
+
+
+def _status(url: str, **options: Any) -> int | None:
+    try:
+        return requests.get(url, timeout=5, **options).status_code
+    except requests.ConnectionError:
+        return None
+
+
+def test_every_service_is_tried_here(deployment: Deployment) -> None:
+    assert set(deployment.services) == {"redis", "simulator", "worker", "webhooks", "flower", "app-worker"}
+
+
+def test_redis_keeps_jobs_and_asks_for_its_password(deployment: Deployment) -> None:
+    redis = Redis.from_url(deployment.redis_url, decode_responses=True)
+    assert redis.config_get("appendonly", "appendfsync", "maxmemory-policy") == {
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+    }
+    with pytest.raises(RedisError):
+        Redis.from_url(f"redis://127.0.0.1:{deployment.ports['redis']}/0").ping()
+
+
+def test_the_worker_runs_a_job_of_the_simulator(deployment: Deployment) -> None:
+    worker = deployment.start("worker", _worker_ready)
+    app = Celery("client", broker=deployment.redis_url, backend=deployment.redis_url, set_as_current=False)
+    assert Endpoint("echo", app=app).delay(a=1).get(timeout=90) is not None
+    assert GIVEN["RUNPOD_API_KEY"] not in worker.text()
+    assert GIVEN["REDIS_PASSWORD"] not in worker.text()
+
+
+def test_the_webhooks_refuse_what_is_not_signed(deployment: Deployment) -> None:
+    deployment.start("webhooks", lambda server: "webhooks ready at " in server.text())
+    answer = requests.post(f"http://127.0.0.1:{deployment.ports['8000']}/runpod/webhook", json={"id": "x"}, timeout=5)
+    assert 400 <= answer.status_code < 500
+
+
+def test_flower_asks_for_its_password(deployment: Deployment) -> None:
+    url = f"http://127.0.0.1:{deployment.ports['5555']}/"
+    user, password = GIVEN["FLOWER_BASIC_AUTH"].split(":")
+    deployment.start("flower", lambda _: _status(url) is not None)
+    assert _status(url) == 401
+    assert _status(url, auth=(user, password)) == 200
+
+
+def test_the_workers_of_the_application(deployment: Deployment) -> None:
+    worker = deployment.start("app-worker", _worker_ready)
+    assert worker.process.poll() is None
+    assert "flask_app.keep" in worker.text()
