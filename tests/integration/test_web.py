@@ -96,7 +96,14 @@ def test_flower_shows_jobs_by_name_and_their_states(web: World) -> None:
         env={"FLOWER_UNAUTHENTICATED_API": "1"},
         ready=lambda server: "Visit me" in server.text(),
     )
+
+    def listening() -> bool:
+        web.endpoint("fast").delay(a=0).get(timeout=30)
+        return bool(requests.get(f"http://127.0.0.1:{port}/api/tasks", timeout=10).json())
+
     try:
+        # Flower says that it is ready before it listens to events.
+        eventually(listening, True, within_s=60)
         result = web.endpoint("slow").delay(secret_prompt="nobody may read this")
         eventually(lambda: result.state, "IN_PROGRESS")
 
