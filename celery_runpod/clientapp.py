@@ -32,7 +32,6 @@ HOW_TO_CONFIGURE = """no Celery app is configured in this process. Either set RE
 and import that module before the endpoint is used (in Django: in the project's __init__.py)"""
 
 _lock = threading.Lock()
-_made: dict[tuple[int, str], Celery] = {}
 
 
 def client_settings() -> ClientSettings:
@@ -52,9 +51,8 @@ def client_app() -> Celery:
     settings = client_settings()
     if not settings.explicit:
         raise NotConfigured(HOW_TO_CONFIGURE)
-    made_for = (os.getpid(), f"{settings.broker_url} {settings.result_backend}")
     with _lock:
-        if made_for not in _made:
+        if not current_app.conf.get("broker_url"):
             made = Celery(
                 "celery_runpod_client",
                 broker=settings.broker_url,
@@ -63,8 +61,10 @@ def client_app() -> Celery:
             )
             # Where a RunPod worker with RUNPOD_IMPORTS listens: such a site has no worker of its own.
             made.conf.task_default_queue = DEFAULT_QUEUE
-            _made[made_for] = made
-        return _made[made_for]
+            # The default of all threads, so that a chain and its other tasks use it too; an app of the user's own that
+            # is made later takes its place.
+            made.set_default()
+        return current_app._get_current_object()  # type: ignore[no-any-return]
 
 
 def check_reachable(app: Celery) -> None:

@@ -8,6 +8,7 @@ Next: ``contract.py``, what the message holds.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from celery.canvas import Signature, maybe_signature
 from celery_runpod.api.payload import check_input
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.contract import DEFAULT_DEADLINE_S, FORMAT, HIDDEN, RUN, Options, Queues, merge_input
-from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
+from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
 from celery_runpod.results import JobResult
 
 MARGIN_S = 600.0
@@ -111,6 +112,10 @@ class Endpoint:
         if options := self.options.to_message():
             arguments["options"] = options
         immutable = bool(celery_options.pop("immutable", False))
+        if self._app is None:
+            # A chain publishes with the current app: where only REDIS_URL is set, one is made now.
+            with contextlib.suppress(NotConfigured):
+                client_app()
         own: dict[str, Any] = {
             "queue": Queues.of(client_settings().namespace).run,
             # JSON whatever the app's own serializer is; and the input is shown nowhere.

@@ -30,6 +30,8 @@ class Budget:
 
     @classmethod
     def on(cls, url: str, namespace: str) -> Budget:
+        if url.startswith("unix://"):
+            url = f"redis+{url}"  # the library's name for a socket
         storage = storage_from_string(url, key_prefix=f"{namespace}:limits", wrap_exceptions=False)
         return cls(storage, namespace)  # type: ignore[arg-type]
 

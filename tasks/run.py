@@ -42,7 +42,16 @@ FIRST_TRY_S = 10.0
 NO_ENDPOINT = "_"
 """Stands for the endpoint of a call that names none: its error must be kept somewhere until it is delivered."""
 
+MOST_AHEAD_S = 366 * 86_400.0
+
 KNOWN_ARGUMENTS = frozenset({"endpoint", "fields", "options", "format", "not_before"})
+ARGUMENT_TYPES: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
+    ("fields", dict, "an object"),
+    ("options", dict, "an object"),
+    ("format", int, "a whole number"),
+    ("not_before", (int, float), "seconds since the epoch"),
+)
+"""A message may come from another language: what has another type is refused in words."""
 
 
 @shared_task(bind=True, name=RUN)
@@ -53,7 +62,7 @@ def run(self: Any, *inputs: Any, **arguments: Any) -> None:
     deps = services(self.app)
     now = deps.clock()
     reach(Step.RUN_RECEIVED)
-    if int(arguments.get("format", FORMAT)) > FORMAT:
+    if isinstance(arguments.get("format"), int) and arguments["format"] > FORMAT:
         log.warning("run.newer_format", extra={"task_id": self.request.id, "format": arguments["format"]})
         raise Reject("a message of a newer format: left to a newer worker", requeue=True)
     job = read_call(deps, self.request, self.app.tasks[FINISH], inputs, arguments, now)
@@ -109,8 +118,13 @@ def read_call(
     try:
         return _checked(deps, job, request, inputs, arguments)
     except RunPodError as error:
-        log.error("run.refused", extra={"task_id": job.task_id, "endpoint": job.name, "error": str(error)})
-        return replace(job, state=State.ENDED_HERE, outcome={"error": encode(error)})
+        refusal = error
+    except Exception as error:
+        # Nothing there talks to a server, so this call would raise each time: it ends, and does not come back for ever.
+        log.exception("run.not_understood")
+        refusal = InvalidInput(f"the call cannot be understood: {type(error).__name__}: {error}", job.name, job.task_id)
+    log.error("run.refused", extra={"task_id": job.task_id, "endpoint": job.name, "error": str(refusal)})
+    return replace(job, state=State.ENDED_HERE, outcome={"error": encode(refusal)})
 
 
 def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]) -> Job:
@@ -119,6 +133,10 @@ def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...]
         raise InvalidOption(unknown, str(arguments[unknown])[:200], f"one of {', '.join(sorted(KNOWN_ARGUMENTS))}")
     if not isinstance(arguments.get("endpoint"), str) or not _is_id(job.name):
         raise InvalidInput(f"endpoint {arguments.get('endpoint')!r}: a name or RunPod's endpoint id is needed")
+    for name, kind, allowed in ARGUMENT_TYPES:
+        given = arguments.get(name)
+        if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
+            raise InvalidOption(name, repr(given)[:200], allowed)
     endpoint, profile = deps.settings.resolve(job.name)
     if not _is_id(endpoint):
         raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which is no endpoint id of RunPod's")
@@ -130,6 +148,8 @@ def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...]
     value = merge_input(inputs, arguments.get("fields") or {}, job.name)
     check_input(value, endpoint=job.name)
     not_before = max(now, float(arguments.get("not_before") or now))
+    if not_before > now + MOST_AHEAD_S:
+        raise InvalidOption("not_before", not_before, f"at most {MOST_AHEAD_S / 86_400:g} days ahead")
     return replace(
         job,
         endpoint=endpoint,
@@ -146,7 +166,12 @@ def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...]
 
 def _is_id(name: str) -> bool:
     """RunPod's ids are letters and digits; a name must also be safe in a URL and in a key's hash tag."""
-    return 0 < len(name) <= 128 and all(char.isalnum() or char in "-_." for char in name) and name.strip(".") != ""
+    return (
+        name.isascii()
+        and 0 < len(name) <= 128
+        and all(char.isalnum() or char in "-_." for char in name)
+        and name.strip(".") != ""
+    )
 
 
 def _timestamp(expires: Any) -> float | None:

@@ -21,6 +21,17 @@ PASSING = ("limits", "next_check_at", ":checks", ":adopted:", ":pause:", ".unack
 """Parts of keys that say nothing of an open job."""
 
 
+def forget_connections() -> None:
+    """One process of tests speaks to several Redis servers, one after the other; Celery keeps its backend and its pools,
+    whatever the configuration says afterwards."""
+    from tests.application import app
+
+    app._pool = None
+    app.amqp._producer_pool = None
+    app._backend_cache = None
+    app._local.__dict__.pop("backend", None)
+
+
 class World:
     """Everything that one test talks to."""
 
@@ -65,7 +76,9 @@ class World:
         """The user's app, in the test's own process."""
         from tests import application
 
-        application.app.conf.update(broker_url=self.redis_url, result_backend=self.redis_url)
+        if application.app.conf.broker_url != self.redis_url:
+            application.app.conf.update(broker_url=self.redis_url, result_backend=self.redis_url)
+            forget_connections()
         application.app.set_default()
         return application.app
 

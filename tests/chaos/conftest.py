@@ -37,6 +37,7 @@ def chaos(tmp_path_factory: pytest.TempPathFactory, die_at: Path) -> Iterator[Wo
         env={**SHORT_WAITS, "RUNPOD_DIE_AT": str(die_at)},
     )
     try:
+        world.app()
         yield world.start()
     finally:
         world.stack.stop()

@@ -34,6 +34,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 def world(servers: World) -> Iterator[World]:
+    servers.app()
     yield servers
     servers.no_faults()
     eventually(servers.open_jobs, [], within_s=90)

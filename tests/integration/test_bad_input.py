@@ -29,8 +29,7 @@ from celery_runpod.errors import (
     Unauthorized,
 )
 from tests.application import app, same
-from tests.integration.clients import forget_connections
-from tests.servers import API_KEY, ROOT, World
+from tests.servers import API_KEY, ROOT, World, forget_connections
 from tests.waiting import eventually
 
 WAIT_S = 60
@@ -150,6 +149,23 @@ def test_a_wrong_message_sent_by_name(world: World, arguments: dict[str, Any], e
     with pytest.raises(error):
         result.get(timeout=WAIT_S)
     assert len(world.jobs()) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"endpoint": "fast", "options": ["nope"]},
+        {"endpoint": "fast", "fields": 3},
+        {"endpoint": "fast", "not_before": "tomorrow"},
+        {"endpoint": "fast", "format": "new"},
+    ],
+    ids=repr,
+)
+def test_a_message_whose_parts_are_of_a_wrong_kind(world: World, arguments: dict[str, Any]) -> None:
+    world.app()
+    result = app.send_task("runpod.run", args=[{}], kwargs=arguments, queue="runpod")
+    with pytest.raises((InvalidInput, InvalidOption)):
+        result.get(timeout=WAIT_S)
 
 
 # Handlers

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from celery_runpod import Endpoint, JobResult
-from tests.integration.clients import forget_connections
-from tests.servers import ROOT, World
+from tests.servers import ROOT, World, forget_connections
 from tests.waiting import eventually
 
 NAMESPACES = ("blue", "green")

@@ -11,8 +11,7 @@ import pytest
 
 from celery_runpod import JobResult
 from celery_runpod.cli.stack import Server
-from tests.integration.clients import forget_connections
-from tests.servers import ROOT, World
+from tests.servers import ROOT, World, forget_connections
 from tests.waiting import eventually
 
 JOBS = 20

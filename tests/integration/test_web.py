@@ -33,6 +33,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     try:
         ready = lambda server: " ready at " in server.text()  # noqa: E731
         world.stack.start("webhooks", [*cli("webhooks"), "--port", str(port)], ready=ready)
+        world.app()
         yield world.start()
     finally:
         world.stack.stop()
