@@ -1,0 +1,259 @@
+"""One job on its way through the store's scripts: each answers in words, refuses what the table forbids, and repeats."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import fakeredis
+import pytest
+
+from celery_runpod.contract import Options
+from tasks.store import JobStore
+from tasks.store.record import Job
+from tasks.store.states import MOVES, OUTCOMES, State, lua_prelude
+
+NOW = 1_790_000_000.25
+DONE = {"output": {"a": 1}, "error": None}
+
+
+@pytest.fixture
+def redis() -> Any:
+    return fakeredis.FakeRedis(decode_responses=True)
+
+
+@pytest.fixture
+def store(redis: Any) -> JobStore:
+    return JobStore(redis, "runpod", tombstone_ttl_s=3600)
+
+
+def job(task_id: str = "t1", **changes: Any) -> Job:
+    made = Job(
+        task_id=task_id,
+        endpoint="e1",
+        name="sdxl",
+        root_id=task_id,
+        continuation="{}",
+        options=Options(deadline=60.0),
+        accepted_at=NOW,
+        not_before=NOW,
+        end_by=NOW + 60,
+        input={"a": 1},
+    )
+    return replace(made, **changes)
+
+
+def submitted(store: JobStore, one: Job | None = None) -> Job:
+    """A job that RunPod has taken as `r1`."""
+    one = one or job()
+    store.accept(one, NOW)
+    attempt = store.claim_submit(one, "token", NOW + 60)
+    assert attempt == 1
+    one = replace(one, attempt=1)
+    assert store.submitted(one, "r1", NOW + 1, NOW) == "accepted"
+    return one
+
+
+def state(store: JobStore, task_id: str = "t1") -> str | None:
+    return store.redis.hget(store.keys.job("e1", task_id), "state")
+
+
+def test_the_table_is_the_same_in_python_and_lua(redis: Any) -> None:
+    ask = redis.register_script(lua_prelude() + "return may(ARGV[1], ARGV[2]) and 'yes' or 'no'")
+    for one, other in itertools.product(State, State):
+        assert ask(args=[one, other]) == ("yes" if other in MOVES[one] else "no"), (one, other)
+
+
+def test_nothing_leaves_delivered_and_an_outcome_only_goes_on() -> None:
+    assert MOVES[State.DELIVERED] == frozenset()
+    for outcome in OUTCOMES:
+        assert MOVES[outcome] <= {State.DELIVERED, State.WAITING}
+
+
+def test_a_call_is_accepted_once(store: JobStore) -> None:
+    assert store.accept(job(), NOW) == "accepted"
+    assert store.accept(job(), NOW + 5) == "WAITING"
+    assert store.redis.zscore("{runpod:e1}:due", "t1") == NOW
+    assert store.jobs("e1", ["t1"]) == [job()]
+
+
+def test_only_one_process_may_post_an_attempt(store: JobStore) -> None:
+    store.accept(job(), NOW)
+    assert store.claim_submit(job(), "mine", NOW + 60) == 1
+    assert store.claim_submit(job(), "other", NOW + 60) is None
+    # Its answer was lost: asked again, it is the same attempt.
+    assert store.claim_submit(job(), "mine", NOW + 60) == 1
+
+
+def test_a_job_that_was_not_sent_waits_for_the_next_attempt(store: JobStore) -> None:
+    store.accept(job(), NOW)
+    store.claim_submit(job(), "token", NOW + 60)
+    assert store.not_submitted(job(attempt=1), NOW + 5, "RATE_LIMITED") == "waiting"
+    assert store.not_submitted(job(attempt=7), NOW + 5, "RATE_LIMITED") == "refused"
+    assert store.claim_submit(job(), "again", NOW + 60) == 2
+
+
+def test_the_answer_to_an_older_attempt_comes_too_late_and_is_cancelled(store: JobStore) -> None:
+    store.accept(job(), NOW)
+    store.claim_submit(job(), "token", NOW + 60)
+    store.not_submitted(job(attempt=1), NOW, "RESUBMIT")
+    store.claim_submit(job(), "again", NOW + 60)
+    assert store.submitted(job(attempt=1), "late", NOW + 1, NOW) == "too_late"
+    assert store.lease_cancels("e1", NOW, NOW + 30, 10) == [("late", "")]
+    assert state(store) == "SUBMITTING"
+
+
+def test_a_submit_whose_job_was_cancelled_meanwhile_is_cancelled_at_runpod(store: JobStore) -> None:
+    store.accept(job(), NOW)
+    store.claim_submit(job(), "token", NOW + 60)
+    assert store.request_cancel("e1", "t1", {"reason": "revoked"}, NOW, NOW + 30) == "cancelled"
+    assert store.submitted(job(attempt=1, api_key_name="blue"), "r1", NOW + 1, NOW) == "cancel_asked"
+    assert store.lease_cancels("e1", NOW, NOW + 30, 10) == [("r1", "blue")]
+
+
+def test_a_webhook_before_the_answer_ends_the_job_and_the_answer_cancels_nothing(store: JobStore) -> None:
+    store.accept(job(), NOW)
+    store.claim_submit(job(), "token", NOW + 60)
+    one = job(attempt=1)
+    assert store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30, job_id="r1") == "recorded"
+    assert store.submitted(one, "r1", NOW + 1, NOW) == "already_ended"
+    assert store.cancels_due("e1", NOW, 10) == 0
+
+
+def test_an_outcome_is_recorded_once(store: JobStore) -> None:
+    one = submitted(store)
+    assert store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30) == "recorded"
+    assert store.record_outcome(one, State.FAILED, {"error": None}, NOW, NOW + 30) == "already"
+    assert store.request_cancel("e1", "t1", {}, NOW, NOW + 30) == "ended"
+    found = store.jobs("e1", ["t1"])[0]
+    assert (found.state, found.outcome, found.input) == (State.COMPLETED, DONE, None)
+    assert store.least_due("e1") is None
+
+
+@pytest.mark.parametrize("wrong", [{"attempt": 2}, {"attempt": 0}])
+def test_the_news_of_another_attempt_changes_nothing(store: JobStore, wrong: dict[str, int]) -> None:
+    one = replace(submitted(store), **wrong)
+    assert store.record_outcome(one, State.FAILED, {}, NOW, NOW + 30) == "refused"
+    assert store.observe(one, NOW + 1, NOW + 9, NOW, state=State.IN_PROGRESS) == "refused"
+    assert state(store) == "IN_QUEUE"
+
+
+def test_the_news_of_another_runpod_job_changes_nothing(store: JobStore) -> None:
+    one = submitted(store)
+    assert store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30, job_id="other") == "refused"
+
+
+def test_a_check_takes_what_is_due_and_no_other_check_takes_it_too(store: JobStore) -> None:
+    for number in range(3):
+        store.accept(job(f"t{number}"), NOW - number)
+    assert store.lease_due("e1", "first", NOW, NOW + 40, 2, 4) == (["t2", "t1"], True)
+    assert store.lease_due("e1", "second", NOW, NOW + 40, 9, 4) == (["t0"], False)
+    assert store.lease_due("e1", "third", NOW, NOW + 40, 9, 4) == ([], False)
+
+
+def test_only_so_many_checks_are_live(store: JobStore) -> None:
+    assert store.lease_due("e1", "first", NOW, NOW + 40, 9, 1) is not None
+    assert store.lease_due("e1", "second", NOW, NOW + 40, 9, 1) is None
+    store.end_check("e1", "first")
+    assert store.lease_due("e1", "second", NOW, NOW + 40, 9, 1) is not None
+    assert store.lease_due("e1", "third", NOW + 41, NOW + 80, 9, 1) is not None
+
+
+def test_a_lease_that_lapses_makes_the_job_due_again(store: JobStore) -> None:
+    store.accept(job(), NOW)
+    store.lease_due("e1", "dies", NOW, NOW + 40, 9, 4)
+    assert store.lease_due("e1", "next", NOW + 41, NOW + 81, 9, 4) == (["t1"], False)
+
+
+def test_what_was_seen_is_written_on_change_and_never_backwards(store: JobStore) -> None:
+    one = submitted(store)
+    store.lease_due("e1", "check", NOW + 1, NOW + 41, 9, 4)
+    assert store.observe(one, NOW + 41, NOW + 50, NOW, state=State.IN_PROGRESS, checks=1) == "changed"
+    assert store.observe(one, NOW + 50, NOW + 60, NOW, state=State.IN_QUEUE, checks=2) == "same"
+    assert (
+        store.observe(one, NOW + 60, NOW + 70, NOW, state=State.IN_PROGRESS, checks=3, progress='"half"') == "changed"
+    )
+    assert store.observe(one, NOW + 1, NOW + 70, NOW) == "lost"
+    assert state(store) == "IN_PROGRESS"
+    assert store.observe(job("none"), NOW, NOW, NOW) == "unknown"
+
+
+def test_one_copy_of_finish_delivers_at_a_time(store: JobStore) -> None:
+    one = submitted(store)
+    assert store.claim_finish("e1", "t1", 1, "a", NOW, NOW + 60) == ("refused", 0)
+    store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30)
+    assert store.claim_finish("e1", "t1", 1, "a", NOW, NOW + 60) == ("yours", 1)
+    assert store.claim_finish("e1", "t1", 1, "b", NOW + 59, NOW + 119) == ("held", 0)
+    assert store.claim_finish("e1", "t1", 1, "b", NOW + 61, NOW + 121) == ("yours", 2)
+    assert store.claim_finish("e1", "t1", 2, "c", NOW + 999, NOW + 1059) == ("refused", 0)
+    assert store.mark_delivered("e1", "t1", ["t1"], NOW) == "delivered"
+    assert store.claim_finish("e1", "t1", 1, "d", NOW + 999, NOW + 1059) == ("delivered", 0)
+    assert store.claim_finish("e1", "none", 1, "e", NOW, NOW + 60) == ("unknown", 0)
+
+
+def test_delivered_leaves_a_small_tombstone_that_expires(store: JobStore) -> None:
+    one = submitted(store)
+    assert store.mark_delivered("e1", "t1", [], NOW) == "refused"
+    store.index(one, [], [])
+    store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30)
+    assert store.mark_delivered("e1", "t1", ["t1"], NOW, {"delay_s": "0.5"}) == "delivered"
+    assert store.mark_delivered("e1", "t1", ["t1"], NOW) == "already"
+    kept = store.redis.hgetall("{runpod:e1}:job:t1")
+    assert set(kept) == {"format", "state", "verdict", "ended_at", "attempt", "job_id", "name", "checks", "delay_s"}
+    assert 0 < store.redis.ttl("{runpod:e1}:job:t1") <= 3600
+    assert store.members("t1") == set()
+    assert store.jobs("e1", ["t1"]) == []
+
+
+def test_an_undelivered_outcome_is_published_again_ever_more_rarely(store: JobStore) -> None:
+    store.record_outcome(submitted(store), State.COMPLETED, DONE, NOW, NOW + 30)
+    assert store.republish("e1", "t1", NOW + 29) == "later"
+    assert store.republish("e1", "t1", NOW + 30, base_s=30) == "publish"
+    assert store.republish("e1", "t1", NOW + 89, base_s=30) == "later"
+    assert store.republish("e1", "t1", NOW + 90, base_s=30) == "publish"
+    assert store.republish("e1", "t1", NOW + 209, base_s=30) == "later"
+    store.mark_delivered("e1", "t1", [], NOW)
+    assert store.republish("e1", "t1", NOW + 999) == "gone"
+    assert store.undelivered("e1", NOW + 9999) == []
+
+
+def test_a_check_is_planned_only_if_none_comes_early_enough(store: JobStore) -> None:
+    assert store.plan_check("e1", NOW + 10, NOW)
+    assert not store.plan_check("e1", NOW + 10, NOW)
+    assert not store.plan_check("e1", NOW + 9.6, NOW)
+    assert store.plan_check("e1", NOW + 5, NOW)
+    # Its message was lost: what is seconds past counts for nothing.
+    assert store.plan_check("e1", NOW + 9, NOW + 9)
+
+
+def test_a_pause_grows_with_each_failure_and_obeys_retry_after(store: JobStore) -> None:
+    assert store.pause("e1", "run", NOW, None, 0.0) == pytest.approx(NOW + 1)
+    assert store.pause("e1", "run", NOW, None, 0.0) == pytest.approx(NOW + 1)
+    assert store.pause("e1", "run", NOW + 2, None, 0.0) == pytest.approx(NOW + 4)
+    assert store.pause("e1", "run", NOW + 5, 17.0, 0.0) == pytest.approx(NOW + 22)
+    assert store.paused_until("e1", "status") is None
+    store.unpause("e1", "run")
+    assert store.paused_until("e1", "run") is None
+
+
+def test_a_record_of_a_newer_format_is_left_alone(store: JobStore) -> None:
+    store.accept(job(), NOW)
+    store.redis.hset("{runpod:e1}:job:t1", "format", "2")
+    assert store.jobs("e1", ["t1"]) == []
+    assert store.forget_due("e1", "t1") == "open"
+    assert store.least_due("e1") == NOW
+    assert store.forget_due("e1", "none") == "forgotten"
+
+
+def test_a_cancel_that_came_first_is_found(store: JobStore) -> None:
+    store.note_cancel(["root"])
+    assert store.cancel_noted(["t1", "root"])
+    assert not store.cancel_noted(["t1"])
+
+
+def test_two_namespaces_share_no_key(redis: Any) -> None:
+    one, other = JobStore(redis, "one"), JobStore(redis, "other")
+    one.accept(job(), NOW)
+    assert other.jobs("e1", ["t1"]) == []
+    assert other.accept(job(), NOW) == "accepted"
