@@ -193,7 +193,10 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
         settings.profiles  # noqa: B018 - a wrong profile must stop the start
         return settings
     except ValidationError as error:
-        problems = [f"{_where(item['loc'])}: {item['msg']}" for item in error.errors(include_input=False)]
+        problems = [
+            f"{_where(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors(include_input=False)
+        ]
     except ConfigurationError as error:
         problems = [str(error)]
     raise ConfigurationError("wrong settings:\n  " + "\n  ".join(problems))
