@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from celery import Celery, current_app
+from celery._state import _get_active_apps
 from celery.signals import before_task_publish
 
 from celery_runpod.contract import RUN
@@ -71,8 +72,23 @@ def pin(app: Celery, signature: MutableMapping[str, Any]) -> None:
         options.setdefault("priority", own["priority"])
 
 
+def publishing_app(declare: Any) -> Celery:
+    """The app that publishes. Celery's signal does not name it, but gives the queue that this app declares; in a process
+    with several apps the current one may be another, with other routes."""
+    current: Celery = current_app._get_current_object()
+    queue = declare[0] if declare else None
+    for app in (current, *_get_active_apps()):
+        # Looked up without making it: an app that never published has no queues yet.
+        amqp = vars(app).get("amqp")
+        if queue is not None and amqp is not None and amqp.queues.get(queue.name) is queue:
+            return app
+    return current
+
+
 @before_task_publish.connect
-def _on_publish(sender: str | None = None, body: Any = None, headers: Any = None, **_: Any) -> None:
+def _on_publish(
+    sender: str | None = None, body: Any = None, headers: Any = None, declare: Any = None, **_: Any
+) -> None:
     if not isinstance(body, tuple) or len(body) != 3 or not isinstance(body[2], dict):
         return  # a message of Celery's first protocol carries no canvas
     embed = body[2]
@@ -84,7 +100,7 @@ def _on_publish(sender: str | None = None, body: Any = None, headers: Any = None
     after = list(signatures_after(message))
     if sender != RUN and not any(one["task"] == RUN for one in after):
         return
-    app = current_app._get_current_object()
+    app = publishing_app(declare)
     for signature in after:
         pin(app, signature)
     for link in link_signatures(message):

@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from celery import Celery, chain, chord
+from celery import Celery, chain, chord, current_app
+from celery.signals import before_task_publish
 
 from celery_runpod import Endpoint, errors, routing
 from celery_runpod.contract import TASK_NAMES, Backoff, Options, merge_input
@@ -198,6 +199,25 @@ def test_links_get_ids_of_their_own_for_each_call(app: Celery, monkeypatch: pyte
 def test_a_message_without_an_endpoint_is_left_as_it_is(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     link = app.signature("unit.routed")
     assert _published(app, monkeypatch, "unit.plain", {"callbacks": [link]})["callbacks"][0] is link
+
+
+def test_the_routes_are_those_of_the_app_that_publishes_not_of_the_current_one(app: Celery) -> None:
+    other = Celery("other", broker="memory://", set_as_current=False)
+    other.conf.task_routes = {"unit.*": {"queue": "of-the-other-app"}}
+    seen: list[Any] = []
+
+    def see(body: Any = None, **_: Any) -> None:
+        seen.append(body[2]["chain"][0]["options"]["queue"])
+
+    before_task_publish.connect(see)
+    previous = current_app._get_current_object()
+    other.set_current()
+    try:
+        chain(app.signature("runpod.run"), app.signature("unit.routed"), app=app).apply_async()
+    finally:
+        before_task_publish.disconnect(see)
+        previous.set_current()
+    assert seen == ["elsewhere"]
 
 
 def _as_options(embed: dict[str, Any]) -> dict[str, Any]:
