@@ -75,12 +75,14 @@ class Process:
                 connect(settings.store_url),
                 settings.namespace,
                 tombstone_ttl_s=settings.result_expires_s + 86_400,
+                key_ttl_s=settings.idempotency_ttl_s or settings.result_expires_s,
             ),
             budget=Budget.on(settings.store_url, settings.namespace),
             pool=ThreadPoolExecutor(settings.http_threads, thread_name_prefix="runpod-http"),
             client=client,
             announce=Announcer(self.app).announce,
             clock=time.time,  # noqa: TID251 - the edge: here the clock is injected
+            sleep=time.sleep,
             spread=random.random,
         )
 

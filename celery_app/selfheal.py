@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.settings import mask_url
 from config.settings import Settings
-from tasks.check import plan_check
+from tasks.plan import plan_check
 from tasks.services import Services, services
 from tasks.store import JobStore
 
@@ -115,10 +115,11 @@ class SelfHeal(bootsteps.StartStopStep):
 
 def heal(deps: Services) -> list[str]:
     """Publish a check for every endpoint with something overdue: a due time passed, a lease lapsed, an outcome not
-    delivered, a cancel not confirmed. Answers the endpoints."""
+    delivered, a cancel not confirmed, a job that waits although there is a place. Answers the endpoints."""
     healed = []
     for endpoint in deps.store.endpoints():
         now = deps.clock()
+        deps.store.admit(endpoint, now)
         if deps.store.overdue(endpoint, now, OVERDUE_S):
             plan_check(deps, endpoint, now)
             healed.append(endpoint)

@@ -36,6 +36,7 @@ DEFAULT_QUEUE = "default"
 DAY_S = 86_400.0
 MAX_TTL_S = 7 * DAY_S
 DEFAULT_DEADLINE_S = 6 * 3600.0
+MOST_RETRIES = 20
 _LABEL = re.compile(r"[^\x00-\x1f]{1,200}")
 
 
@@ -100,12 +101,14 @@ class Options:
     execution_timeout: float | None = None
     ttl: float | None = None
     low_priority: bool | None = None
+    retries: int | None = None
     sync: bool | None = None
     backoff: Backoff | None = None
     webhook: bool | None = None
     api_key_name: str | None = None
     labels: tuple[str, ...] | None = None
     on_error: str | None = None
+    idempotency_key: str | None = None
 
     SECONDS = {
         # docs.runpod.io/serverless/endpoints/send-requests: executionTimeout 5 s to 7 days, ttl 10 s to 7 days.
@@ -141,6 +144,10 @@ class Options:
             return value
         if name == "backoff":
             return Backoff.parse(value)
+        if name == "retries":
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
+                raise InvalidOption(name, _safe(value), f"a whole number from 0 to {MOST_RETRIES}")
+            return value
         if name == "on_error":
             if value not in ("raise", "return"):
                 raise InvalidOption(name, _safe(value), "'raise' or 'return'")

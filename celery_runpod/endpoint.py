@@ -71,12 +71,15 @@ class Endpoint:
             start_timeout: seconds in which a RunPod worker must have taken the job.
             execution_timeout, ttl: RunPod's own limits, in seconds (policy of send-requests).
             low_priority: whether RunPod may let other jobs go first.
+            retries: how often a job that ends FAILED or TIMED_OUT is submitted again, as a new job that is paid for.
             sync: submit by /runsync, for fast inference.
             backoff: a dict with any of first_s, factor, cap_s, jitter: when to look at the job.
             webhook: False keeps this call from using the configured webhook.
             api_key_name: which of the worker's API keys to use.
             labels: texts that go with the job.
             on_error: "raise", or "return": the error becomes the result, so that a fan-out survives it.
+            idempotency_key: calls with one key (of one namespace and endpoint) and the same input share one job, also
+                after its end, as long as its result is kept. A job that failed frees its key.
 
         Raises:
             InvalidOption: unknown, of a wrong type or out of bounds. A bare number over a day must be a timedelta.

@@ -7,7 +7,8 @@
     ├── ConfigurationMismatch
     ├── InvalidOption
     ├── InvalidInput
-    │   └── PayloadTooLarge
+    │   ├── PayloadTooLarge
+    │   └── IdempotencyConflict
     ├── BrokerUnavailable
     ├── ApiError
     │   ├── RequestRejected
@@ -122,6 +123,11 @@ class PayloadTooLarge(InvalidInput):
 
     size_bytes: int = 0
     limit_bytes: int = 0
+
+
+@dataclass(eq=False)
+class IdempotencyConflict(InvalidInput):
+    """A call's `idempotency_key` belongs to a job with another input. Nothing was sent."""
 
 
 @dataclass(eq=False)

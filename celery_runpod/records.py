@@ -49,6 +49,22 @@ class Keys:
         """set: task ids that RunPod may be working on."""
         return f"{self._tag(endpoint)}:inflight"
 
+    def waiting(self, endpoint: str) -> str:
+        """zset: task ids that wait for a place of `max_in_flight`, the oldest call first."""
+        return f"{self._tag(endpoint)}:waiting"
+
+    def room(self, endpoint: str) -> str:
+        """`max_in_flight`, as the worker that submitted last knew it."""
+        return f"{self._tag(endpoint)}:room"
+
+    def shared(self, endpoint: str, key_hash: str) -> str:
+        """hash: the job that the calls with an idempotency key share, and the hash of its input."""
+        return f"{self._tag(endpoint)}:key:{key_hash}"
+
+    def waiters(self, endpoint: str, shared_id: str) -> str:
+        """set: the task ids of the calls that wait for a shared job."""
+        return f"{self._tag(endpoint)}:waiters:{shared_id}"
+
     def next_check_at(self, endpoint: str) -> str:
         return f"{self._tag(endpoint)}:next_check_at"
 

@@ -5,6 +5,7 @@
     deadline = 900
     execution_timeout = 300
     api_key_name = "billing-a"
+    max_in_flight = 50
     [endpoints.sdxl.backoff]
     first_s = 2
 
@@ -26,14 +27,18 @@ from celery_runpod.errors import ConfigurationError, RunPodError
 S3_FIELDS = frozenset({"accessId", "accessSecret", "bucketName", "endpointUrl", "objectPath"})
 """docs.runpod.io/serverless/endpoints/send-requests: the fields of s3Config; secrets, so by profile only."""
 
+MOST_IN_FLIGHT = 100_000
+
 
 @dataclass(frozen=True)
 class Profile:
-    """One endpoint: RunPod's id, default options, and the S3 configuration that goes with each submit."""
+    """One endpoint: RunPod's id, default options, how many jobs may be at RunPod at once (None: no limit; the others
+    wait here, in the order of their calls), and the S3 configuration that goes with each submit."""
 
     id: str
     options: Options = field(default_factory=Options)
     s3_config: dict[str, str] | None = field(default=None, repr=False)
+    max_in_flight: int | None = None
 
 
 def load_profiles(path: Path) -> dict[str, Profile]:
@@ -68,5 +73,10 @@ def _profile(table: Any) -> Profile:
     s3_config = table.get("s3Config")
     if s3_config is not None and (not isinstance(s3_config, dict) or not set(s3_config) <= S3_FIELDS):
         raise ConfigurationError(f"s3Config: allowed fields: {', '.join(sorted(S3_FIELDS))}")
-    options = {name: value for name, value in table.items() if name not in ("id", "s3Config")}
-    return Profile(id=table["id"], options=Options.parse(options), s3_config=s3_config)
+    most = table.get("max_in_flight")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= MOST_IN_FLIGHT):
+        raise ConfigurationError(f"max_in_flight: {most!r} given; allowed: a whole number from 1 to {MOST_IN_FLIGHT}")
+    if "idempotency_key" in table:
+        raise ConfigurationError("idempotency_key: belongs to a call, not to a profile")
+    options = {name: value for name, value in table.items() if name not in ("id", "s3Config", "max_in_flight")}
+    return Profile(id=table["id"], options=Options.parse(options), s3_config=s3_config, max_in_flight=most)

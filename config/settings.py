@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     imports: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="RUNPOD_IMPORTS")
     result_expires_s: Seconds = Field(86_400.0, le=30 * 86_400, validation_alias="RUNPOD_RESULT_EXPIRES_S")
 
+    idempotency_ttl_s: Seconds | None = Field(None, le=30 * 86_400, validation_alias="RUNPOD_IDEMPOTENCY_TTL_S")
+
     connect_timeout_s: Seconds = Field(5.0, le=30, validation_alias="RUNPOD_CONNECT_TIMEOUT_S")
     submit_timeout_s: Seconds = Field(20.0, le=60, validation_alias="RUNPOD_SUBMIT_TIMEOUT_S")
     poll_timeout_s: Seconds = Field(10.0, le=60, validation_alias="RUNPOD_POLL_TIMEOUT_S")

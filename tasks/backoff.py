@@ -11,15 +11,16 @@ DEFAULT = Backoff(first_s=1.0, factor=1.5, cap_s=30.0, jitter=0.1)
 WITH_WEBHOOK = Backoff(first_s=10.0, factor=1.5, cap_s=120.0, jitter=0.1)
 """Slower, because the webhook brings the news and a check only makes up for one that was lost."""
 
-SYNC_CAP_S = 15.0
-# docs.runpod.io/serverless/endpoints/job-states: results of /runsync are kept for one minute
+SYNC_CAP_S, CAP_S = 15.0, 900.0
+# docs.runpod.io/serverless/endpoints/job-states: results of /runsync are kept for one minute, of /run for 30
 
 
 def backoff_for(given: Backoff | None, *, webhook: bool, sync: bool) -> Backoff:
-    """The job's own backoff, else the default for its kind."""
+    """The job's own backoff, else the default for its kind; never so slow that RunPod forgets a result meanwhile."""
     chosen = given or (WITH_WEBHOOK if webhook else DEFAULT)
-    if sync and chosen.cap_s > SYNC_CAP_S:
-        return Backoff(min(chosen.first_s, SYNC_CAP_S), chosen.factor, SYNC_CAP_S, chosen.jitter)
+    most = SYNC_CAP_S if sync else CAP_S
+    if chosen.cap_s > most:
+        return Backoff(min(chosen.first_s, most), chosen.factor, most, chosen.jitter)
     return chosen
 
 

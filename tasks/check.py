@@ -2,7 +2,7 @@
 
 A check is a countdown message, one for many jobs: each job has its own exponential backoff, and the check comes for
 the least due time. It works on its jobs side by side, is over before its lease lapses, and gives back what it could
-not look at. It also pays the debts of the endpoint: cancels not confirmed, outcomes not delivered.
+not look at. It also pays the debts of the endpoint (``debts.py``): cancels not confirmed, outcomes not delivered.
 
 Next: ``backoff.py``.
 """
@@ -17,7 +17,8 @@ from typing import Any
 
 from celery import shared_task
 
-from celery_runpod.contract import CHECK_STATUS
+from celery_runpod.api import Job as Answer
+from celery_runpod.contract import CHECK_STATUS, DAY_S
 from celery_runpod.errors import (
     ApiError,
     BadAnswer,
@@ -27,13 +28,14 @@ from celery_runpod.errors import (
     JobExpired,
     JobNotFound,
     RateLimited,
-    RequestRejected,
     RunPodError,
     StartTimeout,
     Unavailable,
 )
 from tasks.backoff import backoff_for, delay_s, next_look
-from tasks.delivery import end_by_answer, end_here, publish
+from tasks.debts import pay_cancels, publish_undelivered
+from tasks.delivery import end_by_answer, end_here, hand_over
+from tasks.plan import plan_check
 from tasks.services import Services, services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
@@ -42,30 +44,11 @@ from tasks.submit import close_window, submit
 
 log = logging.getLogger(__name__)
 
-CANCEL_AGAIN_S = 30.0
-CANCEL_BATCH = 20
-# docs.runpod.io/serverless/endpoints/operation-reference: 20 /cancel at once
-
 
 @shared_task(bind=True, name=CHECK_STATUS, ignore_result=True)
 def check_status(self: Any, endpoint: str) -> None:
     """Do what is due on this endpoint; ends by planning the next check."""
     Check(services(self.app), endpoint).run()
-
-
-def plan_check(services: Services, endpoint: str, at: float) -> None:
-    """Publish a check for this time, unless one comes early enough."""
-    now = services.clock()
-    at = min(max(at, now), now + services.settings.countdown_cap_s)
-    if services.store.plan_check(endpoint, at, now):
-        services.app.tasks[CHECK_STATUS].apply_async(
-            (endpoint,),
-            countdown=at - now if at > now else None,
-            queue=services.settings.queues.status,
-            shadow=f"{CHECK_STATUS}[{endpoint}]",
-            ignore_result=True,
-            add_to_parent=False,
-        )
 
 
 class Check:
@@ -93,8 +76,8 @@ class Check:
             if more:
                 plan_check(self.services, self.endpoint, self.started)
             self._look_at(ids)
-            self._pay_cancels()
-            self._publish_undelivered()
+            pay_cancels(self.services, self.endpoint, self.stop_at)
+            publish_undelivered(self.services, self.endpoint)
         finally:
             self.store.end_check(self.endpoint, self.token)
         reach(Step.CHECK_ENDED)
@@ -109,9 +92,12 @@ class Check:
             self.store.forget_due(self.endpoint, gone)
         polls = [job for job in jobs if job.state in AT_RUNPOD and not self._past_end(job)]
         others = [job for job in jobs if job.state not in AT_RUNPOD]
-        granted, retry_at = self._budget(len(polls))
+        # A last look before the start timeout, if one can be had.
+        polls.sort(key=lambda job: job.start_by if job.state is State.IN_QUEUE and job.start_by else job.end_by)
+        granted, retry_at, paused = self._budget(len(polls))
         for job in polls[granted:]:
-            self._again(job, retry_at)
+            if not (paused and self._start_is_late(job, job.state)):
+                self._again(job, retry_at)
         work: list[tuple[Callable[[Job], str | None], Job]] = [(self._poll, job) for job in polls[:granted]]
         work += [(self._settle, job) for job in others]
         troubles = set(self.services.pool.map(lambda item: item[0](item[1]), work))
@@ -119,13 +105,13 @@ class Check:
         if "status" not in troubles and granted:
             self.store.unpause(self.endpoint, "status")
 
-    def _budget(self, wanted: int) -> tuple[int, float]:
-        """How many polls may be made, and when the others may be tried."""
+    def _budget(self, wanted: int) -> tuple[int, float, bool]:
+        """How many polls may be made, when the others may be tried, and whether polling is paused."""
         until = self.store.paused_until(self.endpoint, "status")
         if until is not None and until > self.started:
-            return 0, until
+            return 0, until, True
         granted = self.services.budget.take(self.endpoint, "status", wanted) if wanted else 0
-        return granted, self.started + 1 + self.services.spread()
+        return granted, self.started + 1 + self.services.spread(), False
 
     def _past_end(self, job: Job) -> bool:
         """Deadlines are judged before, and without, a word from RunPod: it may be down."""
@@ -140,7 +126,10 @@ class Check:
         now = self.services.clock()
         if self._past_end(job):
             return None
-        if job.start_by is not None and now >= job.start_by:
+        if job.state is State.JOINED:
+            if not hand_over(self.services, job):
+                self._again(job, job.end_by)
+        elif job.start_by is not None and now >= job.start_by:
             end_here(self.services, job, _start_timeout(job), cancel=True)
         elif job.state is State.SUBMITTING:
             if job.window_ends is not None and now < job.window_ends:
@@ -184,7 +173,7 @@ class Check:
             shown = {"progress": answer.output} if progress else {}
             if answer.delay_s is not None:
                 shown["delay_s"] = answer.delay_s
-            self.services.announce(job, state or job.state, shown)
+            self.services.show(job, state or job.state, shown)
         return None
 
     def _poll_failed(self, job: Job, error: RunPodError) -> str | None:
@@ -202,13 +191,18 @@ class Check:
         reason = "" if isinstance(error, BadAnswer) else "API_DOWN" if in_trouble else "API_REFUSES"
         word = self.store.observe(job, self.lease, due, now, checks=job.checks + 1, reason=reason)
         if word == "changed":
-            self.services.announce(job, job.state, {"reason": reason})
+            self.services.show(job, job.state, {"reason": reason})
         return "status" if in_trouble else None
 
     def _not_found(self, job: Job, error: ApiError) -> None:
         """A 404 right after the submit is a replica that lags; later, RunPod no longer keeps the job."""
         now = self.services.clock()
-        if job.submitted_at is not None and now < job.submitted_at + self.services.settings.not_found_grace_s:
+        submitted_at, ttl_s = job.submitted_at or job.accepted_at, job.options.ttl or DAY_S
+        if job.state is State.IN_QUEUE and now >= submitted_at + ttl_s:
+            # Some answer TIMED_OUT for a job that was never taken in its time to live, some 404.
+            end_by_answer(self.services, job, Answer(str(job.job_id), "TIMED_OUT"))
+            return
+        if now < submitted_at + self.services.settings.not_found_grace_s:
             self.store.observe(job, self.lease, self._next_poll(job), now, checks=job.checks + 1)
             return
         problem = f"RunPod does not know this job any more ({error.message}): it expired there, or was lost"
@@ -230,46 +224,11 @@ class Check:
 
     def _again(self, job: Job, at: float) -> None:
         """Give back what this check could not look at."""
-        due = next_look(at, job.start_by if job.state is not State.IN_PROGRESS else None, job.end_by)
-        self.store.observe(job, self.lease, max(due, self.started + 0.05), self.services.clock(), reason=job.reason)
-
-    def _pay_cancels(self) -> None:
         now = self.services.clock()
-        owed = self.store.cancels_due(self.endpoint, now, CANCEL_BATCH)
-        if not owed:
-            return
-        too_late = now + self.services.settings.poll_timeout_s > self.stop_at
-        granted = 0 if too_late else self.services.budget.take(self.endpoint, "cancel", owed)
-        # What is not granted is put off too, or the next check would come for it at once.
-        again_at = now + (CANCEL_AGAIN_S if granted else 1.0)
-        debts = self.store.lease_cancels(self.endpoint, now, again_at, granted or owed)
-        if granted:
-            list(self.services.pool.map(self._cancel, debts))
-
-    def _cancel(self, debt: tuple[str, str]) -> None:
-        """POST /cancel until RunPod says that there is nothing left to cancel."""
-        job_id, key_name = debt
-        try:
-            timeout_s = self.services.settings.poll_timeout_s
-            self.services.client(key_name or None).cancel(self.endpoint, job_id, timeout_s=timeout_s)
-        except RequestRejected as error:
-            if error.status in (401, 403):
-                log.error("cancel.unauthorized", extra={"job_id": job_id, "error": str(error)})
-                return
-        except RunPodError as error:
-            log.warning("cancel.failed", extra={"job_id": job_id, "error": str(error)})
-            return
-        self.store.settle_cancel(self.endpoint, job_id)
-
-    def _publish_undelivered(self) -> None:
-        now = self.services.clock()
-        due = [
-            task_id
-            for task_id in self.store.undelivered(self.endpoint, now)
-            if self.store.republish(self.endpoint, task_id, now) == "publish"
-        ]
-        for job in self.store.jobs(self.endpoint, due):
-            publish(self.services, job)
+        # A start timeout that has passed is judged after a look, and must not make the job due at once for ever.
+        start_by = job.start_by if job.state is not State.IN_PROGRESS and now < (job.start_by or 0.0) else None
+        due = next_look(at, start_by, job.end_by)
+        self.store.observe(job, self.lease, max(due, self.started + 0.05), now, reason=job.reason)
 
 
 def _deadline_exceeded(job: Job) -> JobError:

@@ -15,8 +15,8 @@ from typing import Any
 from celery import shared_task
 
 from celery_runpod.contract import CANCEL
-from tasks import check
 from tasks.delivery import REPUBLISH_S, publish
+from tasks.plan import admit_waiting, plan_check
 from tasks.services import Services, services
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def cancel_jobs(deps: Services, task_ids: Iterable[str], reason: str = "revoked"
         log.info("job.cancelled", extra={"task_id": task_id})
         for job in deps.store.jobs(place.endpoint, [task_id]):
             publish(deps, job)
+        admit_waiting(deps, place.endpoint)
         # The check pays the debt at RunPod.
-        check.plan_check(deps, place.endpoint, now)
+        plan_check(deps, place.endpoint, now)
     return cancelled

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from celery import Task, shared_task, states
@@ -18,10 +19,12 @@ from celery.exceptions import Ignore, TaskRevokedError
 from kombu.exceptions import OperationalError
 
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import FINISH
-from celery_runpod.errors import JobUndeliverable, RunPodError, decode, encode
+from celery_runpod.contract import FINISH, Backoff
+from celery_runpod.errors import ApiError, InvalidInput, JobError, JobUndeliverable, RunPodError, decode, encode
+from tasks.backoff import delay_s
 from tasks.guard import nothing_but_verdicts
 from tasks.parking import unpark
+from tasks.plan import admit_waiting, plan_check
 from tasks.services import Services, services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
@@ -30,13 +33,16 @@ from tasks.store.states import State
 log = logging.getLogger(__name__)
 
 REPUBLISH_S = 30.0
+RETRY_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.1)
 MOST_CLAIMS = 10
 """After so many claims without an end, the output itself must be what kills `finish`: an error is delivered."""
 
 
 def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
-    """Record RunPod's verdict on an attempt and publish the continuation."""
+    """Record RunPod's verdict on an attempt and publish the continuation; or let the job wait for its next attempt."""
     failure = answer.failure(job.name, job.task_id)
+    if failure is not None and _try_again(services, job, answer):
+        return "waiting"
     outcome = {
         "output": answer.output if failure is None else None,
         "error": None if failure is None else encode(failure),
@@ -44,6 +50,24 @@ def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
         "execution_s": answer.execution_s,
     }
     return _end(services, job, State(answer.state), outcome, job_id=answer.id)
+
+
+def _try_again(services: Services, job: Job, answer: Answer) -> bool:
+    """Always by a new submit of its own: RunPod's /retry keeps the job id, so that late news of the failed attempt
+    would be believed of the next one."""
+    retries, start_timeout_s = job.options.retries or 0, job.options.start_timeout
+    at = services.clock() + delay_s(job.retried, RETRY_BACKOFF, services.spread())
+    if not retries or answer.state not in (State.FAILED, State.TIMED_OUT) or at >= job.end_by:
+        return False
+    start_by = None if start_timeout_s is None else at + start_timeout_s
+    if services.store.retry_later(job, State(answer.state), retries, at, start_by, answer.id) != "waiting":
+        return False
+    reach(Step.OUTCOME_RETRIED)
+    log.warning("job.retried", extra={"task_id": job.task_id, "job_id": answer.id, "state": answer.state})
+    services.show(job, State.WAITING, {"reason": "RETRY"})
+    admit_waiting(services, job.endpoint)
+    plan_check(services, job.endpoint, at)
+    return True
 
 
 def end_here(services: Services, job: Job, error: RunPodError, *, cancel: bool = False) -> str:
@@ -64,15 +88,36 @@ def _end(services: Services, job: Job, state: State, outcome: dict[str, Any], **
         publish(services, job)
         reach(Step.OUTCOME_PUBLISHED)
         log.info("job.ended", extra={"task_id": job.task_id, "job_id": job.job_id, "state": state})
+        admit_waiting(services, job.endpoint)
     return answer
 
 
 def publish(services: Services, job: Job) -> None:
-    """Publish the continuation of a job that has ended. If the broker is away, a later check does it."""
+    """Publish the continuation of a job that has ended; of a shared one, those of all the calls that wait for it. If the
+    broker is away, a later check does it."""
+    if job.shares:
+        for waiter in services.store.jobs(job.endpoint, services.store.waiters(job)):
+            hand_over(services, waiter)
+        services.store.close_shared(job)
+        return
     try:
         unpark(services.app, job.continuation, job.endpoint, job.task_id, job.attempt)
     except (OperationalError, ConnectionError, TimeoutError) as error:
         log.warning("finish.not_published", extra={"task_id": job.task_id, "error": str(error)})
+
+
+def hand_over(services: Services, waiter: Job) -> bool:
+    """End a call as the job that it shares has ended; False while that is open, or forgotten."""
+    verdict = services.store.verdict(waiter.endpoint, waiter.joined)
+    if verdict is None:
+        return False
+    outcome = dict(verdict.outcome)
+    if outcome.get("error"):
+        error = decode(outcome["error"])
+        if isinstance(error, ApiError | JobError | InvalidInput):
+            outcome["error"] = encode(replace(error, task_id=waiter.task_id))
+    _end(services, waiter, verdict.state, outcome, job_id=verdict.job_id)
+    return True
 
 
 class Finish(Task):
@@ -94,7 +139,14 @@ def mark_delivered(services: Services, job: Job) -> None:
     """Leave the tombstone. If this is lost, the next copy of `finish` finds the stored result and does it."""
     timings = {name: repr(value) for name, value in timings_of(job).items()}
     above = (job.root_id, *job.group_ids)
-    services.store.mark_delivered(job.endpoint, job.task_id, above, services.clock(), timings)
+    now = services.clock()
+    if job.joined and services.store.leave(job, {"reason": "revoked"}, now, now + REPUBLISH_S) == "last":
+        # Nobody waits for the shared job any more: it was cancelled, and a check pays the debt at RunPod.
+        for shared in services.store.jobs(job.endpoint, [job.joined]):
+            publish(services, shared)
+        admit_waiting(services, job.endpoint)
+        plan_check(services, job.endpoint, now)
+    services.store.mark_delivered(job.endpoint, job.task_id, above, now, timings)
 
 
 def timings_of(job: Job) -> dict[str, float]:

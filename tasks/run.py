@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from celery import shared_task
+from celery import shared_task, states
 from celery.app.task import Context
 from celery.exceptions import Ignore, Reject
 
@@ -23,11 +23,12 @@ from celery_runpod.api.payload import check_input
 from celery_runpod.contract import DEFAULT_DEADLINE_S, FINISH, FORMAT, RUN, Options, merge_input
 from celery_runpod.errors import InvalidInput, InvalidOption, JobExpired, RunPodError, encode
 from celery_runpod.routing import ISSUED_AT
-from tasks.check import plan_check
 from tasks.control import cancel_jobs
-from tasks.delivery import REPUBLISH_S, publish
+from tasks.delivery import REPUBLISH_S, hand_over, publish
 from tasks.guard import nothing_but_verdicts
+from tasks.joining import join
 from tasks.parking import ids_after, park
+from tasks.plan import plan_check
 from tasks.services import Services, services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
@@ -70,30 +71,43 @@ def run(self: Any, *inputs: Any, **arguments: Any) -> None:
     groups = [any_id for kind, any_id in after if kind == "group"]
     followers = [any_id for kind, any_id in after if kind == "task"]
     job = replace(job, group_ids=tuple(dict.fromkeys(groups)))
+    if not job.ended and self.backend.get_state(job.task_id) == states.REVOKED:
+        # Celery's revoke, while no worker of ours was up: the user's own workers have told it to everyone who asks.
+        job = replace(job, state=State.CANCELLED, outcome={"reason": "revoked"})
     deps.store.index(job, followers, groups)
     reach(Step.RUN_INDEXED)
     if job.ended:
         due = now + REPUBLISH_S
     else:
         due = job.not_before if job.not_before > now else now + FIRST_TRY_S
-    word = deps.store.accept(job, due)
+    to_submit: Job | None = job
+    if job.options.idempotency_key and not job.ended and not _expired(job, now):
+        word, job, to_submit = join(deps, job, due)
+    else:
+        word = deps.store.accept(job, due)
     reach(Step.RUN_ACCEPTED)
     if word == "accepted":
-        _go_on(deps, job, due, [job.task_id, job.root_id, *groups, *followers])
+        _go_on(deps, job, to_submit, due, [job.task_id, job.root_id, *groups, *followers])
     plan_check(deps, job.endpoint, deps.store.least_due(job.endpoint) or due)
     raise Ignore
 
 
-def _go_on(deps: Services, job: Job, due: float, above: list[str]) -> None:
+def _go_on(deps: Services, job: Job, to_submit: Job | None, due: float, above: list[str]) -> None:
     """What follows a fresh record, done by the process that wrote it."""
     if job.ended:
         publish(deps, job)
     elif deps.store.cancel_noted(above):
         cancel_jobs(deps, [job.task_id])
+    elif to_submit is None:
+        hand_over(deps, job)
     elif job.not_before > deps.clock():
-        deps.announce(job, State.WAITING, {"reason": "COUNTDOWN"})
+        deps.show(job, State.WAITING, {"reason": "COUNTDOWN"})
     else:
-        submit(deps, job, due, sync_wait_s=deps.settings.sync_wait_s)
+        submit(deps, to_submit, due, sync_wait_s=deps.settings.sync_wait_s)
+
+
+def _expired(job: Job, now: float) -> bool:
+    return job.expires_at is not None and now >= job.expires_at
 
 
 def read_call(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from celery import Celery
@@ -24,7 +24,8 @@ from tasks.store.record import Job
 @dataclass(frozen=True)
 class Services:
     """`client` gives the REST client of a named API key; `announce` shows a job's state on its AsyncResult and in
-    Flower; `clock` answers seconds since the epoch and `spread` a random fraction, both injected in tests."""
+    Flower; `clock` answers seconds since the epoch, `spread` a random fraction, and `sleep` waits for seconds: all
+    injected in tests."""
 
     app: Celery
     settings: Settings
@@ -35,9 +36,18 @@ class Services:
     announce: Callable[[Job, str, Mapping[str, Any]], None]
     clock: Callable[[], float]
     spread: Callable[[], float]
+    sleep: Callable[[float], None]
 
     def has_webhook(self, job: Job) -> bool:
         return self.settings.webhook_url is not None and job.options.webhook is not False
+
+    def show(self, job: Job, state: str, news: Mapping[str, Any]) -> None:
+        """Show the state of an open job; that of a shared one on every call that waits for it."""
+        if not job.shares:
+            self.announce(job, state, news)
+            return
+        for waiter in self.store.jobs(job.endpoint, self.store.waiters(job)):
+            self.announce(replace(waiter, job_id=job.job_id, attempt=job.attempt), state, news)
 
 
 def services(app: Celery) -> Services:

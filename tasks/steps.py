@@ -29,6 +29,7 @@ class Step(StrEnum):
     CHECK_PLANNED = "check.4.planned"
     OUTCOME_RECORDED = "outcome.1.recorded"
     OUTCOME_PUBLISHED = "outcome.2.published"
+    OUTCOME_RETRIED = "outcome.3.retried"
     FINISH_RECEIVED = "finish.1.received"
     FINISH_CLAIMED = "finish.2.claimed"
     FINISH_STORED = "finish.3.stored"

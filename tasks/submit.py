@@ -15,8 +15,11 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+
+from redis.exceptions import RedisError
 
 from celery_runpod.api import Job as Answer
 from celery_runpod.api import Policy
@@ -43,6 +46,7 @@ from tasks.store.states import State
 log = logging.getLogger(__name__)
 
 UNAUTHORIZED_WAIT_S = 60.0
+INSIST_EVERY_S = 1.0
 
 
 def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) -> None:
@@ -56,11 +60,15 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
     if wait_until is not None:
         due = next_look(wait_until, job.start_by, job.end_by, job.expires_at)
         if services.store.observe(job, lease, due, now, reason=reason) == "changed":
-            services.announce(job, State.WAITING, {"reason": reason})
+            services.show(job, State.WAITING, {"reason": reason})
         return
     window_ends = now + services.settings.window_s(services.has_webhook(job))
-    attempt = services.store.claim_submit(job, str(uuid.uuid4()), window_ends)
+    _, profile = services.settings.resolve(job.name)
+    look_again = next_look(job.end_by, job.start_by, job.expires_at)
+    attempt = services.store.claim_submit(job, str(uuid.uuid4()), window_ends, profile.max_in_flight, look_again)
     if attempt is None:
+        if profile.max_in_flight is not None:
+            services.show(job, State.WAITING, {"reason": "MAX_IN_FLIGHT"})
         return
     job = replace(job, attempt=attempt, state=State.SUBMITTING, window_ends=window_ends)
     reach(Step.SUBMIT_INTENT_STORED)
@@ -83,11 +91,26 @@ def accept_answer(services: Services, job: Job, job_id: str) -> None:
     now = services.clock()
     backoff = backoff_for(job.options.backoff, webhook=services.has_webhook(job), sync=bool(job.options.sync))
     due = next_look(now + delay_s(0, backoff, services.spread()), job.start_by, job.end_by)
-    word = services.store.submitted(job, job_id, due, now)
+    word = _insist(services, job, lambda: services.store.submitted(job, job_id, due, now), job_id)
     if word == "accepted":
-        services.announce(replace(job, job_id=job_id), State.IN_QUEUE, {})
+        services.show(replace(job, job_id=job_id), State.IN_QUEUE, {})
     else:
         log.warning("submit.late", extra={"task_id": job.task_id, "job_id": job_id, "word": word})
+
+
+def _insist(services: Services, job: Job, record: Callable[[], str], job_id: str) -> str:
+    """Write down what RunPod answered, also if the store is away for longer than its own retries last: the job runs,
+    and only this process knows its id. After the window the job would count as unconfirmed all the same."""
+    while True:
+        try:
+            return record()
+        except RedisError as error:
+            fields = {"task_id": job.task_id, "job_id": job_id, "error": str(error)}
+            if services.clock() + INSIST_EVERY_S >= (job.window_ends or 0.0):
+                log.critical("submit.not_recorded", extra=fields)
+                raise
+            log.error("submit.store_away", extra=fields)
+        services.sleep(INSIST_EVERY_S)
 
 
 def close_window(services: Services, job: Job, lease: float) -> None:
@@ -158,7 +181,7 @@ def _refused(services: Services, job: Job, operation: str, error: RunPodError) -
     elif isinstance(error, Unavailable | BadAnswer):
         services.store.pause(job.endpoint, operation, now, None, services.spread())
         log.warning("submit.unknown", extra=fields)
-        services.announce(job, State.SUBMITTING, {"reason": "UNCONFIRMED"})
+        services.show(job, State.SUBMITTING, {"reason": "UNCONFIRMED"})
     elif isinstance(error, Unauthorized | ConfigurationError) and services.settings.on_unauthorized == "wait":
         log.error("submit.unauthorized", extra=fields)
         _wait(services, job, now + UNAUTHORIZED_WAIT_S, "UNAUTHORIZED")
@@ -172,4 +195,4 @@ def _refused(services: Services, job: Job, operation: str, error: RunPodError) -
 def _wait(services: Services, job: Job, until: float, reason: str) -> None:
     due = next_look(until, job.start_by, job.end_by, job.expires_at)
     if services.store.not_submitted(job, due, reason) == "waiting":
-        services.announce(job, State.WAITING, {"reason": reason})
+        services.show(job, State.WAITING, {"reason": reason})

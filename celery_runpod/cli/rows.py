@@ -32,10 +32,13 @@ REASONS = {
     "RATE_LIMITED": "RunPod answered 429; it is asked again later",
     "API_DOWN": "RunPod's API does not answer; it is asked again later",
     "UNAUTHORIZED": "RunPod refuses the API key; the worker asks again (RUNPOD_ON_UNAUTHORIZED=wait)",
+    "MAX_IN_FLIGHT": "as many jobs of this endpoint are at RunPod as its profile allows; it waits for a place",
+    "RETRY": "the last attempt failed; it is submitted again later",
     "UNCONFIRMED": "the submit went unanswered: RunPod may or may not have the job, so it is not sent again",
 }
 WHYS = {
     "WAITING": "it is to be submitted at that time",
+    "JOINED": "it waits for a job that it shares with other calls of its idempotency key; that is its deadline",
     "SUBMITTING": "it is being submitted; at that time the submit counts as unanswered",
     "IN_QUEUE": "it is in RunPod's queue; the next look is then",
     "IN_PROGRESS": "a RunPod worker runs it; the next look is then",

@@ -21,7 +21,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """One record. Times are seconds since the epoch; `input` is None once it can no longer be submitted."""
+    """One record. Times are seconds since the epoch; `input` is None once it can no longer be submitted.
+
+    Calls with one idempotency key share one job: it has a record of its own, without a continuation, in which `shares`
+    is the key's hash; the record of each call has in `joined` the id of that record."""
 
     task_id: str
     endpoint: str
@@ -40,6 +43,9 @@ class Job:
     input: Any = field(default=None, repr=False)
     state: State = State.WAITING
     attempt: int = 0
+    retried: int = 0
+    joined: str = ""
+    shares: str = ""
     job_id: str | None = None
     checks: int = 0
     submitted_at: float | None = None
@@ -69,6 +75,8 @@ class Job:
             "expires_at": None if self.expires_at is None else repr(self.expires_at),
             "api_key_name": self.api_key_name,
             "reason": self.reason or None,
+            "joined": self.joined or None,
+            "shares": self.shares or None,
             "ignore_result": "1" if self.ignore_result else None,
             "input": json.dumps(self.input) if self.state is State.WAITING else None,
             "outcome": None if self.outcome is None else json.dumps(self.outcome),
@@ -102,6 +110,9 @@ class Job:
             input=json.loads(raw["input"]) if "input" in raw else None,
             state=state,
             attempt=int(raw["attempt"]),
+            retried=int(raw.get("retried", 0)),
+            joined=raw.get("joined", ""),
+            shares=raw.get("shares", ""),
             job_id=raw.get("job_id") or None,
             checks=int(raw.get("checks", 0)),
             submitted_at=_number(raw.get("submitted_at")),

@@ -3,6 +3,7 @@
     WAITING ──> SUBMITTING ──> IN_QUEUE ──> IN_PROGRESS ──> COMPLETED | FAILED | CANCELLED | TIMED_OUT ──> DELIVERED
        ^            │ not sent                                  ENDED_HERE (our own verdict) ─────────────────^
        └────────────┘
+    JOINED (waits for a job that it shares with other calls) ──> the same verdicts
 
 Not here: what makes a job move (`tasks/submit.py`, `tasks/check.py`, `tasks/delivery.py`).
 
@@ -18,6 +19,7 @@ class State(StrEnum):
     """Where a job stands."""
 
     WAITING = "WAITING"
+    JOINED = "JOINED"
     SUBMITTING = "SUBMITTING"
     IN_QUEUE = "IN_QUEUE"
     IN_PROGRESS = "IN_PROGRESS"
@@ -33,10 +35,10 @@ OUTCOMES = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.TIME
 """States with a verdict: nothing but delivery follows (or, for a failed attempt, the next one)."""
 
 AT_RUNPOD = frozenset({State.IN_QUEUE, State.IN_PROGRESS})
-OPEN = frozenset({State.WAITING, State.SUBMITTING}) | AT_RUNPOD
 
 MOVES: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.SUBMITTING, State.CANCELLED, State.ENDED_HERE}),
+    State.JOINED: OUTCOMES,
     State.SUBMITTING: frozenset({State.WAITING}) | AT_RUNPOD | OUTCOMES,
     State.IN_QUEUE: frozenset({State.IN_PROGRESS}) | OUTCOMES,
     State.IN_PROGRESS: OUTCOMES,

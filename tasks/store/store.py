@@ -12,21 +12,15 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from redis import Redis
-
 from celery_runpod.contract import FORMAT
 from celery_runpod.records import Place
 from tasks.store.record import Job
+from tasks.store.shared import SharedJobs
 from tasks.store.states import State
-from tasks.store.upkeep import Upkeep
 
 
-class JobStore(Upkeep):
+class JobStore(SharedJobs):
     """All transitions of a job. `redis` must decode its responses; one store a process, shared by its threads."""
-
-    def __init__(self, redis: Redis, namespace: str, *, tombstone_ttl_s: float = 2 * 86_400.0) -> None:
-        super().__init__(redis, namespace)
-        self.tombstone_ttl_s = int(tombstone_ttl_s)
 
     # A job's way in
 
@@ -60,15 +54,42 @@ class JobStore(Upkeep):
 
     # Submitting
 
-    def claim_submit(self, job: Job, token: str, window_ends: float) -> int | None:
-        """The number of the attempt that the caller alone may POST, or None."""
+    def claim_submit(
+        self, job: Job, token: str, window_ends: float, max_in_flight: int | None = None, look_again: float = 0.0
+    ) -> int | None:
+        """The number of the attempt that the caller alone may POST; None where it may not: another has it, or
+        `max_in_flight` jobs are at RunPod, and the job waits in its order, or until `look_again`."""
+        keys = [
+            self.keys.job(job.endpoint, job.task_id),
+            self.keys.due(job.endpoint),
+            self.keys.inflight(job.endpoint),
+            self.keys.waiting(job.endpoint),
+            self.keys.room(job.endpoint),
+        ]
+        most = "" if max_in_flight is None else max_in_flight
+        answer = str(self._run("claim_submit", keys, job.task_id, token, window_ends, most, job.not_before, look_again))
+        return int(answer) if answer.isdigit() else None
+
+    def admit(self, endpoint: str, now: float, most: int = 500) -> int:
+        """How many jobs that waited for a place of `max_in_flight` are due now."""
+        keys = [
+            self.keys.due(endpoint),
+            self.keys.inflight(endpoint),
+            self.keys.waiting(endpoint),
+            self.keys.room(endpoint),
+        ]
+        return int(self._run("admit", keys, now, most))
+
+    def retry_later(
+        self, job: Job, verdict: State, retries: int, due: float, start_by: float | None, job_id: str
+    ) -> str:
         keys = [
             self.keys.job(job.endpoint, job.task_id),
             self.keys.due(job.endpoint),
             self.keys.inflight(job.endpoint),
         ]
-        answer = str(self._run("claim_submit", keys, job.task_id, token, window_ends))
-        return int(answer) if answer.isdigit() else None
+        by = "" if start_by is None else start_by
+        return str(self._run("retry_later", keys, job.task_id, job.attempt, verdict, retries, due, by, job_id))
 
     def submitted(self, job: Job, job_id: str, due: float, now: float) -> str:
         keys = [
@@ -214,17 +235,6 @@ class JobStore(Upkeep):
     def republish(self, endpoint: str, task_id: str, now: float, *, base_s: float = 30.0, cap_s: float = 900.0) -> str:
         keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint)]
         return str(self._run("republish", keys, task_id, now, base_s, cap_s))
-
-    def _ending_keys(self, endpoint: str, task_id: str) -> list[str]:
-        keys = self.keys
-        return [
-            keys.job(endpoint, task_id),
-            keys.due(endpoint),
-            keys.undelivered(endpoint),
-            keys.inflight(endpoint),
-            keys.cancels(endpoint),
-            keys.cancel_keys(endpoint),
-        ]
 
     # Cancelling at RunPod
 

@@ -28,12 +28,28 @@ def script_source(name: str) -> str:
 class Upkeep(RecordReader):
     """Runs the scripts, and keeps the notes that are no job's."""
 
-    def __init__(self, redis: Redis, namespace: str) -> None:
+    def __init__(
+        self, redis: Redis, namespace: str, *, tombstone_ttl_s: float = 2 * 86_400.0, key_ttl_s: float = 86_400.0
+    ) -> None:
         super().__init__(redis, namespace)
+        self.tombstone_ttl_s = int(tombstone_ttl_s)
+        self.key_ttl_s = int(key_ttl_s)
         self._scripts = {path.stem: redis.register_script(script_source(path.stem)) for path in _SCRIPTS.glob("*.lua")}
 
     def _run(self, script: str, keys: list[str], *args: str | float | int) -> Any:
         return self._scripts[script](keys=keys, args=[_arg(arg) for arg in args])
+
+    def _ending_keys(self, endpoint: str, task_id: str) -> list[str]:
+        keys = self.keys
+        return [
+            keys.job(endpoint, task_id),
+            keys.due(endpoint),
+            keys.undelivered(endpoint),
+            keys.inflight(endpoint),
+            keys.cancels(endpoint),
+            keys.cancel_keys(endpoint),
+            keys.waiting(endpoint),
+        ]
 
     # Pauses
 

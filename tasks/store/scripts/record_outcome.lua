@@ -1,5 +1,5 @@
 --[[ record_outcome: a verdict on an attempt, RunPod's or ours. From here only delivery follows.
-  KEYS  job hash; due zset; undelivered zset; inflight set; cancels zset; cancel_keys hash
+  KEYS  job hash; due zset; undelivered zset; inflight set; cancels zset; cancel_keys hash; waiting zset
   ARGV  task_id  attempt  state  outcome (JSON)  now (s)  deliver_again_at (s)  job_id ("" = as recorded)
         "1" if the RunPod job must be cancelled  api_key_name
   Returns "recorded" | "already" (it had a verdict) | "refused" (another attempt, or no such move) | "unknown"
@@ -16,6 +16,7 @@ redis.call('HDEL', KEYS[1], 'input', 'progress')
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[6], ARGV[1])
 redis.call('SREM', KEYS[4], ARGV[1])
+redis.call('ZREM', KEYS[7], ARGV[1])
 if ARGV[8] == '1' and known_id ~= '' then
   redis.call('ZADD', KEYS[5], ARGV[5], known_id)
   redis.call('HSET', KEYS[6], known_id, ARGV[9])

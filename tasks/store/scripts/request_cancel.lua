@@ -1,5 +1,5 @@
 --[[ request_cancel: the one moment in which a cancel is decided.
-  KEYS  job hash; due zset; undelivered zset; inflight set; cancels zset; cancel_keys hash
+  KEYS  job hash; due zset; undelivered zset; inflight set; cancels zset; cancel_keys hash; waiting zset
   ARGV  task_id  outcome (JSON)  now (s)  deliver_again_at (s)
   Returns "cancelled" (the verdict is CANCELLED, and later ones are dropped) | "ended" (a verdict was there) | "unknown"
   What RunPod works on is put among the cancels; a submit still on its way is cancelled when its answer comes. ]]
@@ -11,6 +11,7 @@ redis.call('HDEL', KEYS[1], 'input', 'progress')
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('SREM', KEYS[4], ARGV[1])
+redis.call('ZREM', KEYS[7], ARGV[1])
 local job_id = redis.call('HGET', KEYS[1], 'job_id')
 if job_id and job_id ~= '' then
   redis.call('ZADD', KEYS[5], ARGV[3], job_id)

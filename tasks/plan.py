@@ -1,0 +1,33 @@
+"""Publishing checks: one countdown message for an endpoint's least due time, unless one comes early enough.
+
+Not here: what a check does (``check.py``), and when a job is due (``backoff.py``).
+
+Next: ``check.py``.
+"""
+
+from __future__ import annotations
+
+from celery_runpod.contract import CHECK_STATUS
+from tasks.services import Services
+
+
+def plan_check(services: Services, endpoint: str, at: float) -> None:
+    """Publish a check for this time, unless one comes early enough."""
+    now = services.clock()
+    at = min(max(at, now), now + services.settings.countdown_cap_s)
+    if services.store.plan_check(endpoint, at, now):
+        services.app.tasks[CHECK_STATUS].apply_async(
+            (endpoint,),
+            countdown=at - now if at > now else None,
+            queue=services.settings.queues.status,
+            shadow=f"{CHECK_STATUS}[{endpoint}]",
+            ignore_result=True,
+            add_to_parent=False,
+        )
+
+
+def admit_waiting(services: Services, endpoint: str) -> None:
+    """A place of `max_in_flight` may have been freed: make the next jobs due, and look at them now."""
+    now = services.clock()
+    if services.store.admit(endpoint, now):
+        plan_check(services, endpoint, now)

@@ -1,0 +1,166 @@
+"""Jobs and a worker's services for unit tests: fakeredis, an injected clock, a RunPod that answers by script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import fakeredis
+from celery import Celery
+from limits.storage import MemoryStorage
+
+import tasks.check
+import tasks.control
+import tasks.delivery
+import tasks.run
+import tasks.webhook
+from celery_runpod.api import Job as Answer
+from celery_runpod.contract import FINISH, Options, Queues
+from config.profiles import Profile
+from config.settings import Settings, load_settings
+from tasks.budget import Budget
+from tasks.check import Check
+from tasks.plan import plan_check
+from tasks.services import Services
+from tasks.store import JobStore
+from tasks.store.record import Job
+from tasks.submit import submit
+
+NOW = 1_790_000_000.25
+ENDPOINT = "e1"
+
+
+class ScriptedRunPod:
+    """Answers each call with what `script` says of it: an answer, an error to raise, or a function of the call."""
+
+    def __init__(self) -> None:
+        self.script: dict[str, list[Any]] = {}
+        self.calls: list[tuple[Any, ...]] = []
+        self.jobs = 0
+
+    def says(self, operation: str, *answers: Any) -> None:
+        self.script.setdefault(operation, []).extend(answers)
+
+    def called(self, operation: str) -> int:
+        return sum(call[0] == operation for call in self.calls)
+
+    def run(self, endpoint: str, input: Any, **_: Any) -> Answer:
+        self.jobs += 1
+        return self._answer("run", Answer(f"r{self.jobs}", "IN_QUEUE"), endpoint, input)
+
+    def run_sync(self, endpoint: str, input: Any, **_: Any) -> Answer:
+        self.jobs += 1
+        return self._answer("runsync", Answer(f"r{self.jobs}", "IN_QUEUE"), endpoint, input)
+
+    def status(self, endpoint: str, job_id: str, **_: Any) -> Answer:
+        return self._answer("status", Answer(job_id, "IN_QUEUE"), endpoint, job_id)
+
+    def cancel(self, endpoint: str, job_id: str, **_: Any) -> Answer:
+        return self._answer("cancel", Answer(job_id, "CANCELLED"), endpoint, job_id)
+
+    def _answer(self, operation: str, usual: Answer, *call: Any) -> Answer:
+        self.calls.append((operation, *call))
+        scripted = self.script.get(operation)
+        answer = scripted.pop(0) if scripted else usual
+        if callable(answer):
+            answer = answer()
+        if isinstance(answer, BaseException):
+            raise answer
+        assert isinstance(answer, Answer)
+        return answer
+
+
+class Bench:
+    """A worker's services without a worker. Time stands still unless a test moves `now`."""
+
+    def __init__(self, profiles: Mapping[str, Profile] | None = None, **env: str) -> None:
+        self.now = NOW
+        self.slept: list[float] = []
+        self.shown: list[tuple[str, str, dict[str, Any]]] = []
+        self.runpod = ScriptedRunPod()
+        self.redis: Any = fakeredis.FakeRedis(decode_responses=True)
+        self.app = Celery("bench", broker="memory://bench", backend="cache+memory://", set_as_current=False)
+        self.app.conf.broker_transport_options = {"polling_interval": 0}
+        self.app.finalize()
+        self.settings: Settings = load_settings({"RUNPOD_API_KEY": "bench-key", **env})
+        # Given, not read from a file: the property would read it.
+        self.settings.__dict__["profiles"] = dict(profiles or {})
+        self.services = Services(
+            app=self.app,
+            settings=self.settings,
+            store=JobStore(self.redis, "runpod", tombstone_ttl_s=3600, key_ttl_s=1800),
+            budget=Budget(MemoryStorage(), "runpod"),
+            pool=ThreadPoolExecutor(1),
+            client=lambda _: self.runpod,  # type: ignore[arg-type, return-value]
+            announce=lambda job, state, news: self.shown.append((job.task_id, state, dict(news))),
+            clock=lambda: self.now,
+            spread=lambda: 0.5,
+            sleep=self._sleep,
+        )
+        self.app.runpod_services = lambda: self.services
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    @property
+    def store(self) -> JobStore:
+        return self.services.store
+
+    def job(self, task_id: str = "t1", **changes: Any) -> Job:
+        """A call that was read, and is in no store yet."""
+        options = changes.pop("options", Options(deadline=600.0))
+        made = Job(
+            task_id=task_id,
+            endpoint=ENDPOINT,
+            name=ENDPOINT,
+            root_id=task_id,
+            continuation=json.dumps(
+                dict(self.app.tasks[FINISH].signature((), {}, task_id=task_id, queue=Queues.of("runpod").deliver))
+            ),
+            options=options,
+            accepted_at=self.now,
+            not_before=self.now,
+            end_by=self.now + (options.deadline or 600.0),
+            start_by=None if options.start_timeout is None else self.now + options.start_timeout,
+            input={"a": 1},
+        )
+        return replace(made, **changes)
+
+    def accepted(self, task_id: str = "t1", **changes: Any) -> Job:
+        """A job in the store, submitted if it could be."""
+        job = self.job(task_id, **changes)
+        self.store.index(job, (), ())
+        assert self.store.accept(job, self.now) == "accepted"
+        submit(self.services, job, self.now, sync_wait_s=1.0)
+        plan_check(self.services, ENDPOINT, self.now)
+        return self.record(task_id)
+
+    def record(self, task_id: str = "t1") -> Job:
+        (found,) = self.store.jobs(ENDPOINT, [task_id])
+        return found
+
+    def check(self, after_s: float = 0.0) -> None:
+        """Let a check run, so many seconds later."""
+        self.now += after_s
+        Check(self.services, ENDPOINT).run()
+
+    def due(self, task_id: str = "t1") -> float | None:
+        """When the job is looked at again, in seconds from now."""
+        score: Any = self.redis.zscore(self.store.keys.due(ENDPOINT), task_id)
+        return None if score is None else score - self.now
+
+    def deliver(self, task_id: str = "t1") -> None:
+        """What `finish` leaves in the store."""
+        tasks.delivery.mark_delivered(self.services, self.record(task_id))
+
+    def count(self, queue: str) -> int:
+        """Messages in a queue."""
+        with self.app.connection_for_read() as connection:
+            return int(connection.default_channel._size(queue))
+
+
+Rule = Callable[[], Answer]

@@ -1,0 +1,1 @@
+"""What the tasks decide, with a scripted RunPod, an injected clock and a store on fakeredis."""

@@ -1,0 +1,119 @@
+"""What a check makes of RunPod's answers, of their absence, and of deadlines."""
+
+from __future__ import annotations
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from celery_runpod.api import Job as Answer
+from celery_runpod.contract import Options
+from celery_runpod.errors import (
+    DeadlineExceeded,
+    JobExpired,
+    JobNotFound,
+    JobTimedOut,
+    RateLimited,
+    StartTimeout,
+    Unavailable,
+    decode,
+)
+from tasks.store.states import State
+from tests.builders import ENDPOINT, Bench
+
+GONE = JobNotFound("job not found", "status", ENDPOINT, 404)
+
+
+def error_of(bench: Bench) -> BaseException:
+    return decode(bench.record().outcome["error"])
+
+
+def test_while_polling_is_paused_a_start_timeout_ends_the_job_once_and_no_check_spins() -> None:
+    bench = Bench()
+    bench.accepted(options=Options(deadline=600.0, start_timeout=10.0))
+    bench.runpod.says("status", RateLimited("slow down", "status", ENDPOINT, 429, retry_after_s=30.0))
+    bench.check(after_s=2)
+    assert bench.due() == pytest.approx(8)
+    bench.check(after_s=9)
+    assert isinstance(error_of(bench), StartTimeout)
+    assert bench.runpod.called("status") == 1
+
+
+def test_a_start_timeout_is_judged_after_a_last_look() -> None:
+    bench = Bench()
+    bench.accepted(options=Options(deadline=600.0, start_timeout=10.0))
+    bench.runpod.says("status", Answer("r1", "IN_PROGRESS"))
+    bench.check(after_s=11)
+    assert bench.record().state is State.IN_PROGRESS
+
+
+@pytest.mark.parametrize("trouble", [Unavailable("reset", "status", ENDPOINT), RateLimited("429", "status", ENDPOINT)])
+def test_no_word_from_runpod_is_no_word_on_the_job_until_its_deadline(trouble: Exception) -> None:
+    bench = Bench()
+    bench.accepted(options=Options(deadline=300.0))
+    bench.runpod.script["status"] = [trouble] * 100
+    for _ in range(20):
+        bench.check(after_s=14)
+    assert bench.record().state is State.IN_QUEUE
+    bench.check(after_s=25)
+    error = error_of(bench)
+    assert isinstance(error, DeadlineExceeded)
+    assert error.deadline_s == 300
+    bench.check(after_s=1)
+    assert bench.runpod.called("cancel") == 1
+
+
+def test_a_404_right_after_the_submit_is_not_believed_and_later_it_is() -> None:
+    bench = Bench()
+    bench.accepted()
+    bench.runpod.says("status", GONE, GONE)
+    bench.check(after_s=2)
+    assert bench.record().state is State.IN_QUEUE
+    bench.check(after_s=60)
+    assert isinstance(error_of(bench), JobExpired)
+
+
+@pytest.mark.parametrize("answer", [GONE, Answer("r1", "TIMED_OUT")])
+def test_a_job_that_no_worker_took_in_its_time_to_live_timed_out_whatever_runpod_says(answer: object) -> None:
+    bench = Bench()
+    bench.accepted(options=Options(deadline=600.0, ttl=60.0, retries=1))
+    bench.runpod.says("status", answer)
+    bench.check(after_s=61)
+    assert bench.record().reason == "RETRY"
+    bench.check(after_s=2)
+    bench.runpod.says("status", answer if isinstance(answer, Exception) else Answer("r2", "TIMED_OUT"))
+    bench.check(after_s=61)
+    assert isinstance(error_of(bench), JobTimedOut)
+
+
+def test_a_backoff_longer_than_runpod_keeps_a_result_is_cut() -> None:
+    bench = Bench()
+    bench.accepted(options=Options.parse({"deadline": 21600, "backoff": {"first_s": 3600, "cap_s": 3600, "jitter": 0}}))
+    assert bench.due() == pytest.approx(900)
+
+
+def test_a_store_that_is_away_right_after_the_post_does_not_lose_the_jobs_id() -> None:
+    bench = Bench()
+    submitted, failures = bench.store.submitted, [RedisConnectionError("away")] * 5
+
+    def away_for_a_while(*args: object) -> str:
+        if failures:
+            raise failures.pop()
+        return submitted(*args)  # type: ignore[arg-type]
+
+    bench.store.submitted = away_for_a_while  # type: ignore[method-assign, assignment]
+    job = bench.accepted()
+    assert (job.state, job.job_id) == (State.IN_QUEUE, "r1")
+    assert sum(bench.slept) == pytest.approx(5)
+
+
+def test_a_store_that_stays_away_is_given_up_before_the_window_ends() -> None:
+    bench = Bench()
+
+    def away(*_: object) -> str:
+        raise RedisConnectionError("away")
+
+    bench.store.submitted = away  # type: ignore[method-assign, assignment]
+    with pytest.raises(RedisConnectionError):
+        bench.accepted()
+    assert sum(bench.slept) < bench.settings.unconfirmed_window_s
+    assert bench.record().state is State.SUBMITTING
