@@ -17,7 +17,7 @@ from typing import Any
 from celery import Celery
 from celery.worker.control import Panel
 
-from tasks.control import cancel_jobs
+from tasks.control import carry_out
 from tasks.services import Services, services
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,9 @@ def _by_stamps(state: Any, headers: Any, terminate: Any = False, signal: Any = N
 
 def _cancel_ours(deps: Services, ids: Iterable[str]) -> None:
     wanted = list(ids)
-    # Remembered first: a chain's later step, or a message still queued, has no record yet.
-    deps.store.note_cancel(wanted)
-    cancel_jobs(deps, wanted)
+    # Kept until it is carried out, also if this process dies over it: the command is told once.
+    deps.store.wish_cancel(wanted, deps.clock(), whole_tree=False)
+    carry_out(deps, wanted, whole_tree=False)
 
 
 def _cancel_stamped(deps: Services, headers: dict[str, Any]) -> None:

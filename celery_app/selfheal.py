@@ -17,11 +17,16 @@ from typing import Any
 
 from celery import bootsteps
 from celery.worker import state as worker_state
+from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from celery_app.epoch import Memory, beat
+from celery_app.outbox import OutboxWatch
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.settings import mask_url
+from config.celery import is_redis
 from config.settings import Settings
+from tasks.control import sweep_wishes
 from tasks.plan import plan_check
 from tasks.services import Services, services
 from tasks.store import JobStore
@@ -30,6 +35,8 @@ log = logging.getLogger(__name__)
 
 OVERDUE_S = 2.0
 LEADER_S = 6
+WISH_S = 3.0
+"""A cancel is carried out within milliseconds, unless its message was lost."""
 HEARTBEAT_S = 15.0
 MOST_CLOCK_SKEW_S = 1.0
 
@@ -82,18 +89,25 @@ class SelfHeal(bootsteps.StartStopStep):
         deps = services(worker.app)
         interval_s = deps.settings.selfheal_interval_s
         lock = deps.store.redis.register_script(_RENEW)
+        # RabbitMQ keeps a message until it is acknowledged: only Redis loses one.
+        outbox = OutboxWatch(deps) if is_redis(deps.settings.broker_url) else None
+        memory = Memory.of(deps.settings)
         away = False
         while not self._stop.is_set():
             try:
                 self._check(deps)
+                beat(deps, memory)
                 now = deps.clock()
                 deps.store.heartbeat(worker.hostname, now, HEARTBEAT_S)
                 if lock(keys=[deps.store.keys.leader()], args=[self._token, LEADER_S * 1000]) == "mine":
                     heal(deps)
+                    sweep_wishes(deps, WISH_S)
+                    if outbox is not None:
+                        outbox.look()
                 if away:
                     log.warning("store.back")
                 away = False
-            except (RedisError, OSError) as error:
+            except (RedisError, OperationalError, OSError) as error:
                 if not away:
                     log.error("store.away", extra={"store": mask_url(deps.settings.store_url), "error": str(error)})
                 away = True

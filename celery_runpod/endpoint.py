@@ -9,6 +9,7 @@ Next: ``contract.py``, what the message holds.
 from __future__ import annotations
 
 import contextlib
+import logging
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,12 +17,18 @@ from typing import Any, NoReturn, Self
 
 from celery import Celery
 from celery.canvas import Signature, maybe_signature
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from celery_runpod.api.payload import check_input
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.contract import DEFAULT_DEADLINE_S, FORMAT, HIDDEN, RUN, Options, Queues, merge_input
-from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
+from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NotConfigured
+from celery_runpod.outbox import has_kept
 from celery_runpod.results import JobResult
+from celery_runpod.settings import mask_url
+
+log = logging.getLogger(__name__)
 
 MARGIN_S = 600.0
 """A chord's counter must outlive its slowest member by this much."""
@@ -157,8 +164,16 @@ class Endpoint:
         task_id = celery_options.pop("task_id", None) or str(uuid.uuid4())
         signature = self.signature(args, kwargs, **celery_options)
         check_reachable(app)
-        sent = maybe_signature(signature, app=app).apply_async(task_id=task_id)
-        return JobResult(task_id, app=app, parent=getattr(sent, "parent", None))
+        try:
+            maybe_signature(signature, app=app).apply_async(task_id=task_id)
+            return JobResult(task_id, app=app)
+        except (OperationalError, RedisError, OSError, RuntimeError) as error:
+            reason = str(error) or type(error).__name__
+        if has_kept(task_id):
+            # A worker finds the copy and runs it: an error here would make the caller ask, and pay, a second time.
+            log.warning("task %s was kept, but not published; a worker finds it: %s", task_id, reason)
+            return JobResult(task_id, app=app)
+        raise BrokerUnavailable("broker", mask_url(str(app.conf.broker_write_url or app.conf.broker_url)), reason)
 
     def delay_on_commit(self, input: Any = None, /, **fields: Any) -> str:
         """Enqueue once Django's current transaction has been committed; answers the task id at once.

@@ -94,8 +94,32 @@ class Keys:
     def cancel_note(self, any_id: str) -> str:
         return f"{self.namespace}:cancel:{any_id}"
 
+    def cancel_wishes(self) -> str:
+        """zset: "job:" or "tree:" and an id -> since when its cancel is wished and not carried out."""
+        return f"{self.namespace}:cancel_wishes"
+
+    def outbox(self) -> str:
+        """zset: task id of a message that no worker has accepted yet -> when it was published."""
+        return f"{self.namespace}:outbox"
+
+    def outbox_messages(self) -> str:
+        """hash: task id -> a copy of that message."""
+        return f"{self.namespace}:outbox:messages"
+
+    def outbox_places(self) -> str:
+        """hash: task id -> JSON of the message's exchange, routing key and priority."""
+        return f"{self.namespace}:outbox:places"
+
+    def outbox_waiting(self) -> str:
+        """zset: task id -> when its message was last known to be in its queue."""
+        return f"{self.namespace}:outbox:waiting"
+
     def leader(self) -> str:
         return f"{self.namespace}:leader"
+
+    def epoch(self) -> str:
+        """hash: which Redis process was vouched for, the workers' latest beat, and until when calls may be lost."""
+        return f"{self.namespace}:epoch"
 
     def identity(self) -> str:
         """Which broker and result backend this namespace was begun with."""
@@ -149,6 +173,22 @@ class RecordReader:
         with self.redis.pipeline(transaction=False) as pipe:
             for any_id in ids:
                 pipe.set(self.keys.cancel_note(any_id), "1", ex=CANCEL_NOTE_S)
+            pipe.execute()
+
+    def wish_cancel(self, ids: Iterable[str], now: float, *, whole_tree: bool) -> None:
+        """As `note_cancel`, and kept until a worker has carried it out: the message that asks for it may be lost."""
+        with self.redis.pipeline(transaction=True) as pipe:
+            for any_id in ids:
+                pipe.set(self.keys.cancel_note(any_id), "1", ex=CANCEL_NOTE_S)
+                pipe.zadd(self.keys.cancel_wishes(), {f"{'tree' if whole_tree else 'job'}:{any_id}": now})
+            pipe.execute()
+
+    def keep_message(self, task_id: str, issued_at: float, place: str, text: str) -> None:
+        """Keep a copy of a message, and where it goes, until a worker has accepted it."""
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hset(self.keys.outbox_messages(), task_id, text)
+            pipe.hset(self.keys.outbox_places(), task_id, place)
+            pipe.zadd(self.keys.outbox(), {task_id: issued_at})
             pipe.execute()
 
     def note_webhook(self, endpoint: str, task_id: str, attempt: int, job_id: str) -> None:

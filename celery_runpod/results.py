@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import os
 import time
 from collections.abc import Iterable
@@ -18,12 +19,15 @@ from typing import Any
 from celery import Celery, states
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultBase
+from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.contract import CANCEL, Queues
 from celery_runpod.records import RecordReader
+
+log = logging.getLogger(__name__)
 
 FIRST_LOOK_S, LOOK_GROWS, LONGEST_LOOK_S = 0.05, 1.5, 1.0
 
@@ -143,15 +147,18 @@ def _ids_of(result: Any) -> Iterable[str]:
 def _publish_cancel(app: Celery, ids: list[str], *, whole_tree: bool) -> None:
     check_reachable(app)
     # Kept in the store first: the message may be lost with a worker, and a job may be accepted after it.
-    reader_for(app).note_cancel(ids)
-    app.send_task(
-        CANCEL,
-        args=(ids,),
-        kwargs={"whole_tree": whole_tree},
-        queue=Queues.of(client_settings().namespace).deliver,
-        serializer="json",
-        ignore_result=True,
-    )
+    reader_for(app).wish_cancel(ids, time.time(), whole_tree=whole_tree)  # noqa: TID251 - the edge
+    try:
+        app.send_task(
+            CANCEL,
+            args=(ids,),
+            kwargs={"whole_tree": whole_tree},
+            queue=Queues.of(client_settings().namespace).deliver,
+            serializer="json",
+            ignore_result=True,
+        )
+    except (OperationalError, OSError) as error:
+        log.warning("the cancel of %s was kept, but not published; a worker finds it: %s", ", ".join(ids), error)
 
 
 def reader_for(app: Celery) -> RecordReader:

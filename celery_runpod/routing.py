@@ -6,7 +6,7 @@ without an endpoint in it is left as it is.
 
 Connected by importing `celery_runpod`: import it in every process that publishes.
 
-Next: ``results.py``.
+Next: ``outbox.py``, which keeps a copy of the message.
 """
 
 from __future__ import annotations
@@ -16,15 +16,20 @@ import uuid
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
-from celery import Celery, current_app
+from celery import Celery, current_app, current_task
 from celery._state import _get_active_apps
 from celery.signals import before_task_publish
 
 from celery_runpod.contract import RUN
+from celery_runpod.outbox import keep
 
 _CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
 ISSUED_AT = "runpod_issued_at"
 """Message header: when the call was published, seconds since the epoch."""
+BEGUN_AT = "runpod_begun_at"
+"""Message header: when the first message of the chain that this one belongs to was published."""
+REPUBLISHED = "runpod_republished"
+"""Message header of a copy out of the outbox: "lost", or "unconfirmed" when it must not be submitted any more."""
 
 
 def signatures_after(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
@@ -87,7 +92,14 @@ def publishing_app(declare: Any) -> Celery:
 
 @before_task_publish.connect
 def _on_publish(
-    sender: str | None = None, body: Any = None, headers: Any = None, declare: Any = None, **_: Any
+    sender: str | None = None,
+    body: Any = None,
+    headers: Any = None,
+    properties: Any = None,
+    exchange: Any = None,
+    routing_key: str = "",
+    declare: Any = None,
+    **_: Any,
 ) -> None:
     if not isinstance(body, tuple) or len(body) != 3 or not isinstance(body[2], dict):
         return  # a message of Celery's first protocol carries no canvas
@@ -106,8 +118,19 @@ def _on_publish(
     for link in link_signatures(message):
         link["options"].setdefault("task_id", str(uuid.uuid4()))
     embed.update(copied)
-    if sender == RUN and isinstance(headers, dict):
-        headers.setdefault(ISSUED_AT, time.time())  # noqa: TID251 - the edge: the message is published now
+    if not isinstance(headers, dict):
+        return
+    headers.setdefault(BEGUN_AT, _begun_at())
+    if sender == RUN:
+        issued_at = headers.setdefault(ISSUED_AT, time.time())  # noqa: TID251 - the edge: it is published now
+        keep(app, headers, body, properties, getattr(exchange, "name", exchange) or "", routing_key, float(issued_at))
+
+
+def _begun_at() -> float:
+    """Of the task that publishes this one, else now."""
+    request = current_task.request if current_task else None
+    found = request and (request.get(BEGUN_AT) or (request.headers or {}).get(BEGUN_AT))
+    return float(found or time.time())  # noqa: TID251 - the edge: it is published now
 
 
 def _copy(value: Any) -> Any:

@@ -78,9 +78,14 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     }
 
 
+def is_redis(broker_url: str) -> bool:
+    """Whether kombu's Redis transport carries the messages."""
+    return broker_url.startswith(("redis", "unix", "sentinel"))
+
+
 def transport_options(settings: Settings) -> dict[str, Any]:
     """Options of the broker's transport; those of Redis where the broker is Redis."""
-    if not settings.broker_url.startswith(("redis", "rediss", "unix", "sentinel")):
+    if not is_redis(settings.broker_url):
         # RabbitMQ: a publish counts when the broker has confirmed it.
         return {"confirm_publish": True}
     ours = f"{settings.namespace}.unacked"

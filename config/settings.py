@@ -25,6 +25,15 @@ from config.profiles import Profile, load_profiles
 Seconds = Annotated[float, Field(gt=0)]
 
 
+def _state_dir() -> Path | None:
+    """Where programs of this user keep their state; None where that is nowhere."""
+    base = os.environ.get("XDG_STATE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".local" / "state") / "celery-runpod"
+    except RuntimeError:
+        return None
+
+
 class Settings(BaseSettings):
     """Read from the environment; see the table in the README. Times are seconds."""
 
@@ -76,6 +85,7 @@ class Settings(BaseSettings):
     not_found_grace_s: Seconds = Field(30.0, le=3600, validation_alias="RUNPOD_NOT_FOUND_GRACE_S")
     selfheal_interval_s: Seconds = Field(2.0, le=60, validation_alias="RUNPOD_SELFHEAL_INTERVAL_S")
     http_threads: Annotated[int, Field(ge=1, le=128)] = Field(32, validation_alias="RUNPOD_HTTP_THREADS")
+    state_dir: Path | None = Field(default_factory=_state_dir, validation_alias="RUNPOD_STATE_DIR")
     log_json: bool = Field(False, validation_alias="RUNPOD_LOG_JSON")
 
     @field_validator("imports", mode="before")

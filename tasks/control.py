@@ -25,9 +25,23 @@ log = logging.getLogger(__name__)
 @shared_task(bind=True, name=CANCEL, ignore_result=True)
 def cancel(self: Any, ids: list[str], whole_tree: bool = True) -> None:
     """Cancel the jobs of these ids; with `whole_tree` every open job under the same root, and the steps to come."""
-    deps = services(self.app)
+    carry_out(services(self.app), ids, whole_tree=whole_tree)
+
+
+def carry_out(deps: Services, ids: list[str], *, whole_tree: bool) -> None:
+    """Cancel, and forget the wish that was kept for it. Repeating it changes nothing."""
+    # Remembered first: a chain's later step, or a message still queued, has no record yet.
     deps.store.note_cancel(ids)
     cancel_jobs(deps, reached_by(deps, ids) if whole_tree else ids)
+    deps.store.fulfil_wishes(ids, whole_tree=whole_tree)
+
+
+def sweep_wishes(deps: Services, older_than_s: float) -> None:
+    """Carry out the cancels whose message was lost, or whose worker died over it."""
+    wishes = deps.store.cancel_wishes(deps.clock() - older_than_s)
+    for whole_tree in (False, True):
+        if ids := [any_id for any_id, tree in wishes if tree is whole_tree]:
+            carry_out(deps, ids, whole_tree=whole_tree)
 
 
 def reached_by(deps: Services, ids: Iterable[str]) -> list[str]:

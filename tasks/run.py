@@ -21,8 +21,8 @@ from celery.exceptions import Ignore, Reject
 
 from celery_runpod.api.payload import check_input
 from celery_runpod.contract import DEFAULT_DEADLINE_S, FINISH, FORMAT, RUN, Options, merge_input
-from celery_runpod.errors import InvalidInput, InvalidOption, JobExpired, RunPodError, encode
-from celery_runpod.routing import ISSUED_AT
+from celery_runpod.errors import InvalidInput, InvalidOption, JobExpired, RunPodError, SubmissionUnconfirmed, encode
+from celery_runpod.routing import BEGUN_AT, ISSUED_AT, REPUBLISHED
 from tasks.control import cancel_jobs
 from tasks.delivery import REPUBLISH_S, hand_over, publish
 from tasks.guard import nothing_but_verdicts
@@ -86,6 +86,7 @@ def run(self: Any, *inputs: Any, **arguments: Any) -> None:
     else:
         word = deps.store.accept(job, due)
     reach(Step.RUN_ACCEPTED)
+    deps.store.drop_message(job.task_id)
     if word == "accepted":
         _go_on(deps, job, to_submit, due, [job.task_id, job.root_id, *groups, *followers])
     plan_check(deps, job.endpoint, deps.store.least_due(job.endpoint) or due)
@@ -127,6 +128,7 @@ def read_call(
         accepted_at=now,
         not_before=now,
         end_by=now + DEFAULT_DEADLINE_S,
+        begun_at=_seconds_of(_header(request, BEGUN_AT)) or _seconds_of(_header(request, ISSUED_AT)) or now,
         ignore_result=bool(request.ignore_result),
     )
     try:
@@ -155,10 +157,13 @@ def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...]
     if not _is_id(endpoint):
         raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which is no endpoint id of RunPod's")
     options = Options.parse(arguments.get("options") or {}).over(profile.options)
-    issued_at = _header(request, ISSUED_AT)
-    if isinstance(issued_at, int | float) and issued_at < now - deps.store.tombstone_ttl_s:
+    issued_at = _seconds_of(_header(request, ISSUED_AT))
+    if issued_at and issued_at < now - deps.store.tombstone_ttl_s:
         problem = f"the call is {(now - issued_at) / 3600:.0f} h old: whether it ran is not known any more"
         raise JobExpired(f"{problem}; it was not sent, so that it is not paid for twice", job.name, job.task_id)
+    if _header(request, REPUBLISHED) == "unconfirmed":
+        problem = "the call was found in the outbox after the unconfirmed window, and whether it ran is not known"
+        raise SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id)
     value = merge_input(inputs, arguments.get("fields") or {}, job.name)
     check_input(value, endpoint=job.name)
     not_before = max(now, float(arguments.get("not_before") or now))
@@ -192,6 +197,10 @@ def _timestamp(expires: Any) -> float | None:
     if isinstance(expires, str):
         expires = datetime.fromisoformat(expires)
     return expires.timestamp() if isinstance(expires, datetime) else None
+
+
+def _seconds_of(header: Any) -> float:
+    return float(header) if isinstance(header, int | float) and not isinstance(header, bool) else 0.0
 
 
 def _header(request: Context, name: str) -> Any:

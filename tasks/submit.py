@@ -56,7 +56,12 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
         end_expired(services, job)
         return
     operation = "runsync" if job.options.sync else "run"
-    wait_until, reason = _held_back(services, job, operation, now)
+    epoch = services.store.epoch()
+    if job.begun_at <= epoch.fence and job.not_before <= epoch.fence and not _may_resubmit(services):
+        problem = "the store was restored to an older state, and whether the call was submitted before is not known"
+        end_here(services, job, SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id))
+        return
+    wait_until, reason = _held_back(services, job, operation, now) if epoch.settled else (now + 1, "STORE_RESTARTED")
     if wait_until is not None:
         due = next_look(wait_until, job.start_by, job.end_by, job.expires_at)
         if services.store.observe(job, lease, due, now, reason=reason) == "changed":
@@ -119,13 +124,17 @@ def close_window(services: Services, job: Job, lease: float) -> None:
     adopted = services.store.adopted(job)
     if adopted is not None:
         accept_answer(services, job, adopted)
-    elif services.settings.unconfirmed_submit == "resubmit":
+    elif _may_resubmit(services):
         log.warning("submit.resubmit", extra={"task_id": job.task_id, "attempt": job.attempt})
         services.store.not_submitted(job, now, "RESUBMIT")
     else:
         window = services.settings.window_s(services.has_webhook(job))
         problem = f"submit {job.attempt} got no answer, and nothing told within {window:g} s whether RunPod took it"
         end_here(services, job, SubmissionUnconfirmed(problem, job.name, job.task_id), cancel=True)
+
+
+def _may_resubmit(services: Services) -> bool:
+    return services.settings.unconfirmed_submit == "resubmit"
 
 
 def _held_back(services: Services, job: Job, operation: str, now: float) -> tuple[float | None, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import fakeredis
 from celery import Celery
+from kombu.transport.memory import Channel
 from limits.storage import MemoryStorage
 
 import tasks.check
@@ -85,6 +86,7 @@ class Bench:
         self.app = Celery("bench", broker="memory://bench", backend="cache+memory://", set_as_current=False)
         self.app.conf.broker_transport_options = {"polling_interval": 0}
         self.app.finalize()
+        Channel.queues.clear()  # the memory of all apps
         self.settings: Settings = load_settings({"RUNPOD_API_KEY": "bench-key", **env})
         # Given, not read from a file: the property would read it.
         self.settings.__dict__["profiles"] = dict(profiles or {})
@@ -161,6 +163,3 @@ class Bench:
         """Messages in a queue."""
         with self.app.connection_for_read() as connection:
             return int(connection.default_channel._size(queue))
-
-
-Rule = Callable[[], Answer]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from celery import Celery
 from redis import Redis
 
 from celery_runpod import Endpoint
-from celery_runpod.cli.stack import Stack
+from celery_runpod.cli.stack import Server, Stack
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "test-key-that-must-never-be-seen"
@@ -46,6 +49,7 @@ class World:
         namespace: str = "runpod",
     ) -> None:
         self.namespace = namespace
+        self._redis_arguments = redis
         self.stack = Stack(folder, {"RUNPOD_API_KEY": API_KEY, "RUNPOD_NAMESPACE": namespace})
         try:
             self.redis_url = self.stack.redis(arguments=redis)
@@ -84,6 +88,44 @@ class World:
 
     def endpoint(self, name: str, **options: Any) -> Endpoint:
         return Endpoint(name, app=self.app()).using(**{"backoff": {"first_s": 0.2, "cap_s": 0.5}, **options})
+
+    # Redis
+
+    def stop_redis(self, signum: int = signal.SIGTERM) -> None:
+        """End Redis; its data stay."""
+        server = self.redis_server
+        server.kill(signum)
+        server.process.wait()
+        self.stack.servers.remove(server)
+
+    def start_redis(self) -> None:
+        """Start Redis again, on its port and its data."""
+        self.stack.redis(port=self._redis_port, arguments=self._redis_arguments)
+
+    @property
+    def redis_server(self) -> Server:
+        return next(server for server in self.stack.servers if server.name.startswith("redis-"))
+
+    def snapshot(self, folder: Path) -> None:
+        """Keep what Redis holds now; it is restarted for that."""
+        self.stop_redis()
+        shutil.copytree(self._redis_data, folder)
+        self.start_redis()
+
+    def restore(self, folder: Path) -> None:
+        """Replace what Redis holds by an older state."""
+        self.stop_redis(signal.SIGKILL)
+        shutil.rmtree(self._redis_data)
+        shutil.copytree(folder, self._redis_data)
+        self.start_redis()
+
+    @property
+    def _redis_data(self) -> Path:
+        return self.stack.folder / f"redis-{self._redis_port}"
+
+    @property
+    def _redis_port(self) -> int:
+        return int(urlsplit(self.redis_url).port or 0)
 
     # The simulator
 

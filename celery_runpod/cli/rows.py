@@ -34,6 +34,7 @@ REASONS = {
     "UNAUTHORIZED": "RunPod refuses the API key; the worker asks again (RUNPOD_ON_UNAUTHORIZED=wait)",
     "MAX_IN_FLIGHT": "as many jobs of this endpoint are at RunPod as its profile allows; it waits for a place",
     "RETRY": "the last attempt failed; it is submitted again later",
+    "STORE_RESTARTED": "Redis was restarted; nothing is submitted until the workers have compared what they remember",
     "UNCONFIRMED": "the submit went unanswered: RunPod may or may not have the job, so it is not sent again",
 }
 WHYS = {

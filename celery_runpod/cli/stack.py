@@ -113,6 +113,7 @@ class Stack:
         if "RUNPOD_DIE_AT" in os.environ:
             inherited["RUNPOD_DIE_AT"] = os.environ["RUNPOD_DIE_AT"]
         self.env: dict[str, str] = {**inherited, "PYTHONUNBUFFERED": "1", **(env or {})}
+        self.env.setdefault("RUNPOD_STATE_DIR", str(folder / "state"))
         self.servers: list[Server] = []
 
     def __enter__(self) -> Self:

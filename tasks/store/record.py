@@ -24,7 +24,9 @@ class Job:
     """One record. Times are seconds since the epoch; `input` is None once it can no longer be submitted.
 
     Calls with one idempotency key share one job: it has a record of its own, without a continuation, in which `shares`
-    is the key's hash; the record of each call has in `joined` the id of that record."""
+    is the key's hash; the record of each call has in `joined` the id of that record.
+
+    `begun_at` is when the call, or the first call of its chain, was published."""
 
     task_id: str
     endpoint: str
@@ -40,6 +42,7 @@ class Job:
     group_ids: tuple[str, ...] = ()
     api_key_name: str | None = None
     ignore_result: bool = False
+    begun_at: float = 0.0
     input: Any = field(default=None, repr=False)
     state: State = State.WAITING
     attempt: int = 0
@@ -67,6 +70,7 @@ class Job:
             "options": json.dumps(self.options.to_message()),
             "accepted_at": repr(self.accepted_at),
             "not_before": repr(self.not_before),
+            "begun_at": repr(self.begun_at),
             "end_by": repr(self.end_by),
             "checks": "0",
         }
@@ -102,6 +106,7 @@ class Job:
             accepted_at=float(raw["accepted_at"]),
             not_before=float(raw["not_before"]),
             end_by=float(raw["end_by"]),
+            begun_at=float(raw.get("begun_at") or raw["accepted_at"]),
             start_by=_number(raw.get("start_by")),
             expires_at=_number(raw.get("expires_at")),
             group_ids=tuple(json.loads(raw["group_ids"])),

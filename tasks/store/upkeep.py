@@ -1,4 +1,4 @@
-"""What the store keeps beside the jobs: pauses of the API, heartbeats of workers, what a namespace was begun with.
+"""What the store keeps beside the jobs: pauses of the API, the outbox, wishes to cancel, notes of workers.
 
 Not here: the jobs themselves (``store.py``).
 
@@ -7,11 +7,16 @@ Next: ``store.py``.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kombu.utils.json import loads
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from celery_runpod.records import RecordReader
 from tasks.store.states import lua_prelude
@@ -23,6 +28,27 @@ _SCRIPTS = Path(__file__).parent / "scripts"
 def script_source(name: str) -> str:
     """The Lua of a transition, with the table of states before it."""
     return lua_prelude() + (_SCRIPTS / f"{name}.lua").read_text()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A call in the outbox: when its message was published, when it was last known to be in its queue, where it went."""
+
+    task_id: str
+    issued_at: float
+    last_seen: float
+    exchange: str
+    routing_key: str
+    priority: int | None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """`settled`: the workers know this Redis process. Calls begun until `fence` (s since the epoch, 0: none) may have
+    been submitted in a time that the store has lost."""
+
+    settled: bool
+    fence: float
 
 
 class Upkeep(RecordReader):
@@ -66,6 +92,52 @@ class Upkeep(RecordReader):
     def unpause(self, endpoint: str, operation: str) -> None:
         self.redis.delete(self.keys.pause(endpoint, operation))
 
+    # The outbox: copies of calls that no worker has accepted yet
+
+    def drop_message(self, task_id: str) -> None:
+        """A worker has accepted the call: the record stands for it now."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zrem(self.keys.outbox(), task_id)
+            pipe.hdel(self.keys.outbox_messages(), task_id)
+            pipe.hdel(self.keys.outbox_places(), task_id)
+            pipe.zrem(self.keys.outbox_waiting(), task_id)
+            pipe.execute()
+
+    def kept_messages(self, until: float, most: int) -> list[Kept]:
+        """The oldest calls published before `until`."""
+        found: Any = self.redis.zrangebyscore(self.keys.outbox(), "-inf", until, start=0, num=most, withscores=True)
+        if not found:
+            return []
+        ids = [task_id for task_id, _ in found]
+        places: Any = self.redis.hmget(self.keys.outbox_places(), ids)
+        seen: Any = self.redis.zmscore(self.keys.outbox_waiting(), ids)
+        rows = zip(found, places, seen, strict=True)
+        return [
+            Kept(task_id, at, max(at, last or 0.0), **json.loads(place)) for (task_id, at), place, last in rows if place
+        ]
+
+    def copy_of_message(self, task_id: str) -> dict[str, Any] | None:
+        """`body`, `headers` and `properties` of a kept message."""
+        text: Any = self.redis.hget(self.keys.outbox_messages(), task_id)
+        return None if text is None else dict(loads(text))
+
+    def note_in_queue(self, task_ids: list[str], now: float) -> None:
+        """These calls' messages are in their queue now."""
+        if task_ids:
+            self.redis.zadd(self.keys.outbox_waiting(), dict.fromkeys(task_ids, now))
+
+    # Wishes to cancel
+
+    def cancel_wishes(self, until: float) -> list[tuple[str, bool]]:
+        """(id, whole tree) of the cancels wished before `until` and not carried out."""
+        found: Any = self.redis.zrangebyscore(self.keys.cancel_wishes(), "-inf", until, start=0, num=1000)
+        return [(any_id, kind == "tree") for kind, _, any_id in (wish.partition(":") for wish in found)]
+
+    def fulfil_wishes(self, ids: Iterable[str], *, whole_tree: bool) -> None:
+        kind = "tree" if whole_tree else "job"
+        if members := [f"{kind}:{any_id}" for any_id in ids]:
+            self.redis.zrem(self.keys.cancel_wishes(), *members)
+
     # A worker's own notes
 
     def heartbeat(self, hostname: str, now: float, fresh_s: float) -> None:
@@ -77,6 +149,30 @@ class Upkeep(RecordReader):
                 pipe.zrem(self.keys.workers(), hostname)
             pipe.zremrangebyscore(self.keys.workers(), "-inf", now - 3600)
             pipe.execute()
+
+    def beat(self, now: float, remembered: float | None, lost_s: float, grace_s: float) -> str:
+        """ "ok" | "restarted" | "went_back": whether this Redis process holds what the workers remember; "unknown" where
+        it does not tell who it is (some services forbid INFO)."""
+        server = self._server()
+        if server is None:
+            return "unknown"
+        known = "" if remembered is None else remembered
+        return str(self._run("beat", [self.keys.epoch()], server, now, known, lost_s, grace_s))
+
+    def epoch(self) -> Epoch:
+        """Whether this Redis process was vouched for."""
+        found: Any = self.redis.hmget(self.keys.epoch(), ["run_id", "fence"])
+        run_id, fence = found
+        # Asked in this order: a restart between the two is seen as one.
+        return Epoch(run_id is None or self._server() in (None, run_id), float(fence or 0.0))
+
+    def _server(self) -> str | None:
+        """Which Redis process answers: another one after each start. None where INFO is forbidden."""
+        try:
+            found: Any = self.redis.info("server")
+        except ResponseError:
+            return None
+        return str(found.get("run_id", ""))
 
     def server_time(self) -> tuple[int, int]:
         """Redis' own clock: seconds and microseconds."""

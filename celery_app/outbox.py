@@ -1,0 +1,133 @@
+"""Finds calls whose message was lost before any worker had accepted it, and publishes their copy.
+
+A message is missing when it is neither held by a worker nor in its queue, and a queue is first in, first out: it is not
+there if the queue is empty, or if the oldest message was published later. Missing at two looks in a row, it is published
+again, with doubling pauses; whichever copy comes first is accepted, and the others change nothing.
+
+A call that was missing for longer than the unconfirmed window is not submitted any more: a store that was restored from
+an old snapshot holds copies of calls that were paid for long ago. It ends with SubmissionUnconfirmed.
+
+Next: ``selfheal.py``, which calls this every few seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from celery_runpod.routing import ISSUED_AT, REPUBLISHED
+from tasks.services import Services
+from tasks.store.upkeep import Kept
+
+log = logging.getLogger(__name__)
+
+YOUNG_S = 3.0
+"""A call is not looked for before it is so old: most are accepted within milliseconds."""
+CONFIRM_S = 1.0
+"""A message is nowhere for an instant, between the queue and the note of who holds it: two looks so far apart."""
+AGAIN_S, AGAIN_CAP_S = 10.0, 600.0
+MOST = 500
+
+
+@dataclass
+class Missing:
+    """A message that was not found, since when, and when its copy may be published."""
+
+    since: float
+    times: int = 0
+    next_at: float = 0.0
+
+
+class OutboxWatch:
+    """One for each worker's self-healing thread: it remembers what was missing at the last look."""
+
+    def __init__(self, deps: Services) -> None:
+        self._deps = deps
+        self._missing: dict[str, Missing] = {}
+
+    def look(self) -> list[str]:
+        """Publish what was lost; answers the task ids."""
+        now = self._deps.clock()
+        kept = self._deps.store.kept_messages(now - YOUNG_S, MOST)
+        self._missing = {one.task_id: self._missing[one.task_id] for one in kept if one.task_id in self._missing}
+        if not kept:
+            return []
+        published, waiting = [], []
+        with self._deps.app.connection_for_read() as connection:
+            queues = Queues(connection.default_channel)
+            for one in kept:
+                if not queues.is_missing(one):
+                    self._missing.pop(one.task_id, None)
+                    waiting.append(one.task_id)
+                elif self._is_lost(one.task_id, now):
+                    self._publish(connection, one, now)
+                    published.append(one.task_id)
+        self._deps.store.note_in_queue(waiting, now)
+        return published
+
+    def _is_lost(self, task_id: str, now: float) -> bool:
+        missing = self._missing.setdefault(task_id, Missing(now))
+        if now - missing.since < CONFIRM_S or now < missing.next_at:
+            return False
+        missing.next_at = now + min(AGAIN_S * 2**missing.times, AGAIN_CAP_S)
+        missing.times += 1
+        return True
+
+    def _publish(self, connection: Any, one: Kept, now: float) -> None:
+        copy = self._deps.store.copy_of_message(one.task_id)
+        if copy is None:
+            return  # accepted meanwhile
+        missing_s = now - one.last_seen
+        word = "lost" if missing_s <= self._deps.settings.unconfirmed_window_s else "unconfirmed"
+        log.warning("outbox.published_again", extra={"task_id": one.task_id, "missing_s": missing_s, "word": word})
+        properties = {name: value for name, value in copy["properties"].items() if name not in NOT_REPEATED}
+        connection.Producer(serializer="json").publish(
+            copy["body"],
+            exchange=one.exchange,
+            routing_key=one.routing_key,
+            headers={**copy["headers"], REPUBLISHED: word},
+            retry=False,
+            **properties,
+        )
+
+
+NOT_REPEATED = frozenset({"delivery_tag", "delivery_info", "body_encoding", "delivery_mode"})
+"""Properties that the transport makes itself."""
+
+
+class Queues:
+    """What is in the lists of kombu's Redis transport, each list looked at once."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._oldest: dict[str, Any] = {}
+        self._held: list[bytes] | None = None
+
+    def is_missing(self, one: Kept) -> bool:
+        """Whether a message is neither in its queue nor held by a worker."""
+        priority = self._channel._get_message_priority({"properties": {"priority": one.priority}}, reverse=False)
+        for queue in self._channel._lookup(one.exchange, one.routing_key):
+            oldest = self._oldest_in(self._channel._q_for_pri(queue, priority))
+            if oldest is not None and not _was_published_later(oldest, one):
+                return False
+        return not any(one.task_id.encode() in held for held in self._held_by_workers())
+
+    def _oldest_in(self, key: str) -> Any:
+        if key not in self._oldest:
+            raw = self._channel.client.lindex(key, -1)
+            self._oldest[key] = None if raw is None else json.loads(raw)
+        return self._oldest[key]
+
+    def _held_by_workers(self) -> list[bytes]:
+        if self._held is None:
+            self._held = list(self._channel.client.hvals(self._channel.unacked_key))
+        return self._held
+
+
+def _was_published_later(message: Any, one: Kept) -> bool:
+    headers = message.get("headers") or {}
+    at = headers.get(ISSUED_AT)
+    # One that does not say when it was published may have been there before: then the queue is waited for.
+    return headers.get("id") != one.task_id and isinstance(at, int | float) and at > one.issued_at

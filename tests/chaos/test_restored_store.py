@@ -1,0 +1,104 @@
+"""A Redis that comes back with older data: nothing that was paid for in the meantime is submitted, and paid, again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import chain
+
+from celery_runpod.errors import SubmissionUnconfirmed
+from tests.application import same
+from tests.chaos.conftest import SHORT_WAITS
+from tests.servers import ROOT, World, forget_connections
+from tests.waiting import eventually
+
+WAIT_S = 60
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path, endpoints=["fast=synthetic:duration=0.3", "five=synthetic:duration=5"], env=SHORT_WAITS)
+    try:
+        world.app()
+        yield world
+    finally:
+        world.stack.stop()
+        forget_connections()
+
+
+def submits(world: World, mark: str) -> int:
+    return sum(job["input"].get("mark") == mark for job in world.jobs())
+
+
+@pytest.mark.parametrize("workers", ["live on", "are started anew"])
+def test_a_job_that_was_submitted_after_the_snapshot(world: World, tmp_path: Path, workers: str) -> None:
+    mark = uuid.uuid4().hex
+    worker = world.stack.worker("first", cwd=ROOT)
+    result = world.endpoint("fast").apply_async(({"mark": mark},), countdown=8)
+    eventually(lambda: result.state, "WAITING")
+    world.snapshot(tmp_path / "snapshot")
+    assert result.get(timeout=WAIT_S) == {"mark": mark}
+    eventually(world.open_jobs, [])
+    if workers == "are started anew":
+        world.stack.remove(worker)
+    world.restore(tmp_path / "snapshot")
+    if workers == "are started anew":
+        world.stack.worker("second", cwd=ROOT)
+    forget_connections()
+    with pytest.raises(SubmissionUnconfirmed, match="restored"):
+        result.get(timeout=WAIT_S)
+    assert submits(world, mark) == 1
+    assert world.endpoint("fast").delay(mark="new").get(timeout=WAIT_S) == {"mark": "new"}
+    eventually(world.open_jobs, [])
+
+
+def test_a_call_that_was_in_its_queue_at_the_snapshot(world: World, tmp_path: Path) -> None:
+    mark = uuid.uuid4().hex
+    world.stack.remove(world.stack.worker("before", cwd=ROOT))
+    result = world.endpoint("fast").delay(mark=mark)
+    world.snapshot(tmp_path / "snapshot")
+    world.stack.worker("first", cwd=ROOT)
+    assert result.get(timeout=WAIT_S) == {"mark": mark}
+    # Its beats go on for longer than what Redis may lose anyway.
+    beat = float(world.redis.hget("runpod:epoch", "beat"))
+    eventually(lambda: float(world.redis.hget("runpod:epoch", "beat")) > beat + 3, True)
+    world.restore(tmp_path / "snapshot")
+    forget_connections()
+    with pytest.raises(SubmissionUnconfirmed):
+        result.get(timeout=WAIT_S)
+    assert submits(world, mark) == 1
+
+
+def test_a_later_step_of_a_chain_that_ran_on_after_the_snapshot(world: World, tmp_path: Path) -> None:
+    mark = uuid.uuid4().hex
+    world.start()
+    result = chain(
+        world.endpoint("five").s(step=1), same.s(), world.endpoint("fast").s(step=2, mark=mark), same.s()
+    ).delay()
+    first = result.parent.parent.parent
+    eventually(lambda: first.state, "IN_PROGRESS")
+    world.snapshot(tmp_path / "snapshot")
+    assert result.get(timeout=WAIT_S) == {"step": 2, "mark": mark}
+    world.restore(tmp_path / "snapshot")
+    forget_connections()
+    with pytest.raises(SubmissionUnconfirmed):
+        result.get(timeout=WAIT_S)
+    assert submits(world, mark) == 1
+
+
+def test_a_redis_that_was_only_restarted_holds_nobody_up(world: World) -> None:
+    mark = uuid.uuid4().hex
+    world.stack.worker("first", cwd=ROOT)
+    waiting = world.endpoint("fast").apply_async(({"mark": mark},), countdown=4)
+    running = world.endpoint("five").delay(mark="running")
+    eventually(lambda: running.state, "IN_PROGRESS")
+    for _ in range(2):
+        world.stop_redis()
+        world.start_redis()
+    assert waiting.get(timeout=WAIT_S) == {"mark": mark}
+    assert running.get(timeout=WAIT_S) == {"mark": "running"}
+    assert (submits(world, mark), submits(world, "running")) == (1, 1)
+    eventually(world.open_jobs, [])

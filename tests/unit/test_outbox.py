@@ -1,0 +1,144 @@
+"""Which kept messages are lost: those that are neither in their queue nor held by a worker, at two looks in a row."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import fakeredis
+import pytest
+
+from celery_app.outbox import OutboxWatch
+from celery_runpod.routing import ISSUED_AT, REPUBLISHED
+from tests.builders import NOW, Bench
+
+PLACE = {"exchange": "", "routing_key": "runpod", "priority": None}
+
+
+class Broker:
+    """The lists of kombu's Redis transport, on fakeredis, as a connection that can be looked into and published with."""
+
+    def __init__(self) -> None:
+        self.client = fakeredis.FakeRedis()
+        self.unacked_key = "runpod.unacked"
+        self.default_channel = self
+        self.published: list[tuple[str, str]] = []
+
+    def __enter__(self) -> Broker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def _q_for_pri(self, queue: str, priority: int) -> str:
+        return f"{queue}\x06\x16{priority}" if priority else queue
+
+    def _get_message_priority(self, message: Any, reverse: bool = False) -> int:
+        return int(message["properties"]["priority"] or 0)
+
+    def _lookup(self, exchange: str, routing_key: str) -> list[str]:
+        return [routing_key]
+
+    def Producer(self, **_: Any) -> Any:
+        return SimpleNamespace(publish=self._publish)
+
+    def _publish(self, body: Any, *, headers: dict[str, Any], **_: Any) -> None:
+        self.published.append((headers["id"], headers[REPUBLISHED]))
+
+    def send(self, task_id: str, at: float, queue: str = "runpod") -> None:
+        self.client.lpush(queue, json.dumps({"headers": {"id": task_id, ISSUED_AT: at}}))
+
+
+class Story:
+    """Calls that were published at times before `NOW`, and a watch over them."""
+
+    def __init__(self) -> None:
+        self.bench = Bench()
+        self.broker = Broker()
+        self.bench.app.connection_for_read = lambda: self.broker
+        self.watch = OutboxWatch(self.bench.services)
+
+    def published(self, task_id: str, ago_s: float, *, in_queue: bool, **place: Any) -> None:
+        at = NOW - ago_s
+        copy = json.dumps({"body": [[], {}, {}], "headers": {"id": task_id, ISSUED_AT: at}, "properties": {}})
+        self.bench.store.keep_message(task_id, at, json.dumps({**PLACE, **place}), copy)
+        if in_queue:
+            self.broker.send(task_id, at)
+
+    def look(self, times: int = 2, every_s: float = 2.0) -> list[tuple[str, str]]:
+        for _ in range(times):
+            self.watch.look()
+            self.bench.now += every_s
+        return self.broker.published
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+def test_what_waits_in_its_queue_is_not_lost_however_long(story: Story) -> None:
+    story.published("oldest", 3602, in_queue=True)
+    story.published("old", 3600, in_queue=True)
+    assert story.look(times=100) == []
+
+
+def test_an_empty_queue_has_lost_what_is_kept(story: Story) -> None:
+    story.published("t1", 5, in_queue=False)
+    assert story.look(times=1) == []
+    assert story.look(times=1) == [("t1", "lost")]
+
+
+def test_what_was_published_before_the_oldest_message_is_not_in_the_queue(story: Story) -> None:
+    story.published("lost", 9, in_queue=False)
+    story.published("waits", 5, in_queue=True)
+    assert story.look() == [("lost", "lost")]
+
+
+def test_what_a_worker_holds_is_not_lost(story: Story) -> None:
+    story.published("t1", 50, in_queue=False)
+    story.broker.client.hset("runpod.unacked", "tag", json.dumps([{"headers": {"id": "t1"}}, "", "runpod"]))
+    assert story.look() == []
+
+
+def test_a_young_call_is_not_looked_for(story: Story) -> None:
+    story.published("t1", 0.5, in_queue=False)
+    assert story.look(times=3, every_s=0.5) == []
+
+
+def test_each_priority_has_a_queue_of_its_own(story: Story) -> None:
+    story.published("urgent", 9, in_queue=False, priority=9)
+    story.published("usual", 20, in_queue=True)
+    assert story.look() == [("urgent", "lost")]
+
+
+def test_a_message_that_does_not_say_when_it_came_is_waited_for(story: Story) -> None:
+    story.published("t1", 9, in_queue=False)
+    story.broker.client.lpush("runpod", json.dumps({"headers": {"id": "of another program"}}))
+    assert story.look() == []
+
+
+def test_it_is_published_again_with_doubling_pauses(story: Story) -> None:
+    story.published("t1", 5, in_queue=False)
+    assert len(story.look(times=60, every_s=1.0)) == 3  # after 1 s, 11 s, 31 s
+
+
+def test_a_call_that_was_in_its_queue_until_now_may_still_be_submitted(story: Story) -> None:
+    story.published("t1", 3600, in_queue=True)
+    story.look()
+    story.broker.client.delete("runpod")
+    assert story.look() == [("t1", "lost")]
+
+
+def test_a_call_that_was_nowhere_for_longer_than_the_window_must_not_be_submitted(story: Story) -> None:
+    story.published("t1", 61, in_queue=False)
+    assert story.look() == [("t1", "unconfirmed")]
+
+
+def test_an_accepted_call_is_forgotten(story: Story) -> None:
+    story.published("t1", 9, in_queue=False)
+    story.watch.look()
+    story.bench.store.drop_message("t1")
+    assert story.look() == []
+    assert not any("outbox" in key for key in story.bench.redis.scan_iter())
