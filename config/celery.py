@@ -51,6 +51,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "task_reject_on_worker_lost": True,
         # The visibility clock starts when a message is fetched: fetch no more than is worked on.
         "worker_prefetch_multiplier": 1,
+        # Celery's own ends when the broker goes away while it holds a countdown message.
+        "worker_consumer": "celery_app.consumer:LossTolerantConsumer",
         # It would compare with the result of the caller's id: repeats are the store's business.
         "worker_deduplicate_successful_tasks": False,
         # Time limits under the caller's task id would end the caller's task; every wait has its own deadline.
