@@ -18,9 +18,9 @@ from celery_runpod.cli.stack import Server, Stack
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "test-key-that-must-never-be-seen"
-KEPT = ("task:", "endpoints", "workers", "leader", "identity", "limits", "cancel:", "root:")
+KEPT = ("task:", "endpoints", "workers", "leader", "identity", "epoch", "limits", "cancel:", "root:")
 """Keys of a namespace that may stay after every job has been delivered: indexes, notes, the worker's own."""
-PASSING = ("limits", "next_check_at", ":checks", ":adopted:", ":pause:", ".unacked")
+PASSING = ("limits", "next_check_at", ":checks", ":adopted:", ":pause:", ":room", ":key:", ".unacked")
 """Parts of keys that say nothing of an open job."""
 
 
