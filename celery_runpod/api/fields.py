@@ -4,7 +4,8 @@
     number, whole, count    a number that is finite and not below 0; as an integer; 0 where there is none
     seconds_of              RunPod's milliseconds: they end here
     moment                  a time, with its zone
-    mapping, listed         an object; the objects of a list answer, bare or under a name
+    mapping, objects        an object; the objects of a list
+    listed                  the objects of a list answer, bare or under a name: without a list it is refused
     identified              an object that has an id: without one an answer is refused
 
 Not here: which fields an answer has (``answers.py``, ``restv1.py``, ``restv2.py``).
@@ -80,6 +81,11 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def objects(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a list."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
 def listed(data: Any, name: str) -> list[Mapping[str, Any]]:
     """The objects of a list answer: REST v1 answers a bare list, v2 one under a name.
 
@@ -89,7 +95,7 @@ def listed(data: Any, name: str) -> list[Mapping[str, Any]]:
     found = data if isinstance(data, list) else mapping(data).get(name)
     if not isinstance(found, list):
         raise BadAnswer(f"the answer is {kind_of(data)} without a list of {name}")
-    return [one for one in found if isinstance(one, Mapping)]
+    return objects(found)
 
 
 def identified(data: Any, kind: str) -> tuple[Mapping[str, Any], str]:

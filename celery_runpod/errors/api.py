@@ -86,5 +86,3 @@ class WaitTimeout(RunPodError):
             f"job {self.job_id} of endpoint {self.endpoint} was still {self.last_state} after {self.waited_s:g} s; "
             "it goes on at RunPod"
         )
-
-

@@ -52,8 +52,8 @@ class NameTaken(RunPodError):
 
 @dataclass(eq=False)
 class CreateUnconfirmed(RunPodError):
-    """The create may or may not have reached RunPod, and nothing of this name was seen since. It may exist, and bill;
-    it was not sent again. `problem` is what became of the request."""
+    """The create may or may not have reached RunPod, and looking for the name did not tell. It may exist, and bill; it
+    was not sent again. `problem` is what became of the request."""
 
     kind: str
     name: str
@@ -62,8 +62,8 @@ class CreateUnconfirmed(RunPodError):
     def __str__(self) -> str:
         why = f" ({self.problem})" if self.problem else ""
         return (
-            f"RunPod did not confirm that the {self.kind} named {self.name!r} was created{why}, and none of this name "
-            f"is listed: it may exist and be paid for. Look for it before you create another"
+            f"RunPod did not confirm that the {self.kind} named {self.name!r} was created{why}, and looking for its name "
+            "did not tell: it may exist and be paid for. Look for it before you create another"
         )
 
 
