@@ -29,7 +29,13 @@ def text(value: Any) -> str | None:
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """The texts of a list."""
+    """The texts of a list; also of one that came as a text with commas, as in REST v1's own examples.
+
+    >>> texts(["8888/http", 7]), texts("EU-NL-1,EU-RO-1")
+    (('8888/http',), ('EU-NL-1', 'EU-RO-1'))
+    """
+    if isinstance(value, str):
+        return tuple(one.strip() for one in value.split(",") if one.strip())
     return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
 
 

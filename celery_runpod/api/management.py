@@ -126,7 +126,8 @@ class ManagementClient(RestClient):
         quiet_s: float = 3.0,
         timeout_s: float = 60.0,
     ) -> Iterator[LogLine]:
-        """The last lines of a pod's log, and those that it goes on to write: REST v2 only.
+        """The last lines of a pod's log, and those that it goes on to write: REST v2 only. It is asked for when the
+        first line is.
 
         Args:
             source: "container" or "system"; both by default.
@@ -220,14 +221,16 @@ class ManagementClient(RestClient):
 
     def pod_billing(self, pod_id: str | None = None, period: BillingPeriod | None = None) -> list[BillingRow]:
         """What pods, or one pod, cost: a row for each pod and bucket of time. By default each of the last 30 days."""
-        part = None if pod_id is None else part_of("pod", pod_id)
-        return self._send(self._version.pod_billing(part, period or BillingPeriod()))
+        if pod_id is not None:
+            part_of("pod", pod_id)
+        return self._send(self._version.pod_billing(pod_id, period or BillingPeriod()))
 
     def endpoint_billing(self, endpoint: str | None = None, period: BillingPeriod | None = None) -> list[BillingRow]:
         """What Serverless endpoints, or one, cost: a row for each endpoint and bucket of time. By default each of the
         last 30 days."""
-        part = None if endpoint is None else part_of("endpoint", endpoint)
-        return self._send(self._version.endpoint_billing(part, period or BillingPeriod()))
+        if endpoint is not None:
+            part_of("endpoint", endpoint)
+        return self._send(self._version.endpoint_billing(endpoint, period or BillingPeriod()))
 
     def _act(self, action: str, pod_id: str) -> Pod:
         pod = self._send(self._version.act_on_pod(part_of("pod", pod_id), action))

@@ -175,7 +175,7 @@ def _pod(data: Any) -> Pod:
     gpu, machine = mapping(told.get("gpu")), mapping(told.get("machine"))
     public = {whole(inner): whole(outer) for inner, outer in mapping(told.get("portMappings")).items()}
     secure = machine.get("secureCloud")
-    is_cpu = text(told.get("cpuFlavorId")) is not None
+    is_cpu = not gpu and text(told.get("cpuFlavorId")) is not None
     return Pod(
         id=pod_id,
         name=text(told.get("name")) or "",

@@ -269,3 +269,8 @@ def decode(data: dict[str, Any]) -> RunPodError:
         # A newer version may have more fields; they come last.
         return cls(*data.get("args", ())[: len(fields(cls))])
     return JobError(f"{data.get('type')}: {data.get('args')}")
+
+
+for _name in __all__:
+    # Where they are public, wherever they are defined: tracebacks show it, and Celery finds an error of a result by it.
+    globals()[_name].__module__ = __name__

@@ -55,6 +55,7 @@ def test_the_tree_is_drawn_as_it_is() -> None:
 
 def test_every_error_is_public() -> None:
     assert {cls.__name__ for cls in TREE} | {"encode", "decode"} == set(errors.__all__)
+    assert {cls.__module__ for cls in TREE} == {"celery_runpod.errors"}
 
 
 def test_an_error_of_a_newer_version_can_be_read() -> None:
