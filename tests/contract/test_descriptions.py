@@ -48,7 +48,13 @@ def test_runpods_own_examples_are_as_described() -> None:
         ("v2", "POST", "/v2/pods", {}, GPU_POD),
         ("v2", "POST", "/v2/pods/abc/action", {}, {"action": "stop"}),
         ("v1", "GET", "/v1/pods", {"includeMachine": "true"}, None),
-        ("v1", "POST", "/v1/pods", {}, {"name": "a", "imageName": "b", "gpuTypeIds": ["NVIDIA L4"], "volumeInGb": None}),
+        (
+            "v1",
+            "POST",
+            "/v1/pods",
+            {},
+            {"name": "a", "imageName": "b", "gpuTypeIds": ["NVIDIA L4"], "volumeInGb": None},
+        ),
         ("v1", "POST", "/v1/pods/abc/start", {}, None),
     ],
 )

@@ -59,11 +59,12 @@ def client_of() -> Iterator[MakeClient]:
 
 @pytest.fixture
 def manager_of() -> Iterator[MakeManager]:
-    """`manager_of(server)` is a client of the management API; further arguments are ManagementClient's."""
+    """`manager_of(server, "v1")` is a client of the management API; further arguments are ManagementClient's."""
     clients: list[ManagementClient] = []
 
-    def make(server: Loopback, **options: Any) -> ManagementClient:
-        clients.append(ManagementClient(**{"api_key": KEY, "base_url": server.url} | options))
+    def make(server: Loopback, version: str = "v2", **options: Any) -> ManagementClient:
+        url = f"{server.origin}/{version}"
+        clients.append(ManagementClient(**{"api_key": KEY, "base_url": url, "rest_version": version} | options))
         return clients[-1]
 
     yield make
