@@ -54,7 +54,7 @@ def made(cls: type[T], given: T | Mapping[str, Any]) -> T:
     return cls(**given)
 
 
-def refuse_unless(true: bool, option: str, given: str, allowed: str) -> None:
+def refuse_unless(true: bool, option: str, given: Any, allowed: str) -> None:
     """Raises InvalidOption, where a rule between fields does not hold."""
     if not true:
         raise InvalidOption(option, given, allowed)

@@ -1,4 +1,4 @@
-"""Creating a pod or an endpoint exactly once, though RunPod has no idempotency key: the name is the key.
+"""Creating a pod or an endpoint no more than once, though RunPod has no idempotency key: the name is the key.
 
 A POST that creates a pod can answer 500 although the pod exists and is paid for (transformerlab-app#2305). So:
 

@@ -69,7 +69,7 @@ class ManagementClient(RestClient):
         return self._send(self._version.get_pod(part_of("pod", pod_id)))
 
     def create_pod(self, spec: PodSpec | Mapping[str, Any], *, sleep: Callable[[float], None] = time.sleep) -> Pod:
-        """Create a pod; RunPod then pays out GPUs for it until it is stopped or terminated, and bills them.
+        """Create a pod; it is billed until it is stopped or terminated.
 
         Where the answer is lost, or a 5xx, the pod is looked up by its name (five looks in 30 s) and never asked for
         again. So names are unique: one that is given and taken is refused, which costs a look before the create.
@@ -132,7 +132,7 @@ class ManagementClient(RestClient):
         Args:
             source: "container" or "system"; both by default.
             tail: so many lines from before; 0 to 5000.
-            quiet_s: the lines end when there was none for so long, and
+            quiet_s: the lines end when RunPod has sent nothing for so long, and
             timeout_s: after so many seconds in any case.
 
         Raises:

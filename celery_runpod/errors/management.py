@@ -44,8 +44,9 @@ class NameTaken(RunPodError):
     existing_id: str
 
     def __str__(self) -> str:
+        article = "an" if self.kind.startswith(("a", "e", "i", "o", "u")) else "a"
         return (
-            f"a {self.kind} named {self.name!r} exists already ({self.existing_id}): give another name, "
+            f"{article} {self.kind} named {self.name!r} exists already ({self.existing_id}): give another name, "
             "or none to have one made"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -181,6 +182,14 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_created(serve: Serve
     with pytest.raises(NameTaken, match="old") as caught:
         manager_of(serve(account)).create_pod(SPEC)
     assert (caught.value.kind, caught.value.name, caught.value.existing_id) == ("pod", "train", "old")
+    assert account.posts == []
+
+
+def test_the_name_of_an_endpoint_is_refused_too(serve: Serve, manager_of: MakeManager) -> None:
+    account = Account(answer({"id": "new"}, 201), existing=[{"id": "old", "name": "sdxl -fb"}])
+    with pytest.raises(NameTaken, match="an endpoint named 'sdxl' exists already") as caught:
+        manager_of(serve(account)).create_endpoint(dataclasses.replace(ENDPOINT, name="sdxl"))
+    assert (caught.value.kind, caught.value.existing_id) == ("endpoint", "old")
     assert account.posts == []
 
 
