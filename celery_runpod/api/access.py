@@ -2,6 +2,9 @@
 
 The key is given out as a function, asked on every call, so that it can be rotated; its value is in no text.
 
+The Serverless API (jobs) and the REST API (pods and endpoints as things to be made) have hosts of their own, and the
+latter two versions: RunPod's own tools read `RUNPOD_REST_VERSION=v1` to go back to the older one.
+
 Next: ``transport.py``, which uses them.
 """
 
@@ -13,9 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from celery_runpod.errors import ConfigurationError, InvalidInput, NotConfigured
+from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
 
 DEFAULT_BASE_URL = "https://api.runpod.ai/v2"
+REST_URLS = {"v2": "https://api.runpod.io/v2", "v1": "https://rest.runpod.io/v1"}
+"""RunPod's REST API, by version; v1 is to be retired on 2026-11-15 (docs.runpod.io/api-reference-v2)."""
+
 _NO_KEY = "no RunPod API key: give api_key=, or set RUNPOD_API_KEY, or RUNPOD_API_KEY_FILE (a file that holds it)"
 _ID = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._~:@=+-]{0,254}[A-Za-z0-9_~=+-])?")
 
@@ -70,9 +76,39 @@ def base_url_of(given: str | None) -> str:
     """
     environ = os.environ
     url = given or environ.get("RUNPOD_BASE_URL") or environ.get("RUNPOD_ENDPOINT_BASE_URL") or DEFAULT_BASE_URL
+    return _checked(url, DEFAULT_BASE_URL)
+
+
+def rest_version_of(given: str | None) -> str:
+    """`given`, else `RUNPOD_REST_VERSION`, else "v2".
+
+    Raises:
+        InvalidOption: neither "v1" nor "v2" is given.
+        ConfigurationError: the variable is something else.
+    """
+    if given is not None:
+        if given not in REST_URLS:
+            raise InvalidOption("rest_version", str(given), "'v1' or 'v2'")
+        return given
+    version = os.environ.get("RUNPOD_REST_VERSION", "").strip().lower() or "v2"
+    if version not in REST_URLS:
+        raise ConfigurationError(f"RUNPOD_REST_VERSION is {version[:40]!r}; it must be v1 or v2")
+    return version
+
+
+def rest_url_of(given: str | None, version: str) -> str:
+    """`given`, else `RUNPOD_REST_URL`, else RunPod's own for this version; without a slash at its end.
+
+    Raises:
+        ConfigurationError: as for `base_url_of`.
+    """
+    return _checked(given or os.environ.get("RUNPOD_REST_URL") or REST_URLS[version], REST_URLS[version])
+
+
+def _checked(url: str, example: str) -> str:
     if problem := _problem(url):
         # Not the URL itself: it may hold a password.
-        raise ConfigurationError(f"the base URL of RunPod's API {problem}; it must look like {DEFAULT_BASE_URL}")
+        raise ConfigurationError(f"the base URL of RunPod's API {problem}; it must look like {example}")
     return url.rstrip("/")
 
 
@@ -95,10 +131,15 @@ def path_of(endpoint: str, operation: str, *job_id: str) -> str:
     Raises:
         InvalidInput: an id that would lead elsewhere: empty, with a slash, a space, `..`; nothing was sent.
     """
-    return "/".join([_part("endpoint", endpoint), operation, *(_part("job", one) for one in job_id)])
+    return "/".join([part_of("endpoint", endpoint), operation, *(part_of("job", one) for one in job_id)])
 
 
-def _part(kind: str, value: str) -> str:
+def part_of(kind: str, value: str) -> str:
+    """An id as a part of a path, quoted.
+
+    Raises:
+        InvalidInput: as for `path_of`.
+    """
     if not isinstance(value, str) or not _ID.fullmatch(value) or ".." in value:
         shown = repr(value) if isinstance(value, str) and len(value) <= 80 else f"a {type(value).__name__}"
         raise InvalidInput(f"{shown} cannot be the id of a RunPod {kind}: letters, digits and '-' are expected")

@@ -3,7 +3,7 @@
 Parsing is pure and liberal: a field of an odd type is as good as missing, further fields are ignored, an unknown state
 is kept and not final. Only an answer without id or status is refused.
 
-Not here: a FAILED job's `error` as an exception (``failures.py``), HTTP.
+Not here: a single field of an odd type (``fields.py``), a FAILED job's `error` as an exception (``failures.py``), HTTP.
 
 Next: ``failures.py``.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery_runpod.api.failures import failure_of
+from celery_runpod.api.fields import count, kind_of, mapping, number, seconds_of
 from celery_runpod.errors import BadAnswer, InvalidOption, JobError
 
 FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
@@ -155,7 +156,7 @@ def parse_job(data: Any, *, job_id: str | None = None) -> Job:
     1.5
     """
     if not isinstance(data, Mapping):
-        raise BadAnswer(f"the answer is {_kind(data)}, not an object")
+        raise BadAnswer(f"the answer is {kind_of(data)}, not an object")
     found, state, worker_id = data.get("id"), data.get("status"), data.get("workerId")
     named = found if isinstance(found, str) and found else job_id
     if not named:
@@ -168,10 +169,10 @@ def parse_job(data: Any, *, job_id: str | None = None) -> Job:
         output=data.get("output"),
         error=data.get("error"),
         has_output="output" in data,
-        delay_s=_seconds(data.get("delayTime")),
-        execution_s=_seconds(data.get("executionTime")),
+        delay_s=seconds_of(data.get("delayTime")),
+        execution_s=seconds_of(data.get("executionTime")),
         worker_id=worker_id if isinstance(worker_id, str) and worker_id else None,
-        retries=_count(data.get("retries")),
+        retries=count(data.get("retries")),
     )
 
 
@@ -182,20 +183,20 @@ def parse_health(data: Any) -> Health:
         BadAnswer: not an object.
     """
     if not isinstance(data, Mapping):
-        raise BadAnswer(f"the answer is {_kind(data)}, not an object")
-    jobs, workers = _mapping(data.get("jobs")), _mapping(data.get("workers"))
+        raise BadAnswer(f"the answer is {kind_of(data)}, not an object")
+    jobs, workers = mapping(data.get("jobs")), mapping(data.get("workers"))
     return Health(
-        completed=_count(jobs.get("completed")),
-        failed=_count(jobs.get("failed")),
-        in_progress=_count(jobs.get("inProgress")),
-        in_queue=_count(jobs.get("inQueue")),
-        retried=_count(jobs.get("retried")),
-        idle=_count(workers.get("idle")),
-        initializing=_count(workers.get("initializing")),
-        ready=_count(workers.get("ready")),
-        running=_count(workers.get("running")),
-        throttled=_count(workers.get("throttled")),
-        unhealthy=_count(workers.get("unhealthy")),
+        completed=count(jobs.get("completed")),
+        failed=count(jobs.get("failed")),
+        in_progress=count(jobs.get("inProgress")),
+        in_queue=count(jobs.get("inQueue")),
+        retried=count(jobs.get("retried")),
+        idle=count(workers.get("idle")),
+        initializing=count(workers.get("initializing")),
+        ready=count(workers.get("ready")),
+        running=count(workers.get("running")),
+        throttled=count(workers.get("throttled")),
+        unhealthy=count(workers.get("unhealthy")),
     )
 
 
@@ -205,7 +206,7 @@ def parse_removed(data: Any) -> int:
     Raises:
         BadAnswer: it does not say.
     """
-    removed = _number(data.get("removed")) if isinstance(data, Mapping) else None
+    removed = number(data.get("removed")) if isinstance(data, Mapping) else None
     if removed is None:
         raise BadAnswer("the answer does not say how many jobs were removed")
     return int(removed)
@@ -223,43 +224,12 @@ def bounded(option: str, value: float | None, least_s: float, most_s: float) -> 
     """Raises InvalidOption for a number of seconds out of its bounds, and for what is not a number."""
     if value is None:
         return
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not least_s <= value <= most_s:
-        raise InvalidOption(option, value if number and math.isfinite(value) else repr(value), _bounds(least_s, most_s))
-
-
-def _bounds(least_s: float, most_s: float) -> str:
-    return f"{least_s:g} to {most_s:g} seconds"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least_s <= value <= most_s:
+        given = value if is_number and math.isfinite(value) else repr(value)
+        raise InvalidOption(option, given, f"{least_s:g} to {most_s:g} seconds")
 
 
 def milliseconds(seconds: float) -> int:
     """Seconds as RunPod wants them."""
     return round(seconds * 1000)
-
-
-def _number(value: Any) -> float | None:
-    """A number, also one that came as text; None for anything else, below 0, or not finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
-
-
-def _seconds(value: Any) -> float | None:
-    number = _number(value)
-    return None if number is None else number / 1000
-
-
-def _count(value: Any) -> int:
-    return int(_number(value) or 0)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _kind(value: Any) -> str:
-    return "null" if value is None else f"a {type(value).__name__}"

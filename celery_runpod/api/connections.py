@@ -65,12 +65,14 @@ _thread = threading.local()
 
 @contextmanager
 def calling(call: Call) -> Iterator[Call]:
-    """What this thread does with connections is done for this call."""
+    """What this thread does with connections is done for this call; afterwards for the one before, if there was one:
+    a stream that is thrown away may be closed while another call is at work."""
+    before = getattr(_thread, "call", None)
     _thread.call = call
     try:
         yield call
     finally:
-        del _thread.call
+        _thread.call = before
 
 
 def _call() -> Call:

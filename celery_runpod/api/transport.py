@@ -34,11 +34,15 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from celery_runpod.api.connections import Adapter, Call, calling
+from celery_runpod.api.ratelimits import HEADERS
 from celery_runpod.api.verdicts import RawAnswer, Where, read, shorten
 from celery_runpod.errors import ApiError, InvalidOption, Unavailable
 
 MAX_ANSWER_BYTES = 64_000_000
 """RunPod loses results over about 20 MB (worker-comfyui#129): more than this is not an answer of its API."""
+
+MAX_LINE_BYTES = 1_000_000
+"""Of a log's line; with a longer one its stream ends."""
 
 MIN_KEY_CHARS = 8
 
@@ -104,10 +108,13 @@ class Transport:
         body: bytes | None = None,
         timeout_s: float | None = None,
         held_s: float = 0.0,
+        has_body: bool = True,
     ) -> Any:
         """One request; answers the parsed JSON.
 
         Args:
+            has_body: False for an operation whose success has no body (204), or none that is documented: the answer
+                is None.
             timeout_s: for the whole call, instead of the client's own.
             held_s: for so long RunPod may hold the answer back on purpose; it comes on top of the client's timeouts.
 
@@ -127,12 +134,51 @@ class Transport:
         except _FAILURES as error:
             failed = self._failed(error, call, where, auth)
         else:
-            try:
-                return read(answer, where)
-            except ApiError as error:
-                # Once more, in the words as they were read: JSON can write a key in more than one way.
-                failed = replace(error, message=auth.hidden(error.message.encode("utf-8", "replace")).decode())
+            return self._read(answer, where, auth, has_body)
         raise failed
+
+    def lines(self, path: str, where: Where, *, quiet_s: float, timeout_s: float) -> Iterator[str]:
+        """GET an answer that goes on (server-sent events): its lines, as they come.
+
+        They end with the answer, when nothing has come for `quiet_s`, or after `timeout_s` in all.
+
+        Raises:
+            ApiError: as for `request`; Unavailable too for an answer that breaks off.
+        """
+        call = Call(self._clock() + timeout_s, self._connect_timeout_s, self._read_timeout_s, self._clock)
+        auth, rest, failed = Bearer(self._key()), b"", None
+        try:
+            with calling(call):
+                response = self._send("GET", f"{self.base_url}/{path}", None, auth, call, "text/event-stream")
+                refusal = None if response.status_code == 200 else _whole(response, auth)
+        except _FAILURES as error:
+            failed = self._failed(error, call, where, auth)
+        if failed is not None:
+            raise failed
+        if refusal is not None:
+            self._read(refusal, where, auth)
+            return
+        call.read_timeout_s = quiet_s
+        # An answer without chunks comes byte by byte: a larger read would hold lines back until it is full.
+        pieces = response.iter_content(65_536 if response.raw.chunked else 1)
+        try:
+            while True:
+                try:
+                    with calling(call):
+                        piece = next(pieces, b"")
+                except _FAILURES as error:
+                    if any(isinstance(one, TimeoutError) for one in _causes(error)):
+                        return
+                    failed = self._failed(error, call, where, auth)
+                if failed is not None:
+                    raise failed
+                *complete, rest = (rest + piece).split(b"\n")
+                yield from (line.decode("utf-8", "replace").rstrip("\r") for line in complete)
+                if not piece or len(rest) > MAX_LINE_BYTES:
+                    return
+        finally:
+            with calling(call):
+                response.close()
 
     def close(self) -> None:
         """Close this process's connections; the next call makes new ones."""
@@ -141,30 +187,31 @@ class Transport:
             session.close()
 
     def _exchange(self, method: str, url: str, body: bytes | None, auth: Bearer, call: Call) -> RawAnswer:
-        with self._session().request(
+        with self._send(method, url, body, auth, call) as response:
+            return _whole(response, auth)
+
+    def _send(
+        self, method: str, url: str, body: bytes | None, auth: Bearer, call: Call, accept: str = "application/json"
+    ) -> requests.Response:
+        return self._session().request(
             method,
             url,
             data=body,
             auth=auth,
+            headers={"Accept": accept},
             timeout=(call.connect_timeout_s, call.read_timeout_s),
             allow_redirects=False,
             stream=True,
             verify=True,
-        ) as response:
-            content, cut = bytearray(), None
-            try:
-                for piece in response.iter_content(65_536):
-                    content += piece
-                    if len(content) > MAX_ANSWER_BYTES:
-                        break
-            except _FAILURES as error:
-                # The status is known already: it may tell more than the missing rest would.
-                cut = _why(error, auth)
-            status, oversized = response.status_code, len(content) > MAX_ANSWER_BYTES
-            headers = {name: response.headers.get(name, "") for name in ("Content-Type", "Date", "Retry-After")}
-            # Of a success nothing is told in an error, and an output is the caller's own, whatever is in it.
-            text = bytes(content) if status < 300 else auth.hidden(bytes(content))
-            return RawAnswer(status, headers, text, cut, oversized)
+        )
+
+    def _read(self, answer: RawAnswer, where: Where, auth: Bearer, has_body: bool = True) -> Any:
+        try:
+            return read(answer, where, has_body=has_body)
+        except ApiError as error:
+            # Once more, in the words as they were read: JSON can write a key in more than one way.
+            failed = replace(error, message=auth.hidden(error.message.encode("utf-8", "replace")).decode())
+        raise failed
 
     def _failed(self, error: Exception, call: Call, where: Where, auth: Bearer) -> ApiError:
         place = "no answer" if call.sent else f"no connection to {self.base_url}"
@@ -176,15 +223,30 @@ class Transport:
 
     def _new_session(self) -> requests.Session:
         session = _Session()
-        session.headers.update(
-            {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": _user_agent()}
-        )
+        session.headers.update({"Content-Type": "application/json", "User-Agent": _user_agent()})
         # A CDN's cookies are nothing that threads should share.
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter: HTTPAdapter = Adapter(pool_connections=4, pool_maxsize=self._pool_size, max_retries=0)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         return session
+
+
+def _whole(response: requests.Response, auth: Bearer) -> RawAnswer:
+    content, cut = bytearray(), None
+    try:
+        for piece in response.iter_content(65_536):
+            content += piece
+            if len(content) > MAX_ANSWER_BYTES:
+                break
+    except _FAILURES as error:
+        # The status is known already: it may tell more than the missing rest would.
+        cut = _why(error, auth)
+    status, oversized = response.status_code, len(content) > MAX_ANSWER_BYTES
+    headers = {name: response.headers.get(name, "") for name in ("Content-Type", *HEADERS)}
+    # Of a success nothing is told in an error, and an output is the caller's own, whatever is in it.
+    text = bytes(content) if status < 300 else auth.hidden(bytes(content))
+    return RawAnswer(status, headers, text, cut, oversized)
 
 
 def _user_agent() -> str:

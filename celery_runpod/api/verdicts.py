@@ -1,18 +1,21 @@
 """What an HTTP answer means: its JSON, or the error that it stands for. Pure.
 
     2xx with JSON                           the JSON
+    2xx where no body is awaited            None, whatever the body is
     400 with a FAILED job                   the JSON: public endpoints answer so
     429                                     RateLimited: not taken, whatever the body is
     2xx that is not JSON, or over 64 MB     BadAnswer: it may have been acted on
     3xx, 408, 425, 499, 5xx, a cut body     Unavailable(sent=True): it may have been acted on
-    404 as a web page, about a job          Unavailable(sent=True): this is not RunPod's API talking about the job
-    404                                     EndpointNotFound or JobNotFound
+    404 as a web page, about a job or pod   Unavailable(sent=True): this is not RunPod's API talking about it
+    404 about an endpoint, a job, a pod     EndpointNotFound, JobNotFound, PodNotFound
+    400 that says so (REST v1)              EndpointNotFound, PodNotFound
     401, 403                                Unauthorized
     another 4xx                             RequestRejected
 
-Bodies are never quoted, but for the field that tells the error: `input` and `webhook` can come back in them.
+Bodies are never quoted, but for the fields that tell the error: `input` and `webhook` can come back in them. RunPod
+tells it as `{"error"}` (jobs), as `{"message"}` (REST v1), and as a problem of RFC 9457 (REST v2).
 
-Not here: getting the answer (``transport.py``).
+Not here: getting the answer (``transport.py``), how long to wait after a 429 (``ratelimits.py``).
 
 Next: ``answers.py``, for what is in the JSON of a success.
 """
@@ -20,18 +23,18 @@ Next: ``answers.py``, for what is in the JSON of a success.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 
+from celery_runpod.api.ratelimits import wait_s
 from celery_runpod.errors import (
     ApiError,
     BadAnswer,
     EndpointNotFound,
     JobNotFound,
+    PodNotFound,
     RateLimited,
     RequestRejected,
     Unauthorized,
@@ -39,21 +42,26 @@ from celery_runpod.errors import (
 )
 
 MAX_TEXT = 500
-MAX_RETRY_AFTER_S = 3600.0
 # 408: the request did not arrive in time; 425: too early; 499: a proxy's word for "the client went away".
 _UNCLEAR = frozenset({408, 425, 499})
+# REST v1 documents 400 for an id that it does not know: "Invalid Pod ID."
+_UNKNOWN = re.compile(r"\b(?:pod|endpoint)\W+(?:was |is )?not found\b|\binvalid (?:pod|endpoint) id\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Where:
-    """What was called: part of every error."""
+    """What was called: part of every error. An error has no field for a pod, so its text names it."""
 
     operation: str
-    endpoint: str
+    endpoint: str | None = None
     job_id: str | None = None
+    pod_id: str | None = None
 
     def error(self, kind: type[ApiError], message: str, status: int | None = None, **fields: Any) -> ApiError:
-        return kind(message, self.operation, self.endpoint, status, self.job_id, **fields)
+        if kind is PodNotFound:
+            fields["pod_id"] = self.pod_id
+        text = f"{message} (pod {self.pod_id})" if self.pod_id else message
+        return kind(text, self.operation, self.endpoint, status, self.job_id, **fields)
 
 
 @dataclass(frozen=True)
@@ -67,16 +75,17 @@ class RawAnswer:
     oversized: bool = False
 
 
-def read(answer: RawAnswer, where: Where) -> Any:
-    """The JSON of a successful answer.
+def read(answer: RawAnswer, where: Where, *, has_body: bool = True) -> Any:
+    """The JSON of a successful answer; None where the operation's answer `has_body` not.
 
     Raises:
         ApiError: the kind that the table above tells.
     """
     status = answer.status
     if status == 429:
-        after = retry_after_s(answer.headers.get("Retry-After"), answer.headers.get("Date"))
-        raise where.error(RateLimited, _reason(answer), status, retry_after_s=after)
+        raise where.error(RateLimited, _reason(answer), status, retry_after_s=wait_s(answer.headers))
+    if 200 <= status < 300 and not has_body:
+        return None
     if answer.cut is not None:
         raise where.error(Unavailable, f"the answer broke off: {answer.cut}", status)
     if 200 <= status < 300:
@@ -102,13 +111,22 @@ def _refusal(answer: RawAnswer, where: Where) -> ApiError:
         return where.error(Unavailable, reason, status)
     if status in (401, 403):
         return where.error(Unauthorized, reason, status)
-    if status == 404:
-        if where.job_id is None or re.search(r"endpoint\b.*\bnot found", reason, re.IGNORECASE):
-            return where.error(EndpointNotFound, reason, status)
-        if _is_page(answer):
-            return where.error(Unavailable, f"{reason}, not from RunPod's API: is the base URL right?", status)
-        return where.error(JobNotFound, reason, status)
+    asked_for = where.pod_id or where.endpoint or ""
+    if status == 404 or (status == 400 and where.job_id is None and _UNKNOWN.search(reason.replace(asked_for, ""))):
+        return _not_found(answer, where, reason)
     return where.error(RequestRejected, reason, status)
+
+
+def _not_found(answer: RawAnswer, where: Where, reason: str) -> ApiError:
+    status = answer.status
+    if where.pod_id is None and where.endpoint is None:
+        # A template that is not there, a path that is not RunPod's: the thing asked for has no id yet.
+        return where.error(RequestRejected, reason, status)
+    if where.pod_id is None and (where.job_id is None or re.search(r"endpoint\b.*\bnot found", reason, re.IGNORECASE)):
+        return where.error(EndpointNotFound, reason, status)
+    if _is_page(answer):
+        return where.error(Unavailable, f"{reason}, not from RunPod's API: is the base URL right?", status)
+    return where.error(JobNotFound if where.pod_id is None else PodNotFound, reason, status)
 
 
 def _json(answer: RawAnswer) -> Any:
@@ -128,6 +146,9 @@ def _reason(answer: RawAnswer) -> str:
     if isinstance(data, dict):
         told = next((data[name] for name in ("error", "message", "detail", "title") if data.get(name)), None)
         text = told if isinstance(told, str) else "" if told is None else json.dumps(told)
+        # RFC 9457, as RunPod's REST v2 has it: "errors: individual request-validation failures".
+        if isinstance(data.get("errors"), list):
+            text = ": ".join(filter(None, (text, "; ".join(one for one in data["errors"] if isinstance(one, str)))))
     elif isinstance(data, str):
         text = data
     elif _is_page(answer):
@@ -142,18 +163,3 @@ def _reason(answer: RawAnswer) -> str:
 def shorten(text: str) -> str:
     """At most `MAX_TEXT` characters."""
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 4]} ..."
-
-
-def retry_after_s(value: str | None, date: str | None) -> float | None:
-    """Seconds from a Retry-After header: a number, or a moment to be compared with the answer's own `Date`, so that
-    no clock of ours has a say. None if it tells nothing; at most an hour."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(value) - parsedate_to_datetime(date or "")).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S) if math.isfinite(seconds) else None

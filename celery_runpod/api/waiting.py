@@ -1,4 +1,4 @@
-"""The two loops of the client: look until a job has ended, and take its chunks until then. The clock is injected.
+"""The loops of the clients: look until a job has ended, or a pod runs, and take a job's chunks. The clock is injected.
 
 Not here: HTTP; how the worker waits. It does not: it plans checks, for all jobs of an endpoint together.
 
@@ -8,10 +8,13 @@ Next: ``transport.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from celery_runpod.api.answers import Job
-from celery_runpod.errors import ApiError, BadAnswer, JobError, RateLimited, Unavailable, WaitTimeout
+from celery_runpod.api.pods import Pod
+from celery_runpod.errors import ApiError, BadAnswer, JobError, PodNotRunning, RateLimited, Unavailable, WaitTimeout
+
+T = TypeVar("T")
 
 FIRST_S, FACTOR, CAP_S = 1.0, 1.5, 30.0
 LAST_LOOK_S = 1.0
@@ -22,6 +25,9 @@ STREAM_FIRST_S, STREAM_CAP_S = 0.5, 5.0
 
 STREAM_PATIENCE_S = 60.0
 """For so long in a row a stream outlives requests that are not taken."""
+
+START_S = 10.0
+"""A pod that was told to start may be EXITED for so long still."""
 
 UNSEEN = "UNKNOWN"
 
@@ -40,22 +46,67 @@ def wait_until_final(
         WaitTimeout: it had not ended after `timeout_s`.
         RequestRejected: from `look`, as it is.
     """
-    began, pause_s, state = clock(), FIRST_S, UNSEEN
+
+    def late(seen: Job | None) -> Exception:
+        return WaitTimeout(endpoint, job_id, timeout_s, seen.state if seen else UNSEEN)
+
+    return _until(look, lambda job: job.final, late, timeout_s, clock, sleep)
+
+
+def wait_until_running(
+    look: Callable[[float], Pod],
+    pod_id: str,
+    timeout_s: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Pod:
+    """The pod once it is RUNNING. `look` is given the seconds that it may take.
+
+    Raises:
+        PodNotRunning: it was not after `timeout_s`; or, at once, it will not be: ERROR, TERMINATED, or EXITED. A pod
+            that was only just told to start is given `START_S` before EXITED is believed of it.
+        RequestRejected: from `look`, as it is.
+    """
+    began, left_exited = clock(), False
+
+    def running(pod: Pod) -> bool:
+        nonlocal left_exited
+        waited_s = clock() - began
+        stopped = pod.status == "EXITED" and (left_exited or waited_s >= START_S)
+        if stopped or pod.status in ("ERROR", "TERMINATED"):
+            raise PodNotRunning(pod_id, waited_s, pod.status)
+        left_exited = left_exited or pod.status in ("PROVISIONING", "STARTING")
+        return pod.status == "RUNNING"
+
+    def late(seen: Pod | None) -> Exception:
+        return PodNotRunning(pod_id, timeout_s, seen.status if seen else UNSEEN)
+
+    return _until(look, running, late, timeout_s, clock, sleep)
+
+
+def _until(
+    look: Callable[[float], T],
+    reached: Callable[[T], bool],
+    late: Callable[[T | None], Exception],
+    timeout_s: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> T:
+    began, pause_s, seen = clock(), FIRST_S, None
     while True:
         asked_to_wait_s = 0.0
         try:
-            job = look(max(timeout_s - (clock() - began), LAST_LOOK_S))
-            if job.final:
-                return job
-            state = job.state
+            seen = look(max(timeout_s - (clock() - began), LAST_LOOK_S))
+            if reached(seen):
+                return seen
         except RateLimited as error:
             asked_to_wait_s = error.retry_after_s or 0.0
         except (Unavailable, BadAnswer):
-            # No word from the API is no word on the job.
+            # No word from the API is no word on the job or pod.
             asked_to_wait_s = 0.0
         left = timeout_s - (clock() - began)
         if left <= 0:
-            raise WaitTimeout(endpoint, job_id, timeout_s, state)
+            raise late(seen)
         sleep(min(max(pause_s, asked_to_wait_s), left))
         pause_s = min(pause_s * FACTOR, CAP_S)
 

@@ -53,6 +53,11 @@ def test_the_tree_is_drawn_as_it_is() -> None:
     assert drawn == {cls.__name__: cls.__mro__[1].__name__ for cls in TREE}
 
 
+def test_every_error_is_public() -> None:
+    assert {cls.__name__ for cls in TREE} | {"encode", "decode"} == set(errors.__all__)
+    assert {cls.__module__ for cls in TREE} == {"celery_runpod.errors"}
+
+
 def test_an_error_of_a_newer_version_can_be_read() -> None:
     data = {"type": "JobFailed", "args": ["m", "e", "t", "j", "K", "tb", None, None, "w", "a field of tomorrow"]}
     assert str(errors.decode(data)) == "K: m (endpoint e, task t, job j)"

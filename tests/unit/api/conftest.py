@@ -1,4 +1,4 @@
-"""A server on loopback, a client for it, and an environment without other people's keys and proxies."""
+"""A server on loopback, clients for it, and an environment without other people's keys and proxies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.api import RunPodClient
+from celery_runpod.api import ManagementClient, RunPodClient
 
 from .certificates import self_signed
 from .servers import Answer, Loopback
@@ -19,6 +19,7 @@ KEY = "rpa_SECRET0123456789abcdefghijklmnopqrstuvwxyz"
 
 Serve = Callable[..., Loopback]
 MakeClient = Callable[..., RunPodClient]
+MakeManager = Callable[..., ManagementClient]
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,21 @@ def client_of() -> Iterator[MakeClient]:
 
     def make(server: Loopback, **options: Any) -> RunPodClient:
         clients.append(RunPodClient(**{"api_key": KEY, "base_url": server.url} | options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def manager_of() -> Iterator[MakeManager]:
+    """`manager_of(server, "v1")` is a client of the management API; further arguments are ManagementClient's."""
+    clients: list[ManagementClient] = []
+
+    def make(server: Loopback, version: str = "v2", **options: Any) -> ManagementClient:
+        url = f"{server.origin}/{version}"
+        clients.append(ManagementClient(**{"api_key": KEY, "base_url": url, "rest_version": version} | options))
         return clients[-1]
 
     yield make

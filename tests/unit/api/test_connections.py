@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from celery_runpod.api import RunPodClient
-from celery_runpod.api.connections import IDLE_S
+from celery_runpod.api.connections import IDLE_S, Call, calling
 from celery_runpod.errors import Unavailable
 
 from .conftest import KEY, MakeClient, Serve
@@ -211,3 +211,16 @@ def test_cookies_are_not_kept(serve: Serve, client_of: MakeClient) -> None:
     client.status("sdxl", "a")
     client.status("sdxl", "a")
     assert "cookie" not in server.requests[1].headers
+
+
+def test_a_call_within_a_call_gives_the_thread_back(serve: Serve, client_of: MakeClient) -> None:
+    """A stream that is thrown away is closed whenever Python likes: in the middle of another call, too."""
+    closing = Call(float("inf"), 1, 1, time.monotonic)
+
+    def clock() -> float:
+        with calling(closing):
+            return time.monotonic()
+
+    client = client_of(serve(lambda _: answer(COMPLETED)))
+    client._http._clock = clock
+    assert client.status("sdxl", "a").final

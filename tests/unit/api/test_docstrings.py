@@ -1,4 +1,4 @@
-"""The examples in the client's docstrings run, against a small endpoint on loopback."""
+"""The examples in the clients' docstrings run, against a small RunPod on loopback."""
 
 from __future__ import annotations
 
@@ -37,19 +37,31 @@ def endpoint(request: Request) -> bytes:
     )
 
 
+def management(request: Request) -> bytes:
+    if request.method == "DELETE":
+        return answer(b"", 204)
+    if request.path == "/v2/serverless/4m7x2k9q":
+        return answer({"id": "4m7x2k9q", "workers": {"min": 1, "max": 10}})
+    running = {"id": "7h9k2m4n6p", "name": "train", "status": "RUNNING"}
+    if request.path == "/v2/pods":
+        return answer({"pods": []}) if request.method == "GET" else answer(running, 201)
+    return answer(running)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_run(serve: Serve, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("RUNPOD_API_KEY", KEY)
     monkeypatch.setenv("RUNPOD_BASE_URL", serve(endpoint).url)
+    monkeypatch.setenv("RUNPOD_REST_URL", serve(management).url)
     module = importlib.import_module(f"celery_runpod.api.{name}")
     # As a reader would type them: with what the module itself imports.
     results = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL, verbose=False)
     assert results.failed == 0
 
 
-def test_there_are_examples_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    finder = doctest.DocTestFinder()
-    found = [
-        test.name for test in finder.find(importlib.import_module("celery_runpod.api.serverless")) if test.examples
-    ]
-    assert "RunPodClient.run" in {name.removeprefix("celery_runpod.api.serverless.") for name in found}
+@pytest.mark.parametrize(
+    ("module", "example"), [("serverless", "RunPodClient.run"), ("management", "ManagementClient")]
+)
+def test_there_are_examples_of_the_clients(module: str, example: str) -> None:
+    found = doctest.DocTestFinder().find(importlib.import_module(f"celery_runpod.api.{module}"))
+    assert f"celery_runpod.api.{module}.{example}" in {test.name for test in found if test.examples}

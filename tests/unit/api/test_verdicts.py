@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.api.verdicts import RawAnswer, Where, read, retry_after_s
+from celery_runpod.api.ratelimits import retry_after_s
+from celery_runpod.api.verdicts import RawAnswer, Where, read
 from celery_runpod.errors import (
     ApiError,
     BadAnswer,
     EndpointNotFound,
     JobNotFound,
+    PodNotFound,
     RateLimited,
     RequestRejected,
     Unauthorized,
@@ -167,3 +169,62 @@ def test_a_rate_limit_carries_its_retry_after() -> None:
     error = error_of(429, b"<html>", RUN, **{"Retry-After": "4"})
     assert isinstance(error, RateLimited)
     assert error.retry_after_s == 4
+
+
+# The management API
+
+POD = Where("stop_pod", pod_id="7h9k")
+CREATE = Where("create_pod")
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+@pytest.mark.parametrize("answered", [b"", b"{}", b"started"])
+def test_a_success_without_a_body_is_a_success(status: int, answered: bytes) -> None:
+    assert read(RawAnswer(status, {}, answered, cut="reset"), POD, has_body=False) is None
+
+
+def test_a_refusal_is_one_where_no_body_is_awaited_too() -> None:
+    with pytest.raises(RequestRejected, match="not now"):
+        read(RawAnswer(409, {}, b'{"detail": "not now"}'), POD, has_body=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "where", "kind"),
+    [
+        (404, {"detail": "gone"}, POD, PodNotFound),
+        (404, {"detail": "endpoint of the API not found"}, POD, PodNotFound),
+        (404, PAGE, POD, Unavailable),
+        (404, PAGE, CREATE, RequestRejected),
+        (404, {"detail": "template not found"}, CREATE, RequestRejected),
+        (400, {"message": "pod 7h9k was not found"}, POD, PodNotFound),
+        (400, {"message": "get pod: pod not found"}, POD, PodNotFound),
+        (400, {"message": "Invalid Pod ID."}, POD, PodNotFound),
+        (400, {"message": "pod template not found"}, POD, RequestRejected),
+        (400, {"message": "pod not found"}, CREATE, RequestRejected),
+        (400, {"message": "Invalid endpoint ID."}, Where("get_endpoint", "4m7x"), EndpointNotFound),
+        (400, {"message": "Invalid endpoint ID."}, STATUS, RequestRejected),
+    ],
+)
+def test_what_is_not_there(status: int, body: Any, where: Where, kind: type[ApiError]) -> None:
+    error = error_of(status, body, where)
+    assert type(error) is kind
+    if isinstance(error, PodNotFound):
+        assert error.pod_id == "7h9k"
+        assert str(error).endswith("(pod 7h9k)")
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (
+            {"title": "Unprocessable", "detail": "2 faults", "errors": ["/gpu: a", "/name: b"]},
+            "2 faults: /gpu: a; /name: b",
+        ),
+        ({"errors": ["/gpu: a"]}, "/gpu: a"),
+        ({"detail": "x", "errors": []}, "x"),
+        ({"detail": "x", "errors": [{"given": "hush"}, None]}, "x"),
+        ({"detail": "x", "errors": "hush"}, "x"),
+    ],
+)
+def test_a_problem_of_rfc_9457(body: Any, told: str) -> None:
+    assert error_of(422, body, CREATE).message == told

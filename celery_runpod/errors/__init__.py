@@ -14,11 +14,16 @@
     │   ├── RequestRejected
     │   │   ├── Unauthorized
     │   │   ├── EndpointNotFound
-    │   │   └── JobNotFound
+    │   │   ├── JobNotFound
+    │   │   └── PodNotFound
     │   ├── RateLimited
     │   ├── Unavailable
     │   └── BadAnswer
     ├── WaitTimeout
+    ├── NotOffered
+    ├── NameTaken
+    ├── CreateUnconfirmed
+    ├── PodNotRunning
     └── JobError
         ├── JobFailed
         ├── JobTimedOut
@@ -33,9 +38,12 @@
 Celery sends an exception through JSON as ``cls(*args)``. So every field is positional, is in
 ``args``, and has a JSON-safe value; the text is made in ``__str__``. New fields go last, with a default.
 
+Here: configuration, input, jobs. ``api.py``: RunPod's REST API; ``management.py``: pods and endpoints as things that
+are made; ``base.py``: the base of all. Take them from here, wherever they are defined.
+
 Standard library alone: every process that reads results imports this.
 
-Next: ``contract.py`` for what crosses between the processes.
+Next: ``api.py``; or ``contract.py`` for what crosses between the processes.
 """
 
 from __future__ import annotations
@@ -43,18 +51,57 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from celery_runpod.errors.api import (
+    ApiError,
+    BadAnswer,
+    EndpointNotFound,
+    JobNotFound,
+    RateLimited,
+    RequestRejected,
+    Unauthorized,
+    Unavailable,
+    WaitTimeout,
+)
+from celery_runpod.errors.base import RunPodError, about
+from celery_runpod.errors.management import CreateUnconfirmed, NameTaken, NotOffered, PodNotFound, PodNotRunning
 
-@dataclass(eq=False)
-class RunPodError(Exception):
-    """Base of all errors raised by celery-runpod."""
-
-    def __post_init__(self) -> None:
-        self.args = tuple(getattr(self, field.name) for field in fields(self))
-
-
-def _about(**names: str | None) -> str:
-    known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in names.items() if value)
-    return f" ({known})" if known else ""
+__all__ = [
+    "ApiError",
+    "BadAnswer",
+    "BrokerUnavailable",
+    "ConfigurationError",
+    "ConfigurationMismatch",
+    "CreateUnconfirmed",
+    "DeadlineExceeded",
+    "EndpointNotFound",
+    "InvalidInput",
+    "InvalidOption",
+    "JobCancelled",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobNotFound",
+    "JobPurged",
+    "JobTimedOut",
+    "JobUndeliverable",
+    "MissingExtra",
+    "NameTaken",
+    "NotConfigured",
+    "NotOffered",
+    "PayloadTooLarge",
+    "PodNotFound",
+    "PodNotRunning",
+    "RateLimited",
+    "RequestRejected",
+    "RunPodError",
+    "StartTimeout",
+    "SubmissionUnconfirmed",
+    "Unauthorized",
+    "Unavailable",
+    "WaitTimeout",
+    "decode",
+    "encode",
+]
 
 
 @dataclass(eq=False)
@@ -94,7 +141,7 @@ class ConfigurationMismatch(RunPodError):
 
 @dataclass(eq=False)
 class InvalidOption(RunPodError):
-    """An option of an endpoint call is unknown or out of its bounds. Nothing was sent."""
+    """An option of a call is unknown, missing or out of its bounds. Nothing was sent."""
 
     option: str
     given: Any
@@ -113,7 +160,7 @@ class InvalidInput(RunPodError):
     task_id: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.problem}{_about(endpoint=self.endpoint, task=self.task_id)}"
+        return f"{self.problem}{about(endpoint=self.endpoint, task=self.task_id)}"
 
 
 @dataclass(eq=False)
@@ -143,82 +190,6 @@ class BrokerUnavailable(RunPodError):
 
 
 @dataclass(eq=False)
-class ApiError(RunPodError):
-    """RunPod's REST API did not do what was asked. `status` is the HTTP status, None when there was no answer."""
-
-    message: str
-    operation: str | None = None
-    endpoint: str | None = None
-    status: int | None = None
-    job_id: str | None = None
-    task_id: str | None = None
-
-    def __str__(self) -> str:
-        where = f"{self.operation}: " if self.operation else ""
-        status = f"HTTP {self.status}: " if self.status is not None else ""
-        return f"{where}{status}{self.message}{_about(endpoint=self.endpoint, job=self.job_id, task=self.task_id)}"
-
-
-@dataclass(eq=False)
-class RequestRejected(ApiError):
-    """RunPod refused the request (a 4xx other than 429); sending it again will not help."""
-
-
-@dataclass(eq=False)
-class Unauthorized(RequestRejected):
-    """RunPod does not accept the API key for this request (401, 403). The key itself is never part of the error."""
-
-
-@dataclass(eq=False)
-class EndpointNotFound(RequestRejected):
-    """RunPod knows no endpoint of this id (404)."""
-
-
-@dataclass(eq=False)
-class JobNotFound(RequestRejected):
-    """RunPod knows no job of this id, or no longer keeps it (404)."""
-
-
-@dataclass(eq=False)
-class RateLimited(ApiError):
-    """429: RunPod has not taken the request. `retry_after_s` is its Retry-After in seconds, if it sent one."""
-
-    retry_after_s: float | None = None
-
-
-@dataclass(eq=False)
-class Unavailable(ApiError):
-    """No usable answer: connection trouble, a timeout, a 5xx, a redirect, 408, 425, 499, or a web page for a 404.
-
-    `sent` is False when the request certainly did not reach RunPod (name lookup, refused or timed-out connect,
-    TLS), and True when RunPod may have acted on it.
-    """
-
-    sent: bool = True
-
-
-@dataclass(eq=False)
-class BadAnswer(ApiError):
-    """RunPod answered with success, but the body could not be understood. The request may have been acted on."""
-
-
-@dataclass(eq=False)
-class WaitTimeout(RunPodError):
-    """`RunPodClient.wait` gave up waiting. The job goes on at RunPod."""
-
-    endpoint: str
-    job_id: str
-    waited_s: float
-    last_state: str
-
-    def __str__(self) -> str:
-        return (
-            f"job {self.job_id} of endpoint {self.endpoint} was still {self.last_state} after {self.waited_s:g} s; "
-            "it goes on at RunPod"
-        )
-
-
-@dataclass(eq=False)
 class JobError(RunPodError):
     """A job ended without a result. `job_id` is RunPod's id, None when RunPod never accepted the job."""
 
@@ -228,7 +199,7 @@ class JobError(RunPodError):
     job_id: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.message}{_about(endpoint=self.endpoint, task=self.task_id, job=self.job_id)}"
+        return f"{self.message}{about(endpoint=self.endpoint, task=self.task_id, job=self.job_id)}"
 
 
 @dataclass(eq=False)
@@ -304,3 +275,8 @@ def decode(data: dict[str, Any]) -> RunPodError:
         # A newer version may have more fields; they come last.
         return cls(*data.get("args", ())[: len(fields(cls))])
     return JobError(f"{data.get('type')}: {data.get('args')}")
+
+
+for _name in __all__:
+    # Where they are public, wherever they are defined: tracebacks show it, and Celery finds an error of a result by it.
+    globals()[_name].__module__ = __name__
