@@ -59,7 +59,7 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
     epoch = services.store.epoch()
     # When it could first have been submitted: at its countdown or eta, else when it was called.
     earliest = job.not_before if job.not_before > job.accepted_at else job.begun_at
-    if earliest <= epoch.fence and not _may_resubmit(services):
+    if epoch.fence and earliest <= epoch.fence and not _may_resubmit(services):
         problem = "the store was restored to an older state, and whether the call was submitted before is not known"
         end_here(services, job, SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id))
         return

@@ -125,6 +125,7 @@ class Bench:
             ),
             options=options,
             accepted_at=self.now,
+            begun_at=self.now,
             not_before=self.now,
             end_by=self.now + (options.deadline or 600.0),
             start_by=None if options.start_timeout is None else self.now + options.start_timeout,

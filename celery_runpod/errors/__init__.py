@@ -74,6 +74,7 @@ __all__ = [
     "CreateUnconfirmed",
     "DeadlineExceeded",
     "EndpointNotFound",
+    "IdempotencyConflict",
     "InvalidInput",
     "InvalidOption",
     "JobCancelled",

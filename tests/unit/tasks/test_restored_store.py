@@ -1,0 +1,108 @@
+"""What is submitted from a store that may have lost a time in which jobs were paid for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from celery_app.epoch import LOST_S, Memory, beat
+from celery_runpod.errors import SubmissionUnconfirmed, decode
+from tasks.store.states import State
+from tests.builders import Bench
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """fakeredis does not tell who it is: `bench.redis.run_id` does."""
+    bench = Bench()
+    bench.redis.run_id = "first start"
+    monkeypatch.setattr(type(bench.store), "_server", lambda self: self.redis.run_id)
+    return bench
+
+
+def fence(bench: Bench) -> float:
+    return bench.store.epoch().fence
+
+
+def test_a_worker_that_remembers_a_later_beat_than_the_store_fences_off_what_was_begun_before(bench: Bench) -> None:
+    memory = Memory(None)
+    assert beat(bench.services, memory) == "ok"
+    old = bench.redis.hgetall("runpod:epoch")
+    bench.now += 60
+    assert beat(bench.services, memory) == "ok"
+    remembered = bench.now
+    bench.redis.hset("runpod:epoch", mapping=old)
+    bench.redis.run_id = "second start"
+    bench.now += 5
+    assert beat(bench.services, memory) == "went_back"
+    assert fence(bench) == remembered
+
+
+def test_what_was_begun_before_the_fence_is_not_submitted_what_was_begun_later_is(bench: Bench) -> None:
+    bench.redis.hset("runpod:epoch", mapping={"fence": bench.now, "run_id": "first start"})
+    assert isinstance(decode(bench.accepted("old").outcome["error"]), SubmissionUnconfirmed)
+    bench.now += 1
+    # Called before, accepted only now: its message was in the queue.
+    assert bench.accepted("in queue", begun_at=bench.now - 2).state is State.ENDED_HERE
+    assert bench.accepted("new").state is State.IN_QUEUE
+    assert bench.runpod.called("run") == 1
+
+
+def test_a_countdown_that_ends_after_the_fence_was_not_submitted_before(bench: Bench) -> None:
+    bench.redis.hset("runpod:epoch", mapping={"fence": bench.now, "run_id": "first start"})
+    bench.accepted("later", not_before=bench.now + 30)
+    bench.check(after_s=31)
+    assert bench.record("later").state is State.IN_QUEUE
+
+
+def test_with_resubmit_it_is_submitted_all_the_same() -> None:
+    bench = Bench(RUNPOD_UNCONFIRMED_SUBMIT="resubmit")
+    bench.redis.hset("runpod:epoch", mapping={"fence": bench.now})
+    assert bench.accepted().state is State.IN_QUEUE
+
+
+def test_after_a_restart_nothing_is_submitted_until_every_worker_had_time_to_compare(bench: Bench) -> None:
+    one, other = Memory(None), Memory(None)
+    beat(bench.services, one)
+    bench.now += 60
+    beat(bench.services, other)
+    bench.redis.hset("runpod:epoch", "beat", bench.now - 60)
+    bench.redis.run_id = "second start"
+    assert beat(bench.services, Memory(None)) == "restarted"
+    assert bench.accepted().reason == "STORE_RESTARTED"
+    # One that started anew vouches for nothing before the others have spoken.
+    assert beat(bench.services, other) == "went_back"
+    bench.now += 10
+    assert beat(bench.services, Memory(None)) == "ok"
+    assert bench.store.epoch().settled
+    bench.check(after_s=1)
+    assert bench.record().state is State.ENDED_HERE
+
+
+def test_what_redis_may_lose_anyway_is_no_older_state(bench: Bench) -> None:
+    memory = Memory(None)
+    beat(bench.services, memory)
+    bench.redis.hset("runpod:epoch", "beat", bench.now - LOST_S)
+    bench.redis.run_id = "second start"
+    assert beat(bench.services, memory) == "restarted"
+    assert fence(bench) == 0
+
+
+def test_a_file_remembers_for_the_next_worker(bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / "state" / "x.beat"
+    beat(bench.services, Memory(file))
+    assert Memory(file).latest == bench.now
+    file.write_text("not a number")
+    assert Memory(file).latest is None
+
+
+def test_a_store_that_was_emptied_is_older_too(bench: Bench) -> None:
+    memory = Memory(None)
+    beat(bench.services, memory)
+    bench.redis.flushall()
+    bench.redis.run_id = "second start"
+    bench.now += 5
+    assert beat(bench.services, memory) == "went_back"
+    assert bench.store.epoch().settled
+    assert fence(bench) == memory.latest
