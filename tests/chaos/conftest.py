@@ -33,7 +33,7 @@ def die_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chaos(tmp_path_factory: pytest.TempPathFactory, die_at: Path) -> Iterator[World]:
     world = World(
         tmp_path_factory.mktemp("chaos"),
-        endpoints=["fast=synthetic:duration=0.3", "slow=synthetic:duration=5"],
+        endpoints=["fast=synthetic:duration=0.3", "failing=synthetic:duration=0.1,failures=1"],
         env={**SHORT_WAITS, "RUNPOD_DIE_AT": str(die_at)},
     )
     try:
