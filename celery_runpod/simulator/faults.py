@@ -30,7 +30,15 @@ from typing import Any
 SUBMITS = frozenset({"run", "runsync"})
 OF_A_JOB = frozenset({"status", "status-sync", "stream", "cancel", "retry"})
 OF_AN_ENDPOINT = frozenset({"purge-queue", "health", "requests"})
-OPERATIONS = SUBMITS | OF_A_JOB | OF_AN_ENDPOINT | {"webhook", "worker"}
+OF_PODS = frozenset(f"pods.{name}" for name in ("list", "get", "create", "update", "action", "delete", "logs"))
+OF_SERVERLESS = frozenset(f"serverless.{name}" for name in ("list", "get", "create", "update", "delete", "workers"))
+OF_REPORTS = frozenset(
+    {"catalog.gpus", "catalog.gpu", "catalog.cpus", "catalog.cpu", "billing.pods", "billing.serverless",
+     "billing.endpoints"}
+)  # fmt: skip
+MANAGEMENT = OF_PODS | OF_SERVERLESS | OF_REPORTS
+"""Operations of the management API, the same in both of its versions."""
+OPERATIONS = SUBMITS | OF_A_JOB | OF_AN_ENDPOINT | MANAGEMENT | {"webhook", "worker"}
 
 ANSWERS = frozenset({"status", "body", "delay", "drop_before", "drop_after", "truncate"})
 OF_A_RUN = frozenset({"run_twice", "crash"})
@@ -127,6 +135,8 @@ def parse(rule: Any) -> Fault:
         raise BadFault(
             f"kind {fault.kind!r} means nothing at operation {fault.operation!r}; allowed: {', '.join(sorted(allowed))}"
         )
+    if fault.endpoint != "*" and fault.operation in MANAGEMENT - OF_SERVERLESS:
+        raise BadFault(f"operation {fault.operation!r} is of no endpoint: field 'endpoint' must be '*'")
     if fault.kind == "body" and fault.body is None:
         raise BadFault("a fault of kind 'body' needs the field 'body': any text")
     if fault.seed is not None:
