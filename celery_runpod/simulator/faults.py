@@ -206,7 +206,7 @@ def _headers(value: Any) -> bool:
 FIELDS: dict[str, tuple[str, Any]] = {
     "kind": (", ".join(sorted(KINDS)), lambda value: isinstance(value, str) and value in KINDS),
     "endpoint": ("the name of an endpoint, or '*'", lambda value: isinstance(value, str) and bool(value)),
-    "operation": (", ".join([*sorted(OPERATIONS), "*"]), _operation),
+    "operation": (", ".join([*sorted(OPERATIONS - MANAGEMENT), *sorted(MANAGEMENT), "*"]), _operation),
     "probability": ("a number from 0 to 1", _number(0, 1)),
     "every": ("a whole number from 1 up", _number(1, 10**9, whole=True)),
     "times": ("a whole number from 1 up, or null for ever", _optional(_number(1, 10**9, whole=True))),

@@ -13,7 +13,7 @@ from typing import Any
 from celery_runpod.simulator.management import billing, catalog
 from celery_runpod.simulator.management.bodies import CUDA, CUDAS, FLAG, TEXT, TEXTS, listed, objects, one_of, whole
 from celery_runpod.simulator.management.catalog import NotPlaced
-from celery_runpod.simulator.management.deployments import Deployment
+from celery_runpod.simulator.management.deployments import Deployment, WorkerView
 from celery_runpod.simulator.management.routes import Account, Call, Problem, Reply, Route, flag, new_id, rfc3339
 from celery_runpod.simulator.management.v2_pods import image_of
 from celery_runpod.simulator.management.v2_reports import asked
@@ -163,12 +163,23 @@ class V1Endpoints:
                 for cpu in one.cpu or ()
             ]
         if flag(call.query, "includeWorkers"):
-            workers = self.account.deployments.stage.workers(one.id)
-            found["workers"] = [
-                {"id": worker.id, "desiredStatus": "RUNNING", "endpointId": one.id, "slsVersion": one.version}
-                for worker in workers
-            ]
+            found["workers"] = [_worker(one, view) for view in self.account.deployments.stage.workers(one.id)]
         return found
+
+
+def _worker(one: Deployment, worker: WorkerView) -> dict[str, Any]:
+    """A worker is a pod in version 1."""
+    found = {
+        "id": worker.id,
+        "desiredStatus": "RUNNING",
+        "endpointId": one.id,
+        "image": one.image,
+        "lastStartedAt": rfc3339(worker.started_at),
+        "machine": {"dataCenterId": one.data_center},
+        "slsVersion": one.version,
+    }
+    gpu = one.gpu_type
+    return found if gpu is None else {**found, "gpu": {"id": gpu.id, "count": one.gpu_count, "displayName": gpu.name}}
 
 
 def _changes(deployment: Deployment, body: Mapping[str, Any]) -> dict[str, Any]:
