@@ -91,8 +91,10 @@ def _of_object(value: dict[str, Any], shape: Shape, at: str) -> list[str]:
 
 
 def _of_list(value: list[Any], shape: Shape, at: str) -> list[str]:
-    if not shape.get("minItems", 0) <= len(value) <= shape.get("maxItems", math.inf):
-        return [f"{at}: {len(value)} items given; from {shape.get('minItems', 0)} to {shape.get('maxItems', math.inf)}"]
+    if len(value) < shape.get("minItems", 0):
+        return [f"{at}: minItems: got {len(value)}, want {shape['minItems']}"]
+    if len(value) > shape.get("maxItems", math.inf):
+        return [f"{at}: maxItems: got {len(value)}, want {shape['maxItems']}"]
     items: Shape | None = shape.get("items")
     if items is None:
         return []
