@@ -106,8 +106,8 @@ class Management:
 
     def _error(self, version: str, problem: Problem, now: float) -> web.Response:
         if version == "v1":
-            text = json.dumps({"message": problem.detail})
-            return web.Response(text=text, status=problem.status, content_type="application/json")
+            message = json.dumps({"message": problem.detail}).encode()
+            return web.Response(body=message, status=problem.status, content_type="application/json")
         title = HTTPStatus(problem.status).phrase
         found: dict[str, object] = {"title": title, "status": problem.status, "detail": problem.detail}
         if problem.errors:

@@ -9,6 +9,8 @@ Next: ``front.py``.
 
 from __future__ import annotations
 
+import math
+
 WINDOWS = {"minute": (6000, 60), "hour": (300_000, 3600), "day": (5_000_000, 86_400)}
 """Window -> requests, length in seconds."""
 POLICY = ", ".join(f'"{name}";q={most};w={length_s}' for name, (most, length_s) in WINDOWS.items())
@@ -37,7 +39,7 @@ class Quotas:
     def resets_s(self, name: str, now: float) -> int:
         """Whole seconds until a window begins anew."""
         length_s = WINDOWS[name][1]
-        return int(length_s - now % length_s) + 1
+        return math.ceil(length_s - now % length_s)
 
     def reset(self) -> None:
         self._used.clear()

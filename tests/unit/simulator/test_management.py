@@ -57,7 +57,7 @@ def test_a_quota_is_used_up_and_begins_anew() -> None:
     quotas, most = Quotas(), WINDOWS["minute"][0]
     assert [quotas.take(120.0) for _ in range(most)] == [None] * most
     assert quotas.take(179.0) == "minute"
-    assert quotas.left(179.0).startswith('"minute";r=0;t=2, "hour";r=')
+    assert quotas.left(179.0).startswith('"minute";r=0;t=1, "hour";r=')
     assert quotas.take(180.0) is None
 
 
