@@ -8,6 +8,7 @@ status                answers `status`           the receiver's answer counts   
 body                  done, answers `body`       sends `body`                    the worker is answered `body`
 delay                 waits `seconds` before     waits `seconds` before          the attempt takes `seconds` longer
 drop_before           cuts; nothing was done     is not sent                     the worker's result does not arrive
+status_after          done, answers `status`: RunPod's POST of a pod can (transformerlab-app#2305); requests alone
 drop_after            done; no answer comes      sent; the answer is lost        it arrives; the worker is not answered
 truncate              half the answer            half the body                   half the answer
 vanish                the job is forgotten                                       the job is forgotten when taken
@@ -41,9 +42,10 @@ MANAGEMENT = OF_PODS | OF_SERVERLESS | OF_REPORTS
 OPERATIONS = SUBMITS | OF_A_JOB | OF_AN_ENDPOINT | MANAGEMENT | {"webhook", "worker"}
 
 ANSWERS = frozenset({"status", "body", "delay", "drop_before", "drop_after", "truncate"})
+STATUS_AFTER = frozenset({"status_after"})
 OF_A_RUN = frozenset({"run_twice", "crash"})
 OF_A_WEBHOOK = frozenset({"duplicate", "late", "early", "reorder"})
-KINDS = ANSWERS | OF_A_RUN | OF_A_WEBHOOK | {"vanish"}
+KINDS = ANSWERS | STATUS_AFTER | OF_A_RUN | OF_A_WEBHOOK | {"vanish"}
 
 AT_TAKE = OF_A_RUN | {"vanish", "delay"}
 """Worker faults that act when a job is taken."""
@@ -66,9 +68,10 @@ def kinds_at(operation: str) -> frozenset[str]:
         return ANSWERS | OF_A_WEBHOOK
     if operation == "worker":
         return ANSWERS | OF_A_RUN | {"vanish"}
+    at_a_request = ANSWERS | STATUS_AFTER
     if operation in SUBMITS:
-        return ANSWERS | OF_A_RUN | {"vanish"}
-    return ANSWERS | {"vanish"} if operation in OF_A_JOB else ANSWERS
+        return at_a_request | OF_A_RUN | {"vanish"}
+    return at_a_request | {"vanish"} if operation in OF_A_JOB else at_a_request
 
 
 @dataclass(slots=True)
@@ -174,7 +177,7 @@ class Faults:
         found: list[Fault] = []
         decided = False
         for fault in self.rules.values():
-            decides = fault.kind in ANSWERS and fault.kind != "delay"
+            decides = fault.kind in ANSWERS | STATUS_AFTER and fault.kind != "delay"
             if fault.kind not in possible or not fault.matches(endpoint, operation) or (decides and decided):
                 continue
             if fault.acts():

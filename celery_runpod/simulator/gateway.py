@@ -53,6 +53,8 @@ class Gateway:
                 answer = await answered(faults)
             except Refused as error:
                 answer = answers.refused(error)
+        if "status_after" in faults:
+            answer = answers.faulty(faults["status_after"], faults["status_after"].status)
         status = "200" if "body" in faults else str(answer.status)
         self.counts.setdefault(operation, Counter())["dropped" if "drop_after" in faults else status] += 1
         return await answers.spoiled(request, answer, faults)

@@ -33,7 +33,7 @@ LOOK_S = 0.2
 """How often a followed log is looked at for new lines."""
 QUIET_S = 15.0
 """After so long without a line a comment is sent, so that proxies keep the connection."""
-SPOIL_THE_ANSWER = frozenset({"body", "drop_after", "truncate"})
+SPOIL_THE_ANSWER = frozenset({"body", "drop_after", "status_after", "truncate"})
 
 
 class Management:

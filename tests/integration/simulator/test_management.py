@@ -309,6 +309,21 @@ def test_a_pod_is_created_though_the_answer_never_comes(runpod: Client, path: st
     assert runpod.counts()["pods.create"] == {"dropped": 1}
 
 
+def test_a_pod_is_created_though_the_answer_is_a_500(runpod: Client) -> None:
+    runpod.fault("status_after", operation="pods.create", status=500, times=1)
+    assert runpod.send("POST", "/v1/pods", json={"name": "train", "imageName": "a"}).status_code == 500
+    assert [pod["name"] for pod in get(runpod, "/v1/pods")] == ["train"]
+    assert runpod.counts()["pods.create"] == {"500": 1}
+
+
+def test_version_1_restarts_a_pod_that_is_coming_up() -> None:
+    with simulator("--pod-provisioning", "60") as runpod:
+        pod = create(runpod)
+        assert runpod.send("POST", f"/v1/pods/{pod['id']}/restart").status_code == 200
+        assert status(runpod, pod["id"]) == "PROVISIONING"
+        assert act(runpod, pod["id"], "restart").status_code == 409
+
+
 def test_faults_of_every_kind_at_a_management_operation(runpod: Client) -> None:
     runpod.fault("drop_before", operation="pods.create", times=1)
     with pytest.raises(requests.ConnectionError):
@@ -349,7 +364,7 @@ def test_a_reset_forgets_pods_and_brings_the_endpoints_back(runpod: Client) -> N
     runpod.reset()
     assert get(runpod, "/v2/pods") == {"pods": []}
     endpoints = get(runpod, "/v2/serverless")["endpoints"]
-    assert sorted(one["id"] for one in endpoints) == ["fast", "echo", "slow"]
+    assert sorted(one["id"] for one in endpoints) == ["echo", "fast", "slow"]
     assert runpod.runsync("fast")["status"] == "COMPLETED"
     assert runpod.runsync("echo", {"a": 1})["status"] == "COMPLETED"
     assert get(runpod, "/v2/billing/pods")["records"] == []
