@@ -10,14 +10,14 @@ import pytest
 from tests.servers import World
 
 SHORT_WAITS = {
-    "RUNPOD_SUBMIT_TIMEOUT_S": "2",
+    "RUNPOD_SUBMIT_TIMEOUT_S": "3",
     "RUNPOD_POLL_TIMEOUT_S": "2",
     "RUNPOD_SYNC_WAIT_S": "1",
     "RUNPOD_UNCONFIRMED_WINDOW_S": "12",
-    "RUNPOD_CHECK_TOTAL_S": "5",
-    "RUNPOD_CHECK_LEASE_S": "6",
+    "RUNPOD_CHECK_TOTAL_S": "6",
+    "RUNPOD_CHECK_LEASE_S": "8",
     "RUNPOD_COUNTDOWN_CAP_S": "4",
-    "RUNPOD_VISIBILITY_TIMEOUT_S": "10",
+    "RUNPOD_VISIBILITY_TIMEOUT_S": "12",
     # Longer than Celery's own claim on a chord, as in real life.
     "RUNPOD_CLAIM_LEASE_S": "25",
 }
