@@ -1,0 +1,122 @@
+"""What can be known after a run, gathered once: results, the simulator's jobs, the marks of the user's tasks, logs.
+
+Not here: what it means (``verifier.py``).
+
+Next: ``verifier.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from celery.states import READY_STATES
+
+from celery_runpod.records import RecordReader
+from tests.chaos.application import RAN
+from tests.servers import World
+
+_TASK = re.compile(r"task_id=(\S+)")
+
+
+@dataclass(frozen=True)
+class End:
+    """How a task ended: Celery's state, and its result or error."""
+
+    state: str
+    result: Any
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`ends` by task id, without those that have none; `submits` are the simulator's jobs by mark; `ran` is how often
+    a task of the user ran; `unanswered` are the ids whose submit got no usable answer, as the workers logged it."""
+
+    ends: Mapping[str, End]
+    submits: Mapping[str, list[dict[str, Any]]]
+    ran: Mapping[str, int]
+    left: list[str]
+    unanswered: frozenset[str]
+    ended_at: Mapping[str, float]
+    kills: list[float]
+    cancelled: frozenset[str]
+
+
+def ends_of(world: World, ids: Iterable[str]) -> dict[str, End]:
+    """The ends of those tasks that have one."""
+    backend = world.app().backend
+    found = {}
+    for some in _batches(ids):
+        for task_id, raw in zip(
+            some, backend.client.mget([backend.get_key_for_task(one) for one in some]), strict=True
+        ):
+            meta = backend.meta_from_decoded(backend.decode_result(raw)) if raw else None
+            if meta and meta["status"] in READY_STATES:
+                found[task_id] = End(meta["status"], meta["result"])
+    return found
+
+
+def submits_by_mark(world: World) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for job in world.jobs():
+        found.setdefault(job["input"]["mark"], []).append(job)
+    return found
+
+
+def runs_of(world: World) -> dict[str, int]:
+    """How often each task of the user ran."""
+    found = {}
+    for keys in _batches(world.redis.scan_iter(f"{RAN}*", count=1000)):
+        with world.redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.llen(key)
+            found.update({key.removeprefix(RAN): count for key, count in zip(keys, pipe.execute(), strict=True)})
+    return found
+
+
+def ended_at(world: World, ids: Iterable[str], endpoints: Iterable[str]) -> dict[str, float]:
+    """When the jobs of these ids had their verdict, as their tombstones say."""
+    reader = RecordReader(world.redis, world.namespace)
+    found = {}
+    for some in _batches(ids):
+        for endpoint in endpoints:
+            with world.redis.pipeline(transaction=False) as pipe:
+                for one in some:
+                    pipe.hget(reader.keys.job(endpoint, one), "ended_at")
+                told = zip(some, pipe.execute(), strict=True)
+                found.update({one: float(when) for one, when in told if when is not None})
+    return found
+
+
+def unanswered(folder: Path) -> frozenset[str]:
+    found = set()
+    for line in _lines(folder):
+        if "submit.unknown" in line and (match := _TASK.search(line)):
+            found.add(match.group(1))
+    return frozenset(found)
+
+
+def story_of(world: World, task_id: str, submits: Iterable[dict[str, Any]], most: int = 40) -> str:
+    """All that is known of one id, to be read by a person: record, simulator's jobs, log lines."""
+    record = RecordReader(world.redis, world.namespace).job(task_id)
+    about = [line for line in _lines(world.stack.folder) if task_id in line]
+    lines = [f"    record: {record}", *(f"    at the simulator: {job}" for job in submits)]
+    lines += [f"    {line[:600]}" for line in sorted(about)[:most]]
+    return "\n".join(lines)
+
+
+def _lines(folder: Path) -> Iterator[str]:
+    for log in sorted(folder.glob("*.log")):
+        with log.open(errors="replace") as lines:
+            for line in lines:
+                yield f"{line.rstrip()}  [{log.stem}]"
+
+
+def _batches(items: Iterable[str], size: int = 500) -> Iterator[list[str]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some

@@ -1,0 +1,212 @@
+"""Breaks what a plan says, when it says: workers, Redis, the simulator's answers. Runs in a thread of its own.
+
+Never killed is the user's own application worker: kombu loses a message that it popped but has not written down, and
+what that worker loses is not celery-runpod's. It is ended cleanly before a restart of Redis, and started again after.
+
+Not here: what is drawn from the seed (``plan.py``).
+
+Next: ``evidence.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+from celery_runpod.cli.stack import Server
+from tests.chaos.plan import Break, Plan
+from tests.servers import ROOT, World
+
+CONCURRENCY = 2
+REDIS_ARGUMENTS = ("--appendfsync", "no", "--auto-aof-rewrite-percentage", "0")
+"""What is killed is the process, not the machine: each command is written before it is answered, and that is enough.
+With `everysec` a write may be put off while the disk is busy, and what was answered could be gone."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """What was broken, and when: seconds since the epoch."""
+
+    name: str
+    began: float
+    ended: float
+
+
+class Havoc:
+    """`gate` is held while Redis is being restarted, so that nobody publishes meanwhile."""
+
+    def __init__(self, world: World, plan: Plan, gate: threading.RLock, die_at: Path, *, workers: int) -> None:
+        self.world = world
+        self.plan = plan
+        self.gate = gate
+        self.die_at = die_at
+        self.done: list[Broken] = []
+        self.faults: Counter[str] = Counter()
+        self.trouble: BaseException | None = None
+        self._number = 0
+        self._armed: str | None = None
+        self._rules: dict[str, tuple[str, float]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._guarded, name="havoc", daemon=True)
+        self._started = 0.0
+        self._workers = [self._worker() for _ in range(workers)]
+        self._application = self._start_application()
+
+    @property
+    def kills(self) -> list[float]:
+        """When a process of ours was killed, so that what it had in hand may be unknown."""
+        return [one.began for one in self.done if one.name.startswith(("kill", "at "))]
+
+    def begin(self, started: float) -> None:
+        """Start to break things; `started` is the monotonic time of the plan's second 0."""
+        self._started = started
+        self._thread.start()
+
+    def end(self) -> None:
+        """Break nothing any more, and mend what is broken.
+
+        Raises:
+            Exception: what the thread itself stumbled over.
+        """
+        self._stop.set()
+        self._thread.join()
+        self._disarm()
+        self._lift(float("inf"))
+        if self.trouble is not None:
+            raise self.trouble
+
+    def _guarded(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:
+            self.trouble = error
+
+    def _run(self) -> None:
+        for one in self.plan.breaks:
+            while (left := self._started + one.at_s - time.monotonic()) > 0:
+                if self._stop.wait(min(left, 0.2)):
+                    return
+                self._lift(time.monotonic())
+                self._note_death()
+            if self._stop.is_set():
+                return
+            began = time.time()
+            self._break(one)
+            if one.kind not in ("fault", "step"):
+                self.done.append(Broken(one.name, began, time.time()))
+
+    def _break(self, one: Break) -> None:
+        match one.kind:
+            case "kill child":
+                self._kill_child(one.pick)
+            case "kill worker":
+                self._kill_worker(one.pick)
+            case "kill frozen worker":
+                # Frozen inside its BRPOP: what Redis hands it meanwhile is in its socket, and nowhere else.
+                os.kill(self._chosen(one.pick).pid, signal.SIGSTOP)
+                time.sleep(one.lasts_s)
+                self._kill_worker(one.pick)
+            case "redis terminated":
+                self._restart_redis(signal.SIGTERM, one.lasts_s)
+            case "redis killed":
+                self._restart_redis(signal.SIGKILL, one.lasts_s)
+            case "redis stopped":
+                self._redis().kill(signal.SIGSTOP)
+                time.sleep(one.lasts_s)
+                self._redis().kill(signal.SIGCONT)
+            case "redis client pause":
+                self.world.redis.execute_command("CLIENT", "PAUSE", int(one.lasts_s * 1000), "ALL")
+                time.sleep(one.lasts_s)
+            case "step":
+                self._disarm()
+                self._arm(one)
+            case "fault":
+                rule = self.world.fault(endpoint="*", **one.fault)
+                self._rules[rule] = (one.name, time.monotonic() + one.lasts_s)
+
+    # RunPod workers
+
+    def _worker(self) -> Server:
+        # A log of its own each, because the line that says "ready" is looked for in it.
+        self._number += 1
+        return self.world.stack.worker(f"runpod{self._number}", concurrency=CONCURRENCY, cwd=ROOT)
+
+    def _chosen(self, pick: float) -> Server:
+        return self._workers[int(pick * len(self._workers))]
+
+    def _kill_child(self, pick: float) -> None:
+        children = psutil.Process(self._chosen(pick).pid).children()
+        if children:
+            with suppress(ProcessLookupError):
+                os.kill(children[int(pick * 7919) % len(children)].pid, signal.SIGKILL)
+
+    def _kill_worker(self, pick: float) -> None:
+        server = self._chosen(pick)
+        server.kill(signal.SIGKILL)
+        self.world.stack.remove(server)
+        self._workers[self._workers.index(server)] = self._worker()
+
+    # Numbered steps
+
+    def _arm(self, one: Break) -> None:
+        # In one go: a process that reads half a name would not die.
+        whole = self.die_at.with_suffix(".new")
+        whole.write_text(str(one.step))
+        os.replace(whole, self.die_at)
+        self._armed = one.name
+
+    def _disarm(self) -> None:
+        self._note_death()
+        with suppress(FileNotFoundError):
+            self.die_at.unlink()
+        self._armed = None
+
+    def _note_death(self) -> None:
+        if self._armed is not None and not self.die_at.exists():
+            self.done.append(Broken(self._armed, time.time(), time.time()))
+            self._armed = None
+
+    # The simulator
+
+    def _lift(self, now: float) -> None:
+        over = [rule for rule, (_, until) in self._rules.items() if until <= now]
+        if not over:
+            return
+        url = f"{self.world.simulator_url}/_simulator/faults"
+        told = {fault["id"]: fault["done"] for fault in requests.get(url, timeout=10).json()}
+        for rule in over:
+            name, _ = self._rules.pop(rule)
+            self.faults[name] += told.get(rule, 0)
+            requests.delete(f"{url}/{rule}", timeout=10)
+
+    # Redis
+
+    def _redis(self) -> Server:
+        return next(server for server in self.world.stack.servers if server.name.startswith("redis-"))
+
+    def _restart_redis(self, signum: int, away_s: float) -> None:
+        stack = self.world.stack
+        with self.gate:
+            stack.remove(self._application)
+            server = self._redis()
+            server.kill(signum)
+            server.process.wait()
+            stack.servers.remove(server)
+            time.sleep(away_s)
+            stack.redis(port=int(server.name.removeprefix("redis-")), arguments=REDIS_ARGUMENTS)
+            # The first to be started is the last to be stopped.
+            stack.servers.insert(0, stack.servers.pop())
+            self._application = self._start_application()
+
+    def _start_application(self) -> Server:
+        self._number += 1
+        return self.world.stack.application("tests.chaos.application", f"application{self._number}", cwd=ROOT)

@@ -1,0 +1,248 @@
+"""What a run of chaos sends, and what it breaks meanwhile: all of it drawn from one seed, before anything is started.
+
+    Plan
+    ├── Load    a canvas: lanes of steps side by side, with a body or without; maybe cancelled later
+    │   └── Step    one task, the user's or an endpoint's, under an id that is its mark everywhere
+    └── Break   something that goes wrong at a time: a kill, a pause, a restart, a fault of the simulator
+
+Pure: the same seed, jobs and rate are the same plan. How threads interleave is not in it, so a run is repeated in its
+events, not to the microsecond.
+
+Next: ``sender.py``, which sends the loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from tasks.steps import Step as DeathStep
+
+USER = "user"
+FAST, SLOW, BROKEN = "fast", "slow", "broken"
+SLOW_S = 60.0
+ENDPOINTS = (
+    f"{FAST}=synthetic:duration=0.3,jitter=0.4",
+    f"{SLOW}=synthetic:duration={SLOW_S:g}",
+    f"{BROKEN}=synthetic:duration=0.2,failures=1",
+)
+"""`slow` outlasts every cancel, so that a job of it that is COMPLETED was not cancelled."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One task. `does` is an endpoint's name or USER; `options` are those of `Endpoint.using`; `link` and `errback` are
+    the ids of tasks to link to it."""
+
+    id: str
+    does: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    link: str | None = None
+    errback: str | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """Sent at once at `at_s`. Lanes run side by side, the steps of a lane one after the other. With `cancel_after_s`
+    the last step of the first lane is cancelled so long after the send; times are seconds from the start of the run."""
+
+    kind: str
+    at_s: float
+    lanes: tuple[tuple[Step, ...], ...]
+    body: Step | None = None
+    cancel_after_s: float | None = None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every task that must have an end: all but links and errbacks, which run in one case alone."""
+        return (*(step for lane in self.lanes for step in lane), *([self.body] if self.body else []))
+
+    @property
+    def jobs(self) -> int:
+        return sum(step.does != USER for step in self.steps)
+
+
+@dataclass(frozen=True)
+class Break:
+    """`pick` (0 to 1) chooses among processes; `lasts_s` is how long a pause, an outage or a fault lasts."""
+
+    kind: str
+    at_s: float
+    pick: float
+    lasts_s: float
+    fault: Mapping[str, Any] = field(default_factory=dict)
+    step: DeathStep | None = None
+
+    @property
+    def name(self) -> str:
+        """The kind, and for a fault or a step which one."""
+        if self.fault:
+            what = self.fault.get("status", "")
+            return f"{self.fault['operation']} {self.fault['kind']} {what}".strip()
+        return f"at {self.step}" if self.step else self.kind
+
+
+@dataclass(frozen=True)
+class Plan:
+    seed: int
+    loads: tuple[Load, ...]
+    breaks: tuple[Break, ...]
+
+    @property
+    def jobs(self) -> int:
+        return sum(load.jobs for load in self.loads)
+
+
+LOADS: Mapping[str, int] = {
+    "single": 6,
+    "chain": 4,
+    "group": 2,
+    "chord": 3,
+    "chord_of_chains": 2,
+    "chord_with_failure": 1,
+    "chord_that_survives": 1,
+    "linked": 2,
+    "failing": 1,
+    "returned": 1,
+    "cancelled": 2,
+    "cancelled_somewhere": 2,
+}
+"""Kind of load -> how many of them are in one deck."""
+
+BREAKS: Mapping[str, int] = {
+    "kill child": 3,
+    "kill worker": 1,
+    "kill frozen worker": 1,
+    "redis terminated": 1,
+    "redis killed": 1,
+    "redis stopped": 1,
+    "redis client pause": 1,
+    "step": 5,
+    "fault": 8,
+}
+
+HTML = "<html><body>Bad gateway</body></html>"
+FAULTS: tuple[Mapping[str, Any], ...] = (
+    # RunPod has certainly nothing: the job goes again.
+    {"operation": "run", "kind": "status", "status": 429, "headers": {"Retry-After": "1"}, "times": 20},
+    {"operation": "run", "kind": "status", "status": 429, "body": HTML, "times": 20},
+    {"operation": "run", "kind": "delay", "seconds": 0.7, "probability": 0.5},
+    # Nobody can know whether RunPod has it: few, or nothing else would be seen.
+    {"operation": "run", "kind": "status", "status": 502, "body": HTML, "times": 2},
+    {"operation": "run", "kind": "drop_before", "times": 2},
+    {"operation": "run", "kind": "drop_after", "times": 2},
+    {"operation": "run", "kind": "truncate", "times": 2},
+    {"operation": "run", "kind": "body", "body": HTML, "times": 1},
+    {"operation": "run", "kind": "delay", "seconds": 4, "times": 2},
+    # No word on a job is no word on a job.
+    {"operation": "status", "kind": "status", "status": 429, "body": HTML, "times": 30},
+    {"operation": "status", "kind": "status", "status": 503, "body": HTML, "times": 30},
+    {"operation": "status", "kind": "body", "body": HTML, "probability": 0.5},
+    {"operation": "status", "kind": "body", "body": "[]", "probability": 0.5},
+    {"operation": "status", "kind": "truncate", "probability": 0.5},
+    {"operation": "status", "kind": "drop_before", "probability": 0.5},
+    {"operation": "status", "kind": "drop_after", "probability": 0.5},
+    {"operation": "status", "kind": "delay", "seconds": 3, "probability": 0.3},
+    # A cancel is owed until RunPod has said that there is nothing left to cancel.
+    {"operation": "cancel", "kind": "status", "status": 429, "times": 5},
+    {"operation": "cancel", "kind": "status", "status": 500, "body": HTML, "times": 5},
+    {"operation": "cancel", "kind": "drop_before", "times": 5},
+    {"operation": "cancel", "kind": "drop_after", "times": 5},
+)
+WEBHOOK_FAULTS: tuple[Mapping[str, Any], ...] = (
+    {"operation": "webhook", "kind": "drop_before", "probability": 0.5},
+    {"operation": "webhook", "kind": "drop_after", "probability": 0.5},
+    {"operation": "webhook", "kind": "duplicate", "probability": 0.7},
+    {"operation": "webhook", "kind": "late", "seconds": 4, "probability": 0.5},
+    {"operation": "webhook", "kind": "early", "seconds": 0.5, "probability": 0.5},
+    {"operation": "webhook", "kind": "reorder", "seconds": 2, "probability": 0.5},
+    {"operation": "webhook", "kind": "truncate", "probability": 0.5},
+    {"operation": "webhook", "kind": "status", "status": 500, "probability": 0.5},
+)
+
+
+def make_plan(seed: int, *, jobs: int, rate: float, break_every_s: float, webhooks: bool = False) -> Plan:
+    """Loads of at least `jobs` jobs, `rate` of them a second, with something broken about every `break_every_s`
+    seconds."""
+    random = Random(seed)
+    loads: list[Load] = []
+    kinds = _deck(random, LOADS)
+    sent = 0
+    while sent < jobs:
+        load = _load(random, next(kinds), f"{seed}-{len(loads):05d}", sent / rate)
+        loads.append(load)
+        sent += load.jobs
+    faults = _deck(random, dict.fromkeys(range(len(FAULTS)), 1) if not webhooks else _with_webhooks())
+    deaths = _deck(random, dict.fromkeys(DeathStep, 1))
+    breaks: list[Break] = []
+    at_s = break_every_s
+    for kind in _deck(random, BREAKS):
+        if at_s >= sent / rate:
+            break
+        breaks.append(_break(random, kind, at_s, faults, deaths))
+        at_s += break_every_s * random.uniform(0.5, 1.5)
+    return Plan(seed, tuple(loads), tuple(breaks))
+
+
+def _with_webhooks() -> dict[int, int]:
+    return dict.fromkeys(range(len(FAULTS) + len(WEBHOOK_FAULTS)), 1)
+
+
+def _deck(random: Random, cards: Mapping[Any, int]) -> Iterator[Any]:
+    """The cards in a random order, shuffled again when all were drawn: a short run sees every kind too."""
+    deck = [card for card, count in cards.items() for _ in range(count)]
+    while True:
+        random.shuffle(deck)
+        yield from deck
+
+
+def _load(random: Random, kind: str, name: str, at_s: float) -> Load:
+    numbers = iter(range(100))
+
+    def step(does: str, **more: Any) -> Step:
+        return Step(f"{name}-{next(numbers):02d}", does, **more)
+
+    def lanes(*each: Sequence[str]) -> tuple[tuple[Step, ...], ...]:
+        return tuple(tuple(step(does) for does in lane) for lane in each)
+
+    many = random.randint(2, 6)
+    chain = (USER, FAST, USER, FAST, USER)
+    match kind:
+        case "single":
+            return Load(kind, at_s, lanes([FAST]))
+        case "chain":
+            return Load(kind, at_s, lanes(chain))
+        case "group":
+            return Load(kind, at_s, lanes(*[[FAST]] * many))
+        case "chord":
+            return Load(kind, at_s, lanes(*[[FAST]] * many), step(USER))
+        case "chord_of_chains":
+            return Load(
+                kind, at_s, lanes(*random.choices([[USER, FAST], [FAST, USER], [FAST, FAST]], k=many)), step(USER)
+            )
+        case "chord_with_failure":
+            return Load(kind, at_s, lanes([FAST], [BROKEN], [FAST, USER]), step(USER))
+        case "chord_that_survives":
+            survivor = (step(BROKEN, options={"on_error": "return"}),)
+            return Load(kind, at_s, (survivor, *lanes([FAST], [FAST])), step(USER))
+        case "linked":
+            return Load(kind, at_s, ((step(FAST, link=f"{name}-link", errback=f"{name}-errback"),),))
+        case "failing":
+            return Load(kind, at_s, ((step(BROKEN, link=f"{name}-link", errback=f"{name}-errback"), step(USER)),))
+        case "returned":
+            return Load(kind, at_s, ((step(BROKEN, options={"on_error": "return"}),),))
+        case "cancelled":
+            return Load(kind, at_s, lanes([SLOW]), cancel_after_s=random.uniform(0, 4))
+        case "cancelled_somewhere":
+            return Load(kind, at_s, lanes(random.choice([[FAST], chain])), cancel_after_s=random.uniform(0, 3))
+    raise ValueError(f"no load of kind {kind!r}")
+
+
+def _break(random: Random, kind: str, at_s: float, faults: Iterator[int], deaths: Iterator[DeathStep]) -> Break:
+    pick, lasts_s = random.random(), random.uniform(0.3, 2.5)
+    if kind == "fault":
+        rule = (*FAULTS, *WEBHOOK_FAULTS)[next(faults)]
+        return Break(kind, at_s, pick, lasts_s * 2, fault={**rule, "seed": random.randrange(2**31)})
+    return Break(kind, at_s, pick, lasts_s, step=next(deaths) if kind == "step" else None)

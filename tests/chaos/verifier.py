@@ -1,0 +1,201 @@
+"""Judges a run by its evidence: every task id has one end and the right one, and nothing was paid for twice. Pure.
+
+    lost      no end within the bound, or what had to run did not
+    double    the simulator saw a second submit of one job, or a chord's body ran twice
+    wrong     an end that is not a right one, or something left behind
+
+Legal ends of an endpoint's task: its output; the error of its job; SubmissionUnconfirmed, if a fault or a kill explains
+it; REVOKED, if it was cancelled. Where a lane ends early, what follows has the same state and has not run.
+
+Next: ``driver.py``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery.states import FAILURE, REVOKED, SUCCESS
+
+from celery_runpod.errors import JobFailed, SubmissionUnconfirmed
+from tests.chaos.evidence import End, Evidence
+from tests.chaos.plan import BROKEN, SLOW, USER, Load, Step
+
+LOST, DOUBLE, WRONG = "lost", "double", "wrong"
+
+
+@dataclass(frozen=True)
+class Finding:
+    kind: str
+    task_id: str
+    problem: str
+
+
+@dataclass
+class Verdict:
+    """`ends` counts how tasks of endpoints ended; `repeated` counts the user's tasks that ran twice by kind of task:
+    that may happen, where a worker is killed between Celery's dispatch and its store."""
+
+    findings: list[Finding] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
+    repeated: list[str] = field(default_factory=list)
+
+    def count(self, kind: str) -> int:
+        return sum(finding.kind == kind for finding in self.findings)
+
+
+class Judge:
+    """`window_s` is how long an unanswered submit may be confirmed: so long before the end a kill explains it."""
+
+    def __init__(self, evidence: Evidence, *, window_s: float) -> None:
+        self.evidence = evidence
+        self.window_s = window_s
+        self.verdict = Verdict()
+
+    def judge(self, loads: list[Load]) -> Verdict:
+        for load in loads:
+            self._load(load)
+        for left in self.evidence.left:
+            self._say(WRONG, left.split(":job:")[-1].split()[0], f"left in the store: {left}")
+        return self.verdict
+
+    def _load(self, load: Load) -> None:
+        values: list[Any] = []
+        for lane in load.lanes:
+            whole, value = self._lane(load, lane)
+            if whole:
+                values.append(value)
+        if load.body is not None:
+            self._body(load, load.body, values)
+
+    def _lane(self, load: Load, lane: tuple[Step, ...]) -> tuple[bool, Any]:
+        """Whether every step succeeded, and the last one's value."""
+        value: Any = {"path": []}
+        broken: End | None = None
+        for step in lane:
+            end = self.evidence.ends.get(step.id)
+            if end is None:
+                self._say(LOST, step.id, f"{load.kind}: no end")
+                return False, None
+            if broken is not None:
+                self._after_a_break(load, step, end, broken)
+                continue
+            if step.does == USER:
+                value = {**value, "path": [*value["path"], step.id]}
+                self._user(load, step, end, value)
+            else:
+                value = self._endpoint(load, step, end, {**value, "mark": step.id})
+            if end.state != SUCCESS:
+                broken = end
+        return broken is None, value
+
+    def _user(self, load: Load, step: Step, end: End, value: Any) -> None:
+        if end.state != SUCCESS or end.result != value:
+            self._say(WRONG, step.id, f"{load.kind}: the user's step ended as {_text(end)}, not with {value!r}")
+        self._ran(load, step.id)
+
+    def _ran(self, load: Load, task_id: str) -> None:
+        times = self.evidence.ran.get(task_id, 0)
+        if not times:
+            self._say(LOST, task_id, f"{load.kind}: never ran")
+        elif times > 1:
+            self.verdict.repeated.append(task_id)
+
+    def _after_a_break(self, load: Load, step: Step, end: End, broken: End) -> None:
+        if end.state != broken.state:
+            self._say(WRONG, step.id, f"{load.kind}: {_text(end)} after a step that ended as {_text(broken)}")
+        if self.evidence.ran.get(step.id) or self.evidence.submits.get(step.id):
+            self._say(WRONG, step.id, f"{load.kind}: went on after a step that ended as {_text(broken)}")
+
+    def _endpoint(self, load: Load, step: Step, end: End, value: Any) -> Any:
+        """Judge one job; answers what the next step gets."""
+        submits = self.evidence.submits.get(step.id, [])
+        if len(submits) > 1:
+            self._say(DOUBLE, step.id, f"{load.kind}: submitted {len(submits)} times")
+        self._links(load, step, end)
+        name = _name(end)
+        self.verdict.ends[f"{end.state} {name}".strip()] += 1
+        if name == SubmissionUnconfirmed.__name__:
+            if not self._explained(step.id):
+                self._say(WRONG, step.id, f"{load.kind}: SubmissionUnconfirmed, but no fault and no kill explains it")
+        elif end.state == REVOKED:
+            self._revoked(load, step, submits)
+        else:
+            self._verdict_of_runpod(load, step, end, value, submits)
+        return end.result if step.options.get("on_error") == "return" else value
+
+    def _verdict_of_runpod(self, load: Load, step: Step, end: End, value: Any, submits: list[dict[str, Any]]) -> None:
+        if step.does == BROKEN:
+            right = _name(end) == JobFailed.__name__ and (end.state == SUCCESS) is ("on_error" in step.options)
+        else:
+            right = end.state == SUCCESS and end.result == value
+        if not right:
+            self._say(WRONG, step.id, f"{load.kind}: ended as {_text(end)}; the right value is {value!r}")
+        elif not submits:
+            self._say(WRONG, step.id, f"{load.kind}: ended as {_text(end)} but was never submitted")
+        elif step.does == SLOW:
+            self._say(WRONG, step.id, f"{load.kind}: the cancel was lost, the job ran to its end")
+
+    def _revoked(self, load: Load, step: Step, submits: list[dict[str, Any]]) -> None:
+        if load.cancel_after_s is None or load.lanes[0][-1].id not in self.evidence.cancelled:
+            self._say(WRONG, step.id, f"{load.kind}: REVOKED, but nobody cancelled it")
+        # Nobody knows the id of a job whose submit was not answered, so nobody can cancel it.
+        if step.does == SLOW and any(job["status"] != "CANCELLED" for job in submits) and not self._explained(step.id):
+            self._say(WRONG, step.id, f"{load.kind}: REVOKED, but at the simulator {submits[0]['status']}")
+
+    def _explained(self, task_id: str) -> bool:
+        """Whether the answer to a submit of this task may have been lost."""
+        if task_id in self.evidence.unanswered:
+            return True
+        ended = self.evidence.ended_at.get(task_id)
+        if ended is None:
+            return False
+        # Judged when its window is over, and later where the checks were held up too.
+        return any(ended - self.window_s - 60 < kill < ended for kill in self.evidence.kills)
+
+    def _links(self, load: Load, step: Step, end: End) -> None:
+        for own_id, runs in ((step.link, end.state == SUCCESS), (step.errback, end.state != SUCCESS)):
+            if own_id is None:
+                continue
+            if runs:
+                self._ran(load, own_id)
+            elif self.evidence.ran.get(own_id):
+                self._say(WRONG, own_id, f"{load.kind}: ran, though its task ended as {_text(end)}")
+
+    def _body(self, load: Load, body: Step, values: list[Any]) -> None:
+        end, times = self.evidence.ends.get(body.id), self.evidence.ran.get(body.id, 0)
+        if end is None:
+            self._say(LOST, body.id, f"{load.kind}: the body has no end")
+        elif len(values) == len(load.lanes):
+            if end.state != SUCCESS or end.result != values:
+                self._say(WRONG, body.id, f"{load.kind}: the body ended as {_text(end)}, not with {values!r}")
+            if times != 1:
+                self._say(DOUBLE if times else LOST, body.id, f"{load.kind}: the body ran {times} times")
+        else:
+            if end.state not in (FAILURE, REVOKED):
+                self._say(WRONG, body.id, f"{load.kind}: the body ended as {_text(end)}, though a member failed")
+            if times:
+                self._say(WRONG, body.id, f"{load.kind}: the body ran, though a member failed")
+
+    def _say(self, kind: str, task_id: str, problem: str) -> None:
+        self.verdict.findings.append(Finding(kind, task_id, problem))
+
+
+def _name(end: End) -> str:
+    """The error's class, also where the error is the result."""
+    if isinstance(end.result, BaseException):
+        return type(end.result).__name__
+    if isinstance(end.result, dict) and isinstance(end.result.get("error"), dict):
+        return str(end.result["error"].get("type"))
+    return ""
+
+
+def _text(end: End) -> str:
+    return f"{end.state} {end.result!r}"[:300]
+
+
+def every_id(loads: list[Load]) -> Iterator[str]:
+    """The ids that must have an end."""
+    return (step.id for load in loads for step in load.steps)
