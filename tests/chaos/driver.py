@@ -28,7 +28,7 @@ from tests.chaos.havoc import REDIS_ARGUMENTS, Havoc
 from tests.chaos.plan import BROKEN, ENDPOINTS, FAST, SLOW, Plan
 from tests.chaos.sender import Sender
 from tests.chaos.verifier import DOUBLE, LOST, WRONG, Judge, Verdict, every_id
-from tests.servers import World
+from tests.servers import World, forget_connections
 
 SETTLE_S = 240.0
 """Bounds hanging. The longest honest way: a claim of `finish` that lapses, and again, each with its message lost."""
@@ -111,10 +111,13 @@ def run(
     havoc.begin(started)
     try:
         sender.run(started, look)
+        havoc.finish()
     finally:
         havoc.end()
     sent = time.monotonic()
-    # A result in a cycle of references would ask Redis to unsubscribe it once Redis is gone.
+    # Celery's backend keeps the members of a group until somebody asks for them; kept until the interpreter ends, they
+    # would look for a Redis that is gone.
+    forget_connections()
     gc.collect()
     _settle(world, sender, sent + settle_s, progress)
     settled = time.monotonic()
@@ -129,6 +132,7 @@ def run(
         ended_at=evidence.ended_at(world, ids, (FAST, SLOW, BROKEN)),
         kills=havoc.kills,
         cancelled=frozenset(sender.cancelled),
+        deserters=havoc.deserters,
     )
     verdict = Judge(found, window_s=WINDOW_S).judge(loads)
     return Report(world, plan, found, verdict, _tally(sender, havoc, verdict, (sent - started, settled - sent)))

@@ -34,7 +34,8 @@ class End:
 @dataclass(frozen=True)
 class Evidence:
     """`ends` by task id, without those that have none; `submits` are the simulator's jobs by mark; `ran` is how often
-    a task of the user ran; `unanswered` are the ids whose submit got no usable answer, as the workers logged it."""
+    a task of the user ran; `unanswered` are the ids whose submit got no usable answer, as the workers logged it; `deserters` are
+    workers that ended though nobody killed them."""
 
     ends: Mapping[str, End]
     submits: Mapping[str, list[dict[str, Any]]]
@@ -44,6 +45,7 @@ class Evidence:
     ended_at: Mapping[str, float]
     kills: list[float]
     cancelled: frozenset[str]
+    deserters: list[str]
 
 
 def ends_of(world: World, ids: Iterable[str]) -> dict[str, End]:

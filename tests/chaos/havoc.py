@@ -42,7 +42,8 @@ class Broken:
 
 
 class Havoc:
-    """`gate` is held while Redis is being restarted, so that nobody publishes meanwhile."""
+    """`gate` is held while Redis is being restarted, so that nobody publishes meanwhile. `deserters` are the workers
+    that ended without having been killed; others take their place, as a supervisor would see to."""
 
     def __init__(self, world: World, plan: Plan, gate: threading.RLock, die_at: Path, *, workers: int) -> None:
         self.world = world
@@ -51,6 +52,7 @@ class Havoc:
         self.die_at = die_at
         self.done: list[Broken] = []
         self.faults: Counter[str] = Counter()
+        self.deserters: list[str] = []
         self.trouble: BaseException | None = None
         self._number = 0
         self._armed: str | None = None
@@ -71,6 +73,10 @@ class Havoc:
         self._started = started
         self._thread.start()
 
+    def finish(self) -> None:
+        """Wait until all that the plan says has been broken; what takes longer than planned comes later."""
+        self._thread.join()
+
     def end(self) -> None:
         """Break nothing any more, and mend what is broken.
 
@@ -81,6 +87,7 @@ class Havoc:
         self._thread.join()
         self._disarm()
         self._lift(float("inf"))
+        self._replace_deserters()
         if self.trouble is not None:
             raise self.trouble
 
@@ -97,6 +104,7 @@ class Havoc:
                     return
                 self._lift(time.monotonic())
                 self._note_death()
+                self._replace_deserters()
             if self._stop.is_set():
                 return
             began = time.time()
@@ -152,8 +160,17 @@ class Havoc:
     def _kill_worker(self, pick: float) -> None:
         server = self._chosen(pick)
         server.kill(signal.SIGKILL)
+        self._replace(server)
+
+    def _replace(self, server: Server) -> None:
         self.world.stack.remove(server)
         self._workers[self._workers.index(server)] = self._worker()
+
+    def _replace_deserters(self) -> None:
+        for server in self._workers[:]:
+            if server.process.poll() is not None:
+                self.deserters.append(f"{server.name} ended with status {server.process.returncode}")
+                self._replace(server)
 
     # Numbered steps
 
@@ -195,8 +212,8 @@ class Havoc:
 
     def _restart_redis(self, signum: int, away_s: float) -> None:
         stack = self.world.stack
+        stack.remove(self._application)
         with self.gate:
-            stack.remove(self._application)
             server = self._redis()
             server.kill(signum)
             server.process.wait()
@@ -205,7 +222,7 @@ class Havoc:
             stack.redis(port=int(server.name.removeprefix("redis-")), arguments=REDIS_ARGUMENTS)
             # The first to be started is the last to be stopped.
             stack.servers.insert(0, stack.servers.pop())
-            self._application = self._start_application()
+        self._application = self._start_application()
 
     def _start_application(self) -> Server:
         self._number += 1

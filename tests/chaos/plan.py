@@ -123,6 +123,16 @@ BREAKS: Mapping[str, int] = {
     "fault": 8,
 }
 
+TAKES_S: Mapping[str, float] = {
+    "kill worker": 3.0,
+    "kill frozen worker": 4.0,
+    "redis terminated": 6.0,
+    "redis killed": 6.0,
+    "redis stopped": 1.5,
+    "redis client pause": 1.5,
+}
+"""About how long a break keeps the one thread that breaks things: until another worker is up, or Redis is back."""
+
 HTML = "<html><body>Bad gateway</body></html>"
 FAULTS: tuple[Mapping[str, Any], ...] = (
     # RunPod has certainly nothing: the job goes again.
@@ -182,7 +192,7 @@ def make_plan(seed: int, *, jobs: int, rate: float, break_every_s: float, webhoo
         if at_s >= sent / rate:
             break
         breaks.append(_break(random, kind, at_s, faults, deaths))
-        at_s += break_every_s * random.uniform(0.5, 1.5)
+        at_s += break_every_s * random.uniform(0.5, 1.5) + TAKES_S.get(kind, 0.0)
     return Plan(seed, tuple(loads), tuple(breaks))
 
 

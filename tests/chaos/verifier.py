@@ -57,6 +57,8 @@ class Judge:
     def judge(self, loads: list[Load]) -> Verdict:
         for load in loads:
             self._load(load)
+        for deserter in self.evidence.deserters:
+            self._say(WRONG, deserter.split()[0], f"a worker that nobody killed is gone: {deserter}")
         for left in self.evidence.left:
             self._say(WRONG, left.split(":job:")[-1].split()[0], f"left in the store: {left}")
         return self.verdict
