@@ -22,7 +22,8 @@ REDIS = ("--appendfsync", "no")
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, endpoints=["slow=synthetic:duration=6"], env=SHORT_WAITS, redis=REDIS)
+    env = {**SHORT_WAITS, "RUNPOD_SUBMIT_TIMEOUT_S": "4"}
+    world = World(tmp_path, endpoints=["slow=synthetic:duration=6"], env=env, redis=REDIS)
     try:
         world.app()
         yield world.start(application=False)
@@ -48,7 +49,18 @@ def test_a_worker_that_holds_a_countdown_outlives_a_restart_of_redis(world: Worl
     task_id = world.endpoint("slow", backoff={"first_s": 3, "cap_s": 3}).delay(a=1).id
     eventually(lambda: world.redis.hlen("runpod.unacked"), 1)
     _restart_redis(world, signum)
+    _ends_well(world, task_id)
 
+
+def test_a_worker_whose_task_outlives_the_connection_outlives_it_too(world: World) -> None:
+    world.fault(endpoint="slow", operation="run", kind="delay", seconds=3)
+    task_id = world.endpoint("slow").delay(a=1).id
+    eventually(lambda: world.redis.hget(f"{{runpod:slow}}:job:{task_id}", "state"), "SUBMITTING")
+    _restart_redis(world, signal.SIGKILL)
+    _ends_well(world, task_id)
+
+
+def _ends_well(world: World, task_id: str) -> None:
     def state() -> str:
         try:
             return str(JobResult(task_id, app=world.app()).state)
