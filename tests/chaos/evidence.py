@@ -34,8 +34,8 @@ class End:
 @dataclass(frozen=True)
 class Evidence:
     """`ends` by task id, without those that have none; `submits` are the simulator's jobs by mark; `ran` is how often
-    a task of the user ran; `unanswered` are the ids whose submit got no usable answer, as the workers logged it; `deserters` are
-    workers that ended though nobody killed them."""
+    a task of the user ran; `unanswered` are the ids whose submit got no usable answer, as the workers logged it;
+    `deserters` are workers that ended though nobody killed them."""
 
     ends: Mapping[str, End]
     submits: Mapping[str, list[dict[str, Any]]]
@@ -103,11 +103,15 @@ def unanswered(folder: Path) -> frozenset[str]:
 
 
 def story_of(world: World, task_id: str, submits: Iterable[dict[str, Any]], most: int = 40) -> str:
-    """All that is known of one id, to be read by a person: record, simulator's jobs, log lines."""
+    """All that is known of one id, to be read by a person: record, simulator's jobs, log lines. Of a worker's name: the
+    last lines of its log."""
+    own_log = world.stack.folder / f"{task_id}.log"
+    if own_log.exists():
+        return "\n".join(f"    {line}" for line in own_log.read_text(errors="replace").splitlines()[-most:])
     record = RecordReader(world.redis, world.namespace).job(task_id)
     about = [line for line in _lines(world.stack.folder) if task_id in line]
     lines = [f"    record: {record}", *(f"    at the simulator: {job}" for job in submits)]
-    lines += [f"    {line[:600]}" for line in sorted(about)[:most]]
+    lines += [f"    {line[:400]}" for line in sorted(about)[:most]]
     return "\n".join(lines)
 
 
