@@ -1,0 +1,136 @@
+"""The chaos driver itself: a seed is a plan, and the judge finds what it must. No server is started."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from celery_runpod.errors import JobFailed, SubmissionUnconfirmed
+from tasks.steps import Step as DeathStep
+from tests.chaos.evidence import End, Evidence
+from tests.chaos.plan import BREAKS, BROKEN, FAST, FAULTS, LOADS, SLOW, USER, Load, Step, make_plan
+from tests.chaos.verifier import DOUBLE, LOST, WRONG, Judge
+
+START: dict[str, Any] = {"path": []}
+UNCONFIRMED = End("FAILURE", SubmissionUnconfirmed("no answer"))
+
+
+def _evidence(**known: Any) -> Evidence:
+    found: dict[str, Any] = {name: {} for name in ("ends", "submits", "ran", "ended_at")}
+    found |= {"left": [], "unanswered": frozenset(), "kills": [], "cancelled": frozenset(), "deserters": []}
+    return Evidence(**{**found, **known})
+
+
+def _said(load: Load, evidence: Evidence) -> list[tuple[str, str]]:
+    verdict = Judge(evidence, window_s=12).judge([load])
+    return [(finding.kind, finding.task_id) for finding in verdict.findings]
+
+
+SINGLE = Load("single", 0, ((Step("a", FAST),),))
+SINGLE_RIGHT = _evidence(ends={"a": End("SUCCESS", {**START, "mark": "a"})}, submits={"a": [{"status": "COMPLETED"}]})
+
+CHAIN = Load("chain", 0, ((Step("a", USER), Step("b", FAST), Step("c", USER)),))
+_A, _C = {"path": ["a"]}, {"path": ["a", "c"], "mark": "b"}
+CHAIN_RIGHT = _evidence(
+    ends={"a": End("SUCCESS", _A), "b": End("SUCCESS", {**_A, "mark": "b"}), "c": End("SUCCESS", _C)},
+    submits={"b": [{"status": "COMPLETED"}]},
+    ran={"a": 1, "c": 1},
+)
+
+CHORD = Load("chord", 0, ((Step("a", FAST),), (Step("b", FAST),)), Step("body", USER))
+_VALUES = [{**START, "mark": "a"}, {**START, "mark": "b"}]
+CHORD_RIGHT = _evidence(
+    ends={"a": End("SUCCESS", _VALUES[0]), "b": End("SUCCESS", _VALUES[1]), "body": End("SUCCESS", _VALUES)},
+    submits={"a": [{"status": "COMPLETED"}], "b": [{"status": "COMPLETED"}]},
+    ran={"body": 1},
+)
+
+CANCELLED = Load("cancelled", 0, ((Step("a", SLOW),),), cancel_after_s=1)
+CANCELLED_RIGHT = _evidence(
+    ends={"a": End("REVOKED", None)}, submits={"a": [{"status": "CANCELLED"}]}, cancelled=frozenset({"a"})
+)
+
+
+@pytest.mark.parametrize(
+    ("load", "evidence"),
+    [(SINGLE, SINGLE_RIGHT), (CHAIN, CHAIN_RIGHT), (CHORD, CHORD_RIGHT), (CANCELLED, CANCELLED_RIGHT)],
+    ids=lambda value: value.kind if isinstance(value, Load) else "",
+)
+def test_the_judge_finds_nothing_where_all_is_right(load: Load, evidence: Evidence) -> None:
+    assert _said(load, evidence) == []
+
+
+@pytest.mark.parametrize(
+    ("load", "evidence", "found"),
+    [
+        (SINGLE, _evidence(), [(LOST, "a")]),
+        (SINGLE, replace(SINGLE_RIGHT, submits={"a": [{}, {}]}), [(DOUBLE, "a")]),
+        (SINGLE, replace(SINGLE_RIGHT, submits={}), [(WRONG, "a")]),
+        (SINGLE, replace(SINGLE_RIGHT, ends={"a": End("SUCCESS", {"mark": "b"})}), [(WRONG, "a")]),
+        (SINGLE, replace(SINGLE_RIGHT, ends={"a": End("FAILURE", JobFailed("oh"))}), [(WRONG, "a")]),
+        (SINGLE, replace(SINGLE_RIGHT, ends={"a": End("REVOKED", None)}), [(WRONG, "a")]),
+        (SINGLE, replace(SINGLE_RIGHT, left=["{runpod:fast}:job:a WAITING"]), [(WRONG, "a")]),
+        (SINGLE, replace(SINGLE_RIGHT, deserters=["runpod1 ended with status 1"]), [(WRONG, "runpod1")]),
+        # Why was it not confirmed? Neither a fault nor a kill explains it, or one does.
+        (SINGLE, _evidence(ends={"a": UNCONFIRMED}), [(WRONG, "a")]),
+        (SINGLE, _evidence(ends={"a": UNCONFIRMED}, ended_at={"a": 100.0}, kills=[10.0, 101.0]), [(WRONG, "a")]),
+        (SINGLE, _evidence(ends={"a": UNCONFIRMED}, ended_at={"a": 100.0}, kills=[87.0]), []),
+        (SINGLE, _evidence(ends={"a": UNCONFIRMED}, unanswered=frozenset({"a"})), []),
+        (CHAIN, replace(CHAIN_RIGHT, ran={"a": 1}), [(LOST, "c")]),
+        (CHAIN, replace(CHAIN_RIGHT, ends={**CHAIN_RIGHT.ends, "c": End("SUCCESS", _A)}), [(WRONG, "c")]),
+        # The rest of a chain that broke: it ends as the broken step did, and does not run.
+        (CHAIN, replace(CHAIN_RIGHT, ends={**CHAIN_RIGHT.ends, "b": UNCONFIRMED}), [(WRONG, "b"), *[(WRONG, "c")] * 2]),
+        (CHORD, replace(CHORD_RIGHT, ran={}), [(LOST, "body")]),
+        (CHORD, replace(CHORD_RIGHT, ran={"body": 2}), [(DOUBLE, "body")]),
+        (
+            CHORD,
+            replace(CHORD_RIGHT, ends={**CHORD_RIGHT.ends, "a": UNCONFIRMED}),
+            [(WRONG, "a"), *[(WRONG, "body")] * 2],
+        ),
+        (CANCELLED, replace(CANCELLED_RIGHT, submits={"a": [{"status": "IN_PROGRESS"}]}), [(WRONG, "a")]),
+        (CANCELLED, replace(SINGLE_RIGHT, cancelled=frozenset({"a"})), [(WRONG, "a")]),
+    ],
+)
+def test_the_judge_finds_what_is_lost_double_or_wrong(
+    load: Load, evidence: Evidence, found: list[tuple[str, str]]
+) -> None:
+    assert _said(load, evidence) == found
+
+
+def test_a_failing_job_must_fail_and_call_its_errback() -> None:
+    load = Load("failing", 0, ((Step("a", BROKEN, errback="e"), Step("b", USER)),))
+    failed = End("FAILURE", JobFailed("oh"))
+    evidence = _evidence(ends={"a": failed, "b": failed}, submits={"a": [{}]}, ran={"e": 1})
+    assert _said(load, evidence) == []
+    assert _said(load, replace(evidence, ran={})) == [(LOST, "e")]
+
+
+def test_a_user_task_that_ran_twice_is_counted_and_no_finding() -> None:
+    verdict = Judge(replace(CHAIN_RIGHT, ran={"a": 1, "c": 2}), window_s=12).judge([CHAIN])
+    assert (verdict.findings, verdict.repeated) == ([], ["c"])
+
+
+def test_a_seed_is_a_plan() -> None:
+    plan = make_plan(5, jobs=500, rate=10, break_every_s=1)
+    assert plan == make_plan(5, jobs=500, rate=10, break_every_s=1)
+    assert plan != make_plan(6, jobs=500, rate=10, break_every_s=1)
+
+
+def test_a_long_plan_holds_everything_under_ids_of_its_own() -> None:
+    plan = make_plan(5, jobs=10_000, rate=10, break_every_s=1)
+    ids = Counter(step.id for load in plan.loads for step in load.steps)
+    assert plan.jobs >= 10_000 and max(ids.values()) == 1
+    assert {load.kind for load in plan.loads} == set(LOADS)
+    assert {one.kind for one in plan.breaks} == set(BREAKS)
+    assert {one.step for one in plan.breaks} - {None} == set(DeathStep)
+    rules = [{name: value for name, value in one.fault.items() if name != "seed"} for one in plan.breaks if one.fault]
+    assert all(dict(rule) in rules for rule in FAULTS)
+
+
+def test_nothing_is_broken_after_the_last_load() -> None:
+    plan = make_plan(5, jobs=200, rate=10, break_every_s=1)
+    assert plan.breaks[-1].at_s < plan.loads[-1].at_s + 1
+    assert [one.at_s for one in plan.breaks] == sorted(one.at_s for one in plan.breaks)
