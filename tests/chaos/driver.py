@@ -25,7 +25,7 @@ from tests.chaos import evidence
 from tests.chaos.conftest import SHORT_WAITS
 from tests.chaos.evidence import Evidence, story_of
 from tests.chaos.havoc import REDIS_ARGUMENTS, Havoc
-from tests.chaos.plan import BROKEN, ENDPOINTS, FAST, SLOW, Plan
+from tests.chaos.plan import BROKEN, ENDPOINTS, FAST, NARROW, PROFILES, SLOW, Plan
 from tests.chaos.sender import Sender
 from tests.chaos.verifier import DOUBLE, LOST, WRONG, Judge, Verdict, every_id
 from tests.servers import World, forget_connections
@@ -34,6 +34,7 @@ SETTLE_S = 240.0
 """Bounds hanging. The longest honest way: a claim of `finish` that lapses, and again, each with its message lost."""
 WINDOW_S = float(SHORT_WAITS["RUNPOD_UNCONFIRMED_WINDOW_S"])
 MOST_STORIES = 12
+NAMES = (FAST, SLOW, BROKEN, NARROW)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,11 @@ def chaos_world(folder: Path, *, webhooks: bool = False) -> Iterator[World]:
         "RUNPOD_WEBHOOK_SECRET": "chaos",
         "RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S": SHORT_WAITS["RUNPOD_UNCONFIRMED_WINDOW_S"],
     }
-    env = {**SHORT_WAITS, **(hooks if webhooks else {}), "RUNPOD_DIE_AT": str(folder / "die-at")}
+    folder.mkdir(parents=True, exist_ok=True)
+    profiles = folder / "profiles.toml"
+    profiles.write_text(PROFILES)
+    files = {"RUNPOD_DIE_AT": str(folder / "die-at"), "RUNPOD_CONFIG": str(profiles)}
+    env = {**SHORT_WAITS, **(hooks if webhooks else {}), **files}
     simulator = ("--webhook-retry-delay", "1")
     world = World(folder, endpoints=ENDPOINTS, simulator=simulator, env=env, redis=REDIS_ARGUMENTS)
     try:
@@ -129,7 +134,7 @@ def run(
         ran=evidence.runs_of(world),
         left=world.open_jobs(),
         unanswered=evidence.unanswered(world.stack.folder),
-        ended_at=evidence.ended_at(world, ids, (FAST, SLOW, BROKEN)),
+        ended_at=evidence.ended_at(world, ids, NAMES),
         kills=havoc.kills,
         cancelled=frozenset(sender.cancelled),
         deserters=havoc.deserters,
@@ -139,7 +144,7 @@ def run(
 
 
 def _open(world: World) -> int:
-    keys = [f"{{{world.namespace}:{endpoint}}}:{name}" for endpoint in (FAST, SLOW, BROKEN) for name in _WAITING]
+    keys = [f"{{{world.namespace}:{endpoint}}}:{name}" for endpoint in NAMES for name in _WAITING]
     with world.redis.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.zcard(key)

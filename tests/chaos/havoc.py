@@ -128,9 +128,9 @@ class Havoc:
             case "redis killed":
                 self._restart_redis(signal.SIGKILL, one.lasts_s)
             case "redis stopped":
-                self._redis().kill(signal.SIGSTOP)
+                self.world.redis_server.kill(signal.SIGSTOP)
                 time.sleep(one.lasts_s)
-                self._redis().kill(signal.SIGCONT)
+                self.world.redis_server.kill(signal.SIGCONT)
             case "redis client pause":
                 self.world.redis.execute_command("CLIENT", "PAUSE", int(one.lasts_s * 1000), "ALL")
                 time.sleep(one.lasts_s)
@@ -207,21 +207,15 @@ class Havoc:
 
     # Redis
 
-    def _redis(self) -> Server:
-        return next(server for server in self.world.stack.servers if server.name.startswith("redis-"))
-
     def _restart_redis(self, signum: int, away_s: float) -> None:
-        stack = self.world.stack
-        stack.remove(self._application)
+        servers = self.world.stack.servers
+        self.world.stack.remove(self._application)
         with self.gate:
-            server = self._redis()
-            server.kill(signum)
-            server.process.wait()
-            stack.servers.remove(server)
+            self.world.stop_redis(signum)
             time.sleep(away_s)
-            stack.redis(port=int(server.name.removeprefix("redis-")), arguments=REDIS_ARGUMENTS)
+            self.world.start_redis()
             # The first to be started is the last to be stopped.
-            stack.servers.insert(0, stack.servers.pop())
+            servers.insert(0, servers.pop())
         self._application = self._start_application()
 
     def _start_application(self) -> Server:

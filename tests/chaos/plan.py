@@ -21,26 +21,42 @@ from typing import Any
 from tasks.steps import Step as DeathStep
 
 USER = "user"
-FAST, SLOW, BROKEN = "fast", "slow", "broken"
+FAST, SLOW, BROKEN, NARROW = "fast", "slow", "broken", "narrow"
 SLOW_S = 60.0
 ENDPOINTS = (
     f"{FAST}=synthetic:duration=0.3,jitter=0.4",
     f"{SLOW}=synthetic:duration={SLOW_S:g}",
     f"{BROKEN}=synthetic:duration=0.2,failures=1",
+    f"{NARROW}=synthetic:duration=0.3",
 )
 """`slow` outlasts every cancel, so that a job of it that is COMPLETED was not cancelled."""
+PROFILES = f"""
+[endpoints.{NARROW}]
+id = "{NARROW}"
+max_in_flight = 3
+"""
 
 
 @dataclass(frozen=True)
 class Step:
     """One task. `does` is an endpoint's name or USER; `options` are those of `Endpoint.using`; `link` and `errback` are
-    the ids of tasks to link to it."""
+    the ids of tasks to link to it. The mark of a job is its id, unless several calls share the job: then `shares`."""
 
     id: str
     does: str
     options: Mapping[str, Any] = field(default_factory=dict)
     link: str | None = None
     errback: str | None = None
+    shares: str | None = None
+
+    @property
+    def mark(self) -> str:
+        return self.shares or self.id
+
+    @property
+    def submits(self) -> int:
+        """How many submits are right, at most."""
+        return 1 + int(self.options.get("retries", 0))
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,9 @@ LOADS: Mapping[str, int] = {
     "linked": 2,
     "failing": 1,
     "returned": 1,
+    "retried": 1,
+    "shared": 1,
+    "crowd": 1,
     "cancelled": 2,
     "cancelled_somewhere": 2,
 }
@@ -243,6 +262,13 @@ def _load(random: Random, kind: str, name: str, at_s: float) -> Load:
             return Load(kind, at_s, ((step(BROKEN, link=f"{name}-link", errback=f"{name}-errback"), step(USER)),))
         case "returned":
             return Load(kind, at_s, ((step(BROKEN, options={"on_error": "return"}),),))
+        case "retried":
+            return Load(kind, at_s, ((step(BROKEN, options={"retries": random.randint(1, 2)}),),))
+        case "shared":
+            options, mark = {"idempotency_key": name}, f"{name}-shared"
+            return Load(kind, at_s, tuple((step(FAST, options=options, shares=mark),) for _ in range(many)))
+        case "crowd":
+            return Load(kind, at_s, lanes(*[[NARROW]] * 8))
         case "cancelled":
             return Load(kind, at_s, lanes([SLOW]), cancel_after_s=random.uniform(0, 4))
         case "cancelled_somewhere":

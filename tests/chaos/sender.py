@@ -82,7 +82,7 @@ class Sender:
         first = load.lanes[0][0]
         if len(load.steps) == 1:
             endpoint = self.world.endpoint(first.does, **first.options)
-            endpoint.apply_async((START,), {"mark": first.id}, task_id=first.id, **_links(first))
+            endpoint.apply_async((START,), {"mark": first.mark}, task_id=first.id, **_links(first))
             return
         lanes = [self._lane(lane) for lane in load.lanes]
         if load.body is not None:
@@ -99,7 +99,7 @@ class Sender:
         if one.does == USER:
             signature = step.s(*given, one.id)
         else:
-            signature = self.world.endpoint(one.does, **one.options).s(*given, mark=one.id)
+            signature = self.world.endpoint(one.does, **one.options).s(*given, mark=one.mark)
         return signature.set(task_id=one.id, **_links(one))
 
     def _cancel(self, load: Load) -> None:

@@ -88,7 +88,7 @@ class Judge:
                 value = {**value, "path": [*value["path"], step.id]}
                 self._user(load, step, end, value)
             else:
-                value = self._endpoint(load, step, end, {**value, "mark": step.id})
+                value = self._endpoint(load, step, end, {**value, "mark": step.mark})
             if end.state != SUCCESS:
                 broken = end
         return broken is None, value
@@ -108,20 +108,19 @@ class Judge:
     def _after_a_break(self, load: Load, step: Step, end: End, broken: End) -> None:
         if end.state != broken.state:
             self._say(WRONG, step.id, f"{load.kind}: {_text(end)} after a step that ended as {_text(broken)}")
-        if self.evidence.ran.get(step.id) or self.evidence.submits.get(step.id):
+        if self.evidence.ran.get(step.id) or self.evidence.submits.get(step.mark):
             self._say(WRONG, step.id, f"{load.kind}: went on after a step that ended as {_text(broken)}")
 
     def _endpoint(self, load: Load, step: Step, end: End, value: Any) -> Any:
         """Judge one job; answers what the next step gets."""
-        submits = self.evidence.submits.get(step.id, [])
-        if len(submits) > 1:
+        submits = self.evidence.submits.get(step.mark, [])
+        if len(submits) > step.submits:
             self._say(DOUBLE, step.id, f"{load.kind}: submitted {len(submits)} times")
         self._links(load, step, end)
         name = _name(end)
         self.verdict.ends[f"{end.state} {name}".strip()] += 1
         if name == SubmissionUnconfirmed.__name__:
-            if not self._explained(step.id):
-                self._say(WRONG, step.id, f"{load.kind}: SubmissionUnconfirmed, but no fault and no kill explains it")
+            self._unconfirmed(load, step, end)
         elif end.state == REVOKED:
             self._revoked(load, step, submits)
         else:
@@ -131,6 +130,7 @@ class Judge:
     def _verdict_of_runpod(self, load: Load, step: Step, end: End, value: Any, submits: list[dict[str, Any]]) -> None:
         if step.does == BROKEN:
             right = _name(end) == JobFailed.__name__ and (end.state == SUCCESS) is ("on_error" in step.options)
+            right = right and len(submits) in (0, step.submits)
         else:
             right = end.state == SUCCESS and end.result == value
         if not right:
@@ -139,6 +139,13 @@ class Judge:
             self._say(WRONG, step.id, f"{load.kind}: ended as {_text(end)} but was never submitted")
         elif step.does == SLOW:
             self._say(WRONG, step.id, f"{load.kind}: the cancel was lost, the job ran to its end")
+
+    def _unconfirmed(self, load: Load, step: Step, end: End) -> None:
+        # The workers' lines speak of a shared job under an id of its own.
+        if not step.shares and not self._explained(step.id):
+            self._say(WRONG, step.id, f"{load.kind}: SubmissionUnconfirmed, but no fault and no kill explains it")
+        if "restored" in str(end.result):
+            self._say(WRONG, step.id, f"{load.kind}: {_text(end)}, but Redis lost nothing")
 
     def _revoked(self, load: Load, step: Step, submits: list[dict[str, Any]]) -> None:
         if load.cancel_after_s is None or load.lanes[0][-1].id not in self.evidence.cancelled:
