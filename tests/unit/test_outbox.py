@@ -142,3 +142,11 @@ def test_an_accepted_call_is_forgotten(story: Story) -> None:
     story.bench.store.drop_message("t1")
     assert story.look() == []
     assert not any("outbox" in key for key in story.bench.redis.scan_iter())
+
+
+def test_a_call_that_is_accepted_while_it_is_looked_for_leaves_nothing_behind(story: Story) -> None:
+    story.published("a", 5, in_queue=True)
+    kept = story.bench.store.kept_messages(NOW, 10)
+    story.bench.store.drop_message("a")
+    story.bench.store.note_in_queue([one.task_id for one in kept], NOW)
+    assert story.bench.store.redis.keys("runpod:outbox*") == []
