@@ -15,6 +15,7 @@ import platform
 import random
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -41,6 +42,8 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
+    # Ended from outside, it must still end its servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     given = arguments()
     seed = int(given.seed) if given.seed is not None else random.randrange(10**6)
     jobs = int(given.rate * 60 * given.minutes) if given.minutes else given.jobs
