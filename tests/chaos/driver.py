@@ -103,6 +103,8 @@ def run(
 
     def look() -> None:
         nonlocal last
+        if havoc.trouble is not None:
+            raise havoc.trouble
         if time.monotonic() - last < 1:
             return
         last = time.monotonic()

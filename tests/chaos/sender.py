@@ -54,7 +54,7 @@ class Sender:
                 look()
                 time.sleep(min(left, 0.25))
             before = len(self.sent)
-            self._insist(act)
+            self._insist(act, look)
             for load in self.sent[before:]:
                 if load.cancel_after_s is not None:
                     number += 1
@@ -62,7 +62,7 @@ class Sender:
                     heapq.heappush(todo, (when, number, lambda load=load: self._cancel(load)))
             look()
 
-    def _insist(self, act: Callable[[], None]) -> None:
+    def _insist(self, act: Callable[[], None], look: Callable[[], None]) -> None:
         """Until it is taken: BrokerUnavailable means that nothing was enqueued, so it may be sent again."""
         while True:
             try:
@@ -70,7 +70,8 @@ class Sender:
                     return act()
             except BrokerUnavailable:
                 self.refused += 1
-                time.sleep(0.2)
+            look()
+            time.sleep(0.2)
 
     def _send(self, load: Load) -> None:
         # Nobody waits for these results one by one, so none is subscribed to.
