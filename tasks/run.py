@@ -70,11 +70,13 @@ def run(self: Any, *inputs: Any, **arguments: Any) -> None:
     after = list(ids_after(job.continuation))
     groups = [any_id for kind, any_id in after if kind == "group"]
     followers = [any_id for kind, any_id in after if kind == "task"]
-    job = replace(job, group_ids=tuple(dict.fromkeys(groups)))
+    # What follows too: the members of a chord have roots of their own, and its body's id must reach all of them.
+    above = tuple(dict.fromkeys([*groups, *followers]))
+    job = replace(job, group_ids=above)
     if not job.ended and self.backend.get_state(job.task_id) == states.REVOKED:
         # Celery's revoke, while no worker of ours was up: the user's own workers have told it to everyone who asks.
         job = replace(job, state=State.CANCELLED, outcome={"reason": "revoked"})
-    deps.store.index(job, followers, groups)
+    deps.store.index(job, followers, above)
     reach(Step.RUN_INDEXED)
     if job.ended:
         due = now + REPUBLISH_S

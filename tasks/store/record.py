@@ -26,6 +26,8 @@ class Job:
     Calls with one idempotency key share one job: it has a record of its own, without a continuation, in which `shares`
     is the key's hash; the record of each call has in `joined` the id of that record.
 
+    `group_ids` are those by which a cancel reaches the job, beside its own and its root's: its groups, what follows it.
+
     `begun_at` is when the call, or the first call of its chain, was published."""
 
     task_id: str
