@@ -1,8 +1,9 @@
 """Celery's revoke commands, for ids of ours: `revoke`, `terminate`, `revoke_by_stamped_headers`, Flower's button.
 
-Each reaches every worker's main process, in its event loop. Ids of ours are handed to the store's `request_cancel`
-in a thread (the loop must not wait), the others to Celery. Celery's own list must never see our ids, and no process of
-ours is ever terminated.
+Each reaches every worker's main process, in its event loop. The ids are handed to the store's `request_cancel` in a
+thread (the loop must not wait). Celery's own command never sees a task of ours, and no process of ours is terminated;
+where the worker also runs tasks of the user's (RUNPOD_IMPORTS), it is told of all other ids. Its list of revoked ids,
+into which other workers put ours, is asked by none of our tasks (``requests.py``).
 
 Next: ``selfheal.py``.
 """
@@ -11,16 +12,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celery import Celery
+from celery.worker import state as worker_state
 from celery.worker.control import Panel
+from redis.exceptions import RedisError
 
-from tasks.control import carry_out
+from celery_runpod.contract import FINISH, RUN
+from tasks.control import STAMP, carry_out
 from tasks.services import Services, services
+from tasks.store.record import stamps_of
 
 log = logging.getLogger(__name__)
+
+INSIST_EVERY_S = 1.0
 
 _original: dict[str, Callable[..., Any]] = {}
 
@@ -34,10 +41,13 @@ def install(app: Celery) -> None:
 
 
 def _revoke(state: Any, task_id: Any, terminate: Any = False, signal: Any = None, **kwargs: Any) -> Any:
-    ids = [task_id] if isinstance(task_id, str) else list(task_id)
     if not hasattr(state.app, "runpod_services"):
         return _original["revoke"](state, task_id, terminate, signal, **kwargs)
-    _off_the_loop(_cancel_ours, services(state.app), ids)
+    ids = [task_id] if isinstance(task_id, str) else list(task_id or ())
+    deps = services(state.app)
+    if deps.settings.imports and (others := [any_id for any_id in ids if not _works_for(any_id)]):
+        _original["revoke"](state, others, terminate, signal, **kwargs)
+    _off_the_loop(deps, lambda: _cancel(deps, ids))
     return {"ok": f"tasks {', '.join(ids)} handed to celery-runpod"}
 
 
@@ -46,36 +56,56 @@ def _terminate(state: Any, signal: Any, task_id: Any, **kwargs: Any) -> Any:
 
 
 def _by_stamps(state: Any, headers: Any, terminate: Any = False, signal: Any = None, **kwargs: Any) -> Any:
-    answer = _original["revoke_by_stamped_headers"](state, headers, False, signal, **kwargs)
-    if hasattr(state.app, "runpod_services") and isinstance(headers, dict):
-        _off_the_loop(_cancel_stamped, services(state.app), headers)
+    ours = hasattr(state.app, "runpod_services")
+    # It ends every process that works on a task with such a stamp, ours too.
+    terminate = False if ours else terminate
+    answer = _original["revoke_by_stamped_headers"](state, headers, terminate, signal, **kwargs)
+    if ours:
+        # On the command line they are texts, `header=value`.
+        stamps = stamps_of(headers) if isinstance(headers, Mapping) else [str(one) for one in headers]
+        deps = services(state.app)
+        _off_the_loop(deps, lambda: _cancel_stamped(deps, stamps))
     return answer
 
 
-def _cancel_ours(deps: Services, ids: Iterable[str]) -> None:
-    wanted = list(ids)
+def _works_for(task_id: str) -> bool:
+    """Whether this worker holds a message of ours under this id."""
+    request = worker_state.requests.get(task_id)
+    return request is not None and request.name in (RUN, FINISH)
+
+
+def _cancel(deps: Services, ids: Sequence[str]) -> None:
     # Kept until it is carried out, also if this process dies over it: the command is told once.
-    deps.store.wish_cancel(wanted, deps.clock(), whole_tree=False)
-    carry_out(deps, wanted, whole_tree=False)
+    deps.store.wish_cancel(ids, deps.clock(), whole_tree=False)
+    carry_out(deps, list(ids), whole_tree=False)
 
 
-def _cancel_stamped(deps: Services, headers: dict[str, Any]) -> None:
-    """Cancel the open jobs whose stamps match any of these headers."""
+def _cancel_stamped(deps: Services, stamps: Sequence[str]) -> None:
+    """Cancel the open jobs with any of these stamps, and those that are accepted later."""
+    deps.store.note_cancel([f"{STAMP}{stamp}" for stamp in stamps], whole_tree=False)
     matching = []
     for endpoint in deps.store.endpoints():
         open_ids: Any = deps.store.redis.zrange(deps.store.keys.due(endpoint), 0, -1)
         for start in range(0, len(open_ids), 500):
             for job in deps.store.jobs(endpoint, open_ids[start : start + 500]):
-                if job.stamped(headers):
+                if set(stamps) & set(job.stamps()):
                     matching.append(job.task_id)
-    _cancel_ours(deps, matching)
+    if matching:
+        _cancel(deps, matching)
 
 
-def _off_the_loop(work: Callable[..., None], *args: Any) -> None:
-    def guarded() -> None:
-        try:
-            work(*args)
-        except Exception:
-            log.exception("revoke.failed")
+def _off_the_loop(deps: Services, work: Callable[[], None]) -> None:
+    """Do it in a thread, and again until the store has it: whoever revokes hears of no trouble here."""
 
-    threading.Thread(target=guarded, name="runpod-revoke", daemon=True).start()
+    def insist() -> None:
+        while True:
+            try:
+                return work()
+            except RedisError as error:
+                log.error("revoke.store_away", extra={"error": str(error)})
+            except Exception:
+                log.exception("revoke.failed")
+                return None
+            deps.sleep(INSIST_EVERY_S)
+
+    threading.Thread(target=insist, name="runpod-revoke", daemon=True).start()

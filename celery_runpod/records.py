@@ -92,6 +92,7 @@ class Keys:
         return f"{self.namespace}:endpoints"
 
     def cancel_note(self, any_id: str) -> str:
+        """ "job" or "tree": this id, or all under its root, is not wanted."""
         return f"{self.namespace}:cancel:{any_id}"
 
     def cancel_wishes(self) -> str:
@@ -168,18 +169,25 @@ class RecordReader:
         found: Any = self.redis.smembers(self.keys.root(any_id))
         return {_text(member) for member in found}
 
-    def note_cancel(self, ids: Iterable[str]) -> None:
-        """Remember for a day that these ids are not wanted, for jobs that are not accepted yet."""
+    def note_cancel(self, ids: Iterable[str], *, whole_tree: bool = True) -> None:
+        """Remember for a day that these ids are not wanted, for jobs that are not accepted yet. Without `whole_tree`
+        that is said of the jobs of these ids alone, and of no other under the same root."""
         with self.redis.pipeline(transaction=False) as pipe:
-            for any_id in ids:
-                pipe.set(self.keys.cancel_note(any_id), "1", ex=CANCEL_NOTE_S)
+            self._note_cancel(pipe, ids, whole_tree)
             pipe.execute()
+
+    def _note_cancel(self, pipe: Any, ids: Iterable[str], whole_tree: bool) -> None:
+        for any_id in ids:
+            # The narrower note never takes the place of the wider one.
+            pipe.set(
+                self.keys.cancel_note(any_id), "tree" if whole_tree else "job", ex=CANCEL_NOTE_S, nx=not whole_tree
+            )
 
     def wish_cancel(self, ids: Iterable[str], now: float, *, whole_tree: bool) -> None:
         """As `note_cancel`, and kept until a worker has carried it out: the message that asks for it may be lost."""
         with self.redis.pipeline(transaction=True) as pipe:
+            self._note_cancel(pipe, ids, whole_tree)
             for any_id in ids:
-                pipe.set(self.keys.cancel_note(any_id), "1", ex=CANCEL_NOTE_S)
                 pipe.zadd(self.keys.cancel_wishes(), {f"{'tree' if whole_tree else 'job'}:{any_id}": now})
             pipe.execute()
 
@@ -190,6 +198,10 @@ class RecordReader:
             pipe.hset(self.keys.outbox_places(), task_id, place)
             pipe.zadd(self.keys.outbox(), {task_id: issued_at})
             pipe.execute()
+
+    def is_kept(self, task_id: str) -> bool:
+        """Whether a call's message is on its way to a worker."""
+        return bool(self.redis.hexists(self.keys.outbox_messages(), task_id))
 
     def note_webhook(self, endpoint: str, task_id: str, attempt: int, job_id: str) -> None:
         """Keep RunPod's job id of an attempt: RunPod does not repeat a webhook that was answered with 200."""

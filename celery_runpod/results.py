@@ -25,7 +25,9 @@ from redis.exceptions import RedisError
 
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.contract import CANCEL, Queues
+from celery_runpod.errors import BrokerUnavailable
 from celery_runpod.records import RecordReader
+from celery_runpod.settings import mask_url
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +82,18 @@ class JobResult(AsyncResult):
         return result if isinstance(result, BaseException) else None
 
     def cancel(self) -> None:
-        """Cancel this job, at RunPod too, and what hangs on it. If it is not accepted yet (a later step of a chain),
-        the whole chain."""
-        record = self._reader().job(self.id)
-        accepted = record is not None and record.get("state") != "DELIVERED"
-        _publish_cancel(self.app, [self.id], whole_tree=not accepted)
+        """Cancel this job, at RunPod too, and what hangs on it; nothing if it has ended. A later step of a chain, whose
+        turn has not come yet, is cancelled with the whole chain.
+
+        Raises:
+            BrokerUnavailable: the wish could not be handed over; nothing was cancelled.
+        """
+        try:
+            reader = self._reader()
+            called = reader.job(self.id) is not None or reader.is_kept(self.id)
+        except (RedisError, OSError) as error:
+            raise store_unavailable(self.app, error) from None
+        _publish_cancel(self.app, [self.id], whole_tree=not called)
 
     def revoke(self, *args: Any, **kwargs: Any) -> None:
         """Cancel the job; the same as `cancel`. It needs no worker to be up: the wish is kept until one is."""
@@ -147,7 +156,10 @@ def _ids_of(result: Any) -> Iterable[str]:
 def _publish_cancel(app: Celery, ids: list[str], *, whole_tree: bool) -> None:
     check_reachable(app)
     # Kept in the store first: the message may be lost with a worker, and a job may be accepted after it.
-    reader_for(app).wish_cancel(ids, time.time(), whole_tree=whole_tree)  # noqa: TID251 - the edge
+    try:
+        reader_for(app).wish_cancel(ids, time.time(), whole_tree=whole_tree)  # noqa: TID251 - the edge
+    except (RedisError, OSError) as error:
+        raise store_unavailable(app, error) from None
     try:
         app.send_task(
             CANCEL,
@@ -161,17 +173,24 @@ def _publish_cancel(app: Celery, ids: list[str], *, whole_tree: bool) -> None:
         log.warning("the cancel of %s was kept, but not published; a worker finds it: %s", ", ".join(ids), error)
 
 
+def store_unavailable(app: Celery, error: Exception) -> BrokerUnavailable:
+    return BrokerUnavailable("job store", mask_url(_store_url(app)), str(error) or type(error).__name__)
+
+
 def reader_for(app: Celery) -> RecordReader:
     """Reads the store of this process's settings."""
+    return RecordReader(_redis(_store_url(app), os.getpid()), client_settings().namespace)
+
+
+def _store_url(app: Celery) -> str:
     settings = client_settings()
     # An app with its own broker URL may live in a process without any variable: then its Redis holds the store.
     url = settings.store_url
     if not (os.environ.get("RUNPOD_STORE_URL") or os.environ.get("REDIS_URL")):
         for candidate in (app.conf.broker_url, app.conf.result_backend):
             if isinstance(candidate, str) and candidate.startswith(("redis://", "rediss://", "unix://")):
-                url = candidate
-                break
-    return RecordReader(_redis(url, os.getpid()), settings.namespace)
+                return candidate
+    return url
 
 
 @functools.lru_cache(maxsize=16)

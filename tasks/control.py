@@ -9,7 +9,7 @@ Next: ``check.py``, which pays the debts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celery import shared_task
@@ -18,8 +18,12 @@ from celery_runpod.contract import CANCEL
 from tasks.delivery import REPUBLISH_S, publish
 from tasks.plan import admit_waiting, plan_check
 from tasks.services import Services, services
+from tasks.store.record import Job
 
 log = logging.getLogger(__name__)
+
+STAMP = "stamp:"
+"""Before `header=value`: the id under which a cancel by stamps is noted."""
 
 
 @shared_task(bind=True, name=CANCEL, ignore_result=True)
@@ -31,7 +35,7 @@ def cancel(self: Any, ids: list[str], whole_tree: bool = True) -> None:
 def carry_out(deps: Services, ids: list[str], *, whole_tree: bool) -> None:
     """Cancel, and forget the wish that was kept for it. Repeating it changes nothing."""
     # Remembered first: a chain's later step, or a message still queued, has no record yet.
-    deps.store.note_cancel(ids)
+    deps.store.note_cancel(ids, whole_tree=whole_tree)
     cancel_jobs(deps, reached_by(deps, ids) if whole_tree else ids)
     deps.store.fulfil_wishes(ids, whole_tree=whole_tree)
 
@@ -55,6 +59,22 @@ def reached_by(deps: Services, ids: Iterable[str]) -> list[str]:
         for task_id in (any_id, *deps.store.members(any_id), *deps.store.members(root)):
             found[task_id] = None
     return list(found)
+
+
+def cancel_if_wished(deps: Services, job: Job, groups: Sequence[str], followers: Sequence[str]) -> bool:
+    """Carry out a cancel that came before this job was accepted; `groups` it belongs to, `followers` hang on it.
+
+    A cancel of one id alone says nothing of what stands before or after it in a chain: a step that was cancelled when
+    it had ended already must not end the next one."""
+    own = [job.task_id, *(f"{STAMP}{stamp}" for stamp in job.stamps())]
+    notes = deps.store.cancel_notes([*own, job.root_id, *groups, *followers])
+    if any(notes.get(any_id) == "tree" for any_id in (job.task_id, job.root_id, *followers)):
+        cancel_jobs(deps, reached_by(deps, [job.task_id]))
+    elif any(notes.get(any_id) for any_id in own) or any(notes.get(any_id) == "tree" for any_id in groups):
+        cancel_jobs(deps, [job.task_id])
+    else:
+        return False
+    return True
 
 
 def cancel_jobs(deps: Services, task_ids: Iterable[str], reason: str = "revoked") -> list[str]:

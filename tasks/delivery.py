@@ -14,7 +14,7 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from celery import Task, shared_task, states
+from celery import shared_task, states
 from celery.exceptions import Ignore, TaskRevokedError
 from kombu.exceptions import OperationalError
 
@@ -22,7 +22,7 @@ from celery_runpod.api import Job as Answer
 from celery_runpod.contract import FINISH, Backoff
 from celery_runpod.errors import ApiError, InvalidInput, JobError, JobUndeliverable, RunPodError, decode, encode
 from tasks.backoff import delay_s
-from tasks.guard import nothing_but_verdicts
+from tasks.guard import CallersTask, nothing_but_verdicts
 from tasks.parking import unpark
 from tasks.plan import admit_waiting, plan_check
 from tasks.services import Services, services
@@ -120,7 +120,7 @@ def hand_over(services: Services, waiter: Job) -> bool:
     return True
 
 
-class Finish(Task):
+class Finish(CallersTask):
     """Marks the delivery when Celery has stored the result and sent what follows."""
 
     abstract = True
@@ -169,15 +169,25 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         raise Ignore
     job = found[0]
     reach(Step.FINISH_CLAIMED)
-    if claims > 1 and not job.ignore_result and _stored_success(self, deps, job):
+    stored = {"status": states.PENDING} if job.ignore_result else self.backend.get_task_meta(task_id)
+    if claims > 1 and stored["status"] == states.SUCCESS:
+        # Stored after links and chain were sent, so only the chord may be left to tell.
+        if self.request.chord:
+            self.backend.on_chord_part_return(self.request, states.SUCCESS, stored["result"])
+        mark_delivered(deps, job)
         raise Ignore
     outcome = job.outcome or {}
-    if job.state is State.CANCELLED:
-        _end_revoked(self, deps, job, str(outcome.get("reason", "revoked")))
+    # REVOKED by the user's own workers, over a job that no worker of ours had shown yet: the caller has seen it, so it
+    # is final.
+    if job.state is State.CANCELLED or stored["status"] == states.REVOKED:
+        _end_revoked(self, deps, job, str(outcome.get("reason", "revoked")), errbacks=claims <= MOST_CLAIMS)
         raise Ignore
     self.request.runpod_job = job
     if claims > MOST_CLAIMS:
         problem = f"the outcome was fetched, but handing it over failed {claims - 1} times"
+        if claims > 2 * MOST_CLAIMS:
+            # Nor can the errbacks be called.
+            self.request.errbacks = None
         raise JobUndeliverable(problem, job.name, task_id, job.job_id)
     if not outcome.get("error"):
         return outcome.get("output")
@@ -187,24 +197,15 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     raise error
 
 
-def _stored_success(task: Any, deps: Services, job: Job) -> bool:
-    """On a repeat: SUCCESS is stored after links and chain were sent, so only the chord may be left to tell."""
-    meta = task.backend.get_task_meta(job.task_id)
-    if meta["status"] != states.SUCCESS:
-        return False
-    if task.request.chord:
-        task.backend.on_chord_part_return(task.request, states.SUCCESS, meta["result"])
-    mark_delivered(deps, job)
-    return True
-
-
-def _end_revoked(task: Any, deps: Services, job: Job, reason: str) -> None:
+def _end_revoked(task: Any, deps: Services, job: Job, reason: str, *, errbacks: bool) -> None:
     """State REVOKED for the task and its chain, the chord failed, the errbacks called: all in one call."""
     task.backend.mark_as_failure(
         job.task_id,
         TaskRevokedError(reason),
         request=task.request,
         store_result=not job.ignore_result,
+        # One that always raises here must not keep the task from its end.
+        call_errbacks=errbacks,
         state=states.REVOKED,
     )
     reach(Step.FINISH_STORED)

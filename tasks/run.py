@@ -23,9 +23,9 @@ from celery_runpod.api.payload import check_input
 from celery_runpod.contract import DEFAULT_DEADLINE_S, FINISH, FORMAT, RUN, Options, merge_input
 from celery_runpod.errors import InvalidInput, InvalidOption, JobExpired, RunPodError, SubmissionUnconfirmed, encode
 from celery_runpod.routing import BEGUN_AT, ISSUED_AT, REPUBLISHED
-from tasks.control import cancel_jobs
+from tasks.control import cancel_if_wished
 from tasks.delivery import REPUBLISH_S, hand_over, publish
-from tasks.guard import nothing_but_verdicts
+from tasks.guard import CallersTask, nothing_but_verdicts
 from tasks.joining import join
 from tasks.parking import ids_after, park
 from tasks.plan import plan_check
@@ -55,7 +55,7 @@ ARGUMENT_TYPES: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
 """A message may come from another language: what has another type is refused in words."""
 
 
-@shared_task(bind=True, name=RUN)
+@shared_task(bind=True, name=RUN, base=CallersTask)
 @nothing_but_verdicts
 def run(self: Any, *inputs: Any, **arguments: Any) -> None:
     """Take a call: positional the input (in a chain after the previous result), keyword arguments `endpoint` (name or
@@ -70,11 +70,13 @@ def run(self: Any, *inputs: Any, **arguments: Any) -> None:
     after = list(ids_after(job.continuation))
     groups = [any_id for kind, any_id in after if kind == "group"]
     followers = [any_id for kind, any_id in after if kind == "task"]
-    job = replace(job, group_ids=tuple(dict.fromkeys(groups)))
+    # What follows too: the members of a chord have roots of their own, and its body's id must reach all of them.
+    above = tuple(dict.fromkeys([*groups, *followers]))
+    job = replace(job, group_ids=above)
     if not job.ended and self.backend.get_state(job.task_id) == states.REVOKED:
         # Celery's revoke, while no worker of ours was up: the user's own workers have told it to everyone who asks.
         job = replace(job, state=State.CANCELLED, outcome={"reason": "revoked"})
-    deps.store.index(job, followers, groups)
+    deps.store.index(job, followers, above)
     reach(Step.RUN_INDEXED)
     if job.ended:
         due = now + REPUBLISH_S
@@ -87,18 +89,19 @@ def run(self: Any, *inputs: Any, **arguments: Any) -> None:
         word = deps.store.accept(job, due)
     reach(Step.RUN_ACCEPTED)
     deps.store.drop_message(job.task_id)
-    if word == "accepted":
-        _go_on(deps, job, to_submit, due, [job.task_id, job.root_id, *groups, *followers])
+    # Asked of a repeat too: the process that accepted the call may have died before it asked.
+    if not job.ended and cancel_if_wished(deps, job, groups, followers):
+        log.info("run.cancelled", extra={"task_id": job.task_id})
+    elif word == "accepted":
+        _go_on(deps, job, to_submit, due)
     plan_check(deps, job.endpoint, deps.store.least_due(job.endpoint) or due)
     raise Ignore
 
 
-def _go_on(deps: Services, job: Job, to_submit: Job | None, due: float, above: list[str]) -> None:
+def _go_on(deps: Services, job: Job, to_submit: Job | None, due: float) -> None:
     """What follows a fresh record, done by the process that wrote it."""
     if job.ended:
         publish(deps, job)
-    elif deps.store.cancel_noted(above):
-        cancel_jobs(deps, [job.task_id])
     elif to_submit is None:
         hand_over(deps, job)
     elif job.not_before > deps.clock():

@@ -26,6 +26,8 @@ class Job:
     Calls with one idempotency key share one job: it has a record of its own, without a continuation, in which `shares`
     is the key's hash; the record of each call has in `joined` the id of that record.
 
+    `group_ids` are those by which a cancel reaches the job, beside its own and its root's: its groups, what follows it.
+
     `begun_at` is when the call, or the first call of its chain, was published."""
 
     task_id: str
@@ -127,19 +129,23 @@ class Job:
             outcome=json.loads(raw["outcome"]) if "outcome" in raw else None,
         )
 
-    def stamped(self, headers: Mapping[str, Any]) -> bool:
-        """Whether the caller's stamps hold any of these values."""
-        options = json.loads(self.continuation).get("options", {})
-        for name in set(options.get("stamped_headers") or ()) & set(headers):
-            own, asked = options.get(name), headers[name]
-            own = own if isinstance(own, list) else [own]
-            if set(map(str, own)) & set(map(str, asked if isinstance(asked, list | tuple) else [asked])):
-                return True
-        return False
+    def stamps(self) -> list[str]:
+        """The caller's stamps, each as `header=value`."""
+        options = json.loads(self.continuation).get("options", {}) if self.continuation else {}
+        return stamps_of({name: options.get(name) for name in options.get("stamped_headers") or ()})
 
     @property
     def ended(self) -> bool:
         return self.state in OUTCOMES
+
+
+def stamps_of(headers: Mapping[str, Any]) -> list[str]:
+    """Headers, whose values may be lists, as `header=value`."""
+    return [
+        f"{name}={value}"
+        for name, values in headers.items()
+        for value in (values if isinstance(values, list | tuple) else [values])
+    ]
 
 
 def _number(text: str | None) -> float | None:

@@ -48,9 +48,11 @@ class JobStore(SharedJobs):
         flat = [part for pair in job.to_fields().items() for part in pair]
         return str(self._run("accept", keys, job.task_id, due, *flat))
 
-    def cancel_noted(self, ids: Iterable[str]) -> bool:
-        """Whether a cancel of any of these ids came before this job was accepted."""
-        return bool(self.redis.exists(*[self.keys.cancel_note(any_id) for any_id in ids]))
+    def cancel_notes(self, ids: Iterable[str]) -> dict[str, str]:
+        """Which of these ids were cancelled before they were accepted: "job", that one alone, or "tree"."""
+        wanted = list(dict.fromkeys(ids))
+        found: Any = self.redis.mget([self.keys.cancel_note(any_id) for any_id in wanted])
+        return {any_id: note for any_id, note in zip(wanted, found, strict=True) if note}
 
     # Submitting
 

@@ -248,8 +248,9 @@ def test_a_record_of_a_newer_format_is_left_alone(store: JobStore) -> None:
 
 def test_a_cancel_that_came_first_is_found(store: JobStore) -> None:
     store.note_cancel(["root"])
-    assert store.cancel_noted(["t1", "root"])
-    assert not store.cancel_noted(["t1"])
+    store.note_cancel(["root", "t2"], whole_tree=False)
+    assert store.cancel_notes(["t1", "root", "t2"]) == {"root": "tree", "t2": "job"}
+    assert store.cancel_notes(["t1"]) == {}
 
 
 def test_two_namespaces_share_no_key(redis: Any) -> None:

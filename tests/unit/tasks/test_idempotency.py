@@ -24,7 +24,7 @@ def call(bench: Bench, task_id: str, key: str = "order-7", **changes: Any) -> Jo
     bench.store.index(job, (), ())
     word, job, to_submit = join(bench.services, job, bench.now + 10)
     if word == "accepted":
-        _go_on(bench.services, job, to_submit, bench.now + 10, [task_id])
+        _go_on(bench.services, job, to_submit, bench.now + 10)
     return bench.record(task_id)
 
 

@@ -1,0 +1,58 @@
+"""A worker's child is killed inside Celery's own work, between the steps that `tasks/steps.py` can name."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import chain, chord
+
+from tests.application import collect, note, same
+from tests.chaos.conftest import SHORT_WAITS
+from tests.chaos.dying import CHORD_CLAIMED, DISPATCHED, STORED
+from tests.servers import World
+from tests.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def dying_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dying") / "at"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, dying_at: Path) -> Iterator[World]:
+    env = {**SHORT_WAITS, "RUNPOD_IMPORTS": "tests.chaos.dying", "DYING_AT": str(dying_at)}
+    world = World(tmp_path_factory.mktemp("celery"), endpoints=["fast=synthetic:duration=0.3"], env=env)
+    try:
+        world.app()
+        yield world.start()
+    finally:
+        world.stack.stop()
+
+
+@pytest.mark.parametrize("place", [CHORD_CLAIMED, STORED])
+def test_a_chord_outlives_the_death_of_its_last_member(world: World, dying_at: Path, place: str) -> None:
+    key = uuid.uuid4().hex
+    fast = world.endpoint("fast")
+    dying_at.write_text(place)
+    result = chord([fast.s(n=1, mark=key), fast.s(n=2, mark=key)], collect.s()).apply_async(link=note.s(key))
+    assert result.get(timeout=120) == [{"n": 1, "mark": key}, {"n": 2, "mark": key}]
+    assert not dying_at.exists(), "nobody died"
+    eventually(lambda: len(world.redis.lrange(key, 0, -1)), 1)
+    assert sorted(job["input"]["n"] for job in world.jobs() if job["input"].get("mark") == key) == [1, 2]
+    eventually(world.open_jobs, [], within_s=90)
+
+
+def test_a_chains_next_endpoint_is_paid_for_once_though_its_call_goes_out_twice(world: World, dying_at: Path) -> None:
+    mark = uuid.uuid4().hex
+    fast = world.endpoint("fast")
+    dying_at.write_text(DISPATCHED)
+    result = chain(fast.s(n=1, mark=mark), fast.s(n=2), same.s()).delay()
+    assert result.get(timeout=120) == {"n": 2, "mark": mark}
+    assert not dying_at.exists(), "nobody died"
+    # The first step is delivered only after its claim has lapsed, and sends the second once more.
+    eventually(world.open_jobs, [], within_s=90)
+    assert result.parent.parent.get(timeout=60) == {"n": 1, "mark": mark}
+    assert sorted(job["input"]["n"] for job in world.jobs() if job["input"].get("mark") == mark) == [1, 2]

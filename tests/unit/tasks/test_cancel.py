@@ -1,0 +1,168 @@
+"""Cancels that come before a call is accepted, and what the workers' revoke commands make of ids."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.app.trace import build_tracer
+from celery.worker.control import Panel
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from celery_app import revocation
+from celery_runpod.contract import RUN
+from tasks.control import STAMP, cancel_jobs, carry_out
+from tasks.store.states import State
+from tests.builders import ENDPOINT, Bench
+
+
+def run(bench: Bench, task_id: str = "t1", root_id: str | None = None, **request: Any) -> None:
+    """Let a worker's child take the message of a call."""
+    tracer = build_tracer(RUN, bench.app.tasks[RUN], app=bench.app)
+    request = {"id": task_id, "root_id": root_id or task_id, "delivery_info": {}, **request}
+    tracer(task_id, ({"a": 1},), {"endpoint": ENDPOINT, "format": 1}, request=request)
+
+
+def state(bench: Bench, task_id: str = "t1") -> State:
+    return bench.record(task_id).state
+
+
+@pytest.mark.parametrize("whole_tree", [True, False])
+def test_a_cancel_before_the_call_was_accepted(whole_tree: bool) -> None:
+    bench = Bench()
+    carry_out(bench.services, ["t1"], whole_tree=whole_tree)
+    run(bench)
+    assert (state(bench), bench.runpod.called("run")) == (State.CANCELLED, 0)
+
+
+def test_a_process_that_died_after_acceptance_had_not_asked_for_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    carry_out(bench.services, ["t1"], whole_tree=False)
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.run.cancel_if_wished", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(bench)
+    assert state(bench) is State.WAITING
+    run(bench)
+    assert (state(bench), bench.runpod.called("run")) == (State.CANCELLED, 0)
+
+
+def _dies(*_: Any) -> bool:
+    raise KeyboardInterrupt
+
+
+def test_a_cancel_of_one_id_is_not_one_of_what_stands_before_or_after_it() -> None:
+    bench = Bench()
+    after = {"chain": [dict(bench.app.signature("unit.after", task_id="next"))]}
+    carry_out(bench.services, ["root", "next"], whole_tree=False)
+    run(bench, root_id="root", **after)
+    assert state(bench) is State.IN_QUEUE
+    carry_out(bench.services, ["next"], whole_tree=True)
+    assert state(bench) is State.CANCELLED
+
+
+@pytest.mark.parametrize("named", ["root", "next", "the-group"])
+def test_a_cancel_of_what_hangs_together_reaches_a_call_that_comes_later(named: str) -> None:
+    bench = Bench()
+    carry_out(bench.services, [named], whole_tree=True)
+    chain = [dict(bench.app.signature("unit.after", task_id="next", group_id="the-group"))]
+    run(bench, root_id="root", chain=chain)
+    assert (state(bench), bench.runpod.called("run")) == (State.CANCELLED, 0)
+
+
+def test_the_wider_note_stays_the_wider_one() -> None:
+    bench = Bench()
+    carry_out(bench.services, ["root"], whole_tree=True)
+    carry_out(bench.services, ["root"], whole_tree=False)
+    run(bench, root_id="root")
+    assert state(bench) is State.CANCELLED
+
+
+def test_the_id_of_a_chords_body_reaches_members_with_roots_of_their_own() -> None:
+    bench = Bench()
+    body = dict(bench.app.signature("unit.after", task_id="body"))
+    for task_id in ("t1", "t2"):
+        run(bench, task_id, chord=body, group="header")
+    carry_out(bench.services, ["body"], whole_tree=True)
+    assert {state(bench, "t1"), state(bench, "t2")} == {State.CANCELLED}
+    bench.deliver("t1")
+    assert bench.store.members("body") == {"t2"}
+
+
+def test_stamps_of_a_call_that_comes_later() -> None:
+    bench = Bench()
+    bench.store.note_cancel([f"{STAMP}order=7"], whole_tree=False)
+    run(bench, "t1", stamped_headers=["order"], stamps={"order": ["7", "8"]}, headers={})
+    run(bench, "t2", stamped_headers=["order"], stamps={"order": ["8"]}, headers={})
+    assert (state(bench, "t1"), state(bench, "t2")) == (State.CANCELLED, State.IN_QUEUE)
+
+
+def test_an_ended_job_is_not_cancelled() -> None:
+    bench = Bench()
+    job = bench.accepted()
+    assert bench.store.record_outcome(job, State.COMPLETED, {"output": 1}, bench.now, bench.now + 30) == "recorded"
+    assert cancel_jobs(bench.services, ["t1"]) == []
+    assert state(bench) is State.COMPLETED
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """What Celery's own commands were told. Our work is done at once, not in a thread."""
+    told: dict[str, list[Any]] = {"revoke": [], "revoke_by_stamped_headers": []}
+    for name in told:
+        monkeypatch.setitem(revocation._original, name, lambda state, *args, to=name, **_: told[to].append(args))
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: thread.run())
+    return told
+
+
+def test_ids_go_to_celery_only_where_tasks_of_the_users_run(command: dict[str, list[Any]]) -> None:
+    for imports in ("", "shop.tasks"):
+        bench = Bench(RUNPOD_IMPORTS=imports)
+        bench.accepted()
+        revocation._revoke(SimpleNamespace(app=bench.app), ["t1", "of the user's"], True)
+        assert state(bench) is State.CANCELLED
+        assert [args[0] for args in command["revoke"]] == ([["t1", "of the user's"]] if imports else [])
+
+
+def test_a_message_of_ours_that_a_worker_holds_is_never_told_to_celery(
+    command: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(RUNPOD_IMPORTS="shop.tasks")
+    monkeypatch.setitem(revocation.worker_state.requests, "t1", SimpleNamespace(name=RUN))
+    revocation._revoke(SimpleNamespace(app=bench.app), "t1", True, "SIGKILL")
+    assert command["revoke"] == []
+
+
+def test_a_revoke_while_the_store_is_away_is_carried_out_when_it_is_back(
+    command: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench()
+    bench.accepted()
+    times = iter([1, 2])
+    wish = bench.store.wish_cancel
+
+    def away(*args: Any, **kwargs: Any) -> None:
+        for _ in times:
+            raise RedisConnectionError("gone")
+        wish(*args, **kwargs)
+
+    monkeypatch.setattr(bench.store, "wish_cancel", away)
+    revocation._revoke(SimpleNamespace(app=bench.app), "t1")
+    assert (state(bench), bench.slept) == (State.CANCELLED, [revocation.INSIST_EVERY_S] * 2)
+
+
+@pytest.mark.parametrize("headers", [{"order": "7"}, {"order": ["7", "9"]}, ["order=7"]])
+def test_stamps_are_read_as_from_code_and_from_the_command_line(command: dict[str, list[Any]], headers: Any) -> None:
+    bench = Bench()
+    run(bench, stamped_headers=["order"], stamps={"order": ["7"]}, headers={})
+    revocation._by_stamps(SimpleNamespace(app=bench.app), headers, terminate=True)
+    assert state(bench) is State.CANCELLED
+    assert [args[1] for args in command["revoke_by_stamped_headers"]] == [False]
+
+
+def test_the_commands_of_another_app_are_celerys_own(command: dict[str, list[Any]]) -> None:
+    revocation._revoke(SimpleNamespace(app=object()), "t1", False)
+    assert [args[0] for args in command["revoke"]] == ["t1"]
+    assert {"revoke", "terminate", "revoke_by_stamped_headers"} <= set(Panel.data)
