@@ -57,6 +57,30 @@ MISSING = (
     metavar="SECONDS",
     help="A receiver that answers later has failed.",
 )
+@click.option(
+    "--pod-provisioning",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How long a new pod is PROVISIONING.",
+)
+@click.option(
+    "--pod-starting",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How long a pod is STARTING before it is RUNNING.",
+)
+@click.option(
+    "--pod-terminated",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How long a deleted pod is still shown as TERMINATED; then it is 404.",
+)
 def simulator(
     host: str,
     port: int,
@@ -66,14 +90,20 @@ def simulator(
     retention: float | None,
     webhook_retry_delay: float,
     webhook_timeout: float,
+    pod_provisioning: float,
+    pod_starting: float,
+    pod_terminated: float,
 ) -> None:
-    """A local RunPod: the operations of RunPod Serverless, for development and tests.
+    """A local RunPod: its Serverless jobs and its management API, for development and tests.
 
+    Jobs are served at /v2/NAME/run and so on, the management API at /v2 (pods, serverless, catalog, billing) and,
+    in its first version, at /v1. Nothing is rented: pods live and cost, without a container.
     Accepts the key in RUNPOD_API_KEY alone; any key when that is not set.
     """
     try:
         from celery_runpod.simulator import server, specs
         from celery_runpod.simulator.faults import BadFault
+        from celery_runpod.simulator.management.pods import Pace
     except ModuleNotFoundError as error:
         if str(error.name).startswith("celery_runpod"):
             raise
@@ -90,6 +120,7 @@ def simulator(
             retention=retention,
             webhook_retry_delay=webhook_retry_delay,
             webhook_timeout=webhook_timeout,
+            pace=Pace(pod_provisioning, pod_starting, pod_terminated),
         )
         server.run(settings, lambda address: click.echo(f"RunPod simulator ready at {address}"))
     except ConfigurationError as error:

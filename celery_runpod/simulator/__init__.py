@@ -1,11 +1,12 @@
 """A local RunPod: the operations of RunPod Serverless over HTTP, for development, tests and benchmarks.
 
-Handler files run in real worker processes with RunPod's own SDK; synthetic endpoints need no process. Not here:
-RunPod's management API (pods, templates, volumes), batches, and anything that costs money.
+Handler files run in real worker processes with RunPod's own SDK; synthetic endpoints need no process. The management
+API (``management/``) shows and changes the same endpoints, and has pods that live and cost, without containers. Not
+here: batches, templates, volumes, and anything that costs money.
 
 A request: ``server.py`` -> ``operations.py`` (what RunPod's users call) or ``control.py`` (what its workers call) ->
-``endpoint.py`` -> ``synthetic.py`` or ``workers.py``. Pure, with the time as an argument: ``jobs.py``, ``store.py``,
-``faults.py``, ``limits.py``, ``specs.py``.
+``endpoint.py`` -> ``synthetic.py`` or ``workers.py``; or ``server.py`` -> ``management/front.py``. Pure, with the time
+as an argument: ``jobs.py``, ``store.py``, ``faults.py``, ``limits.py``, ``scaling.py``, ``specs.py``.
 
 Next: ``server.py``.
 """

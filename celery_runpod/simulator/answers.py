@@ -1,6 +1,6 @@
 """HTTP answers, whole and broken: JSON, connections cut, answers cut in the middle, the status of a fault.
 
-Not here: what is answered (``operations.py``, ``control.py``, ``inspection.py``).
+Not here: what is answered (``operations.py``, ``control.py``, ``inspection.py``, ``management/``).
 
 Next: ``operations.py``.
 """
@@ -54,10 +54,11 @@ def cut(request: web.Request) -> web.Response:
     return web.Response(status=500)
 
 
-async def truncated(request: web.Request, answer: web.Response) -> web.StreamResponse:
+async def truncated(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
     """Half of an answer that promises the whole."""
-    body = answer.body if isinstance(answer.body, bytes) else b""
-    headers = {"Content-Type": "application/json", "Content-Length": str(max(2, len(body)))}
+    body = answer.body if isinstance(answer, web.Response) and isinstance(answer.body, bytes) else b""
+    kind = answer.content_type if body else "application/json"
+    headers = {"Content-Type": kind, "Content-Length": str(max(2, len(body)))}
     half = web.StreamResponse(status=answer.status, headers=headers)
     await half.prepare(request)
     await half.write(body[: len(body) // 2] or b"{")
@@ -66,7 +67,7 @@ async def truncated(request: web.Request, answer: web.Response) -> web.StreamRes
     return half
 
 
-async def spoiled(request: web.Request, answer: web.Response, faults: Mapping[str, Fault]) -> web.StreamResponse:
+async def spoiled(request: web.Request, answer: web.StreamResponse, faults: Mapping[str, Fault]) -> web.StreamResponse:
     """An answer with the faults that come after the deed."""
     if "body" in faults:
         answer = faulty(faults["body"], 200)

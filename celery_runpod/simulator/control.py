@@ -19,8 +19,8 @@ from aiohttp import web
 from celery_runpod.simulator import answers
 from celery_runpod.simulator.answers import Refused, as_json
 from celery_runpod.simulator.faults import AT_RESULT, Faults
+from celery_runpod.simulator.gateway import accepts
 from celery_runpod.simulator.jobs import NOTHING, Job
-from celery_runpod.simulator.operations import accepts
 from celery_runpod.simulator.processes import Worker
 from celery_runpod.simulator.workers import Fleet
 

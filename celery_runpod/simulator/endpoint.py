@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from celery_runpod.simulator.faults import AT_TAKE, Faults
-from celery_runpod.simulator.jobs import NOTHING, Job, State
+from celery_runpod.simulator.jobs import EXECUTION_TIMEOUT_S, NOTHING, Job, State
+from celery_runpod.simulator.management.billing import Meter
 from celery_runpod.simulator.store import Store
 from celery_runpod.simulator.webhooks import Webhooks
 
@@ -34,6 +35,12 @@ class Backend(Protocol):
 
     def health(self) -> dict[str, int]:
         """The `workers` of /health."""
+
+    def scale(self, least: int, most: int | None, idle_s: float) -> None:
+        """How many workers are kept, how many there may be (None: any number), and when idle ones end."""
+
+    def listing(self, now: float) -> list[tuple[str, str, float]]:
+        """The workers that there are: id; RUNNING, IDLE or INITIALIZING; since when."""
 
     def reset(self) -> None:
         """Every job is forgotten."""
@@ -60,7 +67,9 @@ class Endpoint:
         self.faults = faults
         self.webhooks = webhooks
         self.retention_s = retention_s
+        self.execution_timeout_s = EXECUTION_TIMEOUT_S
         self.store = Store(retention_s)
+        self.meter = Meter()
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
     # What the users of the endpoint do
@@ -96,6 +105,8 @@ class Endpoint:
     def forget(self, job: Job, why: str) -> None:
         """RunPod no longer knows the job."""
         ran = job.state is State.IN_PROGRESS
+        if ran:
+            self._count(job.started_at, time.time())
         self.store.forget(job, why)
         self._tell(job)
         if ran:
@@ -156,16 +167,20 @@ class Endpoint:
 
     def requeue(self, job: Job) -> None:
         """The attempt is void through no fault of the job."""
-        if not job.gone and job.requeue(time.time()):
+        since, now = job.started_at, time.time()
+        if not job.gone and job.requeue(now):
+            self._count(since, now)
             self._requeued(job)
 
     def lose(self, job: Job, how: str) -> None:
         """The worker died under the job."""
-        if job.gone or not job.lose(time.time(), how):
+        since, now = job.started_at, time.time()
+        if job.gone or not job.lose(now, how):
             return
         if job.ended:
             self._ended(job)
         else:
+            self._count(since, now)
             self._requeued(job)
 
     # What time does
@@ -196,6 +211,7 @@ class Endpoint:
     def reset(self) -> None:
         """As at the start."""
         old, self.store = self.store, Store(self.retention_s)
+        self.meter = Meter()
         for job in old.jobs.values():
             job.gone = "VANISHED"
             self._tell(job)
@@ -207,6 +223,8 @@ class Endpoint:
 
     def _ended(self, job: Job, *, announce: bool = True) -> None:
         self.store.ended(job)
+        if job.ended_at is not None:
+            self._count(job.started_at, job.ended_at)
         self._tell(job)
         if announce:
             self.webhooks.send(job)
@@ -215,6 +233,11 @@ class Endpoint:
         self.store.again(job)
         self._tell(job)
         self.backend.wake()
+
+    def _count(self, start: float | None, end: float) -> None:
+        """An attempt is over: it goes on the bill."""
+        if start is not None:
+            self.meter.add(start, end)
 
     def _tell(self, job: Job) -> None:
         for told in self._waiting.pop(job.id, ()):

@@ -8,6 +8,7 @@ status                answers `status`           the receiver's answer counts   
 body                  done, answers `body`       sends `body`                    the worker is answered `body`
 delay                 waits `seconds` before     waits `seconds` before          the attempt takes `seconds` longer
 drop_before           cuts; nothing was done     is not sent                     the worker's result does not arrive
+status_after          done, answers `status`: RunPod's POST of a pod can (transformerlab-app#2305); requests alone
 drop_after            done; no answer comes      sent; the answer is lost        it arrives; the worker is not answered
 truncate              half the answer            half the body                   half the answer
 vanish                the job is forgotten                                       the job is forgotten when taken
@@ -30,12 +31,21 @@ from typing import Any
 SUBMITS = frozenset({"run", "runsync"})
 OF_A_JOB = frozenset({"status", "status-sync", "stream", "cancel", "retry"})
 OF_AN_ENDPOINT = frozenset({"purge-queue", "health", "requests"})
-OPERATIONS = SUBMITS | OF_A_JOB | OF_AN_ENDPOINT | {"webhook", "worker"}
+OF_PODS = frozenset(f"pods.{name}" for name in ("list", "get", "create", "update", "action", "delete", "logs"))
+OF_SERVERLESS = frozenset(f"serverless.{name}" for name in ("list", "get", "create", "update", "delete", "workers"))
+OF_REPORTS = frozenset(
+    {"catalog.gpus", "catalog.gpu", "catalog.cpus", "catalog.cpu", "billing.pods", "billing.serverless",
+     "billing.endpoints"}
+)  # fmt: skip
+MANAGEMENT = OF_PODS | OF_SERVERLESS | OF_REPORTS
+"""Operations of the management API, the same in both of its versions."""
+OPERATIONS = SUBMITS | OF_A_JOB | OF_AN_ENDPOINT | MANAGEMENT | {"webhook", "worker"}
 
 ANSWERS = frozenset({"status", "body", "delay", "drop_before", "drop_after", "truncate"})
+STATUS_AFTER = frozenset({"status_after"})
 OF_A_RUN = frozenset({"run_twice", "crash"})
 OF_A_WEBHOOK = frozenset({"duplicate", "late", "early", "reorder"})
-KINDS = ANSWERS | OF_A_RUN | OF_A_WEBHOOK | {"vanish"}
+KINDS = ANSWERS | STATUS_AFTER | OF_A_RUN | OF_A_WEBHOOK | {"vanish"}
 
 AT_TAKE = OF_A_RUN | {"vanish", "delay"}
 """Worker faults that act when a job is taken."""
@@ -58,9 +68,10 @@ def kinds_at(operation: str) -> frozenset[str]:
         return ANSWERS | OF_A_WEBHOOK
     if operation == "worker":
         return ANSWERS | OF_A_RUN | {"vanish"}
+    at_a_request = ANSWERS | STATUS_AFTER
     if operation in SUBMITS:
-        return ANSWERS | OF_A_RUN | {"vanish"}
-    return ANSWERS | {"vanish"} if operation in OF_A_JOB else ANSWERS
+        return at_a_request | OF_A_RUN | {"vanish"}
+    return at_a_request | {"vanish"} if operation in OF_A_JOB else at_a_request
 
 
 @dataclass(slots=True)
@@ -127,6 +138,8 @@ def parse(rule: Any) -> Fault:
         raise BadFault(
             f"kind {fault.kind!r} means nothing at operation {fault.operation!r}; allowed: {', '.join(sorted(allowed))}"
         )
+    if fault.endpoint != "*" and fault.operation in MANAGEMENT - OF_SERVERLESS:
+        raise BadFault(f"operation {fault.operation!r} is of no endpoint: field 'endpoint' must be '*'")
     if fault.kind == "body" and fault.body is None:
         raise BadFault("a fault of kind 'body' needs the field 'body': any text")
     if fault.seed is not None:
@@ -164,7 +177,7 @@ class Faults:
         found: list[Fault] = []
         decided = False
         for fault in self.rules.values():
-            decides = fault.kind in ANSWERS and fault.kind != "delay"
+            decides = fault.kind in ANSWERS | STATUS_AFTER and fault.kind != "delay"
             if fault.kind not in possible or not fault.matches(endpoint, operation) or (decides and decided):
                 continue
             if fault.acts():
@@ -196,7 +209,7 @@ def _headers(value: Any) -> bool:
 FIELDS: dict[str, tuple[str, Any]] = {
     "kind": (", ".join(sorted(KINDS)), lambda value: isinstance(value, str) and value in KINDS),
     "endpoint": ("the name of an endpoint, or '*'", lambda value: isinstance(value, str) and bool(value)),
-    "operation": (", ".join([*sorted(OPERATIONS), "*"]), _operation),
+    "operation": (", ".join([*sorted(OPERATIONS - MANAGEMENT), *sorted(MANAGEMENT), "*"]), _operation),
     "probability": ("a number from 0 to 1", _number(0, 1)),
     "every": ("a whole number from 1 up", _number(1, 10**9, whole=True)),
     "times": ("a whole number from 1 up, or null for ever", _optional(_number(1, 10**9, whole=True))),

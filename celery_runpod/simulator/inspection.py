@@ -16,7 +16,7 @@ from aiohttp import web
 from celery_runpod.simulator.answers import Refused, as_json
 from celery_runpod.simulator.endpoint import Endpoint
 from celery_runpod.simulator.faults import BadFault, Faults
-from celery_runpod.simulator.operations import Operations
+from celery_runpod.simulator.gateway import Gateway
 
 ROUTES = (
     "GET, POST, DELETE /_simulator/faults; DELETE /_simulator/faults/{id}; GET /_simulator/jobs; "
@@ -31,12 +31,12 @@ class Inspection:
         self,
         endpoints: Mapping[str, Endpoint],
         faults: Faults,
-        operations: Operations,
+        gateway: Gateway,
         reset: Callable[[], None],
     ) -> None:
         self.endpoints = endpoints
         self.faults = faults
-        self.operations = operations
+        self.gateway = gateway
         self.reset = reset
 
     async def handle(self, request: web.Request, path: Sequence[str]) -> web.Response:
@@ -54,7 +54,7 @@ class Inspection:
             case ("GET", "jobs"):
                 return as_json(self._jobs(request.query.get("endpoint")))
             case ("GET", "requests"):
-                return as_json(self.operations.counts)
+                return as_json(self.gateway.counts)
             case ("POST", "reset"):
                 self.reset()
             case _:

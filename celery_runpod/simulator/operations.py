@@ -9,9 +9,7 @@ Next: ``endpoint.py``.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
@@ -19,7 +17,8 @@ from aiohttp import web
 from celery_runpod.simulator import answers, submission
 from celery_runpod.simulator.answers import Refused, as_json
 from celery_runpod.simulator.endpoint import Endpoint
-from celery_runpod.simulator.faults import OF_A_JOB, Fault, Faults
+from celery_runpod.simulator.faults import OF_A_JOB, Fault
+from celery_runpod.simulator.gateway import Gateway, accepts
 from celery_runpod.simulator.jobs import Job
 from celery_runpod.simulator.limits import Rates
 
@@ -33,22 +32,15 @@ HUNG_UP_S = 1.0
 """How often a held request looks whether its client is still there."""
 
 
-def accepts(key: str | None, header: str | None) -> bool:
-    """Whether a request may come in: `Bearer KEY` or the bare key; any key when none is set."""
-    given = (header or "").removeprefix("Bearer ").strip()
-    return bool(given) if not key else hmac.compare_digest(given.encode(), key.encode())
-
-
 class Operations:
     """See the module."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], faults: Faults, key: str | None, *, limits: bool) -> None:
+    def __init__(self, endpoints: Mapping[str, Endpoint], gateway: Gateway, key: str | None, *, limits: bool) -> None:
         self.endpoints = endpoints
-        self.faults = faults
+        self.gateway = gateway
         self.key = key
         self.limits = limits
         self.rates = Rates()
-        self.counts: dict[str, Counter[str]] = {}
         self._do: dict[str, Callable[[web.Request, Endpoint, str], Awaitable[web.Response]]] = {
             "run": self._run,
             "runsync": self._run,
@@ -67,24 +59,11 @@ class Operations:
         if operation not in self._do or (job_id is not None) is not (operation in OF_A_JOB):
             known = name in self.endpoints
             return answers.refused(Refused(404, "not found" if known else "endpoint not found"))
-        faults = {fault.kind: fault for fault in self.faults.at(name, operation)} if self.faults.rules else {}
-        if "delay" in faults:
-            await asyncio.sleep(faults["delay"].seconds_s)
-        if "drop_before" in faults:
-            return answers.cut(request)
-        if "status" in faults:
-            answer = answers.faulty(faults["status"], faults["status"].status)
-        else:
-            try:
-                answer = await self._checked(request, name, operation, job_id, faults)
-            except Refused as error:
-                answer = answers.refused(error)
-        status = "200" if "body" in faults else str(answer.status)
-        self.counts.setdefault(operation, Counter())["dropped" if "drop_after" in faults else status] += 1
-        return await answers.spoiled(request, answer, faults)
+        return await self.gateway.through(
+            request, name, operation, lambda faults: self._checked(request, name, operation, job_id, faults)
+        )
 
     def reset(self) -> None:
-        self.counts.clear()
         self.rates.reset()
 
     async def _checked(
@@ -125,7 +104,14 @@ class Operations:
         if len(raw) > largest and self.limits:
             raise Refused(413, f"the body of /{operation} is over {largest // 1_000_000} MB")
         try:
-            job = submission.parse(raw, endpoint.name, time.time(), sync=operation == "runsync", limits=self.limits)
+            job = submission.parse(
+                raw,
+                endpoint.name,
+                time.time(),
+                sync=operation == "runsync",
+                limits=self.limits,
+                execution_timeout_s=endpoint.execution_timeout_s,
+            )
         except submission.BadSubmission as error:
             raise Refused(400, str(error)) from None
         job.repeat = "run_twice" in faults

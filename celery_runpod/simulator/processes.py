@@ -139,6 +139,7 @@ class Worker:
     leaving: bool = False
     killed: bool = False
     """By us, for one of its jobs: the others are not to blame."""
+    started_at: float = 0.0
     idle_since: float = 0.0
     seen_at: float = 0.0
 

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -23,13 +23,16 @@ from celery_runpod.simulator.answers import Refused
 from celery_runpod.simulator.control import CALLS, Control
 from celery_runpod.simulator.endpoint import Endpoint
 from celery_runpod.simulator.faults import Faults
+from celery_runpod.simulator.gateway import Gateway
 from celery_runpod.simulator.inspection import Inspection
+from celery_runpod.simulator.management.deployments import Deployments
+from celery_runpod.simulator.management.front import Management
+from celery_runpod.simulator.management.pods import Pace, Pods
+from celery_runpod.simulator.management.routes import Account
 from celery_runpod.simulator.operations import Operations
-from celery_runpod.simulator.processes import Guard
-from celery_runpod.simulator.specs import Spec, Synthetic
-from celery_runpod.simulator.synthetic import SyntheticBackend
+from celery_runpod.simulator.roster import Roster
+from celery_runpod.simulator.specs import RESERVED, Spec
 from celery_runpod.simulator.webhooks import Webhooks
-from celery_runpod.simulator.workers import Fleet
 
 LARGEST_BODY = 64 * 1024 * 1024
 TICK_S = 0.05
@@ -48,6 +51,7 @@ class Settings:
     retention: float | None = None
     webhook_retry_delay: float = 10.0
     webhook_timeout: float = 10.0
+    pace: Pace = field(default_factory=Pace)
 
 
 class Simulator:
@@ -57,35 +61,33 @@ class Simulator:
         self.settings = settings
         self.faults = Faults()
         self.webhooks = Webhooks(self.faults, settings.webhook_retry_delay, settings.webhook_timeout)
-        self.endpoints: dict[str, Endpoint] = {}
-        self.guard = Guard()
-        self.fleets: dict[str, Fleet] = {}
-        for spec in settings.endpoints:
-            endpoint = Endpoint(spec.name, self.faults, self.webhooks, settings.retention)
-            if isinstance(spec, Synthetic):
-                endpoint.backend = SyntheticBackend(endpoint, spec)
-            else:
-                endpoint.backend = self.fleets[spec.name] = Fleet(endpoint, spec, self.guard)
-            self.endpoints[spec.name] = endpoint
-        self.operations = Operations(self.endpoints, self.faults, settings.key, limits=settings.limits)
-        self.control = Control(self.fleets, self.faults, settings.key)
-        self.inspection = Inspection(self.endpoints, self.faults, self.operations, self.reset)
+        self.roster = Roster(settings.endpoints, self._endpoint)
+        self.endpoints = self.roster.endpoints
+        self.gateway = Gateway(self.faults)
+        self.account = Account(Pods(settings.pace), Deployments(self.roster))
+        self.operations = Operations(self.endpoints, self.gateway, settings.key, limits=settings.limits)
+        self.management = Management(self.account, self.gateway, settings.key, limits=settings.limits)
+        self.control = Control(self.roster.fleets, self.faults, settings.key)
+        self.inspection = Inspection(self.endpoints, self.faults, self.gateway, self.reset)
         self.reset()
 
     def reset(self) -> None:
-        """As at the start: no jobs, no counts, the faults that were given at the start."""
+        """As at the start: no jobs, no pods, no counts, the endpoints and the faults that were given at the start."""
         self.faults.remove()
         for rule in self.settings.faults:
             self.faults.add(rule)
         self.webhooks.reset()
+        self.gateway.counts.clear()
         self.operations.reset()
-        for endpoint in self.endpoints.values():
-            endpoint.reset()
+        self.roster.restore()
+        self.account.reset()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Every request."""
         parts = request.path.split("/")
         try:
+            if len(parts) > 2 and (parts[2] in RESERVED or parts[1] == "v1"):
+                return await self._managed(request, parts[1], parts[2:])
             match parts[1:]:
                 case ["v2", name, call, worker_id, *rest] if call in CALLS:
                     return await self.control.handle(request, name, call, worker_id, rest)
@@ -98,6 +100,15 @@ class Simulator:
             raise Refused(404, "not found")
         except Refused as error:
             return answers.refused(error)
+
+    async def _managed(self, request: web.Request, version: str, path: list[str]) -> web.StreamResponse:
+        """A path of the management API; its first words go before the names of endpoints."""
+        if version not in ("v1", "v2"):
+            raise Refused(404, "not found")
+        return await self.management.handle(request, version, path)
+
+    def _endpoint(self, name: str) -> Endpoint:
+        return Endpoint(name, self.faults, self.webhooks, self.settings.retention)
 
     async def start(self) -> tuple[web.AppRunner, str]:
         """Listen; the runner, and the address.
@@ -117,23 +128,20 @@ class Simulator:
         host, port = runner.addresses[0][:2]
         shown = f"[{host}]" if ":" in host else host
         loopback = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, shown)
-        for fleet in self.fleets.values():
-            fleet.open(f"http://{loopback}:{port}", self.control.token)
+        self.roster.open(f"http://{loopback}:{port}", self.control.token)
         return runner, f"http://{shown}:{port}"
 
     async def close(self) -> None:
         """End everything that was started."""
-        for endpoint in self.endpoints.values():
-            await endpoint.backend.close()
+        await self.roster.close()
         await self.webhooks.close()
-        await self.guard.close()
 
     async def ticks(self) -> None:
         """Pass the time on."""
         while True:
             await asyncio.sleep(TICK_S)
             now = time.time()
-            for endpoint in self.endpoints.values():
+            for endpoint in list(self.endpoints.values()):
                 endpoint.tick(now)
 
 

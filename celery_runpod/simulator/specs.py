@@ -17,6 +17,10 @@ from pathlib import Path
 from celery_runpod.errors import ConfigurationError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+RESERVED = frozenset(
+    {"account", "billing", "catalog", "clusters", "network-volumes", "pods", "registries", "serverless", "templates"}
+)
+"""First words of the management API's paths, which go before endpoints: docs.runpod.io/api-reference-v2."""
 SHAPE = (
     "NAME=path/to/handler.py[,workers=3,idle=5], NAME=external or "
     "NAME=synthetic[:duration=2,jitter=0,delay=0,failures=0,output_bytes=0,workers=0]"
@@ -81,6 +85,11 @@ def parse_one(text: str) -> Spec:
     name, equals, rest = text.partition("=")
     if not equals or not rest or not NAME.fullmatch(name):
         raise ConfigurationError(f"endpoint {text!r}: not understood; allowed: {SHAPE} (NAME of letters, digits, _.-)")
+    if name in RESERVED:
+        raise ConfigurationError(
+            f"endpoint {name!r}: the name is a path of RunPod's management API (/v2/{name}); "
+            f"allowed: any name but {', '.join(sorted(RESERVED))}"
+        )
     kind, colon, tail = rest.partition(":")
     if kind == "synthetic" and (colon or not tail):
         found = _options(name, tail, SYNTHETIC_OPTIONS)

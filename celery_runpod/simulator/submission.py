@@ -23,8 +23,16 @@ class BadSubmission(ValueError):
     """The request does not make a job."""
 
 
-def parse(raw: bytes, endpoint: str, now: float, *, sync: bool, limits: bool = True) -> Job:
-    """The job of a request.
+def parse(
+    raw: bytes,
+    endpoint: str,
+    now: float,
+    *,
+    sync: bool,
+    limits: bool = True,
+    execution_timeout_s: float = EXECUTION_TIMEOUT_S,
+) -> Job:
+    """The job of a request. `execution_timeout_s`: the endpoint's, where the request has none.
 
     Raises:
         BadSubmission: what is wrong, without the request's values.
@@ -51,7 +59,7 @@ def parse(raw: bytes, endpoint: str, now: float, *, sync: bool, limits: bool = T
         webhook=webhook or None,
         sync=sync,
         low_priority=bool(policy.get("lowPriority")),
-        execution_timeout_s=_seconds(policy, "executionTimeout", EXECUTION_TIMEOUT_S, 5.0 if limits else 0.0),
+        execution_timeout_s=_seconds(policy, "executionTimeout", execution_timeout_s, 5.0 if limits else 0.0),
         ttl_s=_seconds(policy, "ttl", TTL_S, 10.0 if limits else 0.0),
         s3_config=data.get("s3Config"),
     )

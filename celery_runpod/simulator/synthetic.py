@@ -11,6 +11,7 @@ import asyncio
 import json
 import random
 import time
+from itertools import count
 
 from celery_runpod.simulator.endpoint import Endpoint
 from celery_runpod.simulator.faults import AT_RESULT
@@ -39,6 +40,7 @@ class SyntheticBackend:
         self.endpoint = endpoint
         self.spec = spec
         self.random = random.Random()
+        self.most: int | None = spec.workers or None
         self._bulk = "x" * spec.output_bytes
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -47,7 +49,7 @@ class SyntheticBackend:
         self._number: dict[str, int] = {}
 
     def wake(self) -> None:
-        while self.spec.workers == 0 or len(self._timers) < self.spec.workers:
+        while self.most is None or len(self._timers) < self.most:
             head = self.endpoint.store.head()
             if head is None:
                 return
@@ -77,8 +79,22 @@ class SyntheticBackend:
 
     def health(self) -> dict[str, int]:
         busy = len(self._timers)
-        idle = max(0, self.spec.workers - busy) if self.spec.workers else 1
+        idle = 1 if self.most is None else max(0, self.most - busy)
         return {"idle": idle, "initializing": 0, "ready": idle, "running": busy, "throttled": 0, "unhealthy": 0}
+
+    def scale(self, least: int, most: int | None, idle_s: float) -> None:
+        """More or fewer jobs at once. The workers are imaginary: they are always there, and never end."""
+        self.most = most
+        self.wake()
+
+    def listing(self, now: float) -> list[tuple[str, str, float]]:
+        running = self.endpoint.store.running
+        busy = {
+            number: running[job_id].started_at or now for job_id, number in self._number.items() if job_id in running
+        }
+        found = [(f"synthetic-{number}", "RUNNING", since) for number, since in busy.items()]
+        free = (number for number in count(1) if number not in busy)
+        return found + [(f"synthetic-{next(free)}", "IDLE", now) for _ in range(self.health()["idle"])]
 
     def reset(self) -> None:
         for timer in self._timers.values():

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from celery_runpod.simulator.endpoint import Endpoint, Taken
 from celery_runpod.simulator.jobs import Job, State
 from celery_runpod.simulator.processes import Guard, Worker, WorkerProcess, environment
+from celery_runpod.simulator.scaling import Scaling
 from celery_runpod.simulator.specs import Handler
 
 STOP_GRACE_S = 3.0
@@ -39,6 +40,7 @@ class Fleet:
         self.endpoint = endpoint
         self.spec = spec
         self.guard = guard
+        self.scaling = Scaling(0, spec.workers, spec.idle)
         self.workers: dict[str, Worker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._dead: set[str] = set()
@@ -56,17 +58,22 @@ class Fleet:
 
     def wake(self) -> None:
         store = self.endpoint.store
+        spare = self.scaling.spare(sum(worker.busy for worker in self._kept()))
         for worker in list(self.workers.values()):
             if not store.waiting:
                 break
             if worker.asking is None or worker.leaving or worker.killed:
                 continue
+            if worker.own and not worker.busy:
+                if spare <= 0:
+                    continue  # one too many since the limit was lowered: `tick` ends it
+                spare -= 1
             taken = self._take(worker)
             if taken:
                 worker.answer(taken)
         coming = sum(not worker.busy for worker in self._usable())
-        wanted = min(store.waiting - coming, self.spec.workers - len(self._own()))
-        if self._open and time.time() >= self._not_before:
+        wanted = self.scaling.to_start(store.waiting, coming, len(self._usable()), len(self._own()))
+        if self.spec.path and self._open and time.time() >= self._not_before:
             for _ in range(wanted if not self._failures else min(wanted, 1)):
                 self._start()
 
@@ -90,9 +97,9 @@ class Fleet:
                 self._kill(worker)
             elif worker.stopping:
                 self._tell(worker, now)
-            elif worker.asking and not worker.busy and now - worker.idle_since > self.spec.idle:
+            elif worker.asking and not worker.busy and self.scaling.ends(len(self._kept()), now - worker.idle_since):
                 self.retire(worker)
-        if self.endpoint.store.waiting:
+        if self.endpoint.store.waiting or self.scaling.lacks(len(self._kept())):
             self.wake()
 
     def health(self) -> dict[str, int]:
@@ -100,9 +107,20 @@ class Fleet:
         running = sum(worker.busy for worker in usable)
         initializing = sum(not worker.ready for worker in usable)
         idle = len(usable) - running - initializing
-        unhealthy = min(self._failures, max(1, self.spec.workers))
+        unhealthy = min(self._failures, max(1, self.scaling.most))
         found = {"idle": idle, "initializing": initializing, "ready": idle, "running": running}
         return {**found, "throttled": 0, "unhealthy": unhealthy}
+
+    def scale(self, least: int, most: int | None, idle_s: float) -> None:
+        """Workers from outside are started and ended outside: for them it changes nothing."""
+        self.scaling.change(least, most, idle_s)
+        self.wake()
+
+    def listing(self, now: float) -> list[tuple[str, str, float]]:
+        def status(worker: Worker) -> str:
+            return "RUNNING" if worker.busy else "IDLE" if worker.ready else "INITIALIZING"
+
+        return [(worker.id, status(worker), worker.started_at) for worker in self._usable()]
 
     def reset(self) -> None:
         for worker in self.workers.values():
@@ -127,7 +145,7 @@ class Fleet:
         if worker_id in self._dead:
             return None
         if worker is None:
-            worker = self.workers[worker_id] = Worker(worker_id, idle_since=now)
+            worker = self.workers[worker_id] = Worker(worker_id, started_at=now, idle_since=now)
         worker.seen_at = now
         return worker
 
@@ -187,6 +205,10 @@ class Fleet:
     def _own(self) -> list[Worker]:
         return [worker for worker in self.workers.values() if worker.own]
 
+    def _kept(self) -> list[Worker]:
+        """Our own that are not on their way out."""
+        return [worker for worker in self._usable() if worker.own]
+
     def _usable(self) -> list[Worker]:
         return [worker for worker in self.workers.values() if not worker.leaving and not worker.killed]
 
@@ -227,7 +249,7 @@ class Fleet:
     def _start(self) -> None:
         worker = Worker(f"{self.endpoint.name}-{uuid.uuid4().hex[:12]}", own=True)
         self.workers[worker.id] = worker
-        worker.seen_at = time.time()
+        worker.started_at = worker.seen_at = time.time()
         task = asyncio.get_running_loop().create_task(self._live(worker))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
