@@ -44,15 +44,17 @@ class JobResult(AsyncResult):
 
     @property
     def reason(self) -> str | None:
-        """Why an open job is not running: COUNTDOWN, BUDGET, PAUSED, RATE_LIMITED, API_DOWN, UNAUTHORIZED,
-        UNCONFIRMED, or NO_WORKER (no celery-runpod worker is up); None otherwise."""
+        """Why an open job is not running: COUNTDOWN, BUDGET, PAUSED, RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED;
+        in RunPod's queue COLD_START (workers are starting), NO_CAPACITY (throttled, or none) or WORKERS_UNHEALTHY; or
+        NO_WORKER (no celery-runpod worker is up); None otherwise."""
         if self.ready():
             return None
         try:
             reader = self._reader()
             if not reader.worker_up(time.time()):  # noqa: TID251 - the edge
                 return "NO_WORKER"
-            return (reader.job(self.id) or {}).get("reason") or None
+            # A submit that went unanswered is told beside the state alone.
+            return (reader.job(self.id) or {}).get("reason") or self._shown().get("reason") or None
         except RedisError:
             return self._shown().get("reason") or None
 
