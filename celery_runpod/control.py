@@ -17,7 +17,7 @@ from dataclasses import fields
 from typing import Any
 
 from celery import Celery
-from celery.exceptions import TaskRevokedError
+from celery.exceptions import NotRegistered, TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from celery_runpod.api.answers import Health
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.contract import HIDDEN, RETRY, Queues
-from celery_runpod.errors import BrokerUnavailable, InvalidInput, InvalidOption, NoAnswer
+from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NoAnswer
 from celery_runpod.results import JobResult, reader_for
 from celery_runpod.settings import mask_url
 
@@ -51,7 +51,7 @@ def ask(
         timeout_s: seconds to wait; a worker does not begin it later than that.
 
     Raises:
-        NoAnswer: nothing came in time.
+        NoAnswer: nothing came in time. ConfigurationError: the workers are older, and do not know the task.
         BrokerUnavailable: nothing was sent.
         RunPodError: what the task raised: an ApiError, PurgeRefused, RetryRefused, NameTaken, ...
     """
@@ -80,6 +80,8 @@ def ask(
             return result.get(timeout=timeout_s, disable_sync_subtasks=False)
         except (CeleryTimeoutError, TaskRevokedError):
             worker_up = _worker_up(app)
+        except NotRegistered:
+            raise ConfigurationError(f"the RunPod workers do not know {task}: they run an older version") from None
         raise NoAnswer(task, timeout_s, worker_up, endpoint)
     raise BrokerUnavailable("broker", mask_url(url), reason)
 
