@@ -48,6 +48,9 @@ def toggled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "    return {'again': job['input']}\n"
         "runpod.serverless.start({'handler': handler})\n"
     )
+    (folder / "cold.py").write_text(
+        "import time, runpod\ntime.sleep(15)\nrunpod.serverless.start({'handler': lambda job: job['input']})\n"
+    )
     return folder
 
 
@@ -57,6 +60,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory, toggled: Path) -> Iterator
         "fast=synthetic:duration=0.3",
         "queued=synthetic:duration=60,workers=1",
         f"moody={toggled / 'handler.py'},idle=60",
+        f"cold={toggled / 'cold.py'}",
+        "absent=external",
     )
     world = World(tmp_path_factory.mktemp("world"), endpoints=endpoints)
     try:
@@ -95,6 +100,22 @@ def test_nobody_answers(tmp_path: Path) -> None:
         from tests.servers import forget_connections
 
         forget_connections()
+
+
+# reasons
+
+
+def test_why_a_job_waits_in_runpods_queue(world: World) -> None:
+    cold, absent = world.endpoint("cold").delay(a=1), world.endpoint("absent", start_timeout=8).delay(a=2)
+    eventually(lambda: (cold.state, cold.reason), ("IN_QUEUE", "COLD_START"))
+    eventually(lambda: (absent.state, absent.reason), ("IN_QUEUE", "NO_CAPACITY"))
+    shown = world.app().backend.get_task_meta(absent.id)["result"]
+    assert shown["reason"] == "NO_CAPACITY"
+    with pytest.raises(StartTimeout, match=r"within 8 s \(NO_CAPACITY\)"):
+        absent.get(timeout=WAIT_S)
+    assert cold.get(timeout=WAIT_S) == {"a": 1}
+    looks = sum(world.requests()["health"].values())
+    assert looks < 20, "one look serves all, for some seconds"
 
 
 # purge
