@@ -14,7 +14,6 @@ Next: `celery_runpod/api/management.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any, NoReturn
@@ -32,26 +31,14 @@ from celery_runpod.errors import (
     RunPodError,
     Unavailable,
 )
+from celery_runpod.plain import plain
 from tasks.backoff import delay_s
 from tasks.services import Services, services
 
-SECRET_FIELDS = frozenset({"env"})
 MOST_LOG_LINES = 5000
 LOOKS = Backoff(first_s=1.0, factor=1.5, cap_s=30.0, jitter=0.1)
 ENDED = frozenset({"ERROR", "TERMINATED", "EXITED"})
 MOST_WAIT_S = 86_400.0
-
-
-def as_json(value: Any) -> Any:
-    """What the client answers, as a message can hold it; without secrets."""
-    if is_dataclass(value):
-        told = [one.name for one in fields(value) if one.name not in SECRET_FIELDS]
-        return {name: as_json(getattr(value, name)) for name in told}
-    if isinstance(value, Mapping):
-        return {str(name): as_json(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(one) for one in value]
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _create_pod(client: ManagementClient, task_id: str, spec: Any) -> Any:
@@ -123,7 +110,7 @@ def _register(name: str, operation: Callable[..., Any]) -> None:
     def task(self: Any, *args: Any, api_key_name: str | None = None, **kwargs: Any) -> Any:
         client = services(self.app).management(api_key_name)
         try:
-            return as_json(operation(client, self.request.id, *args, **kwargs))
+            return plain(operation(client, self.request.id, *args, **kwargs))
         except (TypeError, ValueError) as error:
             # Arguments that the method does not take, sent by name: a caller's mistake, told as one.
             problem = f"{name}: {error}"
@@ -161,7 +148,7 @@ def wait(
     try:
         pod: Pod = deps.management(api_key_name).get_pod(pod_id)
         if pod.status == "RUNNING":
-            return as_json(pod)
+            return plain(pod)
         status = pod.status
     except RateLimited as error:
         asked_to_wait_s = error.retry_after_s or 0.0
