@@ -48,8 +48,8 @@ def retry(self: Any, task_id: str, endpoint: str | None = None) -> str:
     holder = deps.store.claim_retry(job.endpoint, task_id, new_id)
     if holder != new_id:
         raise RetryRefused(task_id, f"it was run again already, as task {holder}")
-    after = list(ids_after(job.continuation))
-    deps.store.index(job, [any_id for kind, any_id in after if kind == "task"], ())
+    followers = [any_id for kind, any_id in ids_after(job.continuation) if kind == "task"]
+    deps.store.index(job, followers, job.group_ids)
     now = deps.clock()
     if deps.store.accept(job, now) == "accepted":
         log.info("job.run_again", extra={"task_id": new_id, "failed_as": task_id, "endpoint": job.name})
@@ -74,13 +74,17 @@ def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None) -> J
     if _in_group(continuation):
         raise RetryRefused(task_id, "it is part of a group or chord, which has ended with it: call the whole again")
     continuation["options"]["task_id"] = new_id
+    text = str(dumps(continuation))
+    after = list(ids_after(text))
+    if deps.store.cancel_noted([kept["root_id"], *(any_id for _, any_id in after)]):
+        raise RetryRefused(task_id, "the chain or group that it belongs to was cancelled less than a day ago")
     now, options = deps.clock(), replace(Options.parse(json.loads(kept["options"])), idempotency_key=None)
     return Job(
         task_id=new_id,
         endpoint=place.endpoint,
         name=kept["name"],
         root_id=kept["root_id"],
-        continuation=str(dumps(continuation)),
+        continuation=text,
         options=options,
         accepted_at=now,
         begun_at=now,
@@ -88,6 +92,7 @@ def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None) -> J
         end_by=now + (options.deadline or DEFAULT_DEADLINE_S),
         start_by=None if options.start_timeout is None else now + options.start_timeout,
         api_key_name=kept.get("api_key_name") or None,
+        group_ids=tuple(dict.fromkeys(any_id for kind, any_id in after if kind == "group")),
         ignore_result=kept.get("ignore_result") == "1",
         input=json.loads(kept["input"]),
         reason="RETRY",
@@ -110,6 +115,6 @@ def _why_not_kept(deps: Services, task_id: str) -> str:
 def _in_group(continuation: Any) -> bool:
     """Whether the task, or the end of the chain that it belongs to, is a member of a group or chord."""
     steps = [continuation, *(continuation["options"].get("chain") or ())]
-    bodies = [step["kwargs"]["body"] for step in steps if step.get("task") == "celery.chord"]
-    options = [step.get("options") or {} for step in (*steps, *(body for body in bodies if body))]
+    bodies = [(step.get("kwargs") or {}).get("body") or {} for step in steps if step.get("task") == "celery.chord"]
+    options = [step.get("options") or {} for step in (*steps, *bodies)]
     return any(one.get("chord") for one in options) or bool(continuation["options"].get("group_id"))

@@ -174,3 +174,12 @@ def test_a_member_of_a_group_or_chord_is_refused_also_through_its_chain() -> Non
         with pytest.raises(RetryRefused, match="group or chord"):
             run_again(bench, job.task_id)
         assert bench.store.failed(ENDPOINT, job.task_id).get("retried_as") is None
+
+
+def test_a_job_whose_chain_was_cancelled_meanwhile_is_refused() -> None:
+    bench = Bench()
+    failed(bench)
+    bench.store.note_cancel(["t1"])
+    with pytest.raises(RetryRefused, match="was cancelled"):
+        run_again(bench)
+    assert bench.runpod.called("run") == 1
