@@ -3,6 +3,8 @@
 Environment variables of pods and endpoints are left out: they may be secrets.
 
 Not here: reading RunPod's own JSON (``api/``).
+
+Next: ``control.py``.
 """
 
 from __future__ import annotations

@@ -185,6 +185,12 @@ def test_an_endpoint_is_warmed_up_by_any_of_its_names(say: Say, tmp_path: Path) 
         assert told(say("endpoints", "delete", "fresh", "--yes", "--json", key=True))["deleted"] is True
 
 
+def test_doctor_reaches_the_management_api(say: Say) -> None:
+    found = told(say("doctor", "--json", key=True, RUNPOD_BASE_URL="http://127.0.0.1:1/v2"))
+    (finding,) = [one for one in found["findings"] if one["check"] == "management API"]
+    assert (finding["level"], "0 pods" in finding["found"]) == ("ok", True)
+
+
 def test_prices_and_bills(say: Say) -> None:
     gpus = say("gpus", "--for", "pod", key=True).stdout.splitlines()
     assert gpus[0].split("\t")[:2] == ["id", "GB"]
