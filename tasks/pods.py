@@ -2,8 +2,8 @@
 
 Each task is a method of `celery_runpod.api.ManagementClient` with the same arguments; answers are JSON, errors arrive
 typed. Environment variables of pods and endpoints are left out of the answers: they may be secrets, and a result stands
-in Redis. What creates can come twice (a worker was killed over it) and still creates once: a name that nobody gave is
-made from the task id, and what has that name then is the answer.
+in Redis. A message that creates can come twice (a worker was killed over it), and still creates once: the second time
+it is only looked for the name, which is made from the task id where nobody gave one.
 
 `runpod.pods.wait` holds no worker slot: between two looks it is a countdown message under its own task id. What kombu
 loses of such messages (docs/guarantees.md) is lost: a wait is no job, and its pod is where it was.
@@ -13,17 +13,20 @@ Next: `celery_runpod/api/management.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, NoReturn
 
 from celery import shared_task
+from celery.app.task import Context
 
 from celery_runpod.api import BillingPeriod, ManagementClient, Pod
+from celery_runpod.api.creation import refuse_taken
 from celery_runpod.contract import MANAGEMENT, WAIT_FOR_POD, Backoff
 from celery_runpod.errors import (
     BadAnswer,
+    CreateUnconfirmed,
     InvalidInput,
     NameTaken,
     PodNotRunning,
@@ -41,25 +44,39 @@ ENDED = frozenset({"ERROR", "TERMINATED", "EXITED"})
 MOST_WAIT_S = 86_400.0
 
 
-def _create_pod(client: ManagementClient, task_id: str, spec: Any) -> Any:
-    return _once(spec, f"pod-{task_id}", client.create_pod, client.get_pod)
+def _create_pod(client: ManagementClient, request: Context, spec: Any) -> Any:
+    return _once("pod", request, spec, client.create_pod, client.list_pods, client.get_pod)
 
 
-def _create_endpoint(client: ManagementClient, task_id: str, spec: Any) -> Any:
-    return _once(spec, f"endpoint-{task_id}", client.create_endpoint, client.get_endpoint)
+def _create_endpoint(client: ManagementClient, request: Context, spec: Any) -> Any:
+    return _once("endpoint", request, spec, client.create_endpoint, client.list_endpoints, client.get_endpoint)
 
 
-def _once(spec: Any, name: str, create: Callable[[Any], Any], get: Callable[[str], Any]) -> Any:
-    if not isinstance(spec, Mapping) or spec.get("name") is not None:
-        return create(spec)
+def _once(
+    kind: str,
+    request: Context,
+    spec: Any,
+    create: Callable[[Any], Any],
+    listed: Callable[[], Sequence[Any]],
+    get: Callable[[str], Any],
+) -> Any:
+    """Create, unless an earlier delivery of this message may have done it."""
+    given = spec.get("name") if isinstance(spec, Mapping) else None
+    name = given or f"{kind}-{request.id}"
     try:
-        return create({**spec, "name": name})
+        if (request.delivery_info or {}).get("redelivered"):
+            refuse_taken(kind, name, listed())
+            raise CreateUnconfirmed(kind, name, "a worker was lost over it, or took too long")
+        return create({**spec, "name": name} if isinstance(spec, Mapping) else spec)
     except NameTaken as error:
+        if given:
+            raise  # by the lost worker, or by somebody else
         existing = error.existing_id
+    # The name is made from the task id: what has it was created by this message.
     return get(existing)
 
 
-def _logs(client: ManagementClient, task_id: str, pod_id: str, **options: Any) -> Any:
+def _logs(client: ManagementClient, request: Context, pod_id: str, **options: Any) -> Any:
     return list(islice(client.pod_logs(pod_id, **{"quiet_s": 1.0, "timeout_s": 20.0, **options}), MOST_LOG_LINES))
 
 
@@ -68,16 +85,16 @@ def _period(given: Mapping[str, Any]) -> BillingPeriod:
     return BillingPeriod(**{**given, **times})
 
 
-def _pod_billing(client: ManagementClient, task_id: str, pod_id: str | None = None, **period: Any) -> Any:
+def _pod_billing(client: ManagementClient, request: Context, pod_id: str | None = None, **period: Any) -> Any:
     return client.pod_billing(pod_id, _period(period))
 
 
-def _endpoint_billing(client: ManagementClient, task_id: str, endpoint: str | None = None, **period: Any) -> Any:
+def _endpoint_billing(client: ManagementClient, request: Context, endpoint: str | None = None, **period: Any) -> Any:
     return client.endpoint_billing(endpoint, _period(period))
 
 
 def _plain(method: str) -> Callable[..., Any]:
-    def call(client: ManagementClient, task_id: str, *args: Any, **kwargs: Any) -> Any:
+    def call(client: ManagementClient, request: Context, *args: Any, **kwargs: Any) -> Any:
         return getattr(client, method)(*args, **kwargs)
 
     return call
@@ -110,7 +127,7 @@ def _register(name: str, operation: Callable[..., Any]) -> None:
     def task(self: Any, *args: Any, api_key_name: str | None = None, **kwargs: Any) -> Any:
         client = services(self.app).management(api_key_name)
         try:
-            return plain(operation(client, self.request.id, *args, **kwargs))
+            return plain(operation(client, self.request, *args, **kwargs))
         except (TypeError, ValueError) as error:
             # Arguments that the method does not take, sent by name: a caller's mistake, told as one.
             problem = f"{name}: {error}"

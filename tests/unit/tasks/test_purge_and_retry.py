@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -183,3 +184,20 @@ def test_a_job_whose_chain_was_cancelled_meanwhile_is_refused() -> None:
     with pytest.raises(RetryRefused, match="was cancelled"):
         run_again(bench)
     assert bench.runpod.called("run") == 1
+
+
+def test_a_worker_that_was_killed_over_a_retry_leaves_it_to_the_next_delivery() -> None:
+    bench = Bench()
+    failed(bench)
+    new_id = str(uuid.uuid5(uuid.NAMESPACE_OID, "m1:t1"))
+    assert bench.store.claim_retry(ENDPOINT, "t1", new_id) == new_id
+    assert run_again(bench) == new_id
+    assert bench.record(new_id).state is State.WAITING
+
+
+def test_what_a_newer_version_has_kept_is_left_to_it() -> None:
+    bench = Bench()
+    failed(bench)
+    bench.redis.hset(bench.store.keys.failed(ENDPOINT, "t1"), "format", "99")
+    with pytest.raises(RetryRefused, match="newer version"):
+        run_again(bench)
