@@ -27,9 +27,11 @@ from tasks.parking import ids_after
 from tasks.plan import plan_check
 from tasks.services import Services, services
 from tasks.store.record import Job
-from tasks.store.states import State
+from tasks.store.states import OUTCOMES, State
 
 log = logging.getLogger(__name__)
+
+LOOKS, LOOK_S = 30, 0.1
 
 
 @shared_task(bind=True, name=RETRY, throws=(RunPodError,))
@@ -63,7 +65,7 @@ def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None) -> J
     place = deps.store.place(task_id)
     if place is None or place.endpoint is None:
         raise RetryRefused(task_id, "it is no job of this namespace, or ended too long ago")
-    kept = deps.store.failed(place.endpoint, task_id)
+    kept = _kept(deps, place.endpoint, task_id)
     if kept is None:
         raise RetryRefused(task_id, _why_not_kept(deps, task_id))
     if endpoint is not None and place.endpoint != deps.settings.resolve(endpoint)[0]:
@@ -99,9 +101,21 @@ def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None) -> J
     )
 
 
+def _kept(deps: Services, endpoint: str, task_id: str) -> dict[str, str] | None:
+    """What was kept; a caller may have seen the failure a moment before its delivery is marked."""
+    for _ in range(LOOKS):
+        kept = deps.store.failed(endpoint, task_id)
+        if kept is not None or (deps.store.job(task_id) or {}).get("state") not in OUTCOMES:
+            return kept
+        deps.sleep(LOOK_S)
+    return deps.store.failed(endpoint, task_id)
+
+
 def _why_not_kept(deps: Services, task_id: str) -> str:
     record = deps.store.job(task_id) or {}
     state, verdict = record.get("state"), record.get("verdict")
+    if state in OUTCOMES:
+        return f"its end ({state}) has not reached the caller yet: try again in a moment"
     if state is not None and state != State.DELIVERED:
         return f"it has not ended (its state is {state})"
     if verdict in (State.COMPLETED, State.CANCELLED):

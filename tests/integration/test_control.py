@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -105,12 +108,42 @@ def test_nobody_answers(tmp_path: Path) -> None:
 # reasons
 
 
+@contextmanager
+def told_to_flower(world: World) -> Iterator[list[dict[str, Any]]]:
+    """The events that Flower shows as IN_QUEUE, as they come."""
+    app, seen, done = world.app(), [], threading.Event()
+
+    def listen() -> None:
+        with app.connection_for_read() as connection:
+            receiver = app.events.Receiver(connection, handlers={"task-in_queue": seen.append})
+            while not done.is_set():
+                with suppress(TimeoutError):
+                    receiver.capture(limit=None, timeout=0.5, wakeup=False)
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
+
+
 def test_why_a_job_waits_in_runpods_queue(world: World) -> None:
+    with told_to_flower(world) as events:
+        _jobs_wait_with_their_reasons(world, events)
+
+
+def _jobs_wait_with_their_reasons(world: World, events: list[dict[str, Any]]) -> None:
     cold, absent = world.endpoint("cold").delay(a=1), world.endpoint("absent", start_timeout=8).delay(a=2)
     eventually(lambda: (cold.state, cold.reason), ("IN_QUEUE", "COLD_START"))
     eventually(lambda: (absent.state, absent.reason), ("IN_QUEUE", "NO_CAPACITY"))
     shown = world.app().backend.get_task_meta(absent.id)["result"]
     assert shown["reason"] == "NO_CAPACITY"
+    eventually(
+        lambda: {one["uuid"]: one["reason"] for one in events if "reason" in one},
+        {cold.id: "COLD_START", absent.id: "NO_CAPACITY"},
+    )
     with pytest.raises(StartTimeout, match=r"within 8 s \(NO_CAPACITY\)"):
         absent.get(timeout=WAIT_S)
     assert cold.get(timeout=WAIT_S) == {"a": 1}

@@ -201,3 +201,23 @@ def test_what_a_newer_version_has_kept_is_left_to_it() -> None:
     bench.redis.hset(bench.store.keys.failed(ENDPOINT, "t1"), "format", "99")
     with pytest.raises(RetryRefused, match="newer version"):
         run_again(bench)
+
+
+def test_a_failure_that_is_just_being_delivered_is_waited_for() -> None:
+    bench = Bench()
+    bench.accepted()
+    bench.runpod.says("status", FAILED)
+    bench.check(after_s=2)
+    with pytest.raises(RetryRefused, match="has not reached the caller"):
+        run_again(bench)
+    waited = len(bench.slept)
+    slept = bench._sleep
+
+    def delivered_meanwhile(seconds: float) -> None:
+        slept(seconds)
+        if len(bench.slept) == waited + 3:
+            bench.deliver()
+
+    object.__setattr__(bench.services, "sleep", delivered_meanwhile)
+    assert bench.record(run_again(bench)).state is State.WAITING
+    assert len(bench.slept) == waited + 3
