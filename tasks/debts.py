@@ -16,7 +16,8 @@ from tasks.services import Services
 
 log = logging.getLogger(__name__)
 
-CANCEL_AGAIN_S = 30.0
+CANCEL_LEASE_S, CANCEL_AGAIN_S = 30.0, 5.0
+"""Longer than a POST may take; and soon, because a GPU is paid for meanwhile."""
 CANCEL_BATCH = 20
 # docs.runpod.io/serverless/endpoints/operation-reference: 20 /cancel at once
 
@@ -30,7 +31,7 @@ def pay_cancels(services: Services, endpoint: str, stop_at: float) -> None:
     too_late = now + services.settings.poll_timeout_s > stop_at
     granted = 0 if too_late else services.budget.take(endpoint, "cancel", owed)
     # What is not granted is put off too, or the next check would come for it at once.
-    again_at = now + (CANCEL_AGAIN_S if granted else 1.0)
+    again_at = now + (CANCEL_LEASE_S if granted else 1.0)
     debts = services.store.lease_cancels(endpoint, now, again_at, granted or owed)
     if granted:
         list(services.pool.map(lambda debt: _cancel(services, endpoint, *debt), debts))
@@ -46,6 +47,7 @@ def _cancel(services: Services, endpoint: str, job_id: str, key_name: str) -> No
             return
     except RunPodError as error:
         log.warning("cancel.failed", extra={"job_id": job_id, "error": str(error)})
+        services.store.put_off_cancel(endpoint, job_id, services.clock() + CANCEL_AGAIN_S)
         return
     services.store.settle_cancel(endpoint, job_id)
 

@@ -1,7 +1,7 @@
 """The numbered places where a process may die, by name; silent unless a test arms one.
 
 A test sets `RUNPOD_DIE_AT` to the path of a file. While that file holds the name of a step, the first process that
-reaches the step removes it and is killed with SIGKILL.
+reaches the step removes it and is killed with SIGKILL; with " all" after the name, its whole worker is.
 
 Next: ``store/states.py``.
 """
@@ -39,16 +39,22 @@ class Step(StrEnum):
 def reach(step: Step) -> None:
     """Die here if a test asked for it."""
     armed = os.environ.get("RUNPOD_DIE_AT")
-    if armed and _takes(armed, step):
+    if not armed:
+        return
+    word = _taken(armed, step)
+    if word == step:
         os.kill(os.getpid(), signal.SIGKILL)
+    elif word:
+        os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
-def _takes(file: str, step: Step) -> bool:
-    """Whether this process is the one that dies: it removes the file, so that the next one gets past."""
+def _taken(file: str, step: Step) -> str:
+    """What the file asks of this process: it removes the file, so that the next one gets past."""
     try:
-        if Path(file).read_text() != step:
-            return False
+        word = Path(file).read_text()
+        if word.partition(" ")[0] != step:
+            return ""
         os.unlink(file)
     except FileNotFoundError:
-        return False
-    return True
+        return ""
+    return word

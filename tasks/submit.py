@@ -192,7 +192,9 @@ def _refused(services: Services, job: Job, operation: str, error: RunPodError) -
     elif isinstance(error, Unavailable | BadAnswer):
         services.store.pause(job.endpoint, operation, now, None, services.spread())
         log.warning("submit.unknown", extra=fields)
-        services.show(job, State.SUBMITTING, {"reason": "UNCONFIRMED"})
+        window_ends = job.window_ends or now
+        if services.store.observe(job, window_ends, window_ends, now, reason="UNCONFIRMED") == "changed":
+            services.show(job, State.SUBMITTING, {"reason": "UNCONFIRMED"})
     elif isinstance(error, Unauthorized | ConfigurationError) and services.settings.on_unauthorized == "wait":
         log.error("submit.unauthorized", extra=fields)
         _wait(services, job, now + UNAUTHORIZED_WAIT_S, "UNAUTHORIZED")

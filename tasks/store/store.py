@@ -264,6 +264,9 @@ class JobStore(SharedJobs, Operated):
         flat = self._run("lease_cancels", keys, now, again_at, batch)
         return list(zip(flat[::2], flat[1::2], strict=True))
 
+    def put_off_cancel(self, endpoint: str, job_id: str, at: float) -> None:
+        self.redis.zadd(self.keys.cancels(endpoint), {job_id: at}, xx=True)
+
     def settle_cancel(self, endpoint: str, job_id: str) -> None:
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zrem(self.keys.cancels(endpoint), job_id)

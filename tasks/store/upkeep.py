@@ -124,7 +124,7 @@ class Upkeep(RecordReader):
     def note_in_queue(self, task_ids: list[str], now: float) -> None:
         """These calls' messages are in their queue now."""
         if task_ids:
-            self.redis.zadd(self.keys.outbox_waiting(), dict.fromkeys(task_ids, now))
+            self._run("note_in_queue", [self.keys.outbox(), self.keys.outbox_waiting()], now, *task_ids)
 
     # Wishes to cancel
 

@@ -10,14 +10,14 @@ import pytest
 from tests.servers import World
 
 SHORT_WAITS = {
-    "RUNPOD_SUBMIT_TIMEOUT_S": "2",
+    "RUNPOD_SUBMIT_TIMEOUT_S": "3",
     "RUNPOD_POLL_TIMEOUT_S": "2",
     "RUNPOD_SYNC_WAIT_S": "1",
     "RUNPOD_UNCONFIRMED_WINDOW_S": "12",
-    "RUNPOD_CHECK_TOTAL_S": "5",
-    "RUNPOD_CHECK_LEASE_S": "6",
+    "RUNPOD_CHECK_TOTAL_S": "6",
+    "RUNPOD_CHECK_LEASE_S": "8",
     "RUNPOD_COUNTDOWN_CAP_S": "4",
-    "RUNPOD_VISIBILITY_TIMEOUT_S": "10",
+    "RUNPOD_VISIBILITY_TIMEOUT_S": "12",
     # Longer than Celery's own claim on a chord, as in real life.
     "RUNPOD_CLAIM_LEASE_S": "25",
 }
@@ -33,7 +33,7 @@ def die_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chaos(tmp_path_factory: pytest.TempPathFactory, die_at: Path) -> Iterator[World]:
     world = World(
         tmp_path_factory.mktemp("chaos"),
-        endpoints=["fast=synthetic:duration=0.3", "slow=synthetic:duration=5"],
+        endpoints=["fast=synthetic:duration=0.3", "failing=synthetic:duration=0.1,failures=1"],
         env={**SHORT_WAITS, "RUNPOD_DIE_AT": str(die_at)},
     )
     try:

@@ -8,21 +8,25 @@ from pathlib import Path
 import pytest
 from celery import chain, chord
 
-from celery_runpod.errors import SubmissionUnconfirmed
+from celery_runpod.errors import JobFailed, SubmissionUnconfirmed
 from tasks.steps import Step
 from tests.application import collect, same
 from tests.servers import World
 from tests.waiting import eventually
 
+RETRIED = {Step.OUTCOME_RETRIED}
 UNKNOWN = {Step.SUBMIT_INTENT_STORED, Step.SUBMIT_POSTED}
 """Killed between the intent and the record of the answer: nobody can know whether RunPod took the job."""
 
 
-def _submits(world: World, mark: str) -> list[int]:
+def submits(world: World, mark: str) -> list[int]:
     return sorted(job["input"]["n"] for job in world.jobs() if job["input"].get("mark") == mark)
 
 
-@pytest.mark.parametrize("step", [step for step in Step if step not in UNKNOWN], ids=str)
+CHORD = [step for step in Step if step not in UNKNOWN | RETRIED]
+
+
+@pytest.mark.parametrize("step", CHORD, ids=str)
 def test_a_chord_outlives_a_kill_at_every_step(chaos: World, die_at: Path, step: Step) -> None:
     mark = uuid.uuid4().hex
     fast = chaos.endpoint("fast")
@@ -31,7 +35,7 @@ def test_a_chord_outlives_a_kill_at_every_step(chaos: World, die_at: Path, step:
     result = chord(header, collect.s()).delay()
     assert result.get(timeout=150) == [{"n": 1, "mark": mark}, {"n": 2, "mark": mark}]
     assert not die_at.exists(), f"nobody reached {step}"
-    assert _submits(chaos, mark) == [1, 2]
+    assert submits(chaos, mark) == [1, 2]
     eventually(chaos.open_jobs, [], within_s=90)
 
 
@@ -42,5 +46,15 @@ def test_a_submit_that_may_have_been_taken_is_never_repeated(chaos: World, die_a
     result = chaos.endpoint("fast").delay(n=1, mark=mark)
     with pytest.raises(SubmissionUnconfirmed):
         result.get(timeout=120)
-    assert _submits(chaos, mark) == ([1] if step is Step.SUBMIT_POSTED else [])
+    assert submits(chaos, mark) == ([1] if step is Step.SUBMIT_POSTED else [])
+    eventually(chaos.open_jobs, [], within_s=90)
+
+
+def test_a_retry_outlives_a_kill(chaos: World, die_at: Path) -> None:
+    mark = uuid.uuid4().hex
+    die_at.write_text(Step.OUTCOME_RETRIED)
+    with pytest.raises(JobFailed):
+        chaos.endpoint("failing", retries=1).delay(n=1, mark=mark).get(timeout=120)
+    assert not die_at.exists()
+    assert submits(chaos, mark) == [1, 1]
     eventually(chaos.open_jobs, [], within_s=90)

@@ -1,0 +1,33 @@
+"""A whole worker, parent and child, is killed with SIGKILL at every numbered step of a job's life."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from celery import chain, chord
+
+from tests.application import collect, same
+from tests.chaos.test_kills import CHORD, submits
+from tests.servers import ROOT, World
+from tests.waiting import eventually
+
+
+def test_chords_outlive_the_kill_of_a_whole_worker_at_every_step(chaos: World, die_at: Path) -> None:
+    """Parent and child at once: the messages that they held come back after the visibility timeout. One child a worker:
+    another one might die between its POST and the answer, and then nobody can know whether RunPod took the job."""
+    chaos.stack.remove(next(server for server in chaos.stack.servers if server.name == "runpod0"))
+    chaos.stack.worker("before", concurrency=1, cwd=ROOT)
+    fast = chaos.endpoint("fast")
+    sent = []
+    for number, step in enumerate(CHORD):
+        mark = uuid.uuid4().hex
+        die_at.write_text(f"{step} all")
+        header = [chain(fast.s(n=1, mark=mark), same.s()), fast.s(n=2, mark=mark)]
+        sent.append((step, mark, chord(header, collect.s()).delay()))
+        eventually(die_at.exists, False, within_s=60)
+        chaos.stack.worker(f"after{number}", concurrency=1, cwd=ROOT)
+    for step, mark, result in sent:
+        assert result.get(timeout=150) == [{"n": 1, "mark": mark}, {"n": 2, "mark": mark}], step
+        assert submits(chaos, mark) == [1, 2], step
+    eventually(chaos.open_jobs, [], within_s=90)

@@ -1,0 +1,126 @@
+"""A submit whose answer is lost: a webhook adopts the job, or the window closes and the setting decides."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from celery_runpod.cli.stack import cli, free_port
+from tests.chaos.conftest import SHORT_WAITS
+from tests.servers import ROOT, World
+from tests.waiting import eventually
+
+WAIT_S = 90
+
+
+def submits(world: World, mark: str) -> list[str]:
+    return [job["status"] for job in world.jobs() if job["input"].get("mark") == mark]
+
+
+@pytest.fixture
+def hooked(tmp_path: Path) -> Iterator[World]:
+    """A world with webhooks, whose first polls come late."""
+    port = free_port()
+    env = {
+        **SHORT_WAITS,
+        "RUNPOD_WEBHOOK_URL": f"http://127.0.0.1:{port}/runpod/webhook",
+        "RUNPOD_WEBHOOK_SECRET": "secret",
+        "RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S": "20",
+    }
+    world = World(tmp_path, endpoints=["two=synthetic:duration=2"], env=env)
+    try:
+        command = [*cli("webhooks"), "--port", str(port)]
+        world.stack.start("webhooks", command, ready=lambda server: " ready at " in server.text())
+        world.app()
+        yield world
+    finally:
+        world.stack.stop()
+
+
+def test_a_webhook_brings_the_result_of_a_job_whose_submit_went_unanswered(hooked: World) -> None:
+    mark = uuid.uuid4().hex
+    hooked.stack.worker("runpod0", cwd=ROOT)
+    hooked.fault(endpoint="two", operation="run", kind="drop_after", times=1)
+    result = hooked.endpoint("two").delay(mark=mark)
+    eventually(lambda: result.reason, "UNCONFIRMED")
+    assert result.get(timeout=WAIT_S) == {"mark": mark}
+    assert submits(hooked, mark) == ["COMPLETED"]
+    eventually(hooked.open_jobs, [])
+
+
+def test_a_job_whose_webhook_was_swallowed_by_a_dying_worker_is_adopted_by_its_id(hooked: World) -> None:
+    mark = uuid.uuid4().hex
+    worker = hooked.stack.worker("dies", cwd=ROOT)
+    hooked.fault(endpoint="two", operation="run", kind="drop_after", times=1)
+    result = hooked.endpoint("two").delay(mark=mark)
+    eventually(lambda: result.reason, "UNCONFIRMED")
+    worker.kill(signal.SIGKILL)
+    # Nobody is there to take the message, and then it is gone: RunPod does not repeat a webhook that was answered 200.
+    eventually(lambda: hooked.redis.llen("runpod.deliver"), 1)
+    hooked.redis.delete("runpod.deliver")
+    hooked.stack.worker("next", cwd=ROOT)
+    assert result.get(timeout=WAIT_S) == {"mark": mark}
+    assert submits(hooked, mark) == ["COMPLETED"]
+    eventually(hooked.open_jobs, [])
+
+
+def test_with_resubmit_it_is_sent_again_and_late_news_of_the_first_attempt_change_nothing(tmp_path: Path) -> None:
+    env = {**SHORT_WAITS, "RUNPOD_UNCONFIRMED_SUBMIT": "resubmit", "RUNPOD_UNCONFIRMED_WINDOW_S": "12"}
+    world = World(tmp_path, env=env)
+    try:
+        world.app()
+        world.stack.worker(cwd=ROOT)
+        mark = uuid.uuid4().hex
+        world.fault(endpoint="fast", operation="run", kind="drop_after", times=1)
+        result = world.endpoint("fast").delay(mark=mark)
+        assert result.get(timeout=WAIT_S) == {"mark": mark}
+        assert submits(world, mark) == ["COMPLETED", "COMPLETED"]
+        assert world.stack.servers[-1].text().count("submit.resubmit") == 1
+        eventually(world.open_jobs, [])
+    finally:
+        world.stack.stop()
+
+
+def test_an_answer_that_comes_after_the_window_is_cancelled_at_runpod(tmp_path: Path) -> None:
+    """Only where a POST outlives its own deadline: here its process is stopped between the two."""
+    world = World(tmp_path, endpoints=["slow=synthetic:duration=60"], env=SHORT_WAITS)
+    try:
+        world.app()
+        sleeper = world.stack.worker("sleeps", cwd=ROOT)
+        mark = uuid.uuid4().hex
+        world.fault(endpoint="slow", operation="run", kind="delay", seconds=1.5, times=1)
+        result = world.endpoint("slow").delay(mark=mark)
+        eventually(lambda: result.state, "PENDING")
+        eventually(lambda: world.redis.hget(f"{{runpod:slow}}:job:{result.id}", "state"), "SUBMITTING")
+        sleeper.kill(signal.SIGSTOP)
+        world.stack.worker("awake", cwd=ROOT)
+        with pytest.raises(Exception, match="no answer"):
+            result.get(timeout=WAIT_S)
+        sleeper.kill(signal.SIGCONT)
+        eventually(lambda: submits(world, mark), ["CANCELLED"], within_s=60)
+        eventually(world.open_jobs, [], within_s=60)
+    finally:
+        world.stack.stop()
+
+
+def test_another_worker_heals_when_the_one_that_did_dies(tmp_path: Path) -> None:
+    world = World(tmp_path, env=SHORT_WAITS)
+    try:
+        world.app()
+        first = world.stack.worker("first", cwd=ROOT)
+        leader = world.redis.get("runpod:leader")
+        world.stack.worker("second", cwd=ROOT)
+        first.kill(signal.SIGKILL)
+        eventually(lambda: world.redis.get("runpod:leader") in (None, leader), False, within_s=30)
+        mark = uuid.uuid4().hex
+        result = world.endpoint("fast").apply_async(({"mark": mark},), countdown=3)
+        eventually(lambda: result.state, "WAITING")
+        # The check that would come is lost: only the new leader makes up for it.
+        world.redis.delete("runpod.status", "runpod.unacked", "runpod.unacked_index")
+        assert result.get(timeout=WAIT_S) == {"mark": mark}
+    finally:
+        world.stack.stop()

@@ -1,0 +1,172 @@
+"""What each answer to POST /run means: the table of tasks/submit.py, row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from celery_runpod.api import Job as Answer
+from celery_runpod.contract import Options
+from celery_runpod.errors import (
+    BadAnswer,
+    ConfigurationError,
+    EndpointNotFound,
+    JobFailed,
+    PayloadTooLarge,
+    RateLimited,
+    RequestRejected,
+    SubmissionUnconfirmed,
+    Unauthorized,
+    Unavailable,
+    decode,
+)
+from tasks.store.states import State
+from tests.builders import ENDPOINT, Bench
+
+NOT_SENT = [
+    Unavailable("no connection: refused", "run", ENDPOINT, sent=False),
+    RateLimited("slow down", "run", ENDPOINT, 429),
+    RateLimited("slow down", "run", ENDPOINT, 429, retry_after_s=7.0),
+]
+REFUSED = [
+    RequestRejected("bad policy", "run", ENDPOINT, 400),
+    Unauthorized("wrong key", "run", ENDPOINT, 401),
+    EndpointNotFound("endpoint not found", "run", ENDPOINT, 404),
+    PayloadTooLarge("too much", ENDPOINT),
+    ConfigurationError("no RunPod API key"),
+]
+UNKNOWN = [
+    Unavailable("502", "run", ENDPOINT, 502),
+    Unavailable("reset", "run", ENDPOINT),
+    BadAnswer("the answer has no job id", "run", ENDPOINT, 200),
+]
+
+
+def name(error: Exception) -> str:
+    return f"{type(error).__name__}-{getattr(error, 'status', '')}-{getattr(error, 'retry_after_s', '')}"
+
+
+@pytest.mark.parametrize("error", NOT_SENT, ids=name)
+def test_what_runpod_does_not_have_is_sent_again_later(error: Exception) -> None:
+    bench = Bench()
+    bench.runpod.says("run", error)
+    job = bench.accepted()
+    assert job.state is State.WAITING
+    assert job.reason in ("API_DOWN", "RATE_LIMITED")
+    assert bench.store.paused_until(ENDPOINT, "run") is not None
+    assert bench.store.paused_until(ENDPOINT, "status") is None
+    bench.check(after_s=getattr(error, "retry_after_s", None) or 3.0)
+    bench.check(after_s=3.0)
+    assert (bench.record().state, bench.record().attempt) == (State.IN_QUEUE, 2)
+    assert bench.runpod.called("run") == 2
+
+
+def test_while_submits_are_paused_no_job_of_the_endpoint_is_sent_and_the_pauses_double() -> None:
+    bench = Bench()
+    bench.runpod.script["run"] = [RateLimited("slow down", "run", ENDPOINT, 429)] * 100
+    bench.accepted("t1")
+    bench.accepted("t2")
+    assert bench.record("t2").reason == "PAUSED"
+    for _ in range(300):
+        bench.check(after_s=1.0)
+    # 1, 2, 4, ... 60 s: a handful in five minutes, where each job would have asked 300 times.
+    assert bench.runpod.called("run") < 15
+
+
+@pytest.mark.parametrize("error", REFUSED, ids=name)
+def test_what_runpod_refuses_ends_with_its_error(error: Exception) -> None:
+    bench = Bench()
+    bench.runpod.says("run", error)
+    job = bench.accepted()
+    assert job.state is State.ENDED_HERE
+    found = decode(job.outcome["error"])
+    assert type(found) is type(error)
+    assert getattr(found, "task_id", "t1") == "t1"
+    assert bench.count("runpod.deliver") == 1
+
+
+@pytest.mark.parametrize("error", UNKNOWN, ids=name)
+def test_what_may_have_been_taken_is_never_sent_again(error: Exception) -> None:
+    bench = Bench()
+    bench.runpod.says("run", error)
+    job = bench.accepted()
+    assert (job.state, job.reason) == (State.SUBMITTING, "UNCONFIRMED")
+    for _ in range(6):
+        bench.check(after_s=10.5)
+    assert isinstance(decode(bench.record().outcome["error"]), SubmissionUnconfirmed)
+    assert bench.runpod.called("run") == 1
+
+
+@pytest.mark.parametrize("error", UNKNOWN, ids=name)
+def test_with_resubmit_it_is_sent_again_once_the_window_is_over(error: Exception) -> None:
+    bench = Bench(RUNPOD_UNCONFIRMED_SUBMIT="resubmit")
+    bench.runpod.says("run", error)
+    bench.accepted()
+    bench.check(after_s=30)
+    assert bench.runpod.called("run") == 1
+    bench.check(after_s=31)
+    bench.check(after_s=2)
+    assert (bench.record().state, bench.record().attempt) == (State.IN_QUEUE, 2)
+
+
+def test_a_webhook_that_named_the_job_adopts_it() -> None:
+    bench = Bench()
+    bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
+    bench.accepted()
+    bench.store.note_webhook(ENDPOINT, "t1", 1, "r-from-webhook")
+    bench.store.note_webhook(ENDPOINT, "t1", 7, "r-of-another-attempt")
+    bench.check(after_s=61)
+    assert (bench.record().state, bench.record().job_id) == (State.IN_QUEUE, "r-from-webhook")
+    assert bench.runpod.called("run") == 1
+
+
+@pytest.mark.parametrize("policy", ["fail", "wait"])
+def test_a_refused_key_ends_jobs_or_lets_them_wait(policy: str) -> None:
+    bench = Bench(RUNPOD_ON_UNAUTHORIZED=policy)
+    bench.runpod.says("run", Unauthorized("wrong key", "run", ENDPOINT, 401))
+    job = bench.accepted()
+    if policy == "fail":
+        assert isinstance(decode(job.outcome["error"]), Unauthorized)
+        return
+    assert (job.state, job.reason) == (State.WAITING, "UNAUTHORIZED")
+    bench.check(after_s=61)
+    assert bench.record().state is State.IN_QUEUE
+
+
+def test_a_public_endpoint_that_fails_at_once_is_a_failed_job() -> None:
+    """docs.runpod.io: public endpoints answer 400 with a FAILED body; the REST client gives the job."""
+    bench = Bench()
+    bench.runpod.says("run", Answer("r1", "FAILED", error="prompt is too long"))
+    job = bench.accepted()
+    assert job.state is State.FAILED
+    assert isinstance(decode(job.outcome["error"]), JobFailed)
+
+
+def test_a_sync_submit_that_comes_back_finished_needs_no_look() -> None:
+    bench = Bench()
+    bench.runpod.says("runsync", Answer("sync-1", "COMPLETED", output="done"))
+    job = bench.accepted(options=Options(deadline=600.0, sync=True))
+    assert job.outcome is not None
+    assert job.outcome["output"] == "done"
+    assert bench.runpod.called("status") == 0
+
+
+def test_a_lost_answer_to_runsync_is_an_unknown_submit_too() -> None:
+    bench = Bench()
+    bench.runpod.says("runsync", Unavailable("read timeout", "runsync", ENDPOINT))
+    job = bench.accepted(options=Options(deadline=600.0, sync=True))
+    assert (job.state, job.reason) == (State.SUBMITTING, "UNCONFIRMED")
+
+
+def test_news_that_come_while_the_post_flies_win_and_its_job_is_cancelled() -> None:
+    bench = Bench()
+
+    def cancelled_meanwhile() -> Any:
+        bench.store.request_cancel(ENDPOINT, "t1", {"reason": "revoked"}, bench.now, bench.now + 30)
+        return Answer("r1", "IN_QUEUE")
+
+    bench.runpod.says("run", cancelled_meanwhile)
+    assert bench.accepted().state is State.CANCELLED
+    bench.check(after_s=1)
+    assert ("cancel", ENDPOINT, "r1") in bench.runpod.calls
