@@ -53,8 +53,7 @@ class JobResult(AsyncResult):
             reader = self._reader()
             if not reader.worker_up(time.time()):  # noqa: TID251 - the edge
                 return "NO_WORKER"
-            # A submit that went unanswered is told beside the state alone.
-            return (reader.job(self.id) or {}).get("reason") or self._shown().get("reason") or None
+            return (reader.job(self.id) or {}).get("reason") or None
         except RedisError:
             return self._shown().get("reason") or None
 
