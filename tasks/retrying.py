@@ -78,7 +78,7 @@ def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None) -> J
     continuation["options"]["task_id"] = new_id
     text = str(dumps(continuation))
     after = list(ids_after(text))
-    if deps.store.cancel_noted([kept["root_id"], *(any_id for _, any_id in after)]):
+    if deps.store.tree_cancelled([kept["root_id"], *(any_id for _, any_id in after)]):
         raise RetryRefused(task_id, "the chain or group that it belongs to was cancelled less than a day ago")
     now, options = deps.clock(), replace(Options.parse(json.loads(kept["options"])), idempotency_key=None)
     return Job(

@@ -70,6 +70,12 @@ class Operated(Upkeep):
         found: Any = self.redis.hgetall(self.keys.failed(endpoint, task_id))
         return dict(found) or None
 
+    def tree_cancelled(self, ids: list[str]) -> bool:
+        """Whether what hangs under any of these ids was cancelled less than a day ago; a cancel of one job alone, that
+        came after its end, does not count."""
+        notes: Any = self.redis.mget([self.keys.cancel_note(any_id) for any_id in ids])
+        return any(note not in (None, "job") for note in notes)
+
     def claim_retry(self, endpoint: str, task_id: str, new_id: str) -> str:
         """The task id under which a failed job is run again: `new_id`, or the one that came first."""
         key = self.keys.failed(endpoint, task_id)
