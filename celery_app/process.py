@@ -20,7 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from celery_app.events import Announcer
-from celery_runpod.api import RunPodClient
+from celery_runpod.api import ManagementClient, RunPodClient
 from config.settings import Settings
 from tasks.budget import Budget
 from tasks.services import Services
@@ -68,6 +68,15 @@ class Process:
                 pool_size=settings.http_threads,
             )
 
+        @functools.cache
+        def management(key_name: str | None) -> ManagementClient:
+            return ManagementClient(
+                lambda: settings.key(key_name),
+                rest_version=settings.rest_version,
+                base_url=settings.rest_url,
+                connect_timeout_s=settings.connect_timeout_s,
+            )
+
         return Services(
             app=self.app,
             settings=settings,
@@ -80,6 +89,7 @@ class Process:
             budget=Budget.on(settings.store_url, settings.namespace),
             pool=ThreadPoolExecutor(settings.http_threads, thread_name_prefix="runpod-http"),
             client=client,
+            management=management,
             announce=Announcer(self.app).announce,
             clock=time.time,  # noqa: TID251 - the edge: here the clock is injected
             sleep=time.sleep,

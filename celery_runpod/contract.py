@@ -25,7 +25,20 @@ CHECK_STATUS = "runpod.check_status"
 FINISH = "runpod.finish"
 CANCEL = "runpod.cancel"
 RECEIVE_WEBHOOK = "runpod.receive_webhook"
-TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, RECEIVE_WEBHOOK)
+HEALTH = "runpod.health"
+PURGE_QUEUE = "runpod.purge_queue"
+RETRY = "runpod.retry"
+WAIT_FOR_POD = "runpod.pods.wait"
+MANAGEMENT = (
+    *(f"runpod.pods.{name}" for name in ("list", "get", "create", "update", "start", "stop", "restart", "reset")),
+    *(f"runpod.pods.{name}" for name in ("terminate", "logs", "billing")),
+    *(f"runpod.endpoints.{name}" for name in ("list", "get", "create", "update", "delete", "workers", "billing")),
+    "runpod.gpus",
+)
+"""Thin tasks around the methods of `celery_runpod.api.ManagementClient`."""
+CONTROL = (HEALTH, PURGE_QUEUE, RETRY, WAIT_FOR_POD, *MANAGEMENT)
+"""Asked by a caller who waits for the answer; served on the queue of deliveries, because each is short."""
+TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, RECEIVE_WEBHOOK, *CONTROL)
 
 HIDDEN = "<input hidden>"
 """Shown instead of arguments in logs, events and Flower."""

@@ -20,9 +20,21 @@ from celery.canvas import Signature, maybe_signature
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from celery_runpod.api.answers import Health
 from celery_runpod.api.payload import check_input
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
-from celery_runpod.contract import DEFAULT_DEADLINE_S, FORMAT, HIDDEN, RUN, Options, Queues, merge_input
+from celery_runpod.contract import (
+    DEFAULT_DEADLINE_S,
+    FORMAT,
+    HEALTH,
+    HIDDEN,
+    PURGE_QUEUE,
+    RUN,
+    Options,
+    Queues,
+    merge_input,
+)
+from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from, refuse_other_endpoint, retry
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NotConfigured
 from celery_runpod.outbox import has_kept
 from celery_runpod.results import JobResult
@@ -187,6 +199,51 @@ class Endpoint:
         self.signature(args, fields)
         transaction.on_commit(lambda: self.apply_async(args, fields, task_id=task_id) and None)
         return task_id
+
+    def health(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> Health:
+        """How many jobs and workers the endpoint has. A RunPod worker asks for it, so no API key is needed here.
+
+        Args:
+            timeout: seconds to wait for the answer; so for the next two.
+
+        Raises:
+            ApiError: RunPod refused, or did not answer: EndpointNotFound, Unauthorized, Unavailable, ...
+            NoAnswer: no RunPod worker answered in time. BrokerUnavailable: nothing was asked.
+        """
+        return health_from(self._ask(HEALTH, timeout))
+
+    def purge_queue(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Remove every job that waits in the endpoint's queue at RunPod, whoever submitted it; answers how many. Ours
+        among them end with JobPurged. Running jobs go on, and those that RunPod has not got yet wait on.
+
+        Raises:
+            PurgeRefused: jobs are being submitted just now; nothing was purged.
+            ApiError, NoAnswer, BrokerUnavailable: as for `health`.
+        """
+        return int(self._ask(PURGE_QUEUE, timeout))
+
+    def cancel(self, task_id: str) -> None:
+        """Cancel a job of this endpoint, as `JobResult.cancel`.
+
+        Raises:
+            InvalidInput: it is a job of another endpoint. BrokerUnavailable: nothing was cancelled.
+        """
+        check_reachable(self.app)
+        refuse_other_endpoint(self.app, task_id, self.name)
+        JobResult(task_id, app=self.app).cancel()
+
+    def retry(self, task_id: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> JobResult:
+        """Run a job of this endpoint that failed again: under a new task id, with the chain and links that hung on it.
+
+        Raises:
+            RetryRefused: it has not failed, is kept no longer (`RUNPOD_KEEP_FAILED_S`), is part of a group or chord, or
+                was run again already; nothing was submitted. NoAnswer, BrokerUnavailable: as for `health`.
+        """
+        return retry(task_id, endpoint=self.name, timeout_s=timeout, app=self.app)
+
+    def _ask(self, task: str, timeout: float) -> Any:
+        arguments = {"api_key_name": self.options.api_key_name}
+        return ask(task, (self.name,), arguments, timeout_s=timeout, app=self.app, endpoint=self.name)
 
     def _celery_options(self, options: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         """Celery's options, with `countdown` and `eta` turned into the record's `not_before`: a message with a long

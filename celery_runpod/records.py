@@ -79,6 +79,18 @@ class Keys:
         """RunPod's job id as a webhook named it, for an attempt whose submit went unanswered."""
         return f"{self._tag(endpoint)}:adopted:{task_id}:{attempt}"
 
+    def failed(self, endpoint: str, task_id: str) -> str:
+        """hash: input and continuation of a job that failed, for a retry by hand; expires."""
+        return f"{self._tag(endpoint)}:failed:{task_id}"
+
+    def purged(self, endpoint: str) -> str:
+        """When the endpoint's queue at RunPod was purged by us last, in seconds since the epoch."""
+        return f"{self._tag(endpoint)}:purged"
+
+    def health(self, endpoint: str) -> str:
+        """hash: what the last look at RunPod's /health told, and when the next one may be made."""
+        return f"{self._tag(endpoint)}:health"
+
     def task(self, task_id: str) -> str:
         """index: JSON of `{"endpoint", "root"}`; endpoint is None for a step that is no job (yet)."""
         return f"{self.namespace}:task:{task_id}"

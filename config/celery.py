@@ -11,8 +11,19 @@ from typing import Any
 
 from kombu.entity import Queue
 
-from celery_runpod.contract import CANCEL, CHECK_STATUS, DEFAULT_QUEUE, FINISH, RECEIVE_WEBHOOK, RUN
+from celery_runpod.contract import CANCEL, CHECK_STATUS, CONTROL, DEFAULT_QUEUE, FINISH, RECEIVE_WEBHOOK, RUN
 from config.settings import Settings
+
+OUR_TASKS = (
+    "tasks.run",
+    "tasks.check",
+    "tasks.delivery",
+    "tasks.control",
+    "tasks.webhook",
+    "tasks.operations",
+    "tasks.retrying",
+    "tasks.pods",
+)
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:
@@ -43,6 +54,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             FINISH: {"queue": queues.deliver},
             CANCEL: {"queue": queues.deliver},
             RECEIVE_WEBHOOK: {"queue": queues.deliver},
+            **{name: {"queue": queues.deliver} for name in CONTROL},
         },
         # The caller's queues are not declared here; what follows an endpoint is sent to them by name.
         "task_create_missing_queues": True,
@@ -76,7 +88,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "enable_utc": True,
         "timezone": "UTC",
-        "imports": ("tasks.run", "tasks.check", "tasks.delivery", "tasks.control", "tasks.webhook", *settings.imports),
+        "imports": (*OUR_TASKS, *settings.imports),
     }
 
 

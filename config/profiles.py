@@ -28,17 +28,22 @@ S3_FIELDS = frozenset({"accessId", "accessSecret", "bucketName", "endpointUrl", 
 """docs.runpod.io/serverless/endpoints/send-requests: the fields of s3Config; secrets, so by profile only."""
 
 MOST_IN_FLIGHT = 100_000
+MOST_KEPT_S = 30 * 86_400
+OWN_FIELDS = frozenset({"id", "s3Config", "max_in_flight", "keep_failed_s"})
+"""Of a profile and of no call."""
 
 
 @dataclass(frozen=True)
 class Profile:
     """One endpoint: RunPod's id, default options, how many jobs may be at RunPod at once (None: no limit; the others
-    wait here, in the order of their calls), and the S3 configuration that goes with each submit."""
+    wait here, in the order of their calls), how many seconds a job that failed may be run again by hand (None: as the
+    settings say), and the S3 configuration that goes with each submit."""
 
     id: str
     options: Options = field(default_factory=Options)
     s3_config: dict[str, str] | None = field(default=None, repr=False)
     max_in_flight: int | None = None
+    keep_failed_s: float | None = None
 
 
 def load_profiles(path: Path) -> dict[str, Profile]:
@@ -76,7 +81,12 @@ def _profile(table: Any) -> Profile:
     most = table.get("max_in_flight")
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= MOST_IN_FLIGHT):
         raise ConfigurationError(f"max_in_flight: {most!r} given; allowed: a whole number from 1 to {MOST_IN_FLIGHT}")
+    keep = table.get("keep_failed_s")
+    if keep is not None and (
+        isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 <= keep <= MOST_KEPT_S
+    ):
+        raise ConfigurationError(f"keep_failed_s: {keep!r} given; allowed: 0 to {MOST_KEPT_S} seconds")
     if "idempotency_key" in table:
         raise ConfigurationError("idempotency_key: belongs to a call, not to a profile")
-    options = {name: value for name, value in table.items() if name not in ("id", "s3Config", "max_in_flight")}
-    return Profile(id=table["id"], options=Options.parse(options), s3_config=s3_config, max_in_flight=most)
+    options = Options.parse({name: value for name, value in table.items() if name not in OWN_FIELDS})
+    return Profile(table["id"], options, s3_config, most, None if keep is None else float(keep))

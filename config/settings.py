@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     base_url: str = Field(
         "https://api.runpod.ai/v2", validation_alias=AliasChoices("RUNPOD_BASE_URL", "RUNPOD_ENDPOINT_BASE_URL")
     )
+    rest_url: str | None = Field(None, validation_alias="RUNPOD_REST_URL")
+    rest_version: Literal["v2", "v1"] = Field("v2", validation_alias="RUNPOD_REST_VERSION")
     on_unauthorized: Literal["fail", "wait"] = Field("fail", validation_alias="RUNPOD_ON_UNAUTHORIZED")
 
     webhook_url: str | None = Field(None, validation_alias="RUNPOD_WEBHOOK_URL")
@@ -66,7 +68,9 @@ class Settings(BaseSettings):
     config_file: Path | None = Field(None, validation_alias="RUNPOD_CONFIG")
     imports: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="RUNPOD_IMPORTS")
     result_expires_s: Seconds = Field(86_400.0, le=30 * 86_400, validation_alias="RUNPOD_RESULT_EXPIRES_S")
-
+    keep_failed_s: Annotated[float, Field(ge=0, le=30 * 86_400)] = Field(
+        86_400.0, validation_alias="RUNPOD_KEEP_FAILED_S"
+    )
     idempotency_ttl_s: Seconds | None = Field(None, le=30 * 86_400, validation_alias="RUNPOD_IDEMPOTENCY_TTL_S")
 
     connect_timeout_s: Seconds = Field(5.0, le=30, validation_alias="RUNPOD_CONNECT_TIMEOUT_S")
@@ -110,7 +114,12 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("base_url", "webhook_url")
+    @field_validator("rest_version", mode="before")
+    @classmethod
+    def _version(cls, value: Any) -> Any:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("base_url", "rest_url", "webhook_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
@@ -162,6 +171,11 @@ class Settings(BaseSettings):
     def window_s(self, webhook: bool) -> float:
         """How long an unanswered submit may still be confirmed."""
         return self.unconfirmed_window_webhook_s if webhook else self.unconfirmed_window_s
+
+    def keep_failed(self, name: str) -> float:
+        """How many seconds a job of this endpoint that failed may be run again by hand."""
+        own = self.resolve(name)[1].keep_failed_s
+        return self.keep_failed_s if own is None else own
 
     def key(self, name: str | None = None) -> str:
         """The API key of that name; files are read again each time, so that a key can be rotated.

@@ -36,6 +36,8 @@ from tasks.backoff import backoff_for, delay_s, next_look
 from tasks.debts import pay_cancels, publish_undelivered
 from tasks.delivery import end_by_answer, end_here, hand_over
 from tasks.plan import plan_check
+from tasks.purging import purge_of
+from tasks.reasons import refusal, why_queued
 from tasks.services import Services, services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
@@ -62,6 +64,7 @@ class Check:
         self.started = services.clock()
         self.lease = self.started + services.settings.check_lease_s
         self.stop_at = self.started + services.settings.check_total_s
+        self.why_queued = ""
 
     def run(self) -> None:
         settings = self.services.settings
@@ -95,6 +98,7 @@ class Check:
         # A last look before the start timeout, if one can be had.
         polls.sort(key=lambda job: job.start_by if job.state is State.IN_QUEUE and job.start_by else job.end_by)
         granted, retry_at, paused = self._budget(len(polls))
+        self.why_queued = why_queued(self.services, polls[:granted], self.started)
         for job in polls[granted:]:
             if not (paused and self._start_is_late(job, job.state)):
                 self._again(job, retry_at)
@@ -166,11 +170,15 @@ class Check:
         state = State(answer.state) if answer.state in AT_RUNPOD else None
         progress = json.dumps(answer.output) if state is State.IN_PROGRESS and answer.output is not None else ""
         due = self._next_poll(job)
+        reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
+        now, checks = self.services.clock(), job.checks + 1
         word = self.store.observe(
-            job, self.lease, due, self.services.clock(), state=state, checks=job.checks + 1, progress=progress
+            job, self.lease, due, now, state=state, checks=checks, progress=progress, reason=reason
         )
         if word == "changed":
-            shown = {"progress": answer.output} if progress else {}
+            shown: dict[str, Any] = {"progress": answer.output} if progress else {}
+            if reason:
+                shown["reason"] = reason
             if answer.delay_s is not None:
                 shown["delay_s"] = answer.delay_s
             self.services.show(job, state or job.state, shown)
@@ -188,7 +196,7 @@ class Check:
             after = error.retry_after_s if isinstance(error, RateLimited) else None
             until = self.store.pause(self.endpoint, "status", now, after, self.services.spread())
             due = next_look(max(due, until), job.start_by, job.end_by)
-        reason = "" if isinstance(error, BadAnswer) else "API_DOWN" if in_trouble else "API_REFUSES"
+        reason = "" if isinstance(error, BadAnswer) else "API_DOWN" if in_trouble else refusal(error)
         word = self.store.observe(job, self.lease, due, now, checks=job.checks + 1, reason=reason)
         if word == "changed":
             self.services.show(job, job.state, {"reason": reason})
@@ -196,6 +204,9 @@ class Check:
 
     def _not_found(self, job: Job, error: ApiError) -> None:
         """A 404 right after the submit is a replica that lags; later, RunPod no longer keeps the job."""
+        if purged := purge_of(self.services, job):
+            end_here(self.services, job, purged)
+            return
         now = self.services.clock()
         submitted_at, ttl_s = job.submitted_at or job.accepted_at, job.options.ttl or DAY_S
         if job.state is State.IN_QUEUE and now >= submitted_at + ttl_s:
@@ -212,7 +223,7 @@ class Check:
         now = self.services.clock()
         if job.start_by is None or now < job.start_by or state == State.IN_PROGRESS:
             return False
-        end_here(self.services, job, _start_timeout(job), cancel=True)
+        end_here(self.services, job, _start_timeout(job, self.why_queued), cancel=True)
         return True
 
     def _next_poll(self, job: Job) -> float:
@@ -233,12 +244,14 @@ class Check:
 
 def _deadline_exceeded(job: Job) -> JobError:
     deadline_s = job.end_by - max(job.accepted_at, job.not_before)
-    problem = f"the job did not end within {deadline_s:g} s; last state {job.state}"
+    why = f" ({job.reason})" if job.reason else ""
+    problem = f"the job did not end within {deadline_s:g} s; last state {job.state}{why}"
     return DeadlineExceeded(problem, job.name, job.task_id, job.job_id, deadline_s)
 
 
-def _start_timeout(job: Job) -> JobError:
+def _start_timeout(job: Job, why_queued: str = "") -> JobError:
     start_timeout_s = (job.start_by or job.end_by) - max(job.accepted_at, job.not_before)
-    why = f" ({job.reason})" if job.reason else ""
+    reason = why_queued or job.reason
+    why = f" ({reason})" if reason else ""
     problem = f"no RunPod worker took the job within {start_timeout_s:g} s{why}"
     return StartTimeout(problem, job.name, job.task_id, job.job_id, start_timeout_s)

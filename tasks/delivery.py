@@ -25,6 +25,7 @@ from tasks.backoff import delay_s
 from tasks.guard import CallersTask, nothing_but_verdicts
 from tasks.parking import unpark
 from tasks.plan import admit_waiting, plan_check
+from tasks.purging import purge_of
 from tasks.services import Services, services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
@@ -40,6 +41,8 @@ MOST_CLAIMS = 10
 
 def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
     """Record RunPod's verdict on an attempt and publish the continuation; or let the job wait for its next attempt."""
+    if answer.state == State.CANCELLED and (purged := purge_of(services, job)):
+        return end_here(services, job, purged)
     failure = answer.failure(job.name, job.task_id)
     if failure is not None and _try_again(services, job, answer):
         return "waiting"
@@ -146,7 +149,8 @@ def mark_delivered(services: Services, job: Job) -> None:
             publish(services, shared)
         admit_waiting(services, job.endpoint)
         plan_check(services, job.endpoint, now)
-    services.store.mark_delivered(job.endpoint, job.task_id, above, now, timings)
+    keep_failed_s = services.settings.keep_failed(job.name)
+    services.store.mark_delivered(job.endpoint, job.task_id, above, now, timings, keep_failed_s)
 
 
 def timings_of(job: Job) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from celery import Celery
 
-from celery_runpod.api import RunPodClient
+from celery_runpod.api import ManagementClient, RunPodClient
 from config.settings import Settings
 from tasks.budget import Budget
 from tasks.store import JobStore
@@ -23,9 +23,9 @@ from tasks.store.record import Job
 
 @dataclass(frozen=True)
 class Services:
-    """`client` gives the REST client of a named API key; `announce` shows a job's state on its AsyncResult and in
-    Flower; `clock` answers seconds since the epoch, `spread` a random fraction, and `sleep` waits for seconds: all
-    injected in tests."""
+    """`client` and `management` give the REST clients of a named API key; `announce` shows a job's state on its
+    AsyncResult and in Flower; `clock` answers seconds since the epoch, `spread` a random fraction, and `sleep` waits for
+    seconds: all injected in tests."""
 
     app: Celery
     settings: Settings
@@ -33,6 +33,7 @@ class Services:
     budget: Budget
     pool: ThreadPoolExecutor
     client: Callable[[str | None], RunPodClient]
+    management: Callable[[str | None], ManagementClient]
     announce: Callable[[Job, str, Mapping[str, Any]], None]
     clock: Callable[[], float]
     spread: Callable[[], float]

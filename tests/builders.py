@@ -16,8 +16,12 @@ from limits.storage import MemoryStorage
 import tasks.check
 import tasks.control
 import tasks.delivery
+import tasks.operations
+import tasks.pods
+import tasks.retrying
 import tasks.run
 import tasks.webhook
+from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
 from celery_runpod.contract import FINISH, Options, Queues
 from config.profiles import Profile
@@ -62,7 +66,13 @@ class ScriptedRunPod:
     def cancel(self, endpoint: str, job_id: str, **_: Any) -> Answer:
         return self._answer("cancel", Answer(job_id, "CANCELLED"), endpoint, job_id)
 
-    def _answer(self, operation: str, usual: Answer, *call: Any) -> Answer:
+    def health(self, endpoint: str, **_: Any) -> Health:
+        return self._answer("health", Health(idle=1), endpoint)
+
+    def purge_queue(self, endpoint: str, **_: Any) -> int:
+        return self._answer("purge-queue", 0, endpoint)
+
+    def _answer(self, operation: str, usual: Any, *call: Any) -> Any:
         self.calls.append((operation, *call))
         scripted = self.script.get(operation)
         answer = scripted.pop(0) if scripted else usual
@@ -70,7 +80,7 @@ class ScriptedRunPod:
             answer = answer()
         if isinstance(answer, BaseException):
             raise answer
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, type(usual))
         return answer
 
 
@@ -82,6 +92,7 @@ class Bench:
         self.slept: list[float] = []
         self.shown: list[tuple[str, str, dict[str, Any]]] = []
         self.runpod = ScriptedRunPod()
+        self.management: Any = None
         self.redis: Any = fakeredis.FakeRedis(decode_responses=True)
         self.app = Celery("bench", broker="memory://bench", backend="cache+memory://", set_as_current=False)
         self.app.conf.broker_transport_options = {"polling_interval": 0}
@@ -97,6 +108,7 @@ class Bench:
             budget=Budget(MemoryStorage(), "runpod"),
             pool=ThreadPoolExecutor(1),
             client=lambda _: self.runpod,  # type: ignore[arg-type, return-value]
+            management=lambda _: self.management,  # type: ignore[arg-type, return-value]
             announce=lambda job, state, news: self.shown.append((job.task_id, state, dict(news))),
             clock=lambda: self.now,
             spread=lambda: 0.5,

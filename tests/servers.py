@@ -20,7 +20,19 @@ ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "test-key-that-must-never-be-seen"
 KEPT = ("task:", "endpoints", "workers", "leader", "identity", "epoch", "limits", "cancel:", "root:")
 """Keys of a namespace that may stay after every job has been delivered: indexes, notes, the worker's own."""
-PASSING = ("limits", "next_check_at", ":checks", ":adopted:", ":pause:", ":room", ":key:", ".unacked")
+PASSING = (
+    "limits",
+    "next_check_at",
+    ":checks",
+    ":adopted:",
+    ":pause:",
+    ":room",
+    ":key:",
+    ".unacked",
+    ":failed:",
+    ":purged",
+    ":health",
+)
 """Parts of keys that say nothing of an open job."""
 
 

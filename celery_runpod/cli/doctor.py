@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from celery_runpod.cli import checkup, runpodcheck
+from celery_runpod.cli import checkup, keycheck, restcheck, runpodcheck
 from celery_runpod.cli.appcheck import check_app
 from celery_runpod.cli.findings import Finding, Level, Redactor, ok, wrong
 from celery_runpod.cli.stack import service_root
@@ -69,7 +69,9 @@ def examine(env: dict[str, str], where: str | None) -> tuple[dict[str, str], lis
     if settings is not None:
         if reached:
             found += checkup.check_store(settings)
+            found += keycheck.check_keys(settings)
         found += runpodcheck.check_runpod(settings, env)
+        found += restcheck.check_rest(settings, env)
         found += runpodcheck.check_webhooks(settings)
     if where:
         found += check_app(where, broker=urls["broker"], backend=urls["backend"], result_expires_s=expires_s)

@@ -12,31 +12,23 @@ import json
 import sys
 import time
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 import click
 from celery import Celery
 from rich.console import Console
 from rich.table import Table
 
-from celery_runpod.cli.rows import REASONS, Row, open_rows, rows_of, store_or_sentence
+from celery_runpod.cli.following import INTERRUPTED, follow, report
+from celery_runpod.cli.output import read_json
+from celery_runpod.cli.rows import Row, open_rows, rows_of, store_or_sentence
 from celery_runpod.clientapp import client_settings
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.results import JobResult
 from celery_runpod.results import cancel as cancel_tree
 
-LOOK_S = 0.5
-INTERRUPTED = 130
-
 
 def now() -> float:
     return time.time()
-
-
-def pause() -> None:
-    """Between two looks at a job."""
-    time.sleep(LOOK_S)
 
 
 def client() -> Celery:
@@ -107,6 +99,7 @@ def show(task_id: str, as_json: bool) -> None:
         found = rows_of(reader, place.endpoint, [task_id])[0] if place and place.endpoint else None
         members = reader.members(task_id)
         worker_up = reader.worker_up(now())
+        kept = found is not None and bool(reader.redis.exists(reader.keys.failed(found.endpoint, task_id)))
     if found is None:
         if place is not None and place.endpoint is None:
             problem = f"a step under {place.root} that is no job of RunPod's (yet)"
@@ -121,9 +114,12 @@ def show(task_id: str, as_json: bool) -> None:
             click.echo(f"{task_id}: {problem}", err=True)
         sys.exit(1)
     if as_json:
-        click.echo(json.dumps({**found.to_json(now()), "worker_up": worker_up}, indent=2))
+        click.echo(json.dumps({**found.to_json(now()), "worker_up": worker_up, "kept": kept}, indent=2))
         return
-    for name, value in _lines(found, worker_up):
+    lines = _lines(found, worker_up)
+    if kept:
+        lines.append(("input", f"kept: celery-runpod retry {task_id}"))
+    for name, value in lines:
         click.echo(f"{name:<14}{value}")
 
 
@@ -168,72 +164,14 @@ def _local(at: float) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def run(endpoint: str, given: str, as_json: bool) -> None:
     """Run one job and wait for it. Progress goes to standard error, the output to standard output."""
-    job = Endpoint(endpoint, app=client()).delay(_input(given))
+    job = Endpoint(endpoint, app=client()).delay(read_json(given, "--input"))
     started = time.monotonic()
     try:
-        _follow(job, started)
+        follow(job, started)
     except KeyboardInterrupt:
         _interrupted(job)
         sys.exit(INTERRUPTED)
-    output = job.get(propagate=False)
-    failed = job.failed() or isinstance(output, BaseException)
-    seconds = round(time.monotonic() - started, 1)
-    if as_json:
-        answer: dict[str, Any] = {"task_id": job.id, "state": job.state, "seconds": seconds}
-        if failed:
-            answer["error"] = {"type": type(output).__name__, "message": str(output)}
-        else:
-            answer["output"] = output
-        click.echo(json.dumps(answer, indent=2))
-    elif failed:
-        click.echo(f"{type(output).__name__}: {output}", err=True)
-    else:
-        click.echo(json.dumps(output, indent=2, ensure_ascii=False))
-    if failed:
-        sys.exit(1)
-
-
-def _input(given: str) -> Any:
-    where = "--input"
-    if given.startswith("@"):
-        where = given[1:]
-        try:
-            given = Path(where).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            problem = getattr(error, "strerror", None) or "it is not text"
-            raise click.BadParameter(f"{where} cannot be read: {problem}", param_hint="--input") from None
-    try:
-        return json.loads(given)
-    except ValueError as error:
-        raise click.BadParameter(f"{where} is not JSON: {error}", param_hint="--input") from None
-
-
-def _follow(job: JobResult, started: float) -> None:
-    """Show state, reason and seconds until the job has ended: one live line, or a line for each change."""
-    console = Console(stderr=True)
-    click.echo(f"task {job.id}", err=True)
-    if console.is_terminal:
-        with console.status("") as status:
-            while not job.ready():
-                status.update(f"{_standing(job)}  {time.monotonic() - started:.0f} s")
-                pause()
-        return
-    last = ""
-    while not job.ready():
-        if (standing := _standing(job)) != last:
-            click.echo(f"{standing}  {time.monotonic() - started:.0f} s", err=True)
-            last = standing
-        pause()
-
-
-def _standing(job: JobResult) -> str:
-    reason, progress = job.reason, job.progress
-    words = [job.state]
-    if reason:
-        words.append(f"({reason}: {REASONS[reason]})" if reason in REASONS else f"({reason})")
-    if progress is not None:
-        words.append(str(progress))
-    return " ".join(words)
+    report(job, started, as_json=as_json)
 
 
 def _interrupted(job: JobResult) -> None:
@@ -253,7 +191,8 @@ def _interrupted(job: JobResult) -> None:
 @click.option(
     "--all", "whole_tree", is_flag=True, help="Everything under the same root: the whole chain, group or chord."
 )
-def cancel(ids: tuple[str, ...], whole_tree: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+def cancel(ids: tuple[str, ...], whole_tree: bool, as_json: bool) -> None:
     """Cancel a job, at RunPod too; or all jobs of a group, a chord, or a chain's later step."""
     app = client()
     for any_id in ids:
@@ -262,4 +201,7 @@ def cancel(ids: tuple[str, ...], whole_tree: bool) -> None:
                 cancel_tree(any_id, app=app)
             else:
                 JobResult(any_id, app=app).cancel()
-        click.echo(f"cancel asked for: {any_id}")
+        if not as_json:
+            click.echo(f"cancel asked for: {any_id}")
+    if as_json:
+        click.echo(json.dumps({"cancel_asked": list(ids), "all": whole_tree}, indent=2))

@@ -17,15 +17,24 @@ import click
 from celery_runpod.errors import RunPodError
 
 COMMANDS = {
+    "billing": "account",
     "cancel": "jobs",
+    "completion": "completion",
     "demo": "demo",
     "dev": "dev",
     "doctor": "doctor",
+    "endpoints": "endpoints",
     "flower": "flower",
+    "gpus": "account",
+    "health": "control",
     "jobs": "jobs",
+    "pods": "pods",
+    "purge": "control",
+    "retry": "control",
     "run": "jobs",
     "show": "jobs",
     "simulator": "simulator",
+    "watch": "control",
     "webhooks": "webhooks",
     "worker": "worker",
 }
@@ -39,6 +48,15 @@ EXTRA_OF = {
     "run": "worker",
     "show": "worker",
     "cancel": "worker",
+    "watch": "worker",
+    "retry": "worker",
+    "health": "worker",
+    "purge": "worker",
+    "pods": "worker",
+    "endpoints": "worker",
+    "gpus": "worker",
+    "billing": "worker",
+    "completion": "worker",
     "webhooks": "flask",
     "simulator": "simulator",
     "demo": "worker,simulator",
@@ -61,6 +79,8 @@ class Commands(click.Group):
             missing = str(error.name)
             if missing.startswith("celery_runpod"):
                 raise
+            if ctx.resilient_parsing:
+                return click.Command(cmd_name)  # a shell that completes gets the name
             raise click.ClickException(lacks(cmd_name, missing)) from None
         command: click.Command = getattr(module, cmd_name)
         return command

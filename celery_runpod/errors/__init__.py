@@ -24,6 +24,9 @@
     ├── NameTaken
     ├── CreateUnconfirmed
     ├── PodNotRunning
+    ├── NoAnswer
+    ├── PurgeRefused
+    ├── RetryRefused
     └── JobError
         ├── JobFailed
         ├── JobTimedOut
@@ -38,8 +41,9 @@
 Celery sends an exception through JSON as ``cls(*args)``. So every field is positional, is in
 ``args``, and has a JSON-safe value; the text is made in ``__str__``. New fields go last, with a default.
 
-Here: configuration, input, jobs. ``api.py``: RunPod's REST API; ``management.py``: pods and endpoints as things that
-are made; ``base.py``: the base of all. Take them from here, wherever they are defined.
+Here: configuration, input, jobs. ``api.py``: RunPod's REST API; ``control.py``: what is asked of the workers;
+``management.py``: pods and endpoints as things that are made; ``base.py``: the base of all. Take them from here,
+wherever they are defined.
 
 Standard library alone: every process that reads results imports this.
 
@@ -63,6 +67,7 @@ from celery_runpod.errors.api import (
     WaitTimeout,
 )
 from celery_runpod.errors.base import RunPodError, about
+from celery_runpod.errors.control import NoAnswer, PurgeRefused, RetryRefused
 from celery_runpod.errors.management import CreateUnconfirmed, NameTaken, NotOffered, PodNotFound, PodNotRunning
 
 __all__ = [
@@ -87,13 +92,16 @@ __all__ = [
     "JobUndeliverable",
     "MissingExtra",
     "NameTaken",
+    "NoAnswer",
     "NotConfigured",
     "NotOffered",
     "PayloadTooLarge",
     "PodNotFound",
     "PodNotRunning",
+    "PurgeRefused",
     "RateLimited",
     "RequestRejected",
+    "RetryRefused",
     "RunPodError",
     "StartTimeout",
     "SubmissionUnconfirmed",

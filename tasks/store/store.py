@@ -9,17 +9,19 @@ Next: ``record.py`` for what a record holds.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celery_runpod.contract import FORMAT
 from celery_runpod.records import Place
+from tasks.store.operated import Operated
 from tasks.store.record import Job
 from tasks.store.shared import SharedJobs
 from tasks.store.states import State
 
 
-class JobStore(SharedJobs):
+class JobStore(SharedJobs, Operated):
     """All transitions of a job. `redis` must decode its responses; one store a process, shared by its threads."""
 
     # A job's way in
@@ -217,12 +219,25 @@ class JobStore(SharedJobs):
         return answer[0], int(answer[1]) if len(answer) > 1 else 0
 
     def mark_delivered(
-        self, endpoint: str, task_id: str, above: Iterable[str], now: float, kept: Mapping[str, str] | None = None
+        self,
+        endpoint: str,
+        task_id: str,
+        above: Iterable[str],
+        now: float,
+        kept: Mapping[str, str] | None = None,
+        keep_failed_s: float = 0.0,
     ) -> str:
-        """Leave a tombstone with `kept`, and leave the indexes of the roots and groups `above`."""
-        keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint), self.keys.due(endpoint)]
+        """Leave a tombstone with `kept`, and leave the indexes of the roots and groups `above`. What failed can be run
+        again for `keep_failed_s` seconds."""
+        keys = [
+            self.keys.job(endpoint, task_id),
+            self.keys.undelivered(endpoint),
+            self.keys.due(endpoint),
+            self.keys.failed(endpoint, task_id),
+        ]
         flat = [part for pair in (kept or {}).items() for part in pair]
-        answer = str(self._run("mark_delivered", keys, task_id, now, self.tombstone_ttl_s, FORMAT, *flat))
+        ttl_s, keep_s = self.tombstone_ttl_s, math.ceil(keep_failed_s)
+        answer = str(self._run("mark_delivered", keys, task_id, now, ttl_s, FORMAT, keep_s, *flat))
         with self.redis.pipeline(transaction=False) as pipe:
             for any_id in above:
                 pipe.srem(self.keys.root(any_id), task_id)

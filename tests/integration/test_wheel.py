@@ -127,6 +127,8 @@ def test_the_console_script_from_the_projects_folder(world: World, python: Path,
     world.stack.start("script", [str(script), "worker", "-c", "1", "-l", "INFO"], cwd=project, ready=_ready)
     shown = _run(world, python, project, "-m", "celery_runpod.cli.main", "run", "fast", "--input", '{"a": 1}')
     assert '"a": 1' in shown
+    health = _run(world, python, project, "-m", "celery_runpod.cli.main", "health", "fast", "--json")
+    assert json.loads(health)["completed"] == 1
 
 
 def test_what_is_in_the_wheel(python: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from celery_runpod.contract import CONTROL
 from config.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,3 +36,13 @@ def test_every_command_is_in_the_docs() -> None:
     readme = (ROOT / "README.md").read_text()
     for command in COMMANDS:
         assert re.search(rf"`?celery-runpod {command}\b|`{command}\b|make {command}\b", readme), command
+
+
+def test_every_task_that_is_asked_is_in_the_table_of_operations() -> None:
+    table = (ROOT / "README.md").read_text().partition("## Operations")[2].partition("\n## ")[0]
+    for name in CONTROL:
+        group, _, word = name.rpartition(".")
+        (row,) = [line for line in table.splitlines() if f"`{name}`" in line] or [
+            line for line in table.splitlines() if f"`{group}.list`" in line
+        ]
+        assert f"`{name}`" in row or f"`{word}`" in row, name

@@ -12,7 +12,9 @@ local known_id = redis.call('HGET', KEYS[1], 'job_id') or ''
 if ARGV[7] ~= '' and known_id ~= '' and known_id ~= ARGV[7] then return 'refused' end
 if ARGV[7] ~= '' then known_id = ARGV[7] end
 redis.call('HSET', KEYS[1], 'state', ARGV[3], 'outcome', ARGV[4], 'ended_at', ARGV[5], 'job_id', known_id)
-redis.call('HDEL', KEYS[1], 'input', 'progress')
+redis.call('HDEL', KEYS[1], 'progress')
+-- What failed may be run again by hand: its input stays until mark_delivered.
+if ARGV[3] == 'COMPLETED' or ARGV[3] == 'CANCELLED' then redis.call('HDEL', KEYS[1], 'input') end
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[6], ARGV[1])
 redis.call('SREM', KEYS[4], ARGV[1])

@@ -12,7 +12,7 @@ from celery import Celery
 from click.testing import CliRunner
 from redis import Redis
 
-from celery_runpod.cli import jobs
+from celery_runpod.cli import following, jobs
 from celery_runpod.errors import JobFailed
 from celery_runpod.results import JobResult
 
@@ -25,14 +25,14 @@ def ending(monkeypatch: pytest.MonkeyPatch) -> Callable[[Ending], list[str]]:
 
     def prepare(end: Ending) -> list[str]:
         waited: list[str] = []
-        follow = jobs._follow
+        follow = following.follow
 
         def watched(job: JobResult, started: float) -> None:
             waited.append(job.id)
-            monkeypatch.setattr(jobs, "pause", lambda: end(job.app, job.id))
+            monkeypatch.setattr(following, "pause", lambda: end(job.app, job.id))
             follow(job, started)
 
-        monkeypatch.setattr(jobs, "_follow", watched)
+        monkeypatch.setattr(jobs, "follow", watched)
         return waited
 
     return prepare

@@ -1,0 +1,121 @@
+"""Asking the workers: health, purge and retry of an endpoint, pods and endpoints as things that are made.
+
+A process that has only the wheel, and no API key, sends a task and waits for its answer; the worker calls RunPod. A
+message that waits for longer than its caller expires: a purge is not carried out an hour later.
+
+Not here: what the tasks do (the worker's `tasks/operations.py`, `tasks/retrying.py`, `tasks/pods.py`); cancelling, which
+needs no answer (``results.py``).
+
+Next: ``contract.py``, the names of the tasks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import NotRegistered, TaskRevokedError
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from celery_runpod.api.answers import Health
+from celery_runpod.clientapp import check_reachable, client_app, client_settings
+from celery_runpod.contract import HIDDEN, RETRY, Queues
+from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NoAnswer
+from celery_runpod.results import JobResult, reader_for
+from celery_runpod.settings import mask_url
+
+DEFAULT_TIMEOUT_S = 30.0
+MOST_S = 86_400.0
+
+
+def ask(
+    task: str,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    app: Celery | None = None,
+    endpoint: str | None = None,
+) -> Any:
+    """Have a worker carry out one of the tasks of `contract.CONTROL`, and wait for its answer.
+
+    >>> ask("runpod.pods.start", ("9k2x7m4q",))["status"]
+    'STARTING'
+
+    Args:
+        timeout_s: seconds to wait; a worker does not begin it later than that.
+
+    Raises:
+        NoAnswer: nothing came in time. ConfigurationError: the workers are older, and do not know the task.
+        BrokerUnavailable: nothing was sent.
+        RunPodError: what the task raised: an ApiError, PurgeRefused, RetryRefused, NameTaken, ...
+    """
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MOST_S:
+        raise InvalidOption("timeout_s", repr(timeout_s)[:80], f"more than 0 and at most {MOST_S:g} seconds")
+    app = app if app is not None else client_app()
+    check_reachable(app)
+    try:
+        result = app.send_task(
+            task,
+            args=args,
+            kwargs=dict(kwargs or {}),
+            queue=Queues.of(client_settings().namespace).deliver,
+            serializer="json",
+            expires=timeout_s,
+            ignore_result=False,
+            # A pod's environment may hold secrets.
+            argsrepr=HIDDEN,
+            kwargsrepr=HIDDEN,
+        )
+    except (OperationalError, OSError, RuntimeError) as error:
+        reason, url = str(error) or type(error).__name__, str(app.conf.broker_write_url or app.conf.broker_url)
+    else:
+        try:
+            # Inside a task too: the answer comes from a worker of another app.
+            return result.get(timeout=timeout_s, disable_sync_subtasks=False)
+        except (CeleryTimeoutError, TaskRevokedError):
+            worker_up = _worker_up(app)
+        except NotRegistered:
+            raise ConfigurationError(f"the RunPod workers do not know {task}: they run an older version") from None
+        raise NoAnswer(task, timeout_s, worker_up, endpoint)
+    raise BrokerUnavailable("broker", mask_url(url), reason)
+
+
+def _worker_up(app: Celery) -> bool | None:
+    try:
+        return reader_for(app).worker_up(time.time())  # noqa: TID251 - the edge
+    except (RedisError, OSError):
+        return None
+
+
+def health_from(counts: Mapping[str, int]) -> Health:
+    """What `runpod.health` answers; what a newer worker tells besides is left out."""
+    known = {one.name for one in fields(Health)}
+    return Health(**{name: count for name, count in counts.items() if name in known})
+
+
+def retry(
+    task_id: str, *, endpoint: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S, app: Celery | None = None
+) -> JobResult:
+    """Run a job that failed again, under a new task id, with the chain and the links that hung on it.
+
+    Raises:
+        RetryRefused: it has not failed, is kept no longer, is part of a group or chord, or was run again already.
+        NoAnswer, BrokerUnavailable: as for `ask`.
+    """
+    app = app if app is not None else client_app()
+    new_id = ask(RETRY, (task_id,), {"endpoint": endpoint}, timeout_s=timeout_s, app=app, endpoint=endpoint)
+    return JobResult(str(new_id), app=app)
+
+
+def refuse_other_endpoint(app: Celery, task_id: str, name: str) -> None:
+    """Raises InvalidInput for a job of another endpoint; an id of which nothing is known (yet) passes."""
+    place = (reader := reader_for(app)).place(task_id)
+    known = (reader.job(task_id) or {}).get("name") if place is not None and place.endpoint is not None else None
+    if place is not None and known is not None and name not in (known, place.endpoint):
+        raise InvalidInput(f"task {task_id} is a job of endpoint {known}", name, task_id)

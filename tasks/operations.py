@@ -1,0 +1,113 @@
+"""runpod.health, runpod.purge_queue: what is asked of an endpoint as a whole, by a process that has no API key.
+
+Each answers the caller who waits for it, or raises a typed error; what is older than the caller's patience has expired
+and is not begun.
+
+Not here: pods and endpoints as things that are made (``pods.py``), one job (``control.py``, ``retrying.py``).
+
+Next: ``purging.py``, what a purge means for our own jobs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+from celery import shared_task
+
+from celery_runpod.api import RunPodClient
+from celery_runpod.contract import HEALTH, PURGE_QUEUE
+from celery_runpod.errors import ApiError, BadAnswer, InvalidInput, PurgeRefused, RateLimited, RunPodError, Unavailable
+from tasks.plan import plan_check
+from tasks.services import Services, services
+from tasks.store.states import State
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Target:
+    """An endpoint by the caller's name, RunPod's id, and the client for its API key."""
+
+    name: str
+    endpoint: str
+    client: RunPodClient
+
+
+def target_of(deps: Services, name: Any, api_key_name: str | None) -> Target:
+    """Resolve a name as a call's name is resolved.
+
+    Raises:
+        InvalidInput: it is no name.
+    """
+    if not isinstance(name, str) or not name:
+        raise InvalidInput(f"endpoint {name!r}: a name or RunPod's endpoint id is needed")
+    endpoint, profile = deps.settings.resolve(name)
+    return Target(name, endpoint, deps.client(api_key_name or profile.options.api_key_name))
+
+
+def asked(target: Target, ask: Callable[[], T]) -> T:
+    """The answer; an error of RunPod's names the endpoint as the caller does."""
+    try:
+        return ask()
+    except ApiError as error:
+        named = replace(error, endpoint=target.name)
+    raise named
+
+
+@shared_task(bind=True, name=HEALTH, throws=(RunPodError,))
+def health(self: Any, endpoint: str, api_key_name: str | None = None) -> dict[str, int]:
+    """The counts of jobs and workers of an endpoint, as `celery_runpod.api.Health` has them.
+
+    Raises:
+        ApiError: RunPod refused, or did not answer.
+    """
+    deps = services(self.app)
+    target = target_of(deps, endpoint, api_key_name)
+    return asdict(asked(target, lambda: target.client.health(target.endpoint, timeout_s=deps.settings.poll_timeout_s)))
+
+
+@shared_task(bind=True, name=PURGE_QUEUE, throws=(RunPodError,))
+def purge_queue(self: Any, endpoint: str, api_key_name: str | None = None) -> int:
+    """Remove every job that waits in an endpoint's queue at RunPod; answers how many. Ours among them end with
+    JobPurged; jobs that run go on, and so do those that wait here, and have not been submitted.
+
+    Raises:
+        PurgeRefused: jobs are being submitted. Nothing was purged.
+        ApiError: RunPod refused, or did not answer; RateLimited after two purges in 10 seconds.
+    """
+    deps = services(self.app)
+    target = target_of(deps, endpoint, api_key_name)
+    submitting = deps.store.ids_in(target.endpoint, State.SUBMITTING)
+    if submitting:
+        raise PurgeRefused(target.name, len(submitting))
+    if not deps.budget.take(target.endpoint, "purge-queue", 1):
+        raise RateLimited("two purges in 10 seconds are allowed; it was not sent", "purge-queue", target.name)
+    queued = deps.store.ids_in(target.endpoint, State.IN_QUEUE)
+    before, now = deps.store.purged_at(target.endpoint), deps.clock()
+    # Noted first: RunPod may tell of a removed job before it answers here.
+    deps.store.note_purge(target.endpoint, now)
+    try:
+        timeout_s = deps.settings.poll_timeout_s
+        removed = asked(target, lambda: target.client.purge_queue(target.endpoint, timeout_s=timeout_s))
+    except RunPodError as error:
+        if isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.sent):
+            _look(deps, target.endpoint, queued)  # it may have been done
+        else:
+            deps.store.note_purge(target.endpoint, before)
+        raise
+    deps.store.note_purge(target.endpoint, deps.clock())
+    _look(deps, target.endpoint, queued)
+    log.warning("queue.purged", extra={"endpoint": target.name, "removed": removed, "ours_at_most": len(queued)})
+    return removed
+
+
+def _look(deps: Services, endpoint: str, queued: list[str]) -> None:
+    """The checks find out which of our jobs are gone: side by side, and within the budget."""
+    now = deps.clock()
+    deps.store.look_now(endpoint, queued, now)
+    plan_check(deps, endpoint, now)

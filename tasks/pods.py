@@ -1,0 +1,184 @@
+"""runpod.pods.*, runpod.endpoints.*, runpod.gpus: RunPod's management API for processes that have no API key.
+
+Each task is a method of `celery_runpod.api.ManagementClient` with the same arguments; answers are JSON, errors arrive
+typed. Environment variables of pods and endpoints are left out of the answers: they may be secrets, and a result stands
+in Redis. A message that creates can come twice (a worker was killed over it), and still creates once: the second time
+it is only looked for the name, which is made from the task id where nobody gave one.
+
+`runpod.pods.wait` holds no worker slot: between two looks it is a countdown message under its own task id. What kombu
+loses of such messages (docs/guarantees.md) is lost: a wait is no job, and its pod is where it was.
+
+Next: `celery_runpod/api/management.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, NoReturn
+
+from celery import shared_task
+from celery.app.task import Context
+
+from celery_runpod.api import BillingPeriod, ManagementClient, Pod
+from celery_runpod.api.creation import refuse_taken
+from celery_runpod.contract import MANAGEMENT, WAIT_FOR_POD, Backoff
+from celery_runpod.errors import (
+    BadAnswer,
+    CreateUnconfirmed,
+    InvalidInput,
+    NameTaken,
+    PodNotRunning,
+    RateLimited,
+    RunPodError,
+    Unavailable,
+)
+from celery_runpod.plain import plain
+from tasks.backoff import delay_s
+from tasks.services import Services, services
+
+MOST_LOG_LINES = 5000
+LOOKS = Backoff(first_s=1.0, factor=1.5, cap_s=30.0, jitter=0.1)
+ENDED = frozenset({"ERROR", "TERMINATED", "EXITED"})
+MOST_WAIT_S = 86_400.0
+
+
+def _create_pod(client: ManagementClient, request: Context, spec: Any) -> Any:
+    return _once("pod", request, spec, client.create_pod, client.list_pods, client.get_pod)
+
+
+def _create_endpoint(client: ManagementClient, request: Context, spec: Any) -> Any:
+    return _once("endpoint", request, spec, client.create_endpoint, client.list_endpoints, client.get_endpoint)
+
+
+def _once(
+    kind: str,
+    request: Context,
+    spec: Any,
+    create: Callable[[Any], Any],
+    listed: Callable[[], Sequence[Any]],
+    get: Callable[[str], Any],
+) -> Any:
+    """Create, unless an earlier delivery of this message may have done it."""
+    given = spec.get("name") if isinstance(spec, Mapping) else None
+    name = given or f"{kind}-{request.id}"
+    try:
+        if (request.delivery_info or {}).get("redelivered"):
+            refuse_taken(kind, name, listed())
+            raise CreateUnconfirmed(kind, name, "a worker was lost over it, or took too long")
+        return create({**spec, "name": name} if isinstance(spec, Mapping) else spec)
+    except NameTaken as error:
+        if given:
+            raise  # by the lost worker, or by somebody else
+        existing = error.existing_id
+    # The name is made from the task id: what has it was created by this message.
+    return get(existing)
+
+
+def _logs(client: ManagementClient, request: Context, pod_id: str, **options: Any) -> Any:
+    return list(islice(client.pod_logs(pod_id, **{"quiet_s": 1.0, "timeout_s": 20.0, **options}), MOST_LOG_LINES))
+
+
+def _period(given: Mapping[str, Any]) -> BillingPeriod:
+    times = {name: datetime.fromisoformat(given[name]) for name in ("start", "end") if given.get(name)}
+    return BillingPeriod(**{**given, **times})
+
+
+def _pod_billing(client: ManagementClient, request: Context, pod_id: str | None = None, **period: Any) -> Any:
+    return client.pod_billing(pod_id, _period(period))
+
+
+def _endpoint_billing(client: ManagementClient, request: Context, endpoint: str | None = None, **period: Any) -> Any:
+    return client.endpoint_billing(endpoint, _period(period))
+
+
+def _plain(method: str) -> Callable[..., Any]:
+    def call(client: ManagementClient, request: Context, *args: Any, **kwargs: Any) -> Any:
+        return getattr(client, method)(*args, **kwargs)
+
+    return call
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "runpod.pods.list": _plain("list_pods"),
+    "runpod.pods.get": _plain("get_pod"),
+    "runpod.pods.create": _create_pod,
+    "runpod.pods.update": _plain("update_pod"),
+    "runpod.pods.start": _plain("start_pod"),
+    "runpod.pods.stop": _plain("stop_pod"),
+    "runpod.pods.restart": _plain("restart_pod"),
+    "runpod.pods.reset": _plain("reset_pod"),
+    "runpod.pods.terminate": _plain("terminate_pod"),
+    "runpod.pods.logs": _logs,
+    "runpod.pods.billing": _pod_billing,
+    "runpod.endpoints.list": _plain("list_endpoints"),
+    "runpod.endpoints.get": _plain("get_endpoint"),
+    "runpod.endpoints.create": _create_endpoint,
+    "runpod.endpoints.update": _plain("update_endpoint"),
+    "runpod.endpoints.delete": _plain("delete_endpoint"),
+    "runpod.endpoints.workers": _plain("list_workers"),
+    "runpod.endpoints.billing": _endpoint_billing,
+    "runpod.gpus": _plain("list_gpus"),
+}
+
+
+def _register(name: str, operation: Callable[..., Any]) -> None:
+    def task(self: Any, *args: Any, api_key_name: str | None = None, **kwargs: Any) -> Any:
+        client = services(self.app).management(api_key_name)
+        try:
+            return plain(operation(client, self.request, *args, **kwargs))
+        except (TypeError, ValueError) as error:
+            # Arguments that the method does not take, sent by name: a caller's mistake, told as one.
+            problem = f"{name}: {error}"
+        raise InvalidInput(problem)
+
+    shared_task(bind=True, name=name, throws=(RunPodError,))(task)
+
+
+for _name in MANAGEMENT:
+    _register(_name, OPERATIONS[_name])
+
+
+@shared_task(bind=True, name=WAIT_FOR_POD, throws=(RunPodError,), max_retries=None)
+def wait(
+    self: Any,
+    pod_id: str,
+    timeout_s: float = 600.0,
+    api_key_name: str | None = None,
+    begun_at: float | None = None,
+    looks: int = 0,
+) -> Any:
+    """Look until the pod is RUNNING, and answer it: after 1 s, then each time 1.5 times later, at most 30 s. Trouble with
+    the API is waited out. The last two arguments are its own.
+
+    Raises:
+        PodNotRunning: not after `timeout_s` seconds; or it ended.
+        RequestRejected: PodNotFound, Unauthorized: waiting would not help.
+    """
+    deps = services(self.app)
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MOST_WAIT_S:
+        raise InvalidInput(f"timeout_s: {timeout_s!r} given; allowed: more than 0 and at most {MOST_WAIT_S:g} seconds")
+    now = deps.clock()
+    began = now if begun_at is None else begun_at
+    status, asked_to_wait_s = "not known", 0.0
+    try:
+        pod: Pod = deps.management(api_key_name).get_pod(pod_id)
+        if pod.status == "RUNNING":
+            return plain(pod)
+        status = pod.status
+    except RateLimited as error:
+        asked_to_wait_s = error.retry_after_s or 0.0
+    except (Unavailable, BadAnswer):
+        # No word from the API is no word on the pod.
+        asked_to_wait_s = 0.0
+    left_s = began + timeout_s - now
+    if status in ENDED or left_s <= 0:
+        raise PodNotRunning(pod_id, round(now - began, 1), status)
+    pause_s = min(max(delay_s(looks, LOOKS, deps.spread()), asked_to_wait_s), left_s, deps.settings.countdown_cap_s)
+    _again(self, deps, pause_s, (pod_id, timeout_s, api_key_name, began, looks + 1))
+
+
+def _again(task: Any, deps: Services, pause_s: float, args: tuple[Any, ...]) -> NoReturn:
+    """Leave the worker slot, and come back under the same task id. Raises Celery's Retry."""
+    raise task.retry(args=args, kwargs={}, countdown=pause_s, max_retries=None, queue=deps.settings.queues.deliver)

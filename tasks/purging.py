@@ -1,0 +1,27 @@
+"""What a purge of an endpoint's queue means for our own jobs: those that it removed end with JobPurged.
+
+RunPod does not say which jobs it removed. So the time of the purge is noted, and a job that was queued before it, and
+that RunPod calls CANCELLED or does not know afterwards, was removed by it. What runs goes on.
+
+Not here: the purge itself (``operations.py``).
+
+Next: ``delivery.py``.
+"""
+
+from __future__ import annotations
+
+from celery_runpod.errors import JobPurged
+from tasks.services import Services
+from tasks.store.record import Job
+from tasks.store.states import State
+
+
+def purge_of(services: Services, job: Job) -> JobPurged | None:
+    """The error that a job ends with which RunPod has CANCELLED, or does not know; None if no purge removed it."""
+    if job.state is not State.IN_QUEUE:
+        return None
+    purged_at = services.store.purged_at(job.endpoint)
+    if purged_at is None or (job.submitted_at or job.accepted_at) > purged_at:
+        return None
+    problem = "a purge of the endpoint's queue removed the job before any RunPod worker took it"
+    return JobPurged(problem, job.name, job.task_id, job.job_id)

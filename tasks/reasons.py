@@ -1,0 +1,69 @@
+"""Why a job waits in RunPod's queue: COLD_START, NO_CAPACITY or WORKERS_UNHEALTHY, from a look at /health.
+
+One look serves all workers and all jobs of an endpoint for some seconds, and it is made only when a job has been queued
+for longer than a start usually takes. That nothing was told is no reason.
+
+Next: ``check.py``, which shows the reason and puts it into the text of a StartTimeout.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from celery_runpod.api import Health
+from celery_runpod.errors import ConfigurationError, RunPodError, Unauthorized
+from tasks.services import Services
+from tasks.store.record import Job
+from tasks.store.states import State
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 3.0
+LOOK_EVERY_S = 10.0
+LOOK_S = 4.0
+"""A check has other things to do: a look that takes longer is given up."""
+
+
+def why_queued(services: Services, jobs: Iterable[Job], now: float) -> str:
+    """Why the jobs of one endpoint that are queued at RunPod wait there; "" where it is not known, or not asked."""
+    waiting = [job for job in jobs if job.state is State.IN_QUEUE and _waits_long(job, now)]
+    if not waiting:
+        return ""
+    job = waiting[0]
+    mine, told = services.store.claim_health_look(job.endpoint, now, LOOK_EVERY_S)
+    if not mine:
+        return told
+    try:
+        told = reason_of(services.client(job.api_key_name).health(job.endpoint, timeout_s=LOOK_S))
+    except RunPodError as error:
+        log.info("health.not_told", extra={"endpoint": job.name, "error": str(error)})
+        return told
+    services.store.note_health(job.endpoint, told)
+    return told
+
+
+def _waits_long(job: Job, now: float) -> bool:
+    start_is_late = job.start_by is not None and now >= job.start_by
+    return start_is_late or now - (job.submitted_at or job.accepted_at) >= PATIENCE_S
+
+
+def reason_of(health: Health) -> str:
+    """What an endpoint's workers tell about jobs that wait.
+
+    >>> reason_of(Health(in_queue=3, throttled=2))
+    'NO_CAPACITY'
+    """
+    at_work = health.ready or health.idle or health.running
+    if health.unhealthy and not at_work:
+        return "WORKERS_UNHEALTHY"
+    if health.initializing:
+        return "COLD_START"
+    if not at_work or (health.throttled and not health.idle):
+        return "NO_CAPACITY"
+    return ""
+
+
+def refusal(error: RunPodError) -> str:
+    """The reason of a job about which RunPod refuses to speak."""
+    return "UNAUTHORIZED" if isinstance(error, Unauthorized | ConfigurationError) else "API_REFUSES"

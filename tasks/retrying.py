@@ -1,0 +1,134 @@
+"""runpod.retry: run a job that failed again, under a new task id, with what hung on it.
+
+Input and continuation of a failed job are kept for a while (`RUNPOD_KEEP_FAILED_S`). The retry is a new call: a new
+record, a new submit, new deadlines. Its chain and links are those of the old one, so the result of the chain's last
+step, which said FAILURE, is replaced when the retry succeeds. A chord that has failed cannot be mended: refused.
+
+Not here: `retries=n` of a call (``delivery.py``); RunPod's own /retry, which keeps the job id, so that late news of the
+failed attempt would be believed of the next one.
+
+Next: ``control.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from celery import shared_task
+from kombu.utils.json import dumps, loads
+
+from celery_runpod.contract import DEFAULT_DEADLINE_S, FORMAT, RETRY, Options
+from celery_runpod.errors import InvalidInput, RetryRefused, RunPodError
+from tasks.parking import ids_after
+from tasks.plan import plan_check
+from tasks.services import Services, services
+from tasks.store.record import Job
+from tasks.store.states import OUTCOMES, State
+
+log = logging.getLogger(__name__)
+
+LOOKS, LOOK_S = 30, 0.1
+
+
+@shared_task(bind=True, name=RETRY, throws=(RunPodError,))
+def retry(self: Any, task_id: str, endpoint: str | None = None) -> str:
+    """Run a failed job again; answers the new task id. With `endpoint` the job must be one of that endpoint.
+
+    Raises:
+        RetryRefused: it has not failed, is not kept (any more), is part of a group or chord, or was run again already.
+    """
+    deps = services(self.app)
+    if not isinstance(task_id, str) or not task_id:
+        raise InvalidInput(f"task id {task_id!r}: a text is needed")
+    # The same for each copy of this message: a repeat begins no second job.
+    new_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.request.id}:{task_id}"))
+    job = _again(deps, task_id, new_id, endpoint)
+    holder = deps.store.claim_retry(job.endpoint, task_id, new_id)
+    if holder != new_id:
+        raise RetryRefused(task_id, f"it was run again already, as task {holder}")
+    followers = [any_id for kind, any_id in ids_after(job.continuation) if kind == "task"]
+    deps.store.index(job, followers, job.group_ids)
+    now = deps.clock()
+    if deps.store.accept(job, now) == "accepted":
+        log.info("job.run_again", extra={"task_id": new_id, "failed_as": task_id, "endpoint": job.name})
+        deps.show(job, State.WAITING, {"reason": "RETRY"})
+    plan_check(deps, job.endpoint, now)
+    return new_id
+
+
+def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None) -> Job:
+    """The record of the new call."""
+    place = deps.store.place(task_id)
+    if place is None or place.endpoint is None:
+        raise RetryRefused(task_id, "it is no job of this namespace, or ended too long ago")
+    kept = _kept(deps, place.endpoint, task_id)
+    if kept is None:
+        raise RetryRefused(task_id, _why_not_kept(deps, task_id))
+    if endpoint is not None and place.endpoint != deps.settings.resolve(endpoint)[0]:
+        raise RetryRefused(task_id, f"it is a job of endpoint {kept['name']}, not of {endpoint}")
+    if int(kept["format"]) > FORMAT:
+        raise RetryRefused(task_id, "a newer version of celery-runpod has kept it")
+    continuation: Any = loads(kept["continuation"])
+    if _in_group(continuation):
+        raise RetryRefused(task_id, "it is part of a group or chord, which has ended with it: call the whole again")
+    continuation["options"]["task_id"] = new_id
+    text = str(dumps(continuation))
+    after = list(ids_after(text))
+    if deps.store.tree_cancelled([kept["root_id"], *(any_id for _, any_id in after)]):
+        raise RetryRefused(task_id, "the chain or group that it belongs to was cancelled less than a day ago")
+    now, options = deps.clock(), replace(Options.parse(json.loads(kept["options"])), idempotency_key=None)
+    return Job(
+        task_id=new_id,
+        endpoint=place.endpoint,
+        name=kept["name"],
+        root_id=kept["root_id"],
+        continuation=text,
+        options=options,
+        accepted_at=now,
+        begun_at=now,
+        not_before=now,
+        end_by=now + (options.deadline or DEFAULT_DEADLINE_S),
+        start_by=None if options.start_timeout is None else now + options.start_timeout,
+        api_key_name=kept.get("api_key_name") or None,
+        group_ids=tuple(dict.fromkeys(any_id for kind, any_id in after if kind == "group")),
+        ignore_result=kept.get("ignore_result") == "1",
+        input=json.loads(kept["input"]),
+        reason="RETRY",
+    )
+
+
+def _kept(deps: Services, endpoint: str, task_id: str) -> dict[str, str] | None:
+    """What was kept; a caller may have seen the failure a moment before its delivery is marked."""
+    for _ in range(LOOKS):
+        kept = deps.store.failed(endpoint, task_id)
+        if kept is not None or (deps.store.job(task_id) or {}).get("state") not in OUTCOMES:
+            return kept
+        deps.sleep(LOOK_S)
+    return deps.store.failed(endpoint, task_id)
+
+
+def _why_not_kept(deps: Services, task_id: str) -> str:
+    record = deps.store.job(task_id) or {}
+    state, verdict = record.get("state"), record.get("verdict")
+    if state in OUTCOMES:
+        return f"its end ({state}) has not reached the caller yet: try again in a moment"
+    if state is not None and state != State.DELIVERED:
+        return f"it has not ended (its state is {state})"
+    if verdict in (State.COMPLETED, State.CANCELLED):
+        return f"it has not failed (it ended as {verdict})"
+    return (
+        "its input is not kept (any more): RUNPOD_KEEP_FAILED_S says for how long, and a call that shares a job by "
+        "idempotency_key, or that was refused before it was submitted, keeps none"
+    )
+
+
+def _in_group(continuation: Any) -> bool:
+    """Whether the task, or the end of the chain that it belongs to, is a member of a group or chord."""
+    steps = [continuation, *(continuation["options"].get("chain") or ())]
+    bodies = [(step.get("kwargs") or {}).get("body") or {} for step in steps if step.get("task") == "celery.chord"]
+    options = [step.get("options") or {} for step in (*steps, *bodies)]
+    return any(one.get("chord") for one in options) or bool(continuation["options"].get("group_id"))

@@ -1,0 +1,57 @@
+"""`watch`: a job that somebody else called, to its end; Ctrl-C ends the watching alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from redis import Redis
+
+from celery_runpod.cli import control, following, jobs
+from celery_runpod.cli.control import watch
+from tests.unit.cli.conftest import put
+
+
+@pytest.fixture(autouse=True)
+def one_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory backend belongs to an app."""
+    app = jobs.client()
+    monkeypatch.setattr(control, "client", lambda: app)
+
+
+def test_a_job_is_watched_to_its_end(runner: CliRunner, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(redis, "t1", reason="NO_CAPACITY")
+    app = control.client()
+    monkeypatch.setattr(following, "pause", lambda: app.backend.store_result("t1", {"a": 1}, "SUCCESS"))
+    answer = runner.invoke(watch, ["t1", "--json"])
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["output"] == {"a": 1}
+
+
+def test_ctrl_c_cancels_nothing(runner: CliRunner, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(redis, "t3")
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(following, "pause", interrupted)
+    answer = runner.invoke(watch, ["t3"])
+    assert answer.exit_code == 130
+    assert "the job goes on" in answer.stderr
+    assert not redis.exists("runpod:cancel:t3")
+
+
+def test_an_id_that_nobody_knows(runner: CliRunner, redis: Redis) -> None:
+    answer = runner.invoke(watch, ["t9"])
+    assert (answer.exit_code, "no job of this namespace" in answer.stderr) == (1, True)
+
+
+def test_a_call_that_no_worker_has_accepted_yet_is_known(
+    runner: CliRunner, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis.zadd("runpod:outbox", {"t2": 1.0})
+    app = control.client()
+    monkeypatch.setattr(following, "pause", lambda: app.backend.store_result("t2", 3, "SUCCESS"))
+    answer = runner.invoke(watch, ["t2"])
+    assert (answer.exit_code, answer.stdout) == (0, "3\n")

@@ -1,0 +1,95 @@
+"""Why a job waits in RunPod's queue: one look at /health for all, only when it waits, and in the StartTimeout's text."""
+
+from __future__ import annotations
+
+import pytest
+
+from celery_runpod.api import Health
+from celery_runpod.api import Job as Answer
+from celery_runpod.contract import Options
+from celery_runpod.errors import ConfigurationError, RequestRejected, Unauthorized, Unavailable, decode
+from tasks.reasons import reason_of
+from tasks.store.states import State
+from tests.builders import ENDPOINT, Bench
+
+
+@pytest.mark.parametrize(
+    ("health", "reason"),
+    [
+        (Health(in_queue=1, initializing=1), "COLD_START"),
+        (Health(in_queue=1, initializing=1, throttled=2), "COLD_START"),
+        (Health(in_queue=1, throttled=2), "NO_CAPACITY"),
+        (Health(in_queue=1), "NO_CAPACITY"),
+        (Health(in_queue=9, running=1, throttled=2), "NO_CAPACITY"),
+        (Health(in_queue=1, unhealthy=1), "WORKERS_UNHEALTHY"),
+        (Health(in_queue=1, unhealthy=1, initializing=1), "WORKERS_UNHEALTHY"),
+        (Health(in_queue=1, unhealthy=1, running=1), ""),
+        (Health(in_queue=1, running=3), ""),
+        (Health(in_queue=1, idle=1, throttled=1), ""),
+    ],
+    ids=str,
+)
+def test_what_workers_tell(health: Health, reason: str) -> None:
+    assert reason_of(health) == reason
+
+
+def test_a_job_that_has_just_been_queued_asks_nothing() -> None:
+    bench = Bench()
+    bench.accepted()
+    bench.check(after_s=1)
+    assert (bench.runpod.called("health"), bench.record().reason) == (0, "")
+
+
+def test_one_look_serves_all_jobs_of_an_endpoint_for_some_seconds_and_the_reason_goes_when_it_runs() -> None:
+    bench = Bench()
+    for number in range(5):
+        bench.accepted(f"t{number}")
+    bench.runpod.says("health", Health(in_queue=5, initializing=1), Health(in_queue=5, throttled=1))
+    bench.check(after_s=5)
+    assert {bench.record(f"t{number}").reason for number in range(5)} == {"COLD_START"}
+    assert ("t0", State.IN_QUEUE, "COLD_START") in [
+        (one, state, news.get("reason")) for one, state, news in bench.shown
+    ]
+    bench.check(after_s=8)
+    assert bench.runpod.called("health") == 1
+    bench.check(after_s=12)
+    assert bench.runpod.called("health") == 2
+    assert bench.record("t1").reason == "NO_CAPACITY"
+    bench.runpod.script["status"] = [Answer("r1", "IN_PROGRESS")] * 5
+    bench.check(after_s=30)
+    assert bench.record("t1").reason == ""
+
+
+def test_a_start_timeout_says_why() -> None:
+    bench = Bench()
+    bench.accepted(options=Options(deadline=600.0, start_timeout=2.0))
+    bench.runpod.says("health", Health(in_queue=1, throttled=3))
+    bench.check(after_s=2.5)
+    assert "within 2 s (NO_CAPACITY)" in str(decode(bench.record().outcome["error"]))
+
+
+def test_a_look_that_fails_is_no_reason_and_is_not_repeated_at_once() -> None:
+    bench = Bench()
+    bench.accepted()
+    bench.runpod.says("health", Unavailable("reset", "health", ENDPOINT))
+    bench.check(after_s=5)
+    bench.check(after_s=5)
+    assert (bench.runpod.called("health"), bench.record().reason) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Unauthorized("no", "status", ENDPOINT, 401), "UNAUTHORIZED"),
+        (ConfigurationError("no RunPod API key: set RUNPOD_API_KEY_BLUE"), "UNAUTHORIZED"),
+        (RequestRejected("no", "status", ENDPOINT, 400), "API_REFUSES"),
+    ],
+)
+def test_a_key_that_is_refused_or_gone_ends_no_job_that_runs(error: Exception, reason: str) -> None:
+    bench = Bench()
+    bench.accepted(options=Options(deadline=60.0))
+    bench.runpod.script["status"] = [error] * 20
+    bench.check(after_s=2)
+    assert (bench.record().state, bench.record().reason) == (State.IN_QUEUE, reason)
+    bench.check(after_s=60)
+    assert reason in str(decode(bench.record().outcome["error"]))
