@@ -18,7 +18,7 @@ from celery.exceptions import Ignore, TaskRevokedError
 from kombu.exceptions import OperationalError
 
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import FINISH
+from celery_runpod.contract import FINISH, RUN
 from celery_runpod.errors import JobUndeliverable, RunPodError, decode, encode
 from tasks.guard import nothing_but_verdicts
 from tasks.parking import unpark
@@ -158,4 +158,6 @@ def _end_revoked(task: Any, deps: Services, job: Job, reason: str) -> None:
     reach(Step.FINISH_STORED)
     mark_delivered(deps, job)
     task.send_event("task-revoked", terminated=False, signum=None, expired=reason == "expired")
+    # For Flower: it would go on showing IN_QUEUE, because REVOKED ranks below every state that is not Celery's own.
+    task.send_event("task-cancelled", name=f"{RUN}[{job.name}]", reason=reason)
     reach(Step.FINISH_DELIVERED)
