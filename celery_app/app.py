@@ -7,10 +7,11 @@ Next: ``process.py``.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import celeryd_init, setup_logging
 
 from celery_app.logs import configure_logging
 from celery_app.process import Process
@@ -40,8 +41,12 @@ def create_app(settings: Settings | None = None) -> Celery:
     app.steps["worker"].add(SelfHeal)
     install_revocation(app)
 
-    def configure(**_: Any) -> None:
-        configure_logging(settings.log_json)
+    def configure(loglevel: int | str = logging.INFO, logfile: str | None = None, **_: Any) -> None:
+        configure_logging(settings.log_json, loglevel, logfile)
 
+    def remember(sender: str, **_: Any) -> None:
+        process.hostname = sender
+
+    celeryd_init.connect(remember, weak=False, dispatch_uid="celery_runpod.hostname")
     setup_logging.connect(configure, weak=False, dispatch_uid="celery_runpod.logging")
     return app

@@ -2,6 +2,7 @@
 
 The result is written by one script that refuses over SUCCESS, FAILURE and REVOKED: Celery's own check is a race, and
 does not protect a FAILURE. The event types `task-in_queue`, `task-in_progress` are custom; Flower shows them upper-case.
+Celery ranks such a state above REVOKED, so a job that ends by REVOKED is told as `task-cancelled` too (`delivery.py`).
 
 Next: ``selfheal.py``.
 """
@@ -40,8 +41,10 @@ return 'written'
 class Announcer:
     """Writes states; a failure to show one is logged, and never a job's trouble."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, hostname: str | None) -> None:
         self._app = app
+        # A pool process has no name of its own: by default each would be shown as one more worker.
+        self._hostname = hostname
         self._script: Any = None
 
     def announce(self, job: Job, state: str, news: Mapping[str, Any]) -> None:
@@ -50,7 +53,7 @@ class Announcer:
         try:
             if not job.ignore_result:
                 self._write(job.task_id, state, shown)
-            with self._app.events.default_dispatcher() as dispatcher:
+            with self._app.events.default_dispatcher(self._hostname) as dispatcher:
                 small = {name: value for name, value in shown.items() if name != "progress"}
                 # With the name: Flower may have been started after the task was received.
                 name = f"{RUN}[{job.name}]"

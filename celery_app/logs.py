@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from logging.handlers import WatchedFileHandler
 from typing import Any
 
 import structlog
@@ -28,8 +29,9 @@ def drop_arguments(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def configure_logging(as_json: bool, level: int = logging.INFO) -> None:
-    """Send every record of the standard library's logging through structlog to standard error."""
+def configure_logging(as_json: bool, level: int | str = logging.INFO, logfile: str | None = None) -> None:
+    """Send every record of the standard library's logging from this level on through structlog to standard error, or
+    to a file (which may be rotated from outside)."""
     before: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -46,7 +48,8 @@ def configure_logging(as_json: bool, level: int = logging.INFO) -> None:
             renderer,
         ],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    # The root has one handler: the worker's command line chooses where it leads, as Celery's own does.
+    handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -36,6 +36,8 @@ class Process:
     def __init__(self, app: Celery, settings: Settings) -> None:
         self.app = app
         self.settings = settings
+        self.hostname: str | None = None
+        """The worker's node name, known before it forks."""
         self._lock = threading.Lock()
         self._owner: int | None = None
         self._services: Services | None = None
@@ -90,7 +92,7 @@ class Process:
             pool=ThreadPoolExecutor(settings.http_threads, thread_name_prefix="runpod-http"),
             client=client,
             management=management,
-            announce=Announcer(self.app).announce,
+            announce=Announcer(self.app, self.hostname).announce,
             clock=time.time,  # noqa: TID251 - the edge: here the clock is injected
             sleep=time.sleep,
             spread=random.random,

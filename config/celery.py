@@ -80,9 +80,10 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "redis_socket_timeout": 10.0,
         "redis_socket_connect_timeout": 5.0,
         "redis_retry_on_timeout": True,
-        # For Flower.
+        # For Flower. Not "sent": such an event names the message's task, whatever its shadow, and may come late. A job
+        # would be renamed to runpod.finish, and no longer be found by its endpoint.
         "worker_send_task_events": True,
-        "task_send_sent_event": True,
+        "task_send_sent_event": False,
         # The log is structlog's, with task id and job id on every line.
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

@@ -19,7 +19,7 @@ from celery.exceptions import Ignore, TaskRevokedError
 from kombu.exceptions import OperationalError
 
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import FINISH, Backoff
+from celery_runpod.contract import FINISH, RUN, Backoff
 from celery_runpod.errors import ApiError, InvalidInput, JobError, JobUndeliverable, RunPodError, decode, encode
 from tasks.backoff import delay_s
 from tasks.guard import CallersTask, nothing_but_verdicts
@@ -215,4 +215,6 @@ def _end_revoked(task: Any, deps: Services, job: Job, reason: str, *, errbacks: 
     reach(Step.FINISH_STORED)
     mark_delivered(deps, job)
     task.send_event("task-revoked", terminated=False, signum=None, expired=reason == "expired")
+    # For Flower: it would go on showing IN_QUEUE, because REVOKED ranks below every state that is not Celery's own.
+    task.send_event("task-cancelled", name=f"{RUN}[{job.name}]", reason=reason)
     reach(Step.FINISH_DELIVERED)

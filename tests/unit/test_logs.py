@@ -1,0 +1,42 @@
+"""The worker's log obeys the worker's command line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery.signals import setup_logging
+
+import celery_app.app
+from celery_app.logs import configure_logging
+from config.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def root() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_loglevel_and_logfile_of_the_command_line_are_obeyed(root: logging.Logger, tmp_path: Path) -> None:
+    celery_app.app.create_app(Settings())
+    log = tmp_path / "worker.log"
+    # As Celery sends it for `celery worker --loglevel ERROR --logfile worker.log`.
+    setup_logging.send(sender=None, loglevel=logging.ERROR, logfile=str(log), format="", colorize=False)
+    logging.getLogger("tasks").info("not.wanted")
+    logging.getLogger("tasks").error("wanted", extra={"job_id": "job-1"})
+    assert root.level == logging.ERROR
+    assert log.read_text().count("\n") == 1
+    assert "wanted" in log.read_text()
+    assert "job-1" in log.read_text()
+
+
+def test_without_a_file_the_log_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(True)
+    logging.getLogger("tasks").info("seen")
+    assert '"event": "seen"' in capsys.readouterr().err
