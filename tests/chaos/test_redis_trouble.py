@@ -1,0 +1,110 @@
+"""Redis frozen, out of memory, emptied: the workers live on, and what was accepted ends once."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import RedisError
+
+from celery_runpod import JobResult
+from celery_runpod.cli.stack import Server
+from celery_runpod.errors import BrokerUnavailable
+from tests.chaos.conftest import SHORT_WAITS
+from tests.servers import World, forget_connections
+from tests.waiting import eventually
+
+WAIT_S = 90
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    # What is killed is the process, not the machine: each command is written before it is answered.
+    redis = ("--appendfsync", "no")
+    world = World(
+        tmp_path, endpoints=["six=synthetic:duration=6", "fast=synthetic:duration=0.3"], env=SHORT_WAITS, redis=redis
+    )
+    try:
+        world.app()
+        yield world.start(application=False)
+    finally:
+        world.stack.stop()
+        forget_connections()
+
+
+def worker(world: World) -> Server:
+    return next(server for server in world.stack.servers if server.name == "runpod0")
+
+
+def state(world: World, task_id: str) -> str:
+    forget_connections()
+    try:
+        return str(JobResult(task_id, app=world.app()).state)
+    except RedisError:
+        return "Redis is away"
+
+
+def result(world: World, task_id: str) -> Any:
+    eventually(lambda: state(world, task_id), "SUCCESS", within_s=WAIT_S)
+    return JobResult(task_id, app=world.app()).result
+
+
+def submits(world: World, mark: str) -> int:
+    return sum(job["input"].get("mark") == mark for job in world.jobs())
+
+
+def test_a_redis_that_freezes_holds_everything_up_and_loses_nothing(world: World) -> None:
+    marks = [uuid.uuid4().hex for _ in range(5)]
+    ids = [world.endpoint("six").delay(mark=mark).id for mark in marks]
+    eventually(lambda: len(world.jobs("six")), 5)
+    world.redis_server.kill(signal.SIGSTOP)
+    eventually(lambda: "store.away" in worker(world).text(), True, within_s=60)
+    world.redis_server.kill(signal.SIGCONT)
+    assert [result(world, task_id)["mark"] for task_id in ids] == marks
+    assert [submits(world, mark) for mark in marks] == [1] * 5
+    assert worker(world).process.poll() is None
+    eventually(world.open_jobs, [], within_s=60)
+
+
+def test_a_redis_that_is_out_of_memory_is_told_to_callers_and_waited_for_by_workers(world: World) -> None:
+    mark = uuid.uuid4().hex
+    running = world.endpoint("six").delay(mark=mark).id
+    eventually(lambda: state(world, running), "IN_PROGRESS")
+    world.redis.config_set("maxmemory", 1)
+    with pytest.raises(BrokerUnavailable, match="maxmemory"):
+        world.endpoint("fast").delay(mark="refused")
+    eventually(lambda: [job["status"] for job in world.jobs("six")], ["COMPLETED"], within_s=60)
+    eventually(lambda: "maxmemory" in worker(world).text(), True)
+    world.redis.config_set("maxmemory", 0)
+    assert result(world, running) == {"mark": mark}
+    assert result(world, world.endpoint("fast").delay(mark="taken").id) == {"mark": "taken"}
+    assert (submits(world, mark), submits(world, "refused")) == (1, 0)
+    assert worker(world).process.poll() is None
+    eventually(world.open_jobs, [], within_s=60)
+
+
+def test_an_answer_that_cannot_be_written_down_at_once_is_written_down_later(world: World) -> None:
+    mark = uuid.uuid4().hex
+    world.fault(endpoint="fast", operation="run", kind="delay", seconds=2, times=1)
+    task_id = world.endpoint("fast").delay(mark=mark).id
+    eventually(lambda: world.redis.hget(f"{{runpod:fast}}:job:{task_id}", "state"), "SUBMITTING")
+    world.redis.config_set("maxmemory", 1)
+    eventually(lambda: "submit.store_away" in worker(world).text(), True)
+    world.redis.config_set("maxmemory", 0)
+    assert result(world, task_id) == {"mark": mark}
+    assert submits(world, mark) == 1
+
+
+def test_a_redis_that_comes_back_empty_takes_new_calls(world: World, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    old = world.endpoint("six").delay(mark="old").id
+    eventually(lambda: state(world, old), "IN_PROGRESS")
+    world.restore(tmp_path / "nothing")
+    assert result(world, world.endpoint("fast").delay(mark="new").id) == {"mark": "new"}
+    assert submits(world, "old") == 1
+    assert state(world, old) == "PENDING"
+    assert worker(world).process.poll() is None
