@@ -122,9 +122,13 @@ class Upkeep(RecordReader):
         return None if text is None else dict(loads(text))
 
     def note_in_queue(self, task_ids: list[str], now: float) -> None:
-        """These calls' messages are in their queue now."""
-        if task_ids:
-            self.redis.zadd(self.keys.outbox_waiting(), dict.fromkeys(task_ids, now))
+        """These calls' messages are in their queue now; of one that was accepted meanwhile no note is left."""
+        if not task_ids:
+            return
+        self.redis.zadd(self.keys.outbox_waiting(), dict.fromkeys(task_ids, now))
+        kept: Any = self.redis.zmscore(self.keys.outbox(), task_ids)
+        if gone := [task_id for task_id, at in zip(task_ids, kept, strict=True) if at is None]:
+            self.redis.zrem(self.keys.outbox_waiting(), *gone)
 
     # Wishes to cancel
 
