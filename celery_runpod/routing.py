@@ -62,13 +62,19 @@ def _listed(value: Any) -> Iterator[MutableMapping[str, Any]]:
 
 
 def pin(app: Celery, signature: MutableMapping[str, Any]) -> None:
-    """Write onto one signature the queue, and the priority, that this app would send it with."""
+    """Write onto one signature the queue, the priority and the serializer that this app would send it with."""
     options = signature.setdefault("options", {})
-    if signature.get("task") in _CANVAS or any(options.get(name) for name in ("queue", "exchange", "routing_key")):
+    if signature.get("task") in _CANVAS:
         return
     name = signature["task"]
     task = app.tasks.get(name)
     own = {k: v for k, v in (task._get_exec_options() if task is not None else {}).items() if v is not None}
+    serializer = own.get("serializer") or app.conf.task_serializer
+    if serializer != "json":
+        # Its worker may take nothing else; the RunPod worker sends what it would not take.
+        options.setdefault("serializer", serializer)
+    if any(options.get(name) for name in ("queue", "exchange", "routing_key")):
+        return
     route = app.amqp.router.route({**own, **options}, name, signature.get("args"), signature.get("kwargs"), task)
     queue = route.get("queue")
     if queue is not None:

@@ -253,6 +253,14 @@ def test_a_cancel_that_came_first_is_found(store: JobStore) -> None:
     assert store.cancel_notes(["t1"]) == {}
 
 
+def test_no_note_is_left_of_a_call_that_was_accepted_while_its_queue_was_looked_at(store: JobStore) -> None:
+    store.keep_message("t1", NOW, "{}", "{}")
+    store.keep_message("t2", NOW, "{}", "{}")
+    store.drop_message("t1")
+    store.note_in_queue(["t1", "t2"], NOW)
+    assert store.redis.zrange("runpod:outbox:waiting", 0, -1) == ["t2"]
+
+
 def test_two_namespaces_share_no_key(redis: Any) -> None:
     one, other = JobStore(redis, "one"), JobStore(redis, "other")
     one.accept(job(), NOW)
