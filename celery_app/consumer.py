@@ -28,7 +28,7 @@ class LossTolerantConsumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.connection_errors = (*self.connection_errors, OutOfMemoryError)
+        self.connection_errors = (*self.conninfo.connection_errors, OutOfMemoryError)
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         channel = getattr(self.connection, "_default_channel", None)
