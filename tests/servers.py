@@ -95,6 +95,8 @@ class World:
         if application.app.conf.broker_url != self.redis_url:
             application.app.conf.update(broker_url=self.redis_url, result_backend=self.redis_url)
             forget_connections()
+        # Another test of this process may have made its app the current one.
+        application.app.set_current()
         application.app.set_default()
         return application.app
 

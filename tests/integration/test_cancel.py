@@ -217,7 +217,7 @@ def test_a_job_that_does_not_run_yet(world: World, where: str, way: str) -> None
     else:
         world.fault(endpoint="lost", operation="run", kind="drop_after")
         flow = begin(world, "lost")
-        waits_for(flow, "SUBMITTING", None)
+        waits_for(flow, "SUBMITTING", "UNCONFIRMED")
         # Nobody knows RunPod's id of it.
         at_runpod = ["IN_PROGRESS"]
     ONE[way](flow)
