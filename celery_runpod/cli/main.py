@@ -85,6 +85,19 @@ class Commands(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `--help`, also of the commands that cannot run here: it says what they lack."""
+        rows = []
+        for name in self.list_commands(ctx):
+            try:
+                command = self.get_command(ctx, name)
+            except click.ClickException:
+                rows.append((name, f"(needs pip install 'celery-runpod[{EXTRA_OF[name]}]')"))
+            else:
+                rows.append((name, command.get_short_help_str(100) if command else ""))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
 
 def lacks(command: str, package: str) -> str:
     """The sentence for a missing package."""
