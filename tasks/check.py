@@ -30,6 +30,7 @@ from celery_runpod.errors import (
     RateLimited,
     RunPodError,
     StartTimeout,
+    SubmissionUnconfirmed,
     Unavailable,
 )
 from tasks.backoff import backoff_for, delay_s, next_look
@@ -122,7 +123,9 @@ class Check:
         now = self.services.clock()
         if now < job.end_by:
             return False
-        end_here(self.services, job, _deadline_exceeded(job), cancel=True)
+        # An unanswered submit is told as one: RunPod may be running the job, and its idempotency key stays taken.
+        late = _unanswered(job) if job.state is State.SUBMITTING else _deadline_exceeded(job)
+        end_here(self.services, job, late, cancel=True)
         return True
 
     def _settle(self, job: Job) -> str | None:
@@ -133,13 +136,15 @@ class Check:
         if job.state is State.JOINED:
             if not hand_over(self.services, job):
                 self._again(job, job.end_by)
-        elif job.start_by is not None and now >= job.start_by:
-            end_here(self.services, job, _start_timeout(job), cancel=True)
         elif job.state is State.SUBMITTING:
+            # Its start timeout is judged once it is known whether RunPod has the job.
             if job.window_ends is not None and now < job.window_ends:
-                self.store.observe(job, self.lease, next_look(job.window_ends, job.start_by, job.end_by), now)
+                due = next_look(job.window_ends, job.end_by)
+                self.store.observe(job, self.lease, due, now, reason=job.reason)
             else:
                 close_window(self.services, job, self.lease)
+        elif job.start_by is not None and now >= job.start_by:
+            end_here(self.services, job, _start_timeout(job), cancel=True)
         elif job.state is State.WAITING:
             post_s = self.services.settings.submit_timeout_s
             if now + post_s > self.stop_at:
@@ -247,6 +252,11 @@ def _deadline_exceeded(job: Job) -> JobError:
     why = f" ({job.reason})" if job.reason else ""
     problem = f"the job did not end within {deadline_s:g} s; last state {job.state}{why}"
     return DeadlineExceeded(problem, job.name, job.task_id, job.job_id, deadline_s)
+
+
+def _unanswered(job: Job) -> JobError:
+    problem = f"submit {job.attempt} got no answer before the deadline, and whether RunPod took it is not known"
+    return SubmissionUnconfirmed(problem, job.name, job.task_id)
 
 
 def _start_timeout(job: Job, why_queued: str = "") -> JobError:

@@ -52,7 +52,8 @@ INSIST_EVERY_S = 1.0
 def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) -> None:
     """Submit a WAITING job now, or say when it may be tried again. `lease` is its score among what is due."""
     now = services.clock()
-    if job.expires_at is not None and now >= job.expires_at:
+    expires_at = _expires_at(job)
+    if expires_at is not None and now >= expires_at:
         end_expired(services, job)
         return
     operation = "runsync" if job.options.sync else "run"
@@ -65,13 +66,13 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
         return
     wait_until, reason = _held_back(services, job, operation, now) if epoch.settled else (now + 1, "STORE_RESTARTED")
     if wait_until is not None:
-        due = next_look(wait_until, job.start_by, job.end_by, job.expires_at)
+        due = next_look(wait_until, job.start_by, job.end_by, expires_at)
         if services.store.observe(job, lease, due, now, reason=reason) == "changed":
             services.show(job, State.WAITING, {"reason": reason})
         return
     window_ends = now + services.settings.window_s(services.has_webhook(job))
     _, profile = services.settings.resolve(job.name)
-    look_again = next_look(job.end_by, job.start_by, job.expires_at)
+    look_again = next_look(job.end_by, job.start_by, expires_at)
     attempt = services.store.claim_submit(job, str(uuid.uuid4()), window_ends, profile.max_in_flight, look_again)
     if attempt is None:
         if profile.max_in_flight is not None:
@@ -87,7 +88,7 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
     reach(Step.SUBMIT_POSTED)
     services.store.unpause(job.endpoint, operation)
     if answer.final:
-        end_by_answer(services, job, answer)
+        _insist(services, job, lambda: end_by_answer(services, job, answer), answer.id)
     else:
         accept_answer(services, job, answer.id)
     reach(Step.SUBMIT_RECORDED)
@@ -133,6 +134,11 @@ def close_window(services: Services, job: Job, lease: float) -> None:
         window = services.settings.window_s(services.has_webhook(job))
         problem = f"submit {job.attempt} got no answer, and nothing told within {window:g} s whether RunPod took it"
         end_here(services, job, SubmissionUnconfirmed(problem, job.name, job.task_id), cancel=True)
+
+
+def _expires_at(job: Job) -> float | None:
+    """Celery's `expires` is for the first submit: a retry belongs to a job that began in time."""
+    return None if job.retried else job.expires_at
 
 
 def _may_resubmit(services: Services) -> bool:
@@ -206,6 +212,6 @@ def _refused(services: Services, job: Job, operation: str, error: RunPodError) -
 
 
 def _wait(services: Services, job: Job, until: float, reason: str) -> None:
-    due = next_look(until, job.start_by, job.end_by, job.expires_at)
+    due = next_look(until, job.start_by, job.end_by, _expires_at(job))
     if services.store.not_submitted(job, due, reason) == "waiting":
         services.show(job, State.WAITING, {"reason": reason})

@@ -15,13 +15,14 @@ from typing import Any
 
 from celery_runpod.contract import FORMAT
 from celery_runpod.records import Place
+from tasks.store.cancels import Cancels
 from tasks.store.operated import Operated
 from tasks.store.record import Job
 from tasks.store.shared import SharedJobs
 from tasks.store.states import State
 
 
-class JobStore(SharedJobs, Operated):
+class JobStore(SharedJobs, Operated, Cancels):
     """All transitions of a job. `redis` must decode its responses; one store a process, shared by its threads."""
 
     # A job's way in
@@ -29,15 +30,21 @@ class JobStore(SharedJobs, Operated):
     def index(self, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
         """Write the indexes of a job that is about to be accepted; harmless if it never is."""
         keys, ttl = self.keys, self.tombstone_ttl_s + int(max(0.0, job.end_by - job.accepted_at))
+        roots = sorted({job.root_id, *groups})
+        with self.redis.pipeline(transaction=False) as pipe:
+            for above in roots:
+                pipe.ttl(keys.root(above))
+            lives: list[int] = pipe.execute()
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.sadd(keys.endpoints(), job.endpoint)
             pipe.set(keys.task(job.task_id), json.dumps({"endpoint": job.endpoint, "root": job.root_id}), ex=ttl)
             for follower in followers:
                 place = json.dumps({"endpoint": None, "root": job.root_id})
                 pipe.set(keys.task(follower), place, ex=ttl, nx=True)
-            for above in {job.root_id, *groups}:
+            for above, life in zip(roots, lives, strict=True):
                 pipe.sadd(keys.root(above), job.task_id)
-                pipe.expire(keys.root(above), ttl)
+                # A longer job under the same root must be reached for as long as it lives.
+                pipe.expire(keys.root(above), max(ttl, life))
             pipe.execute()
 
     def accept(self, job: Job, due: float) -> str:
@@ -252,28 +259,6 @@ class JobStore(SharedJobs, Operated):
     def republish(self, endpoint: str, task_id: str, now: float, *, base_s: float = 30.0, cap_s: float = 900.0) -> str:
         keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint)]
         return str(self._run("republish", keys, task_id, now, base_s, cap_s))
-
-    # Cancelling at RunPod
-
-    def cancels_due(self, endpoint: str, now: float, most: int) -> int:
-        """How many cancels are owed now, at most `most`."""
-        found: Any = self.redis.zcount(self.keys.cancels(endpoint), "-inf", now)
-        return min(int(found), most)
-
-    def lease_cancels(self, endpoint: str, now: float, again_at: float, batch: int) -> list[tuple[str, str]]:
-        """(RunPod job id, name of the API key) of the jobs to cancel now."""
-        keys = [self.keys.cancels(endpoint), self.keys.cancel_keys(endpoint)]
-        flat = self._run("lease_cancels", keys, now, again_at, batch)
-        return list(zip(flat[::2], flat[1::2], strict=True))
-
-    def put_off_cancel(self, endpoint: str, job_id: str, at: float) -> None:
-        self.redis.zadd(self.keys.cancels(endpoint), {job_id: at}, xx=True)
-
-    def settle_cancel(self, endpoint: str, job_id: str) -> None:
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zrem(self.keys.cancels(endpoint), job_id)
-            pipe.hdel(self.keys.cancel_keys(endpoint), job_id)
-            pipe.execute()
 
     # Looking
 

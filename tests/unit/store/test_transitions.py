@@ -266,3 +266,10 @@ def test_two_namespaces_share_no_key(redis: Any) -> None:
     one.accept(job(), NOW)
     assert other.jobs("e1", ["t1"]) == []
     assert other.accept(job(), NOW) == "accepted"
+
+
+def test_a_later_and_shorter_call_does_not_shorten_how_long_its_root_is_reached(store: JobStore) -> None:
+    store.index(job("long", root_id="root", end_by=NOW + 30 * 86_400), [], [])
+    before = store.redis.ttl(store.keys.root("root"))
+    store.index(job("short", root_id="root"), [], [])
+    assert store.redis.ttl(store.keys.root("root")) >= before - 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_runpod.api import Job as Answer
 from celery_runpod.contract import Options
@@ -21,6 +22,7 @@ from celery_runpod.errors import (
     Unavailable,
     decode,
 )
+from tasks.delivery import end_by_answer
 from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
@@ -170,3 +172,62 @@ def test_news_that_come_while_the_post_flies_win_and_its_job_is_cancelled() -> N
     assert bench.accepted().state is State.CANCELLED
     bench.check(after_s=1)
     assert ("cancel", ENDPOINT, "r1") in bench.runpod.calls
+
+
+@pytest.mark.parametrize("options", [{"start_timeout": 20.0}, {"deadline": 20.0}], ids=str)
+def test_an_unanswered_submit_is_told_as_one_whatever_else_runs_out_first(options: dict[str, float]) -> None:
+    """Any other verdict would free its idempotency key, and say of a job that may run that nobody took it."""
+    bench = Bench()
+    bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
+    bench.accepted(options=Options(**{"deadline": 600.0, **options}))
+    for _ in range(8):
+        bench.check(after_s=10)
+    assert isinstance(decode(bench.record().outcome["error"]), SubmissionUnconfirmed)
+    assert bench.runpod.called("run") == 1
+
+
+def test_a_job_whose_start_timeout_passes_while_it_is_unconfirmed_is_still_adopted() -> None:
+    bench = Bench()
+    bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
+    bench.accepted(options=Options(deadline=600.0, start_timeout=20.0))
+    bench.check(after_s=21)
+    assert bench.due() == pytest.approx(39)
+    bench.store.note_webhook(ENDPOINT, "t1", 1, "r-from-webhook")
+    bench.runpod.says("status", Answer("r-from-webhook", "COMPLETED", output="paid for"))
+    bench.check(after_s=40)
+    bench.check(after_s=2)
+    assert bench.record().outcome["output"] == "paid for"
+
+
+def test_a_sync_output_is_written_down_also_when_the_store_was_away() -> None:
+    bench = Bench()
+    record, failures = bench.store.record_outcome, [RedisConnectionError("away")] * 3
+
+    def away_for_a_while(*args: Any, **kwargs: Any) -> str:
+        if failures:
+            raise failures.pop()
+        return record(*args, **kwargs)
+
+    bench.store.record_outcome = away_for_a_while  # type: ignore[method-assign]
+    bench.runpod.says("runsync", Answer("sync-1", "COMPLETED", output="paid for"))
+    job = bench.accepted(options=Options(deadline=600.0, sync=True))
+    assert job.outcome is not None
+    assert job.outcome["output"] == "paid for"
+
+
+def test_a_slow_check_does_not_send_again_what_has_its_verdict() -> None:
+    bench = Bench(RUNPOD_UNCONFIRMED_SUBMIT="resubmit")
+    bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
+    stale = bench.accepted()
+    end_by_answer(bench.services, stale, Answer("r1", "FAILED", error="no face"))
+    assert bench.store.not_submitted(stale, bench.now, "RESUBMIT") == "refused"
+    assert bench.record().state is State.FAILED
+
+
+def test_expires_is_for_the_first_submit_not_for_a_retry() -> None:
+    bench = Bench()
+    job = bench.accepted(options=Options(deadline=600.0, retries=1), expires_at=bench.now + 30)
+    bench.now += 60
+    end_by_answer(bench.services, job, Answer("r1", "FAILED", error="no face"))
+    bench.check(after_s=2)
+    assert (bench.record().state, bench.runpod.called("run")) == (State.IN_QUEUE, 2)
