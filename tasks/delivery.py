@@ -166,6 +166,8 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     deps = services(self.app)
     now = deps.clock()
     reach(Step.FINISH_RECEIVED)
+    # A backend that is away must cost no claim: so many claims without an end mean that the output kills its process.
+    self.backend.get_task_meta(task_id)
     lease_until = now + deps.settings.claim_lease_s
     word, claims = deps.store.claim_finish(endpoint, task_id, attempt, str(uuid.uuid4()), now, lease_until)
     found = deps.store.jobs(endpoint, [task_id]) if word == "yours" else []

@@ -106,6 +106,24 @@ def test_a_backend_that_is_away_puts_the_message_back(bench: Bench, monkeypatch:
     assert record_state(bench) == "DELIVERED"
 
 
+def test_a_backend_that_was_away_for_long_still_gets_the_output(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended(bench)
+    read, away = bench.app.backend.get_task_meta, [True]
+
+    def unreadable(*args: Any, **kwargs: Any) -> Any:
+        if away:
+            raise RedisConnectionError("gone")
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(bench.app.backend, "get_task_meta", unreadable)
+    for _ in range(3 * MOST_CLAIMS):
+        finish(bench)
+        bench.now += 61
+    away.clear()
+    finish(bench)
+    assert (state(bench), bench.app.backend.get_result("t1")) == ("SUCCESS", "done")
+
+
 def test_a_broker_that_is_away_when_the_next_task_is_sent_fails_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
