@@ -19,7 +19,7 @@ class ForeignQueues(Queues):
     """Queues that the worker does not consume are left as they are."""
 
     def new_missing(self, name: str) -> Any:
-        return CallersQueue(**super().new_missing(name).as_dict())
+        return CallersQueue(**super().new_missing(name).as_dict())  # type: ignore[no-untyped-call]
 
 
 class RabbitAMQP(AMQP):

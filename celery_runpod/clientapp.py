@@ -13,6 +13,7 @@ import os
 import threading
 from typing import Any
 
+from amqp.exceptions import AMQPError
 from celery import Celery, current_app
 from kombu.exceptions import LimitExceeded, OperationalError
 from redis import Redis
@@ -75,10 +76,9 @@ def check_reachable(app: Celery) -> None:
         BrokerUnavailable: one of them did not answer within seconds; its URL is shown without the password.
     """
     for role, given in (("broker", broker_of(app)), ("result backend", app.conf.result_backend)):
-        url = given[0] if isinstance(given, list | tuple) and given else given
-        if not isinstance(url, str):
+        if not isinstance(given, str):
             continue
-        first = url.split(";", 1)[0]
+        first = given.split(";", 1)[0]
         try:
             if first.startswith(("redis://", "rediss://", "unix://")):
                 _redis(first, os.getpid()).ping()
@@ -89,7 +89,7 @@ def check_reachable(app: Celery) -> None:
             continue
         except LimitExceeded:
             continue  # all are in use, so there is a broker
-        except (RedisError, OperationalError, OSError) as error:
+        except (RedisError, OperationalError, AMQPError, OSError) as error:
             reason = str(error) or type(error).__name__
         raise BrokerUnavailable(role, mask_url(first), reason)
 

@@ -27,15 +27,16 @@ CONFIRM_S = 5.0
 """RabbitMQ confirms within milliseconds, unless it is short of memory or disk: then it does not, until it is well."""
 
 
-def is_amqp(url: Any) -> bool:
-    """Whether a broker's URL (or Celery's list of them) is RabbitMQ's."""
-    first = url[0] if isinstance(url, list | tuple) and url else url
-    return isinstance(first, str) and first.startswith(("amqp://", "amqps://", "pyamqp://"))
+def is_amqp(url: str) -> bool:
+    """Whether a broker's URL is RabbitMQ's."""
+    return url.startswith(("amqp://", "amqps://", "pyamqp://"))
 
 
-def broker_of(app: Celery) -> Any:
-    """What the app publishes to: a URL, or a list of them."""
-    return app.conf.broker_write_url or app.conf.broker_url
+def broker_of(app: Celery) -> str:
+    """The URL that the app publishes to; the first one, where Celery is given several."""
+    given = app.conf.broker_write_url or app.conf.broker_url
+    first = given[0] if isinstance(given, list | tuple) and given else given
+    return first.split(";", 1)[0] if isinstance(first, str) else ""
 
 
 def quorum_arguments(version: str) -> dict[str, Any]:
@@ -61,35 +62,48 @@ def wait_for_confirms(channel: Any) -> None:
         try:
             return channel.basic_publish_confirm(*args, **kwargs)
         except MessageNacked:
-            refused = "RabbitMQ did not take the message"
-        raise OperationalError(refused)
+            problem = "RabbitMQ refused it"
+        except TimeoutError:
+            problem = f"no confirm within {kwargs['confirm_timeout']:g} s"
+            # A late confirm would be taken for that of the next message.
+            channel.connection.collect()
+        # Not one of kombu's errors that are tried again: what does not confirm now does not in the next seconds.
+        raise OperationalError(problem)
 
     channel.basic_publish = publish
     channel.runpod_confirms = True
 
 
-class QuorumQueue(Queue):
-    """A queue of ours. To declare it makes the channel wait for confirms: kombu declares on the channel that it then
-    publishes on, before every publish, because nothing is cached here but the declaration itself."""
+class ConfirmedQueue(Queue):
+    """To declare it makes the channel wait for confirms: kombu declares on the channel that it then publishes on, and
+    does so before each message, because it is told that it cannot cache that."""
 
     can_cache_declaration = False
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Celery finds out by these that quorum queues are used: they know no QoS for a whole channel.
-        kwargs["queue_arguments"] = {"x-queue-type": "quorum"}
-        super().__init__(*args, **kwargs)
 
     def declare(self, nowait: bool = False, channel: Any = None) -> str:
         channel = channel or self.channel
         wait_for_confirms(channel)
         declared = channel.connection.client.declared_entities
         if hash(self) not in declared:
-            super().declare(nowait=nowait, channel=channel)
+            self.declare_once(nowait, channel)
             declared.add(hash(self))
         return str(self.name)
 
+    def declare_once(self, nowait: bool, channel: Any) -> None:
+        """Declare it, on a connection that has not done so yet."""
+        super().declare(nowait=nowait, channel=channel)  # type: ignore[no-untyped-call]
+
     def __hash__(self) -> int:
-        return hash(f"quorum|{self.name}|{self.exchange.name if self.exchange else ''}")
+        return hash(f"{type(self).__name__}|{self.name}|{self.exchange.name if self.exchange else ''}")
+
+
+class QuorumQueue(ConfirmedQueue):
+    """A queue of ours."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Celery finds out by these that quorum queues are used: they know no QoS for a whole channel.
+        kwargs["queue_arguments"] = {"x-queue-type": "quorum"}
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def queue_declare(self, nowait: bool = False, passive: bool = False, channel: Any = None) -> Any:
         channel = channel or self.channel
@@ -109,20 +123,18 @@ class QuorumQueue(Queue):
         raise ConfigurationError(wrong_queue(self.name, reason))
 
 
-class CallersQueue(Queue):
+class CallersQueue(ConfirmedQueue):
     """A queue of the user's app, declared by somebody who may not know its arguments: one that exists stays as it is."""
 
-    def declare(self, nowait: bool = False, channel: Any = None) -> str:
-        channel = channel or self.channel
+    def declare_once(self, nowait: bool, channel: Any) -> None:
         # On a channel of its own: RabbitMQ answers an unknown name by closing the channel.
         probe = channel.connection.channel()
         try:
             probe.queue_declare(queue=self.name, passive=True)
         except NotFound:
-            super().declare(nowait=nowait, channel=channel)
+            super().declare_once(nowait, channel)
         else:
             probe.close()
-        return str(self.name)
 
 
 def wrong_queue(name: str, reason: str) -> str:
@@ -169,7 +181,7 @@ def declare_followers(app: Celery, declare: Any, names: Iterable[str]) -> None:
         elif name in ours:
             declare.append(QuorumQueue(name))
         elif _is_plain(queue):
-            declare.append(CallersQueue(**queue.as_dict()))
+            declare.append(CallersQueue(**queue.as_dict()))  # type: ignore[no-untyped-call]
 
 
 def _is_plain(entity: Any) -> bool:

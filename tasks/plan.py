@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from celery_runpod.contract import CHECK_STATUS
-from config.celery import is_redis
+from celery_runpod.rabbitmq import is_amqp
 from tasks.services import Services
 
 
@@ -33,7 +33,7 @@ def plan_check(services: Services, endpoint: str, at: float) -> None:
 
 def delayed_s(services: Services, seconds: float) -> float:
     """For how long a message is held back: RabbitMQ itself does that, by whole seconds (docs/decisions/0004)."""
-    return seconds if is_redis(services.settings.broker_url) else float(max(1, math.ceil(seconds)))
+    return float(max(1, math.ceil(seconds))) if is_amqp(services.settings.broker_url) else seconds
 
 
 def admit_waiting(services: Services, endpoint: str) -> None:
