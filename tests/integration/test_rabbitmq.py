@@ -212,6 +212,18 @@ def test_an_app_with_celerys_defaults_declares_our_queue_as_ours(world: World, m
     assert world.rabbit.waiting("untouched") == 1
 
 
+def test_a_process_without_celery_runpod_sends_what_the_docs_say(world: World) -> None:
+    program = f"""
+from celery import Celery
+app = Celery("bare", broker={world.rabbit.url!r}, backend={world.redis_url!r})
+app.conf.broker_transport_options = {{"confirm_publish": True}}
+sent = app.send_task("runpod.run", args=[{{"bare": 1}}], kwargs={{"endpoint": "fast"}}, queue="runpod", declare=[])
+print(sent.get(timeout=60))
+"""
+    bare = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90, check=False)
+    assert bare.stdout.strip() == "{'bare': 1}", bare.stderr[-2000:]
+
+
 def test_the_apps_own_queues_are_left_as_they_are(world: World) -> None:
     """The queue of what follows exists as a quorum queue; neither this app nor our worker knows that."""
     name = f"theirs-{uuid.uuid4().hex[:8]}"
@@ -226,6 +238,8 @@ def test_a_queue_that_somebody_else_declared_is_told_in_words(world: World, monk
     with pytest.raises(ConfigurationError, match="rabbitmqctl delete_queue classic"):
         world.endpoint("fast").delay(a=1)
     env = {**world.stack.env, "RUNPOD_NAMESPACE": "classic"}
+    with pytest.raises(ConfigurationError, match="rabbitmqctl delete_queue classic"):
+        world.stack.worker("refuses", env=env, cwd=ROOT)
     doctor = subprocess.run(cli("doctor"), env=env, capture_output=True, text=True, timeout=120, check=False)
     assert doctor.returncode == 1
     assert "rabbitmqctl delete_queue classic" in doctor.stdout
