@@ -18,6 +18,7 @@ from celery_app.process import Process
 from celery_app.revocation import install as install_revocation
 from celery_app.selfheal import SelfHeal
 from celery_runpod.contract import FINISH, RUN
+from celery_runpod.rabbitmq import is_amqp
 from config.celery import celery_config
 from config.settings import Settings, load_settings
 
@@ -29,7 +30,8 @@ def create_app(settings: Settings | None = None) -> Celery:
         ConfigurationError: a setting is wrong; the text lists all of them.
     """
     settings = settings or load_settings()
-    app = Celery("celery_runpod", set_as_current=True)
+    amqp = "celery_app.queues:RabbitAMQP" if is_amqp(settings.broker_url) else None
+    app = Celery("celery_runpod", set_as_current=True, amqp=amqp)
     app.config_from_object(celery_config(settings))
     process = Process(app, settings)
     app.runpod_process = process

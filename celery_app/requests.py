@@ -7,6 +7,9 @@ tasks ask the store instead, where a cancel is decided once for everyone. Expiry
 A time limit that the caller gave is meant for a task that works, not for one that submits and leaves: Celery would kill
 the process over a slow answer, and write FAILURE under the caller's id while the GPU job runs on.
 
+An ETA is kept in the store (`tasks/run.py`): a message that waits in a worker's memory would be handed out again by Redis
+and, on RabbitMQ, keep the worker from taking others.
+
 Next: ``revocation.py``.
 """
 
@@ -33,6 +36,10 @@ class UnrevokedRequest(Request):
         except Reject as error:
             # The backend took no verdict from here (`tasks/guard.py`): the store has what is to be delivered again.
             log.error("task.not_failed", extra={"task_id": self.id, "error": str(error.reason)})
+
+    @property
+    def eta(self) -> None:
+        return None
 
     @property
     def time_limits(self) -> tuple[None, None]:

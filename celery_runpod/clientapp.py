@@ -13,13 +13,15 @@ import os
 import threading
 from typing import Any
 
+from amqp.exceptions import AMQPError
 from celery import Celery, current_app
-from kombu.exceptions import OperationalError
+from kombu.exceptions import LimitExceeded, OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
 from celery_runpod.contract import DEFAULT_QUEUE
 from celery_runpod.errors import BrokerUnavailable, NotConfigured
+from celery_runpod.rabbitmq import broker_of, is_amqp
 from celery_runpod.settings import ClientSettings, mask_url
 
 CONNECT_S = 2.0
@@ -73,19 +75,21 @@ def check_reachable(app: Celery) -> None:
     Raises:
         BrokerUnavailable: one of them did not answer within seconds; its URL is shown without the password.
     """
-    broker = app.conf.broker_write_url or app.conf.broker_url
-    for role, url in (("broker", broker), ("result backend", app.conf.result_backend)):
-        if not isinstance(url, str):
+    for role, given in (("broker", broker_of(app)), ("result backend", app.conf.result_backend)):
+        if not isinstance(given, str):
             continue
-        first = url.split(";", 1)[0]
+        first = given.split(";", 1)[0]
         try:
             if first.startswith(("redis://", "rediss://", "unix://")):
                 _redis(first, os.getpid()).ping()
-            elif role == "broker" and first.startswith(("amqp", "pyamqp")):
-                with app.connection_for_write(connect_timeout=CONNECT_S) as connection:
+            elif role == "broker" and is_amqp(first):
+                # One that is open already costs nothing: whether it still is, RabbitMQ's confirm of the message tells.
+                with app.pool.acquire(block=True, timeout=ANSWER_S) as connection:
                     connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=ANSWER_S)
             continue
-        except (RedisError, OperationalError, OSError) as error:
+        except LimitExceeded:
+            continue  # all are in use, so there is a broker
+        except (RedisError, OperationalError, AMQPError, OSError) as error:
             reason = str(error) or type(error).__name__
         raise BrokerUnavailable(role, mask_url(first), reason)
 

@@ -37,6 +37,7 @@ from celery_runpod.contract import (
 from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from, refuse_other_endpoint, retry
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NotConfigured
 from celery_runpod.outbox import has_kept
+from celery_runpod.rabbitmq import broker_of, is_amqp
 from celery_runpod.results import JobResult
 from celery_runpod.settings import mask_url
 
@@ -169,7 +170,8 @@ class Endpoint:
             InvalidInput, PayloadTooLarge, InvalidOption: nothing was sent.
             NotConfigured: there is no Celery app, and none can be made from the environment.
             ConfigurationError: the app's results expire before the job's deadline.
-            BrokerUnavailable: the broker or the result backend does not answer; nothing was enqueued.
+            BrokerUnavailable: the broker or the result backend does not answer; nothing was enqueued, unless the error
+                is `unconfirmed`: then repeat the call with the task id that it names.
         """
         app = self.app
         self._check_expiry(app)
@@ -185,7 +187,8 @@ class Endpoint:
             # A worker finds the copy and runs it: an error here would make the caller ask, and pay, a second time.
             log.warning("task %s was kept, but not published; a worker finds it: %s", task_id, reason)
             return JobResult(task_id, app=app)
-        raise BrokerUnavailable("broker", mask_url(str(app.conf.broker_write_url or app.conf.broker_url)), reason)
+        broker = broker_of(app)
+        raise BrokerUnavailable("broker", mask_url(broker), f"task {task_id}: {reason}", is_amqp(broker))
 
     def delay_on_commit(self, input: Any = None, /, **fields: Any) -> str:
         """Enqueue once Django's current transaction has been committed; answers the task id at once.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from celery import Celery, current_app, current_task
@@ -22,6 +22,7 @@ from celery.signals import before_task_publish
 
 from celery_runpod.contract import RUN
 from celery_runpod.outbox import keep
+from celery_runpod.rabbitmq import declare_followers, mend_declarations
 
 _CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
 ISSUED_AT = "runpod_issued_at"
@@ -83,6 +84,14 @@ def pin(app: Celery, signature: MutableMapping[str, Any]) -> None:
         options.setdefault("priority", own["priority"])
 
 
+def queues_of(signatures: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The queues that these signatures name."""
+    for signature in signatures:
+        queue = (signature.get("options") or {}).get("queue")
+        if isinstance(queue, str):
+            yield queue
+
+
 def publishing_app(declare: Any) -> Celery:
     """The app that publishes. Celery's signal does not name it, but gives the queue that this app declares; in a process
     with several apps the current one may be another, with other routes."""
@@ -107,6 +116,9 @@ def _on_publish(
     declare: Any = None,
     **_: Any,
 ) -> None:
+    # Found before the declarations are changed: by those the app is known.
+    app = publishing_app(declare)
+    mend_declarations(app, declare)
     if not isinstance(body, tuple) or len(body) != 3 or not isinstance(body[2], dict):
         return  # a message of Celery's first protocol carries no canvas
     embed = body[2]
@@ -118,9 +130,9 @@ def _on_publish(
     after = list(signatures_after(message))
     if sender != RUN and not any(one["task"] == RUN for one in after):
         return
-    app = publishing_app(declare)
     for signature in after:
         pin(app, signature)
+    declare_followers(app, declare, queues_of(after))
     for link in link_signatures(message):
         link["options"].setdefault("task_id", str(uuid.uuid4()))
     embed.update(copied)

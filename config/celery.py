@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from celery_runpod.contract import CANCEL, CHECK_STATUS, CONTROL, DEFAULT_QUEUE, FINISH, RECEIVE_WEBHOOK, RUN
+from celery_runpod.rabbitmq import QuorumQueue, is_amqp
 from config.settings import Settings
 
 OUR_TASKS = (
@@ -43,10 +44,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "event_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
-        # A site without an application worker of its own may have its tasks run here: RUNPOD_IMPORTS.
-        "task_queues": tuple(
-            Queue(name, routing_key=name) for name in (*queues.all(), *([DEFAULT_QUEUE] if settings.imports else []))
-        ),
+        "task_queues": task_queues(settings),
         "task_default_queue": queues.run,
         "task_routes": {
             RUN: {"queue": queues.run},
@@ -98,11 +96,29 @@ def is_redis(broker_url: str) -> bool:
     return broker_url.startswith(("redis", "unix", "sentinel"))
 
 
+def task_queues(settings: Settings) -> tuple[Queue, ...]:
+    """What a worker consumes; on RabbitMQ quorum queues, reached through an exchange to which RabbitMQ itself delays
+    countdown messages (docs/decisions/0004)."""
+    names = settings.queues.all()
+    # A site without an application worker of its own may have its tasks run here: RUNPOD_IMPORTS.
+    imported = [DEFAULT_QUEUE] if settings.imports else []
+    if not is_amqp(settings.broker_url):
+        return tuple(Queue(name, routing_key=name) for name in (*names, *imported))
+    # Not the queue's own name: an app that publishes to it by name makes a direct exchange of that name.
+    delayed = Exchange(f"{settings.namespace}.delayed", type="topic")
+    return (
+        *(QuorumQueue(name, delayed, routing_key=name) for name in names),
+        *(Queue(name, delayed, routing_key=name) for name in imported),
+    )
+
+
 def transport_options(settings: Settings) -> dict[str, Any]:
     """Options of the broker's transport; those of Redis where the broker is Redis."""
-    if not is_redis(settings.broker_url):
-        # RabbitMQ: a publish counts when the broker has confirmed it.
+    if is_amqp(settings.broker_url):
+        # A publish counts when the broker has confirmed it.
         return {"confirm_publish": True}
+    if not is_redis(settings.broker_url):
+        return {}
     ours = f"{settings.namespace}.unacked"
     return {
         # Our tasks are short, so a killed worker's messages may come back soon. With the shared default keys this

@@ -7,7 +7,10 @@ Next: ``check.py``.
 
 from __future__ import annotations
 
+import math
+
 from celery_runpod.contract import CHECK_STATUS
+from celery_runpod.rabbitmq import is_amqp
 from tasks.services import Services
 
 
@@ -15,6 +18,8 @@ def plan_check(services: Services, endpoint: str, at: float) -> None:
     """Publish a check for this time, unless one comes early enough."""
     now = services.clock()
     at = min(max(at, now), now + services.settings.countdown_cap_s)
+    if at > now:
+        at = now + delayed_s(services, at - now)
     if services.store.plan_check(endpoint, at, now):
         services.app.tasks[CHECK_STATUS].apply_async(
             (endpoint,),
@@ -24,6 +29,11 @@ def plan_check(services: Services, endpoint: str, at: float) -> None:
             ignore_result=True,
             add_to_parent=False,
         )
+
+
+def delayed_s(services: Services, seconds: float) -> float:
+    """For how long a message is held back: RabbitMQ itself does that, by whole seconds (docs/decisions/0004)."""
+    return float(max(1, math.ceil(seconds))) if is_amqp(services.settings.broker_url) else seconds
 
 
 def admit_waiting(services: Services, endpoint: str) -> None:

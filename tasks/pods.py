@@ -36,6 +36,7 @@ from celery_runpod.errors import (
 )
 from celery_runpod.plain import plain
 from tasks.backoff import delay_s
+from tasks.plan import delayed_s
 from tasks.services import Services, services
 
 MOST_LOG_LINES = 5000
@@ -181,4 +182,5 @@ def wait(
 
 def _again(task: Any, deps: Services, pause_s: float, args: tuple[Any, ...]) -> NoReturn:
     """Leave the worker slot, and come back under the same task id. Raises Celery's Retry."""
-    raise task.retry(args=args, kwargs={}, countdown=pause_s, max_retries=None, queue=deps.settings.queues.deliver)
+    countdown = delayed_s(deps, pause_s)
+    raise task.retry(args=args, kwargs={}, countdown=countdown, max_retries=None, queue=deps.settings.queues.deliver)

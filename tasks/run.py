@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import shared_task, states
@@ -169,7 +169,7 @@ def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...]
         raise SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id)
     value = merge_input(inputs, arguments.get("fields") or {}, job.name)
     check_input(value, endpoint=job.name)
-    not_before = max(now, float(arguments.get("not_before") or now))
+    not_before = max(now, float(arguments.get("not_before") or _timestamp(request.eta) or now))
     if not_before > now + MOST_AHEAD_S:
         raise InvalidOption("not_before", not_before, f"at most {MOST_AHEAD_S / 86_400:g} days ahead")
     return replace(
@@ -196,10 +196,12 @@ def _is_id(name: str) -> bool:
     )
 
 
-def _timestamp(expires: Any) -> float | None:
-    if isinstance(expires, str):
-        expires = datetime.fromisoformat(expires)
-    return expires.timestamp() if isinstance(expires, datetime) else None
+def _timestamp(moment: Any) -> float | None:
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    if not isinstance(moment, datetime):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _seconds_of(header: Any) -> float:

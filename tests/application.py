@@ -11,7 +11,7 @@ import celery_runpod
 
 REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:1/0")
 
-app = Celery("application", broker=REDIS_URL, backend=REDIS_URL)
+app = Celery("application", broker=os.environ.get("RUNPOD_BROKER_URL", REDIS_URL), backend=REDIS_URL)
 app.conf.update(
     task_routes={"tests.application.routed": {"queue": "elsewhere"}},
     task_create_missing_queues=True,

@@ -15,6 +15,7 @@ from redis import Redis
 
 from celery_runpod import Endpoint
 from celery_runpod.cli.stack import Server, Stack
+from tests.rabbitmq import Rabbit
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "test-key-that-must-never-be-seen"
@@ -59,13 +60,17 @@ class World:
         env: Mapping[str, str] | None = None,
         redis: Sequence[str] = (),
         namespace: str = "runpod",
+        broker: str = "redis",
     ) -> None:
         self.namespace = namespace
         self._redis_arguments = redis
         self.stack = Stack(folder, {"RUNPOD_API_KEY": API_KEY, "RUNPOD_NAMESPACE": namespace})
         try:
             self.redis_url = self.stack.redis(arguments=redis)
-            self.stack.env["REDIS_URL"] = self.redis_url
+            self.stack.env["REDIS_URL"] = self.broker_url = self.redis_url
+            if broker == "rabbitmq":
+                self.rabbit = Rabbit(self.stack)
+                self.stack.env["RUNPOD_BROKER_URL"] = self.broker_url = self.rabbit.url
             self.simulator_url = self.stack.simulator(*endpoints, arguments=simulator)
             self.stack.env["RUNPOD_BASE_URL"] = f"{self.simulator_url}/v2"
             self.stack.env["RUNPOD_SELFHEAL_INTERVAL_S"] = "0.5"
@@ -92,8 +97,8 @@ class World:
         """The user's app, in the test's own process."""
         from tests import application
 
-        if application.app.conf.broker_url != self.redis_url:
-            application.app.conf.update(broker_url=self.redis_url, result_backend=self.redis_url)
+        if application.app.conf.broker_url != self.broker_url:
+            application.app.conf.update(broker_url=self.broker_url, result_backend=self.redis_url)
             forget_connections()
         # Another test of this process may have made its app the current one.
         application.app.set_current()

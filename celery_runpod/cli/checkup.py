@@ -1,8 +1,9 @@
 """The checks of `doctor` on settings, Redis and the store. Each answers findings, and writes nothing.
 
-Not here: RunPod (``runpodcheck.py``), the user's app (``appcheck.py``), printing (``doctor.py``).
+Not here: other brokers (``brokercheck.py``), RunPod (``runpodcheck.py``), the user's app (``appcheck.py``), printing
+(``doctor.py``).
 
-Next: ``runpodcheck.py``.
+Next: ``brokercheck.py``.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kombu.connection import Connection
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
+from celery_runpod.cli.brokercheck import check_broker
 from celery_runpod.cli.findings import MASK, SECRET_NAMES, Finding, TookTooLong, ok, warning, within, wrong
 from celery_runpod.records import RecordReader
 from celery_runpod.settings import mask_url
@@ -93,7 +94,7 @@ def check_redis(role: str, url: str) -> list[Finding]:
     """Broker, result backend or store: reached, and set up so that it loses nothing."""
     masked = mask_url(url)
     if not url.startswith(("redis://", "rediss://", "unix://")):
-        return [_check_broker(role, url)]
+        return check_broker(role, url)
     try:
         info, latency_s, skew_s = within(REDIS_S, lambda: look_at_redis(url))
     except TROUBLE as error:
@@ -148,20 +149,6 @@ def look_at_redis(url: str) -> tuple[dict[str, Any], float, float]:
     seconds, micros = redis.time()  # type: ignore[misc]
     latency_s = time.monotonic() - began
     return info, latency_s, sent + latency_s / 2 - (seconds + micros / 1e6)
-
-
-def _check_broker(role: str, url: str) -> Finding:
-    masked = mask_url(url)
-
-    def reach() -> str:
-        with Connection(url, connect_timeout=3) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=4)
-            return str(connection.transport.driver_type)
-
-    try:
-        return ok(role, f"{masked}: reached ({within(REDIS_S, reach)})")
-    except Exception as error:
-        return _unreachable(role, masked, error)
 
 
 def _unreachable(role: str, masked: str, error: Exception) -> Finding:

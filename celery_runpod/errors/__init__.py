@@ -188,13 +188,20 @@ class IdempotencyConflict(InvalidInput):
 
 @dataclass(eq=False)
 class BrokerUnavailable(RunPodError):
-    """The broker or the result backend could not be reached in time. `url` has its password masked."""
+    """The broker or the result backend could not be reached in time. `url` has its password masked; `unconfirmed` says
+    that RabbitMQ may have the message all the same."""
 
     role: str
     url: str
     reason: str
+    unconfirmed: bool = False
 
     def __str__(self) -> str:
+        if self.unconfirmed:
+            return (
+                f"the {self.role} at {self.url} did not confirm the message: {self.reason}; it may have it. A repeat "
+                "with the same task_id is run, and paid, once"
+            )
         return f"the {self.role} at {self.url} cannot be reached: {self.reason}; nothing was enqueued"
 
 

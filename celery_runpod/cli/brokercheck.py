@@ -1,0 +1,79 @@
+"""The checks of `doctor` on a broker that is not Redis: whether it is reached and, of RabbitMQ, its age and our queues.
+
+A queue that is there is declared as a worker would declare it, which changes nothing; one that is not is left unmade.
+
+Next: ``runpodcheck.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amqp.exceptions import AccessRefused, NotFound
+from kombu.connection import Connection
+
+from celery_runpod.cli.findings import Finding, ok, within, wrong
+from celery_runpod.errors import ConfigurationError
+from celery_runpod.rabbitmq import QuorumQueue, is_amqp, our_queues
+from celery_runpod.settings import mask_url
+
+BROKER_S = 6.0
+OLDEST = (3, 10)
+"""Quorum queues that delay messages need it: at-least-once dead lettering came with RabbitMQ 3.10."""
+
+
+def check_broker(role: str, url: str) -> list[Finding]:
+    """Reached or not, and what is wrong with it."""
+    masked = mask_url(url)
+    try:
+        return within(BROKER_S, lambda: _look(role, url, masked))
+    except AccessRefused as error:
+        problem = f"{masked} refuses the user or password: {error}"
+        return [wrong(role, problem, "correct the URL, or the user's rights")]
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return [wrong(role, f"{masked} cannot be reached: {reason}", "is it running, and is the URL right?")]
+
+
+def _look(role: str, url: str, masked: str) -> list[Finding]:
+    with Connection(url, connect_timeout=3) as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=4)
+        if not is_amqp(url):
+            return [ok(role, f"{masked}: reached ({connection.transport.driver_type})")]
+        properties: Any = connection.connection.server_properties
+        product, version = (
+            properties.get("product", "a broker"),
+            str(properties.get("version", "of an unknown version")),
+        )
+        found = [ok(role, f"{masked}: {product} {version}")]
+        if product == "RabbitMQ" and _age(version) < OLDEST:
+            oldest = ".".join(map(str, OLDEST))
+            found = [wrong(role, f"{masked}: RabbitMQ {version}", f"at least {oldest} is needed")]
+        return [*found, *_look_at_queues(role, connection)]
+
+
+def _look_at_queues(role: str, connection: Any) -> list[Finding]:
+    try:
+        names = our_queues()
+    except ConfigurationError:
+        return []  # the namespace is wrong, which is told by its own check
+    found, missing = [], []
+    for name in names:
+        try:
+            connection.channel().queue_declare(queue=name, passive=True)
+            QuorumQueue(name).declare(channel=connection.channel())
+        except NotFound:
+            missing.append(name)
+        except ConfigurationError as error:
+            what, _, advice = str(error).partition(". ")
+            found.append(wrong(f"{role}: queue", what, advice))
+    there = [name for name in names if name not in missing]
+    if there and not found:
+        found.append(ok(f"{role}: queues", f"{', '.join(there)}: quorum queues"))
+    if missing:
+        found.append(ok(f"{role}: queues", f"{', '.join(missing)}: not made yet; the first worker or call makes them"))
+    return found
+
+
+def _age(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

@@ -1,0 +1,189 @@
+"""Queues on RabbitMQ: how they are declared, by whoever publishes first, and that a publish waits for the broker's word.
+
+RabbitMQ refuses a queue that is declared twice with different arguments, and Celery declares a queue before it publishes
+to it, with what ITS app knows. So the queues of ours are quorum queues whoever declares them, and a queue that is not
+ours is left as it is if it exists. Nothing of this shows in the user's app: only what is declared with one message is.
+
+Not here: the worker's settings for RabbitMQ (the worker application's `config/celery.py`).
+
+Next: ``routing.py``, which calls this for every message that is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from amqp.exceptions import MessageNacked, NotFound, PreconditionFailed
+from celery import Celery
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+
+from celery_runpod.contract import Queues
+from celery_runpod.errors import ConfigurationError
+from celery_runpod.settings import ClientSettings
+
+CONFIRM_S = 5.0
+"""RabbitMQ confirms within milliseconds, unless it is short of memory or disk: then it does not, until it is well."""
+
+
+def is_amqp(url: str) -> bool:
+    """Whether a broker's URL is RabbitMQ's."""
+    return url.startswith(("amqp://", "amqps://", "pyamqp://"))
+
+
+def broker_of(app: Celery) -> str:
+    """The URL that the app publishes to; the first one, where Celery is given several."""
+    given = app.conf.broker_write_url or app.conf.broker_url
+    first = given[0] if isinstance(given, list | tuple) and given else given
+    return first.split(";", 1)[0] if isinstance(first, str) else ""
+
+
+def quorum_arguments(version: str) -> dict[str, Any]:
+    """The arguments of a queue of ours, for this version of RabbitMQ.
+
+    From version 4 on a message is thrown away when it came back to its queue for the 21st time, which `runpod.run` must
+    never be: -1 lifts that. Before version 4 there is no limit, and -1 would throw a message away at the first time
+    (www.rabbitmq.com/docs/quorum-queues, repeated requeues; measured on 3.10).
+    """
+    major = version.split(".", 1)[0]
+    unlimited = {"x-delivery-limit": -1} if major.isdigit() and int(major) >= 4 else {}
+    return {"x-queue-type": "quorum", **unlimited}
+
+
+def wait_for_confirms(channel: Any) -> None:
+    """Make every publish on this channel wait until RabbitMQ has the message, or raise."""
+    if getattr(channel, "runpod_confirms", False):
+        return
+
+    def publish(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("confirm_timeout") is None:
+            kwargs["confirm_timeout"] = CONFIRM_S
+        try:
+            return channel.basic_publish_confirm(*args, **kwargs)
+        except MessageNacked:
+            problem = "RabbitMQ refused it"
+        except TimeoutError:
+            problem = f"no confirm within {kwargs['confirm_timeout']:g} s"
+            # A late confirm would be taken for that of the next message.
+            channel.connection.collect()
+        # Not one of kombu's errors that are tried again: what does not confirm now does not in the next seconds.
+        raise OperationalError(problem)
+
+    channel.basic_publish = publish
+    channel.runpod_confirms = True
+
+
+class ConfirmedQueue(Queue):
+    """To declare it makes the channel wait for confirms: kombu declares on the channel that it then publishes on, and
+    does so before each message, because it is told that it cannot cache that."""
+
+    can_cache_declaration = False
+
+    def declare(self, nowait: bool = False, channel: Any = None) -> str:
+        channel = channel or self.channel
+        wait_for_confirms(channel)
+        declared = channel.connection.client.declared_entities
+        if hash(self) not in declared:
+            self.declare_once(nowait, channel)
+            declared.add(hash(self))
+        return str(self.name)
+
+    def declare_once(self, nowait: bool, channel: Any) -> None:
+        """Declare it, on a connection that has not done so yet."""
+        super().declare(nowait=nowait, channel=channel)  # type: ignore[no-untyped-call]
+
+    def __hash__(self) -> int:
+        return hash(f"{type(self).__name__}|{self.name}|{self.exchange.name if self.exchange else ''}")
+
+
+class QuorumQueue(ConfirmedQueue):
+    """A queue of ours."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Celery finds out by these that quorum queues are used: they know no QoS for a whole channel.
+        kwargs["queue_arguments"] = {"x-queue-type": "quorum"}
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def queue_declare(self, nowait: bool = False, passive: bool = False, channel: Any = None) -> Any:
+        channel = channel or self.channel
+        version = str(channel.connection.server_properties.get("version") or "")
+        try:
+            return channel.queue_declare(
+                queue=self.name,
+                passive=passive,
+                durable=True,
+                exclusive=False,
+                auto_delete=False,
+                arguments=quorum_arguments(version),
+                nowait=nowait,
+            )
+        except PreconditionFailed as error:
+            reason = error.reply_text
+        raise ConfigurationError(wrong_queue(self.name, reason))
+
+
+class CallersQueue(ConfirmedQueue):
+    """A queue of the user's app, declared by somebody who may not know its arguments: one that exists stays as it is."""
+
+    def declare_once(self, nowait: bool, channel: Any) -> None:
+        # On a channel of its own: RabbitMQ answers an unknown name by closing the channel.
+        probe = channel.connection.channel()
+        try:
+            probe.queue_declare(queue=self.name, passive=True)
+        except NotFound:
+            super().declare_once(nowait, channel)
+        else:
+            probe.close()
+
+
+def wrong_queue(name: str, reason: str) -> str:
+    """What to do about a queue of ours that somebody else declared."""
+    return (
+        f"RabbitMQ has a queue {name!r} with other arguments than it must have ({reason}). It was declared by a process "
+        "that does not import celery_runpod, or before an upgrade to RabbitMQ 4. Stop what publishes to it, let it run "
+        f"empty, and delete it (rabbitmqctl delete_queue {name}): the next worker makes it again"
+    )
+
+
+def our_queues() -> tuple[str, ...]:
+    """The names of the queues of this process's namespace."""
+    return Queues.of(ClientSettings.from_env().namespace).all()
+
+
+def mend_declarations(app: Celery, declare: Any) -> None:
+    """Replace, in what is declared with a message, the queues of ours by what they must be."""
+    if not isinstance(declare, list) or not declare or not is_amqp(broker_of(app)):
+        return
+    ours = our_queues()
+    declare[:] = [
+        QuorumQueue(one.name) if _is_plain(one) and one.name in ours and not isinstance(one, QuorumQueue) else one
+        for one in declare
+    ]
+
+
+def declare_followers(app: Celery, declare: Any, names: Iterable[str]) -> None:
+    """Declare, with a message, the queues of what follows it: the worker that will publish to them does not know how the
+    caller's app would make them, and RabbitMQ drops what is sent to a queue that is not there."""
+    if not isinstance(declare, list) or not is_amqp(broker_of(app)):
+        return
+    ours = our_queues()
+    known = {one.name for one in declare}
+    for name in dict.fromkeys(names):
+        if name in known:
+            continue
+        try:
+            queue = app.amqp.queues[name]
+        except KeyError:
+            continue  # the app makes no queues that it does not know
+        if isinstance(queue, QuorumQueue):
+            declare.append(queue)
+        elif name in ours:
+            declare.append(QuorumQueue(name))
+        elif _is_plain(queue):
+            declare.append(CallersQueue(**queue.as_dict()))  # type: ignore[no-untyped-call]
+
+
+def _is_plain(entity: Any) -> bool:
+    """Not a Broadcast, nor an exchange."""
+    return type(entity) in (Queue, QuorumQueue, CallersQueue)

@@ -1,0 +1,257 @@
+"""RabbitMQ as the broker, with quorum queues; store and results stay on Redis.
+
+Where no `rabbitmq-server` is installed these tests say so and are skipped.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery, chain, chord, group
+from celery.exceptions import TaskRevokedError
+
+from celery_runpod import JobResult
+from celery_runpod.cli.stack import cli, free_port
+from celery_runpod.errors import ConfigurationError, JobFailed
+from tests.application import app, collect, note, note_error, same, wrap
+from tests.rabbitmq import rabbitmq_server
+from tests.servers import ROOT, World, forget_connections
+from tests.waiting import eventually
+
+WAIT_S = 90
+ENDPOINTS = (
+    "fast=synthetic:duration=0.3",
+    "two=synthetic:duration=2",
+    "slow=synthetic:duration=60",
+    "failing=synthetic:duration=0.1,failures=1",
+)
+QUORUM = {"x-queue-type": "quorum"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _rabbitmq_is_installed() -> None:
+    if rabbitmq_server() is None:
+        pytest.skip("no rabbitmq-server is installed: apt install rabbitmq-server (it need not run)")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    port = free_port()
+    webhooks = {
+        "RUNPOD_WEBHOOK_URL": f"http://127.0.0.1:{port}/runpod/webhook",
+        "RUNPOD_WEBHOOK_SECRET": "a-secret-of-the-tests-0123456789",
+    }
+    world = World(tmp_path_factory.mktemp("rabbit"), endpoints=ENDPOINTS, broker="rabbitmq", env=webhooks)
+    try:
+        world.stack.start("webhooks", [*cli("webhooks"), "--port", str(port)])
+        yield world.start()
+    finally:
+        # Celery's results unsubscribe when they are collected: while there is a Redis to do it at.
+        gc.collect()
+        world.stack.stop()
+
+
+@pytest.fixture
+def world(servers: World) -> Iterator[World]:
+    forget_connections()
+    servers.app()
+    yield servers
+    servers.no_faults()
+    eventually(servers.open_jobs, [], within_s=90)
+    forget_connections()
+
+
+def test_the_queues_are_quorum_queues_that_lose_nothing(world: World) -> None:
+    for name in ("runpod", "runpod.status", "runpod.deliver"):
+        assert "x-queue-type" in str(world.rabbit.arguments_refused(name, {}))
+        # A limit of deliveries would be refused here as another argument.
+        assert world.rabbit.arguments_refused(name, QUORUM) is None
+
+
+def test_single_job(world: World) -> None:
+    result = world.endpoint("fast").delay({"prompt": "a cat"}, steps=30)
+    assert result.get(timeout=WAIT_S) == {"prompt": "a cat", "steps": 30}
+
+
+def test_chain_before_and_after(world: World) -> None:
+    flow = chain(wrap.s(1), world.endpoint("fast").s(steps=3), wrap.s())
+    assert flow.delay().get(timeout=WAIT_S) == {"value": {"value": 1, "steps": 3}}
+
+
+def test_chord_of_chains(world: World) -> None:
+    fast = world.endpoint("fast")
+    header = [chain(wrap.s(n), fast.s(), wrap.s()) for n in range(3)]
+    assert chord(header, collect.s()).delay().get(timeout=WAIT_S) == [{"value": {"value": n}} for n in range(3)]
+
+
+def test_chain_into_group_into_task(world: World) -> None:
+    fast = world.endpoint("fast")
+    flow = chain(fast.s(a=1), group(fast.s(b=1), same.s(), fast.s(b=2)), collect.s())
+    assert flow.delay().get(timeout=WAIT_S) == [{"a": 1, "b": 1}, {"a": 1}, {"a": 1, "b": 2}]
+
+
+def test_link(world: World) -> None:
+    key = uuid.uuid4().hex
+    world.endpoint("fast").apply_async(({"a": 1},), link=note.s(key)).get(timeout=WAIT_S)
+    eventually(lambda: world.redis.lrange(key, 0, -1), ["{'a': 1}"])
+
+
+def test_errback(world: World) -> None:
+    key = uuid.uuid4().hex
+    result = world.endpoint("failing").apply_async(({"a": 1},), link_error=note_error.s(key=key))
+    with pytest.raises(JobFailed):
+        result.get(timeout=WAIT_S)
+    eventually(lambda: world.redis.lrange(key, 0, -1), [f"JobFailed {result.id}"])
+
+
+def test_cancel_ends_the_job_at_runpod_too(world: World) -> None:
+    result = world.endpoint("slow").delay(a=1)
+    eventually(lambda: result.state, "IN_PROGRESS", within_s=WAIT_S)
+    job_id = result.job_id
+    result.cancel()
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=WAIT_S)
+    eventually(lambda: [job["status"] for job in world.jobs("slow") if job["id"] == job_id], ["CANCELLED"])
+
+
+def test_countdown_is_kept_in_the_store(world: World) -> None:
+    result = world.endpoint("fast").apply_async(({"a": 1},), countdown=3)
+    eventually(lambda: (result.state, result.reason), ("WAITING", "COUNTDOWN"))
+    assert result.get(timeout=WAIT_S) == {"a": 1}
+
+
+def test_countdowns_of_calls_by_name_keep_no_other_call_waiting(world: World) -> None:
+    """More of them than the worker fetches: held in its memory, they would be all that it has."""
+    sent: list[Any] = [
+        app.send_task("runpod.run", args=[{"n": n}], kwargs={"endpoint": "fast"}, queue="runpod", countdown=600)
+        for n in range(6)
+    ]
+    assert world.endpoint("fast").delay(a=1).get(timeout=WAIT_S) == {"a": 1}
+    for one in sent:
+        late = JobResult(one.id, app=app)
+        eventually(lambda late=late: late.state, "WAITING")
+        late.cancel()
+        eventually(lambda late=late: late.state, "REVOKED", within_s=WAIT_S)
+
+
+def test_a_row_of_beat_is_a_task_by_name(world: World) -> None:
+    beat = """
+from celery.schedules import schedule
+from tests.application import app
+row = {"task": "runpod.run", "schedule": schedule(1.0), "args": [{"beat": 1}], "kwargs": {"endpoint": "fast"},
+       "options": {"queue": "runpod"}}
+app.conf.beat_schedule = {"row": row}
+app.Beat(schedule=SCHEDULE, loglevel="INFO").run()
+"""
+    program = beat.replace("SCHEDULE", repr(str(world.stack.folder / "beat")))
+    server = world.stack.start("beat", [sys.executable, "-c", program], cwd=ROOT)
+    eventually(lambda: any(job["input"] == {"beat": 1} for job in world.jobs("fast")), True, within_s=WAIT_S)
+    world.stack.remove(server)
+
+
+def test_a_webhook_brings_the_result(world: World) -> None:
+    # The first look comes much later than the job's end.
+    fast = world.endpoint("fast").using(backoff={"first_s": 600, "cap_s": 600})
+    assert fast.delay(a=1).get(timeout=WAIT_S) == {"a": 1}
+
+
+def test_500_calls_in_one_group(world: World) -> None:
+    fast = world.endpoint("fast")
+    result = group(fast.s(n=n) for n in range(500)).delay()
+    assert result.get(timeout=240) == [{"n": n} for n in range(500)]
+    times = Counter(job["input"]["n"] for job in world.jobs("fast") if set(job["input"]) == {"n"})
+    assert max(times.values()) == 1
+
+
+def test_a_killed_worker_in_the_middle_of_a_group(world: World) -> None:
+    two = world.endpoint("two")
+    key = uuid.uuid4().hex
+    result = group(two.s(n=n).set(link=note.s(key)) for n in range(50)).delay()
+    eventually(lambda: len(world.jobs("two")) >= 20, True, within_s=WAIT_S)
+    worker = next(server for server in world.stack.servers if server.name == "runpod0")
+    worker.kill(signal.SIGKILL)
+    world.stack.remove(worker)
+    world.stack.worker("runpod1", concurrency=2, cwd=ROOT)
+    ended = [child.get(timeout=240, propagate=False) for child in result.results]
+    submitted = Counter(job["input"]["n"] for job in world.jobs("two"))
+    assert max(submitted.values()) == 1
+    for n, end in enumerate(ended):
+        # A worker killed between the intent and RunPod's answer cannot know whether it was taken.
+        assert end == {"n": n} or type(end).__name__ == "SubmissionUnconfirmed", end
+    came = {f"{{'n': {n}}}" for n, end in enumerate(ended) if end == {"n": n}}
+    eventually(lambda: set(world.redis.lrange(key, 0, -1)), came, within_s=WAIT_S)
+
+
+def test_rabbitmq_killed_and_started_again(world: World) -> None:
+    two = world.endpoint("two")
+    sent = [two.delay(again=n) for n in range(20)]
+    world.rabbit.kill()
+    world.rabbit.start()
+    forget_connections()
+    for n, result in enumerate(sent):
+        assert result.get(timeout=240) == {"again": n}
+    assert world.endpoint("fast").delay(after=1).get(timeout=WAIT_S) == {"after": 1}
+
+
+def _plain_app(world: World) -> Celery:
+    """Another app of the user's, with Celery's defaults: classic queues, made when they are missing."""
+    return Celery("plain", broker=world.rabbit.url, backend=world.redis_url, set_as_current=False)
+
+
+def test_an_app_with_celerys_defaults_declares_our_queue_as_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any worker has declared it."""
+    monkeypatch.setenv("RUNPOD_NAMESPACE", "untouched")
+    plain = _plain_app(world)
+    plain.send_task("runpod.run", args=[{}], kwargs={"endpoint": "fast"}, queue="untouched", ignore_result=True)
+    assert world.rabbit.arguments_refused("untouched", QUORUM) is None
+    assert world.rabbit.waiting("untouched") == 1
+
+
+def test_a_process_without_celery_runpod_sends_what_the_docs_say(world: World) -> None:
+    program = f"""
+from celery import Celery
+app = Celery("bare", broker={world.rabbit.url!r}, backend={world.redis_url!r})
+app.conf.broker_transport_options = {{"confirm_publish": True}}
+sent = app.send_task("runpod.run", args=[{{"bare": 1}}], kwargs={{"endpoint": "fast"}}, queue="runpod", declare=[])
+print(sent.get(timeout=60))
+"""
+    bare = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90, check=False)
+    assert bare.stdout.strip() == "{'bare': 1}", bare.stderr[-2000:]
+
+
+def test_the_apps_own_queues_are_left_as_they_are(world: World) -> None:
+    """The queue of what follows exists as a quorum queue; neither this app nor our worker knows that."""
+    name = f"theirs-{uuid.uuid4().hex[:8]}"
+    assert world.rabbit.arguments_refused(name, QUORUM) is None
+    chain(world.endpoint("fast").s(a=1), same.s().set(queue=name)).delay()
+    eventually(lambda: world.rabbit.waiting(name), 1, within_s=WAIT_S)
+
+
+def test_a_queue_that_somebody_else_declared_is_told_in_words(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_NAMESPACE", "classic")
+    assert world.rabbit.arguments_refused("classic", {}) is None
+    with pytest.raises(ConfigurationError, match="rabbitmqctl delete_queue classic"):
+        world.endpoint("fast").delay(a=1)
+    env = {**world.stack.env, "RUNPOD_NAMESPACE": "classic"}
+    with pytest.raises(ConfigurationError, match="rabbitmqctl delete_queue classic"):
+        world.stack.worker("refuses", env=env, cwd=ROOT)
+    doctor = subprocess.run(cli("doctor"), env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert doctor.returncode == 1
+    assert "rabbitmqctl delete_queue classic" in doctor.stdout
+
+
+def test_doctor_is_content(world: World) -> None:
+    doctor = subprocess.run(
+        cli("doctor"), env=world.stack.env, capture_output=True, text=True, timeout=120, check=False
+    )
+    lines = [line for line in doctor.stdout.splitlines() if "broker" in line or "queue" in line]
+    assert any("RabbitMQ" in line and line.lstrip().startswith("ok") for line in lines), doctor.stdout
+    assert not any("WRONG" in line for line in lines), doctor.stdout
