@@ -48,6 +48,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     webhooks = {
         "RUNPOD_WEBHOOK_URL": f"http://127.0.0.1:{port}/runpod/webhook",
         "RUNPOD_WEBHOOK_SECRET": "a-secret-of-the-tests-0123456789",
+        # A killed worker may leave an unanswered submit behind: its window must end while the test waits.
+        "RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S": "40",
     }
     world = World(tmp_path_factory.mktemp("rabbit"), endpoints=ENDPOINTS, broker="rabbitmq", env=webhooks)
     try:
