@@ -8,27 +8,21 @@ running when the connection was lost acknowledges its message, at its end, on a 
 So nothing is put back, and nothing acknowledged, over a lost connection: such a message comes back when the visibility
 timeout is over, and is harmless then, as every repeat is. Until then the self-healing thread publishes what is missing.
 
-A Redis that is out of memory refuses even an acknowledgement; Celery would end for it. It is waited for like one that is
-away.
+A Redis that is out of memory, or read-only, refuses even an acknowledgement, and Celery would end for it.
+`broker_channel_error_retry` has it connect anew instead, which also lets go of what it could not acknowledge: that would
+count as held for ever, and as many such messages as the worker has processes would keep it from fetching another.
 
 Next: ``selfheal.py``.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from celery.worker import state
 from celery.worker.consumer import Consumer
-from redis.exceptions import OutOfMemoryError
 
 
 class LossTolerantConsumer(Consumer):
     """See the module."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.connection_errors = (*self.conninfo.connection_errors, OutOfMemoryError)
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         channel = getattr(self.connection, "_default_channel", None)

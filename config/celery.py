@@ -37,6 +37,9 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": 5,
+        # A Redis that refuses a command (out of memory, read-only) is waited for like one that is away. RabbitMQ's
+        # channel errors are mistakes in a declaration, which waiting does not mend.
+        "broker_channel_error_retry": is_redis(settings.broker_url),
         "broker_transport_options": transport_options(settings),
         # JSON only: a record is read by other versions, and a pickle is code.
         "task_serializer": "json",

@@ -31,10 +31,14 @@ def die_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chaos(tmp_path_factory: pytest.TempPathFactory, die_at: Path) -> Iterator[World]:
+    yield from chaos_world(tmp_path_factory.mktemp("chaos"), die_at)
+
+
+def chaos_world(folder: Path, die_at: Path, **env: str) -> Iterator[World]:
     world = World(
-        tmp_path_factory.mktemp("chaos"),
+        folder,
         endpoints=["fast=synthetic:duration=0.3", "failing=synthetic:duration=0.1,failures=1"],
-        env={**SHORT_WAITS, "RUNPOD_DIE_AT": str(die_at)},
+        env={**SHORT_WAITS, "RUNPOD_DIE_AT": str(die_at), **env},
     )
     try:
         world.app()

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from celery import chain, chord
 
 from tests.application import collect, same
+from tests.chaos.conftest import chaos_world
 from tests.chaos.test_kills import CHORD, submits
 from tests.servers import ROOT, World
 from tests.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def chaos(tmp_path_factory: pytest.TempPathFactory, die_at: Path) -> Iterator[World]:
+    # Also a call whose worker is killed is found again before it counts as one that may have been run.
+    yield from chaos_world(tmp_path_factory.mktemp("chaos"), die_at, RUNPOD_UNCONFIRMED_WINDOW_S="60")
 
 
 def test_chords_outlive_the_kill_of_a_whole_worker_at_every_step(chaos: World, die_at: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from celery_runpod import JobResult
-from celery_runpod.cli.stack import Server
+from celery_runpod.cli.stack import Server, free_port
 from celery_runpod.errors import BrokerUnavailable
 from tests.chaos.conftest import SHORT_WAITS
 from tests.servers import World, forget_connections
@@ -25,9 +25,8 @@ WAIT_S = 90
 def world(tmp_path: Path) -> Iterator[World]:
     # What is killed is the process, not the machine: each command is written before it is answered.
     redis = ("--appendfsync", "no")
-    world = World(
-        tmp_path, endpoints=["six=synthetic:duration=6", "fast=synthetic:duration=0.3"], env=SHORT_WAITS, redis=redis
-    )
+    endpoints = ["six=synthetic:duration=6", "other=synthetic:duration=6", "fast=synthetic:duration=0.3"]
+    world = World(tmp_path, endpoints=endpoints, env=SHORT_WAITS, redis=redis)
     try:
         world.app()
         yield world.start(application=False)
@@ -83,6 +82,35 @@ def test_a_redis_that_is_out_of_memory_is_told_to_callers_and_waited_for_by_work
     assert result(world, running) == {"mark": mark}
     assert result(world, world.endpoint("fast").delay(mark="taken").id) == {"mark": "taken"}
     assert (submits(world, mark), submits(world, "refused")) == (1, 0)
+    assert worker(world).process.poll() is None
+    eventually(world.open_jobs, [], within_s=60)
+
+
+def out_of_memory(world: World, begins: bool) -> None:
+    world.redis.config_set("maxmemory", 1 if begins else 0)
+
+
+def read_only(world: World, begins: bool) -> None:
+    """A replica of nobody, as after a failover that made another one the master."""
+    world.redis.replicaof(*("127.0.0.1", free_port()) if begins else ("NO", "ONE"))
+
+
+@pytest.mark.parametrize("trouble", [out_of_memory, read_only])
+def test_a_worker_whose_acknowledgements_were_refused_takes_messages_again(
+    world: World, trouble: Callable[[World, bool], None]
+) -> None:
+    """Such messages count as held: as many as the worker has processes, and it would never fetch another."""
+    world.fault(operation="status", kind="delay", seconds=1.5)
+    ids = [world.endpoint(name).delay(mark=name).id for name in ("six", "other")]
+
+    def checks() -> list[int]:
+        return [int(world.redis.zcard(f"{{runpod:{name}}}:checks")) for name in ("six", "other")]
+
+    eventually(checks, [1, 1])
+    trouble(world, True)
+    eventually(lambda: {job["status"] for job in world.jobs()}, {"COMPLETED"}, within_s=60)
+    trouble(world, False)
+    assert [result(world, task_id) for task_id in ids] == [{"mark": "six"}, {"mark": "other"}]
     assert worker(world).process.poll() is None
     eventually(world.open_jobs, [], within_s=60)
 
