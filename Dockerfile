@@ -15,7 +15,8 @@ COPY config config
 RUN uv pip install --no-cache --python /venv/bin/python --no-deps --build-constraints requirements.lock .
 
 FROM python:3.12-slim
-RUN useradd --uid 10001 --create-home runpod
+# The folder is the worker's to write: a volume that is mounted there takes its owner over.
+RUN useradd --uid 10001 --create-home runpod && install --directory --owner runpod --group runpod /var/lib/celery-runpod
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /app

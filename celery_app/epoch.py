@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
 from pathlib import Path
 
 from config.settings import Settings
@@ -50,7 +51,8 @@ class Memory:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._file.with_suffix(f".{os.getpid()}")
+            # In containers that share a volume every worker may have the same process id.
+            fresh = self._file.with_suffix(f".{socket.gethostname()}.{os.getpid()}")
             fresh.write_text(repr(self.latest))
             fresh.replace(self._file)
         except OSError as error:

@@ -153,6 +153,11 @@ class World:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["id"])
 
+    def happened(self, fault_id: str) -> int:
+        """How often the simulator has begun a fault."""
+        rules = requests.get(f"{self.simulator_url}/_simulator/faults", timeout=5).json()
+        return next(int(rule["done"]) for rule in rules if rule["id"] == fault_id)
+
     def no_faults(self) -> None:
         requests.delete(f"{self.simulator_url}/_simulator/faults", timeout=5)
 

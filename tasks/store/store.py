@@ -149,7 +149,12 @@ class JobStore(SharedJobs, Operated, Cancels):
         return [job for job in jobs if job is not None]
 
     def forget_due(self, endpoint: str, task_id: str) -> str:
-        keys = [self.keys.job(endpoint, task_id), self.keys.due(endpoint)]
+        keys = [
+            self.keys.job(endpoint, task_id),
+            self.keys.due(endpoint),
+            self.keys.inflight(endpoint),
+            self.keys.waiting(endpoint),
+        ]
         return str(self._run("forget_due", keys, task_id))
 
     def observe(

@@ -92,10 +92,9 @@ def test_an_answer_that_comes_after_the_window_is_cancelled_at_runpod(tmp_path: 
         world.app()
         sleeper = world.stack.worker("sleeps", cwd=ROOT)
         mark = uuid.uuid4().hex
-        world.fault(endpoint="slow", operation="run", kind="delay", seconds=1.5, times=1)
+        fault = world.fault(endpoint="slow", operation="run", kind="delay", seconds=1.5, times=1)
         result = world.endpoint("slow").delay(mark=mark)
-        eventually(lambda: result.state, "PENDING")
-        eventually(lambda: world.redis.hget(f"{{runpod:slow}}:job:{result.id}", "state"), "SUBMITTING")
+        eventually(lambda: world.happened(fault), 1)
         sleeper.kill(signal.SIGSTOP)
         world.stack.worker("awake", cwd=ROOT)
         with pytest.raises(Exception, match="no answer"):

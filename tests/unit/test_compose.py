@@ -50,6 +50,13 @@ def test_redis_is_healthy_only_when_it_answers(services: dict[str, Any]) -> None
     assert "REDISCLI_AUTH" in services["redis"]["environment"]
 
 
+def test_what_workers_remember_of_the_store_outlives_their_containers(services: dict[str, Any]) -> None:
+    folder = services["worker"]["environment"]["RUNPOD_STATE_DIR"]
+    assert services["worker"]["volumes"] == [f"worker-state:{folder}"]
+    # A fresh volume has the owner that the folder has in the image.
+    assert f"install --directory --owner runpod --group runpod {folder}" in DOCKERFILE
+
+
 def test_the_worker_can_be_scaled(services: dict[str, Any]) -> None:
     assert not {"container_name", "ports", "hostname", "deploy"} & set(services["worker"])
 

@@ -246,6 +246,17 @@ def test_a_record_of_a_newer_format_is_left_alone(store: JobStore) -> None:
     assert store.forget_due("e1", "none") == "forgotten"
 
 
+def test_a_record_that_was_deleted_by_hand_gives_its_place_back(store: JobStore) -> None:
+    for task_id in ("runs", "waits"):
+        store.accept(job(task_id), NOW)
+        store.claim_submit(job(task_id), "token", NOW + 60, 1, NOW + 5)
+        store.redis.delete(f"{{runpod:e1}}:job:{task_id}")
+    assert store.redis.smembers("{runpod:e1}:inflight") == {"runs"}
+    assert store.redis.zrange("{runpod:e1}:waiting", 0, -1) == ["waits"]
+    assert store.forget_due("e1", "runs") == store.forget_due("e1", "waits") == "forgotten"
+    assert not store.redis.exists("{runpod:e1}:inflight", "{runpod:e1}:waiting")
+
+
 def test_a_cancel_that_came_first_is_found(store: JobStore) -> None:
     store.note_cancel(["root"])
     store.note_cancel(["root", "t2"], whole_tree=False)
