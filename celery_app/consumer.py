@@ -8,14 +8,16 @@ running when the connection was lost acknowledges its message, at its end, on a 
 So nothing is put back, and nothing acknowledged, over a lost connection: such a message comes back when the visibility
 timeout is over, and is harmless then, as every repeat is. Until then the self-healing thread publishes what is missing.
 
-A Redis that is out of memory, or read-only, refuses even an acknowledgement, and Celery would end for it.
-`broker_channel_error_retry` has it connect anew instead, which also lets go of what it could not acknowledge: that would
-count as held for ever, and as many such messages as the worker has processes would keep it from fetching another.
+Celery only logs an acknowledgement that failed, and the message counts as held for ever: as many of them as the worker
+has processes, and it never fetches another. Here the failure is raised, so that the worker connects anew and lets go of
+it; also from a Redis that is out of memory or read-only (`broker_channel_error_retry`), for which Celery would end.
 
 Next: ``selfheal.py``.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from celery.worker import state
 from celery.worker.consumer import Consumer
@@ -23,6 +25,10 @@ from celery.worker.consumer import Consumer
 
 class LossTolerantConsumer(Consumer):
     """See the module."""
+
+    def call_soon_ack(self, p: Any, log: Any, errors: Any, *args: Any) -> Any:
+        """Acknowledge, or reject, soon; `errors` are those that Celery would have swallowed."""
+        return super().call_soon_ack(p, log, (), *args)
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         channel = getattr(self.connection, "_default_channel", None)
