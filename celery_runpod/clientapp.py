@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from celery_runpod.contract import DEFAULT_QUEUE
 from celery_runpod.errors import BrokerUnavailable, NotConfigured
 from celery_runpod.rabbitmq import broker_of, is_amqp
-from celery_runpod.settings import ClientSettings, mask_url
+from celery_runpod.settings import REDIS_SCHEMES, ClientSettings, mask_url
 
 CONNECT_S = 2.0
 ANSWER_S = 3.0
@@ -80,7 +80,7 @@ def check_reachable(app: Celery) -> None:
             continue
         first = given.split(";", 1)[0]
         try:
-            if first.startswith(("redis://", "rediss://", "unix://")):
+            if first.startswith(REDIS_SCHEMES):
                 _redis(first, os.getpid()).ping()
             elif role == "broker" and is_amqp(first):
                 # One that is open already costs nothing: whether it still is, RabbitMQ's confirm of the message tells.

@@ -26,7 +26,7 @@ from celery_runpod.api.answers import Health
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.contract import HIDDEN, RETRY, Queues
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NoAnswer
-from celery_runpod.results import JobResult, reader_for
+from celery_runpod.results import JobResult, reader_for, store_unavailable
 from celery_runpod.settings import mask_url
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -51,7 +51,8 @@ def ask(
         timeout_s: seconds to wait; a worker does not begin it later than that.
 
     Raises:
-        NoAnswer: nothing came in time. ConfigurationError: the workers are older, and do not know the task.
+        NoAnswer: nothing came in time, or the result backend went away meanwhile.
+        ConfigurationError: the workers are older, and do not know the task.
         BrokerUnavailable: nothing was sent.
         RunPodError: what the task raised: an ApiError, PurgeRefused, RetryRefused, NameTaken, ...
     """
@@ -72,17 +73,21 @@ def ask(
             argsrepr=HIDDEN,
             kwargsrepr=HIDDEN,
         )
-    except (OperationalError, OSError, RuntimeError) as error:
+    except (OperationalError, RedisError, OSError, RuntimeError) as error:
         reason, url = str(error) or type(error).__name__, str(app.conf.broker_write_url or app.conf.broker_url)
     else:
+        reason = ""
         try:
             # Inside a task too: the answer comes from a worker of another app.
             return result.get(timeout=timeout_s, disable_sync_subtasks=False)
         except (CeleryTimeoutError, TaskRevokedError):
             worker_up = _worker_up(app)
+        except (RedisError, OSError, RuntimeError) as error:
+            # Celery says RuntimeError when it gives the backend up.
+            worker_up, reason = None, f"the result backend went away ({type(error).__name__})"
         except NotRegistered:
             raise ConfigurationError(f"the RunPod workers do not know {task}: they run an older version") from None
-        raise NoAnswer(task, timeout_s, worker_up, endpoint)
+        raise NoAnswer(task, timeout_s, worker_up, endpoint, result.id, reason)
     raise BrokerUnavailable("broker", mask_url(url), reason)
 
 
@@ -114,8 +119,12 @@ def retry(
 
 
 def refuse_other_endpoint(app: Celery, task_id: str, name: str) -> None:
-    """Raises InvalidInput for a job of another endpoint; an id of which nothing is known (yet) passes."""
-    place = (reader := reader_for(app)).place(task_id)
-    known = (reader.job(task_id) or {}).get("name") if place is not None and place.endpoint is not None else None
+    """Raises InvalidInput for a job of another endpoint, BrokerUnavailable without the job store; an id of which nothing
+    is known (yet) passes."""
+    try:
+        place = (reader := reader_for(app)).place(task_id)
+        known = (reader.job(task_id) or {}).get("name") if place is not None and place.endpoint is not None else None
+    except (RedisError, OSError) as error:
+        raise store_unavailable(app, error) from None
     if place is not None and known is not None and name not in (known, place.endpoint):
         raise InvalidInput(f"task {task_id} is a job of endpoint {known}", name, task_id)

@@ -27,7 +27,7 @@ from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.contract import CANCEL, Queues
 from celery_runpod.errors import BrokerUnavailable
 from celery_runpod.records import RecordReader
-from celery_runpod.settings import mask_url
+from celery_runpod.settings import REDIS_SCHEMES, mask_url
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ def _store_url(app: Celery) -> str:
     url = settings.store_url
     if not (os.environ.get("RUNPOD_STORE_URL") or os.environ.get("REDIS_URL")):
         for candidate in (app.conf.broker_url, app.conf.result_backend):
-            if isinstance(candidate, str) and candidate.startswith(("redis://", "rediss://", "unix://")):
+            if isinstance(candidate, str) and candidate.startswith(REDIS_SCHEMES):
                 return candidate
     return url
 

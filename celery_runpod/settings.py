@@ -12,13 +12,15 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from celery_runpod.errors import ConfigurationError
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_NAMESPACE = "runpod"
 NAMESPACE_ALLOWED = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+QUERY_SECRET = re.compile(r"(?i)([?&][^=&\s]*(?:password|passwd|secret|token|key)=)[^&\s]+")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -40,16 +42,14 @@ class ClientSettings:
         """Read `REDIS_URL` and the `RUNPOD_*` variables (README, table of settings).
 
         Raises:
-            ConfigurationError: the namespace has characters that would break queue or key names.
+            ConfigurationError: the namespace has characters that would break queue or key names; or a URL is none.
         """
         env = os.environ if env is None else env
-        redis_url = env.get("REDIS_URL") or DEFAULT_REDIS_URL
-        broker_url = env.get("RUNPOD_BROKER_URL") or env.get("CELERY_BROKER_URL") or redis_url
         return cls(
             namespace=check_namespace(env.get("RUNPOD_NAMESPACE") or DEFAULT_NAMESPACE),
-            broker_url=broker_url,
-            result_backend=env.get("RUNPOD_RESULT_BACKEND") or redis_url,
-            store_url=env.get("RUNPOD_STORE_URL") or redis_url,
+            broker_url=_url(env, "RUNPOD_BROKER_URL", "CELERY_BROKER_URL", of_celery=True),
+            result_backend=_url(env, "RUNPOD_RESULT_BACKEND", of_celery=True),
+            store_url=_url(env, "RUNPOD_STORE_URL"),
             webhook_secret=env.get("RUNPOD_WEBHOOK_SECRET") or None,
             webhook_secret_previous=env.get("RUNPOD_WEBHOOK_SECRET_PREVIOUS") or None,
             explicit=any(env.get(name) for name in ("REDIS_URL", "RUNPOD_BROKER_URL", "CELERY_BROKER_URL")),
@@ -63,13 +63,33 @@ def check_namespace(namespace: str) -> str:
     return namespace
 
 
+def _url(env: Mapping[str, str], *names: str, of_celery: bool = False) -> str:
+    """The first URL that is set, `REDIS_URL` at last. What is wrong with it is told without it: it holds a password."""
+    name = next((name for name in (*names, "REDIS_URL") if env.get(name)), None)
+    if name is None:
+        return DEFAULT_REDIS_URL
+    url, celerys = env[name], of_celery and name != "REDIS_URL"
+    if "://" not in url or not (celerys or url.startswith(REDIS_SCHEMES)) or not has_sound_port(url):
+        allowed = "a URL that Celery takes" if celerys else "redis://, rediss:// or unix://"
+        raise ConfigurationError(
+            f"{name} is no URL that can be used; allowed: {allowed}, as redis://user:password@host:6379/0, with a "
+            "password's special characters percent-encoded"
+        )
+    return url
+
+
+def has_sound_port(url: str) -> bool:
+    """False also where a password with a "/" or "#" that is not encoded ends the URL too early."""
+    try:
+        return urlsplit(url.split(";", 1)[0]).port != 0
+    except ValueError:
+        return False
+
+
 def mask_url(url: str) -> str:
     """The URL with its password replaced by `***`; safe for logs and errors."""
-    try:
-        parts = urlsplit(url)
-        if parts.password is None:
-            return url
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
-    except ValueError:
-        return "(a URL that cannot be read)"
+    scheme, separator, rest = url.partition("://")
+    # By the last "@", not as a URL is read: in a mistaken one the password may hold a "/" or a "#".
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return QUERY_SECRET.sub(r"\1***", f"{scheme}{separator}{user}{colon}{'***' if colon else ''}{at}{place}")

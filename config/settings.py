@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from celery_runpod.contract import Queues
 from celery_runpod.errors import ConfigurationError
-from celery_runpod.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, check_namespace
+from celery_runpod.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, REDIS_SCHEMES, check_namespace, has_sound_port
 from config.profiles import Profile, load_profiles
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -108,9 +108,13 @@ class Settings(BaseSettings):
     @field_validator("result_backend_given", "store_url_given", "redis_url")
     @classmethod
     def _redis(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        if value is not None and not value.get_secret_value().startswith(REDIS_SCHEMES):
             raise ValueError(
                 "must be a redis://, rediss:// or unix:// URL: results and the job store are kept in Redis"
+            )
+        if value is not None and not has_sound_port(value.get_secret_value()):
+            raise ValueError(
+                "cannot be read: percent-encode a password's special characters, and give the port as a number"
             )
         return value
 

@@ -78,10 +78,14 @@ def purge_queue(self: Any, endpoint: str, api_key_name: str | None = None) -> in
 
     Raises:
         PurgeRefused: jobs are being submitted. Nothing was purged.
-        ApiError: RunPod refused, or did not answer; RateLimited after two purges in 10 seconds.
+        ApiError: RunPod refused, or did not answer; RateLimited after two purges in 10 seconds; Unavailable, with `sent`,
+            where a worker was lost over it: it is not done twice, because other jobs are queued by now.
     """
     deps = services(self.app)
     target = target_of(deps, endpoint, api_key_name)
+    if (self.request.delivery_info or {}).get("redelivered"):
+        _look(deps, target.endpoint, deps.store.ids_in(target.endpoint, State.IN_QUEUE))
+        raise Unavailable("a worker was lost over it: it may have been done, or not", "purge-queue", target.name)
     submitting = deps.store.ids_in(target.endpoint, State.SUBMITTING)
     if submitting:
         raise PurgeRefused(target.name, len(submitting))

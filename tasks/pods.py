@@ -23,12 +23,15 @@ from celery.app.task import Context
 
 from celery_runpod.api import BillingPeriod, ManagementClient, Pod
 from celery_runpod.api.creation import refuse_taken
+from celery_runpod.api.waiting import START_S
 from celery_runpod.contract import MANAGEMENT, WAIT_FOR_POD, Backoff
 from celery_runpod.errors import (
     BadAnswer,
     CreateUnconfirmed,
+    EndpointNotFound,
     InvalidInput,
     NameTaken,
+    PodNotFound,
     PodNotRunning,
     RateLimited,
     RunPodError,
@@ -41,7 +44,7 @@ from tasks.services import Services, services
 
 MOST_LOG_LINES = 5000
 LOOKS = Backoff(first_s=1.0, factor=1.5, cap_s=30.0, jitter=0.1)
-ENDED = frozenset({"ERROR", "TERMINATED", "EXITED"})
+ENDED = frozenset({"ERROR", "TERMINATED"})
 MOST_WAIT_S = 86_400.0
 
 
@@ -65,7 +68,7 @@ def _once(
     given = spec.get("name") if isinstance(spec, Mapping) else None
     name = given or f"{kind}-{request.id}"
     try:
-        if (request.delivery_info or {}).get("redelivered"):
+        if _came_again(request):
             refuse_taken(kind, name, listed())
             raise CreateUnconfirmed(kind, name, "a worker was lost over it, or took too long")
         return create({**spec, "name": name} if isinstance(spec, Mapping) else spec)
@@ -75,6 +78,24 @@ def _once(
         existing = error.existing_id
     # The name is made from the task id: what has it was created by this message.
     return get(existing)
+
+
+def _ended(method: str, gone: type[RunPodError]) -> Callable[..., Any]:
+    """Terminate or delete: an earlier delivery of this message may have done it."""
+
+    def call(client: ManagementClient, request: Context, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return getattr(client, method)(*args, **kwargs)
+        except gone:
+            if not _came_again(request):
+                raise
+        return None
+
+    return call
+
+
+def _came_again(request: Context) -> bool:
+    return bool((request.delivery_info or {}).get("redelivered"))
 
 
 def _logs(client: ManagementClient, request: Context, pod_id: str, **options: Any) -> Any:
@@ -110,14 +131,14 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "runpod.pods.stop": _plain("stop_pod"),
     "runpod.pods.restart": _plain("restart_pod"),
     "runpod.pods.reset": _plain("reset_pod"),
-    "runpod.pods.terminate": _plain("terminate_pod"),
+    "runpod.pods.terminate": _ended("terminate_pod", PodNotFound),
     "runpod.pods.logs": _logs,
     "runpod.pods.billing": _pod_billing,
     "runpod.endpoints.list": _plain("list_endpoints"),
     "runpod.endpoints.get": _plain("get_endpoint"),
     "runpod.endpoints.create": _create_endpoint,
     "runpod.endpoints.update": _plain("update_endpoint"),
-    "runpod.endpoints.delete": _plain("delete_endpoint"),
+    "runpod.endpoints.delete": _ended("delete_endpoint", EndpointNotFound),
     "runpod.endpoints.workers": _plain("list_workers"),
     "runpod.endpoints.billing": _endpoint_billing,
     "runpod.gpus": _plain("list_gpus"),
@@ -154,7 +175,7 @@ def wait(
     the API is waited out. The last two arguments are its own.
 
     Raises:
-        PodNotRunning: not after `timeout_s` seconds; or it ended.
+        PodNotRunning: not after `timeout_s` seconds; or it ended. EXITED is believed of it after `START_S` seconds.
         RequestRejected: PodNotFound, Unauthorized: waiting would not help.
     """
     deps = services(self.app)
@@ -174,7 +195,7 @@ def wait(
         # No word from the API is no word on the pod.
         asked_to_wait_s = 0.0
     left_s = began + timeout_s - now
-    if status in ENDED or left_s <= 0:
+    if status in ENDED or (status == "EXITED" and now - began >= START_S) or left_s <= 0:
         raise PodNotRunning(pod_id, round(now - began, 1), status)
     pause_s = min(max(delay_s(looks, LOOKS, deps.spread()), asked_to_wait_s), left_s, deps.settings.countdown_cap_s)
     _again(self, deps, pause_s, (pod_id, timeout_s, api_key_name, began, looks + 1))

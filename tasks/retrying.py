@@ -47,17 +47,21 @@ def retry(self: Any, task_id: str, endpoint: str | None = None) -> str:
     # The same for each copy of this message: a repeat begins no second job.
     new_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.request.id}:{task_id}"))
     job = _again(deps, task_id, new_id, endpoint)
-    holder = deps.store.claim_retry(job.endpoint, task_id, new_id)
+    holder, begun = deps.store.claim_retry(job.endpoint, task_id, new_id)
     if holder != new_id:
-        raise RetryRefused(task_id, f"it was run again already, as task {holder}")
+        if begun:
+            raise RetryRefused(task_id, f"it was run again already, as task {holder}")
+        # Whoever claimed it has not come to write its record, and its message may have expired: done in its place.
+        job = _again(deps, task_id, holder, endpoint)
     followers = [any_id for kind, any_id in ids_after(job.continuation) if kind == "task"]
     deps.store.index(job, followers, job.group_ids)
     now = deps.clock()
     if deps.store.accept(job, now) == "accepted":
-        log.info("job.run_again", extra={"task_id": new_id, "failed_as": task_id, "endpoint": job.name})
+        log.info("job.run_again", extra={"task_id": holder, "failed_as": task_id, "endpoint": job.name})
         deps.show(job, State.WAITING, {"reason": "RETRY"})
+    deps.store.note_retry_begun(job.endpoint, task_id)
     plan_check(deps, job.endpoint, now)
-    return new_id
+    return holder
 
 
 def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None) -> Job:

@@ -21,7 +21,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from celery_runpod.cli.brokercheck import check_broker
 from celery_runpod.cli.findings import MASK, SECRET_NAMES, Finding, TookTooLong, ok, warning, within, wrong
 from celery_runpod.records import RecordReader
-from celery_runpod.settings import mask_url
+from celery_runpod.settings import REDIS_SCHEMES, mask_url
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -93,7 +93,7 @@ def check_names(env: Mapping[str, str]) -> list[Finding]:
 def check_redis(role: str, url: str) -> list[Finding]:
     """Broker, result backend or store: reached, and set up so that it loses nothing."""
     masked = mask_url(url)
-    if not url.startswith(("redis://", "rediss://", "unix://")):
+    if not url.startswith(REDIS_SCHEMES):
         return check_broker(role, url)
     try:
         info, latency_s, skew_s = within(REDIS_S, lambda: look_at_redis(url))

@@ -8,13 +8,12 @@ Next: ``local.py``.
 
 from __future__ import annotations
 
-import socket
 import sys
 
 import click
 
 from celery_runpod.cli.local import API_KEY, APPLICATION, HANDLER, Interrupted, LocalStack, local_stack
-from celery_runpod.cli.stack import cli, free_port
+from celery_runpod.cli.stack import cli, free_port, listens
 from celery_runpod.errors import ConfigurationError
 
 LOOK_S = 1.0
@@ -55,14 +54,9 @@ def dev(endpoints: tuple[str, ...], redis_port: int, simulator_port: int, flower
 
 
 def _flower(stack: LocalStack, port: int) -> str:
-    def listens(_: object) -> bool:
-        with socket.socket() as sock:
-            sock.settimeout(1)
-            return sock.connect_ex(("127.0.0.1", port)) == 0
-
-    if listens(None):
+    if listens(port):
         raise ConfigurationError(f"port {port} is taken: choose another --flower-port")
-    stack.start("flower", [*cli("flower"), f"--port={port}"], ready=listens)
+    stack.start("flower", [*cli("flower"), f"--port={port}"], ready=lambda _: listens(port))
     return f"http://127.0.0.1:{port}"
 
 

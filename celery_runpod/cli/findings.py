@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+from celery_runpod.settings import QUERY_SECRET
 
 T = TypeVar("T")
 
 MASK = "***"
-_IN_URL = re.compile(r"(?<=://)([^\s/@:]*):[^\s/]*@")
-_IN_QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:password|passwd|secret|token|key)=)[^&\s]+")
+# As far as the last "@": in a mistaken URL the password may hold what would have to be encoded.
+_IN_URL = re.compile(r"(?<=://)([^\s/@:]*):\S*@")
 SECRET_NAMES = re.compile(r"(?i)(KEY|SECRET|PASSWORD|TOKEN)")
 
 
@@ -65,17 +67,15 @@ class Redactor:
         self._secrets = sorted((one for one in secrets if len(one) >= 4), key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
-        text = _IN_QUERY.sub(rf"\1{MASK}", _IN_URL.sub(rf"\1:{MASK}@", text))
+        text = QUERY_SECRET.sub(rf"\1{MASK}", _IN_URL.sub(rf"\1:{MASK}@", text))
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return text
 
 
 def _password_of(value: str) -> set[str]:
-    try:
-        password = urlsplit(value).password if "://" in value else None
-    except ValueError:
-        password = None
+    credentials = value.partition("://")[2].rpartition("@")[0]
+    password = credentials.partition(":")[2]
     return {password, unquote(password)} if password else set()
 
 

@@ -56,6 +56,13 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    """Whether anybody listens on a loopback port."""
+    with socket.socket() as sock:
+        sock.settimeout(1)
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
 def service_root() -> Path:
     """The folder that holds `celery_app`, `tasks` and `config`: in the wheel a private one, else the checkout."""
     package = Path(__file__).resolve().parent.parent
@@ -171,17 +178,23 @@ class Stack:
         server.stop()
 
     def redis(self, *, port: int | None = None, arguments: Sequence[str] = ()) -> str:
-        """Start a Redis; answers its URL."""
+        """Start a Redis; answers its URL.
+
+        Raises:
+            ConfigurationError: the port is taken. What listens there may be a Redis with somebody's jobs in it.
+        """
         port = port or free_port()
+        if listens(port):
+            raise ConfigurationError(f"port {port} is taken: choose another --redis-port")
         data = self.folder / f"redis-{port}"
         data.mkdir(exist_ok=True)
         command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(data)]
         command += ["--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction", *arguments]
         url = f"redis://127.0.0.1:{port}/0"
 
-        def answers(_: Server) -> bool:
+        def answers(server: Server) -> bool:
             try:
-                return bool(Redis.from_url(url, socket_timeout=1).ping())
+                return bool(Redis.from_url(url, socket_timeout=1).ping()) and server.process.poll() is None
             except RedisError:
                 return False
 

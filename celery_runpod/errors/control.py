@@ -19,11 +19,17 @@ class NoAnswer(RunPodError):
     waited_s: float
     worker_up: bool | None = None
     endpoint: str | None = None
+    task_id: str | None = None
+    reason: str = ""
 
     def __str__(self) -> str:
-        why = "; no RunPod worker is up: start `celery-runpod worker`" if self.worker_up is False else ""
-        where = about(endpoint=self.endpoint)
-        return f"no RunPod worker answered {self.operation} within {self.waited_s:g} s{where}{why}"
+        """A worker that has begun may still carry it out; where none is up, none will."""
+        reason = f": {self.reason}" if self.reason else ""
+        after = "it may still be carried out"
+        if self.worker_up is False:
+            after = "no RunPod worker is up: start `celery-runpod worker`"
+        where = about(endpoint=self.endpoint, task=self.task_id)
+        return f"no RunPod worker answered {self.operation} within {self.waited_s:g} s{reason}{where}; {after}"
 
 
 @dataclass(eq=False)

@@ -76,11 +76,22 @@ class Operated(Upkeep):
         notes: Any = self.redis.mget([self.keys.cancel_note(any_id) for any_id in ids])
         return any(note not in (None, "job") for note in notes)
 
-    def claim_retry(self, endpoint: str, task_id: str, new_id: str) -> str:
-        """The task id under which a failed job is run again: `new_id`, or the one that came first."""
+    def claim_retry(self, endpoint: str, task_id: str, new_id: str) -> tuple[str, bool]:
+        """The task id under which a failed job is run again, `new_id` or the one that came first; and whether that one
+        has its record."""
         key = self.keys.failed(endpoint, task_id)
         self.redis.hsetnx(key, "retried_as", new_id)
+        self._let_expire(key)
+        found: Any = self.redis.hmget(key, ["retried_as", "retry_begun"])
+        return str(found[0]), found[1] is not None
+
+    def note_retry_begun(self, endpoint: str, task_id: str) -> None:
+        key = self.keys.failed(endpoint, task_id)
+        self.redis.hset(key, "retry_begun", "1")
+        self._let_expire(key)
+
+    def _let_expire(self, key: str) -> None:
+        """What was kept may have expired meanwhile, and what stands there now must expire too."""
         left_s: Any = self.redis.ttl(key)
-        if left_s < 0:  # it expired meanwhile, and what stands there now must expire too
+        if left_s < 0:
             self.redis.expire(key, int(DAY_S))
-        return str(self.redis.hget(key, "retried_as"))

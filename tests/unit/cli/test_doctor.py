@@ -233,3 +233,5 @@ def test_the_redactor_knows_passwords_however_they_are_written() -> None:
     redact = findings.Redactor({"REDIS_URL": "redis://:p%40ss-word@h/0", "MY_TOKEN": "tok-1234", "HOME": "/root"})
     text = "p@ss-word p%40ss-word tok-1234 amqp://me:other@host/x http://h/?api_key=abc&x=1 /root"
     assert redact(text) == "*** *** *** amqp://me:***@host/x http://h/?api_key=***&x=1 /root"
+    unencoded = findings.Redactor({"REDIS_URL": "redis://:top/secret#1@h/0"})
+    assert unencoded("redis://:top/secret#1@h/0 top/secret#1") == "redis://:***@h/0 ***"

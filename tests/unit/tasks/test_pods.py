@@ -10,6 +10,7 @@ from celery.exceptions import Retry
 from celery_runpod.api import Pod
 from celery_runpod.errors import (
     CreateUnconfirmed,
+    EndpointNotFound,
     InvalidInput,
     NameTaken,
     PodNotFound,
@@ -127,12 +128,23 @@ def test_no_word_from_the_api_is_no_word_on_the_pod() -> None:
     assert again(caught)[0] == 20.0
 
 
-@pytest.mark.parametrize("status", ["ERROR", "TERMINATED", "EXITED"])
-def test_a_pod_that_has_ended_is_not_waited_for(status: str) -> None:
+@pytest.mark.parametrize(("status", "waited_s"), [("ERROR", 0), ("TERMINATED", 0), ("EXITED", 10)])
+def test_a_pod_that_has_ended_is_not_waited_for(status: str, waited_s: float) -> None:
+    bench = bench_with(status)
     with pytest.raises(PodNotRunning, match=status):
-        run(bench_with(status), "runpod.pods.wait", "p9", 600.0)
+        run(bench, "runpod.pods.wait", "p9", 600.0, None, bench.now - waited_s, 3)
     with pytest.raises(PodNotFound):
         run(bench_with(PodNotFound("no such pod")), "runpod.pods.wait", "p9", 600.0)
+
+
+def test_a_pod_that_was_only_just_told_to_start_may_be_exited_still() -> None:
+    bench, args = bench_with("EXITED", "STARTING", "RUNNING"), ("p9", 600.0)
+    for _ in range(2):
+        with pytest.raises(Retry) as caught:
+            run(bench, "runpod.pods.wait", *args)
+        pause_s, args = again(caught)
+        bench.now += pause_s
+    assert run(bench, "runpod.pods.wait", *args)["status"] == "RUNNING"
 
 
 def test_a_wait_has_a_last_look_when_its_time_is_over() -> None:
@@ -144,3 +156,22 @@ def test_a_wait_has_a_last_look_when_its_time_is_over() -> None:
     bench.now += pause_s
     with pytest.raises(PodNotRunning, match=r"after 0\.5 s"):
         run(bench, "runpod.pods.wait", *args)
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        ("runpod.pods.terminate", PodNotFound("no such pod")),
+        ("runpod.endpoints.delete", EndpointNotFound("no such endpoint")),
+    ],
+)
+def test_what_an_earlier_delivery_has_ended_is_ended(name: str, gone: Exception) -> None:
+    bench = bench_with()
+
+    def not_there(target: str) -> None:
+        raise gone
+
+    bench.management.terminate_pod = bench.management.delete_endpoint = not_there
+    assert run(bench, name, "p9", redelivered=True) is None
+    with pytest.raises(type(gone)):
+        run(bench, name, "p9")

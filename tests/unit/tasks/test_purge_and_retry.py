@@ -56,6 +56,21 @@ def test_a_queued_job_that_is_gone_after_a_purge_was_purged(answer: Any) -> None
     assert (error.task_id, error.job_id) == ("t1", "r1")
 
 
+def test_a_purge_whose_worker_was_lost_is_not_done_twice() -> None:
+    bench = Bench()
+    bench.accepted()
+    task = bench.app.tasks[purge_queue.name]
+    task.push_request(id="m1", called_directly=False, delivery_info={"redelivered": True})
+    try:
+        with pytest.raises(Unavailable, match="it may have been done") as caught:
+            task.run(ENDPOINT)
+    finally:
+        task.pop_request()
+    assert caught.value.sent
+    assert bench.runpod.called("purge-queue") == 0
+    assert bench.store.least_due(ENDPOINT) == bench.now
+
+
 def test_a_purge_leaves_what_runs_and_what_came_later() -> None:
     bench = Bench()
     bench.accepted()
@@ -190,9 +205,19 @@ def test_a_worker_that_was_killed_over_a_retry_leaves_it_to_the_next_delivery() 
     bench = Bench()
     failed(bench)
     new_id = str(uuid.uuid5(uuid.NAMESPACE_OID, "m1:t1"))
-    assert bench.store.claim_retry(ENDPOINT, "t1", new_id) == new_id
+    assert bench.store.claim_retry(ENDPOINT, "t1", new_id) == (new_id, False)
     assert run_again(bench) == new_id
     assert bench.record(new_id).state is State.WAITING
+
+
+def test_a_retry_whose_message_never_came_back_is_begun_by_the_next_one_under_the_same_id() -> None:
+    bench = Bench()
+    failed(bench)
+    bench.store.claim_retry(ENDPOINT, "t1", "claimed-and-killed")
+    assert run_again(bench, message="m2") == "claimed-and-killed"
+    assert bench.record("claimed-and-killed").state is State.WAITING
+    with pytest.raises(RetryRefused, match="as task claimed-and-killed"):
+        run_again(bench, message="m3")
 
 
 def test_what_a_newer_version_has_kept_is_left_to_it() -> None:
