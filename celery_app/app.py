@@ -17,10 +17,13 @@ from celery_app.logs import configure_logging
 from celery_app.process import Process
 from celery_app.revocation import install as install_revocation
 from celery_app.selfheal import SelfHeal
-from celery_runpod.contract import FINISH, RUN
+from celery_runpod.contract import FINISH, RUN, TASK_NAMES
 from celery_runpod.rabbitmq import is_amqp
-from config.celery import celery_config
+from config.celery import celery_config, is_redis
 from config.settings import Settings, load_settings
+
+END_S = 5.0
+"""So long before the visibility timeout an imported task is ended."""
 
 
 def create_app(settings: Settings | None = None) -> Celery:
@@ -40,6 +43,8 @@ def create_app(settings: Settings | None = None) -> Celery:
     app.finalize()
     for name in (RUN, FINISH):
         app.tasks[name].Request = "celery_app.requests:UnrevokedRequest"
+    if is_redis(settings.broker_url):
+        limit_imported(app, settings.visibility_timeout_s - END_S)
     app.steps["worker"].add(SelfHeal)
     install_revocation(app)
 
@@ -52,3 +57,11 @@ def create_app(settings: Settings | None = None) -> Celery:
     celeryd_init.connect(remember, weak=False, dispatch_uid="celery_runpod.hostname")
     setup_logging.connect(configure, weak=False, dispatch_uid="celery_runpod.logging")
     return app
+
+
+def limit_imported(app: Celery, most_s: float) -> None:
+    """End a task of `RUNPOD_IMPORTS` before Redis hands its message out again: it would run side by side with itself,
+    and pay twice for what it submits."""
+    for name, task in app.tasks.items():
+        if name not in TASK_NAMES and not name.startswith("celery."):
+            task.time_limit = min(task.time_limit or most_s, most_s)

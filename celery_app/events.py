@@ -10,6 +10,7 @@ Next: ``selfheal.py``.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +53,7 @@ class Announcer:
         shown = {"job_id": job.job_id, "endpoint": job.name, "attempt": job.attempt, **news}
         try:
             if not job.ignore_result:
-                self._write(job.task_id, state, shown)
+                self._write(job, state, shown)
             with self._app.events.default_dispatcher(self._hostname) as dispatcher:
                 small = {name: value for name, value in shown.items() if name != "progress"}
                 # With the name: Flower may have been started after the task was received.
@@ -61,11 +62,12 @@ class Announcer:
         except (RedisError, OperationalError, OSError) as error:
             log.warning("state.not_shown", extra={"task_id": job.task_id, "state": state, "error": str(error)})
 
-    def _write(self, task_id: str, state: str, shown: Mapping[str, Any]) -> None:
+    def _write(self, job: Job, state: str, shown: Mapping[str, Any]) -> None:
         backend = self._app.backend
         meta = backend._get_result_meta(dict(shown), state, None, None)
-        meta["task_id"] = task_id
+        meta["task_id"] = job.task_id
         if self._script is None:
             self._script = backend.client.register_script(_WRITE)
-        expires = int(backend.expires or 86_400)
-        self._script(keys=[backend.get_key_for_task(task_id)], args=[backend.encode(meta), expires])
+        # A state is written when it changes: it must stand for as long as the job may take.
+        expires = int(backend.expires or 86_400) + math.ceil(job.end_by - job.accepted_at)
+        self._script(keys=[backend.get_key_for_task(job.task_id)], args=[backend.encode(meta), expires])

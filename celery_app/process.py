@@ -21,6 +21,7 @@ from redis.retry import Retry
 
 from celery_app.events import Announcer
 from celery_runpod.api import ManagementClient, RunPodClient
+from celery_runpod.settings import redis_url
 from config.settings import Settings
 from tasks.budget import Budget
 from tasks.services import Services
@@ -102,7 +103,7 @@ class Process:
 def connect(url: str, retries: int = STORE_RETRIES) -> Redis:
     """A connection to the store that outlives a restart of Redis: every script may be repeated."""
     redis: Redis = Redis.from_url(
-        url,
+        redis_url(url),
         decode_responses=True,
         socket_timeout=5.0,
         socket_connect_timeout=3.0,

@@ -98,7 +98,7 @@ class SelfHeal(bootsteps.StartStopStep):
                 self._check(deps)
                 beat(deps, memory)
                 now = deps.clock()
-                deps.store.heartbeat(worker.hostname, now, HEARTBEAT_S)
+                deps.store.heartbeat(worker.hostname, now, max(HEARTBEAT_S, 3 * interval_s))
                 if lock(keys=[deps.store.keys.leader()], args=[self._token, LEADER_S * 1000]) == "mine":
                     heal(deps)
                     sweep_wishes(deps, WISH_S)

@@ -125,7 +125,11 @@ class Endpoint:
     def signature(
         self, args: tuple[Any, ...] | list[Any] = (), kwargs: Mapping[str, Any] | None = None, **celery_options: Any
     ) -> Signature:
-        """As `s`, with the input in `args`, the fields in `kwargs`, and Celery's options."""
+        """As `s`, with the input in `args`, the fields in `kwargs`, and Celery's options.
+
+        Raises:
+            ConfigurationError: the app's results, or chords, expire before the job's deadline.
+        """
         fields = dict(kwargs or {})
         given = merge_input(list(args), fields, self.name) if args or fields else {}
         check_input(given, endpoint=self.name)
@@ -135,10 +139,6 @@ class Endpoint:
         if options := self.options.to_message():
             arguments["options"] = options
         immutable = bool(celery_options.pop("immutable", False))
-        if self._app is None:
-            # A chain publishes with the current app: where only REDIS_URL is set, one is made now.
-            with contextlib.suppress(NotConfigured):
-                client_app()
         own: dict[str, Any] = {
             "queue": Queues.of(client_settings().namespace).run,
             # JSON whatever the app's own serializer is; and the input is shown nowhere.
@@ -147,15 +147,11 @@ class Endpoint:
             "kwargsrepr": HIDDEN,
             "shadow": f"{RUN}[{self.name}]",
         }
-        signature = Signature(
-            RUN,
-            args=tuple(args),
-            kwargs=arguments,
-            options={**own, **self._celery_options(celery_options, arguments)},
-            app=self._app,
-            immutable=immutable,
-        )
-        return signature
+        options = {**own, **self._celery_options(celery_options, arguments)}
+        # A chain publishes with the current app: where only REDIS_URL is set, one is made now.
+        with contextlib.suppress(NotConfigured):
+            self._check_expiry(self.app, arguments.get("not_before"))
+        return Signature(RUN, args=tuple(args), kwargs=arguments, options=options, app=self._app, immutable=immutable)
 
     def delay(self, input: Any = None, /, **fields: Any) -> JobResult:
         """Enqueue a job; see `s` and `apply_async`."""
@@ -174,7 +170,6 @@ class Endpoint:
                 is `unconfirmed`: then repeat the call with the task id that it names.
         """
         app = self.app
-        self._check_expiry(app)
         task_id = celery_options.pop("task_id", None) or str(uuid.uuid4())
         signature = self.signature(args, kwargs, **celery_options)
         check_reachable(app)
@@ -267,8 +262,9 @@ class Endpoint:
             arguments["not_before"] = aware.timestamp()
         return options
 
-    def _check_expiry(self, app: Celery) -> None:
-        deadline_s = self.options.deadline or DEFAULT_DEADLINE_S
+    def _check_expiry(self, app: Celery, not_before: float | None) -> None:
+        wait_s = 0.0 if not_before is None else max(0.0, not_before - datetime.now(UTC).timestamp())
+        deadline_s = round(wait_s + (self.options.deadline or DEFAULT_DEADLINE_S))
         for name in ("result_expires", "result_chord_expires"):
             expires = app.conf.get(name)
             seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires

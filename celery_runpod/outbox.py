@@ -22,6 +22,7 @@ from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
+from celery_runpod.rabbitmq import broker_of
 from celery_runpod.results import reader_for
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,7 @@ def keep(
     """Keep a copy of a message that is about to be published. Where it cannot be kept the message is published all the
     same, with Celery's own guarantees."""
     _published.task_id = None
-    broker = app.conf.broker_write_url or app.conf.broker_url
-    if not isinstance(broker, str) or not broker.startswith(REDIS):
+    if not broker_of(app).startswith(REDIS):
         return
     task_id = str(headers["id"])
     try:

@@ -26,8 +26,9 @@ from redis.exceptions import RedisError
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.contract import CANCEL, Queues
 from celery_runpod.errors import BrokerUnavailable
+from celery_runpod.rabbitmq import broker_of
 from celery_runpod.records import RecordReader
-from celery_runpod.settings import REDIS_SCHEMES, mask_url
+from celery_runpod.settings import REDIS_SCHEMES, mask_url, redis_url
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,16 @@ class JobResult(AsyncResult):
     '3f1e9c7a-0000-4000-8000-000000000000'
     """
 
-    def __init__(self, id: str, *args: Any, app: Celery | None = None, **kwargs: Any) -> None:
-        super().__init__(id, *args, app=app if app is not None else client_app(), **kwargs)
+    def __init__(
+        self,
+        id: str,
+        backend: Any = None,
+        task_name: str | None = None,
+        app: Celery | None = None,
+        parent: Any = None,
+    ) -> None:
+        # As AsyncResult's, whose pickle gives all of them in this order.
+        super().__init__(id, backend, task_name, app if app is not None else client_app(), parent)
 
     @property
     def reason(self) -> str | None:
@@ -188,7 +197,7 @@ def _store_url(app: Celery) -> str:
     # An app with its own broker URL may live in a process without any variable: then its Redis holds the store.
     url = settings.store_url
     if not (os.environ.get("RUNPOD_STORE_URL") or os.environ.get("REDIS_URL")):
-        for candidate in (app.conf.broker_url, app.conf.result_backend):
+        for candidate in (broker_of(app), app.conf.result_backend):
             if isinstance(candidate, str) and candidate.startswith(REDIS_SCHEMES):
                 return candidate
     return url
@@ -196,5 +205,7 @@ def _store_url(app: Celery) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _redis(url: str, pid: int) -> Redis:
-    found: Redis = Redis.from_url(url, socket_connect_timeout=2.0, socket_timeout=5.0, health_check_interval=25)
+    found: Redis = Redis.from_url(
+        redis_url(url), socket_connect_timeout=2.0, socket_timeout=5.0, health_check_interval=25
+    )
     return found

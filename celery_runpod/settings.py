@@ -21,6 +21,7 @@ DEFAULT_NAMESPACE = "runpod"
 NAMESPACE_ALLOWED = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 QUERY_SECRET = re.compile(r"(?i)([?&][^=&\s]*(?:password|passwd|secret|token|key)=)[^&\s]+")
+_CERT_REQS = re.compile(r"(?i)(ssl_cert_reqs=)CERT_(\w+)")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -84,6 +85,11 @@ def has_sound_port(url: str) -> bool:
         return urlsplit(url.split(";", 1)[0]).port != 0
     except ValueError:
         return False
+
+
+def redis_url(url: str) -> str:
+    """A URL as redis-py reads it: `ssl_cert_reqs` has words there that Celery's documentation does not name."""
+    return _CERT_REQS.sub(lambda found: f"{found[1]}{found[2].lower()}", url)
 
 
 def mask_url(url: str) -> str:

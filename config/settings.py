@@ -82,8 +82,9 @@ class Settings(BaseSettings):
     check_batch: Annotated[int, Field(ge=1, le=1000)] = Field(200, validation_alias="RUNPOD_CHECK_BATCH")
     max_checks: Annotated[int, Field(ge=1, le=32)] = Field(4, validation_alias="RUNPOD_MAX_CHECKS")
     countdown_cap_s: Seconds = Field(45.0, le=3600, validation_alias="RUNPOD_COUNTDOWN_CAP_S")
-    claim_lease_s: Seconds = Field(60.0, le=600, validation_alias="RUNPOD_CLAIM_LEASE_S")
-    visibility_timeout_s: Annotated[float, Field(ge=5, le=43_200)] = Field(
+    # Over 21 s, Celery's own claim on a chord: a repeat of `finish` that met a dead one would lose the chord.
+    claim_lease_s: Annotated[float, Field(gt=21, le=600)] = Field(60.0, validation_alias="RUNPOD_CLAIM_LEASE_S")
+    visibility_timeout_s: Annotated[float, Field(ge=10, le=43_200)] = Field(
         90.0, validation_alias="RUNPOD_VISIBILITY_TIMEOUT_S"
     )
     not_found_grace_s: Seconds = Field(30.0, le=3600, validation_alias="RUNPOD_NOT_FOUND_GRACE_S")

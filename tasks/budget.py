@@ -12,6 +12,8 @@ from limits import RateLimitItemPerSecond
 from limits.storage import Storage, storage_from_string
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from celery_runpod.settings import redis_url
+
 WINDOW_S = 10
 # docs.runpod.io/serverless/endpoints/operation-reference: base limits per endpoint in 10 s
 PER_WINDOW = {"run": 1000, "runsync": 2000, "status": 2000, "cancel": 100, "purge-queue": 2}
@@ -30,6 +32,7 @@ class Budget:
 
     @classmethod
     def on(cls, url: str, namespace: str) -> Budget:
+        url = redis_url(url)
         if url.startswith("unix://"):
             url = f"redis+{url}"  # the library's name for a socket
         storage = storage_from_string(url, key_prefix=f"{namespace}:limits", wrap_exceptions=False)

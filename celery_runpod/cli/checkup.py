@@ -21,7 +21,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from celery_runpod.cli.brokercheck import check_broker
 from celery_runpod.cli.findings import MASK, SECRET_NAMES, Finding, TookTooLong, ok, warning, within, wrong
 from celery_runpod.records import RecordReader
-from celery_runpod.settings import REDIS_SCHEMES, mask_url
+from celery_runpod.settings import REDIS_SCHEMES, mask_url, redis_url
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -136,7 +136,7 @@ def check_redis(role: str, url: str) -> list[Finding]:
 
 def connect(url: str) -> Redis:
     redis: Redis = Redis.from_url(
-        url, decode_responses=True, socket_connect_timeout=3.0, socket_timeout=4.0, retry=None
+        redis_url(url), decode_responses=True, socket_connect_timeout=3.0, socket_timeout=4.0, retry=None
     )
     return redis
 

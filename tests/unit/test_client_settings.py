@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celery_runpod.errors import ConfigurationError
-from celery_runpod.settings import ClientSettings, mask_url
+from celery_runpod.settings import ClientSettings, mask_url, redis_url
 from config.settings import load_settings
 
 
@@ -50,3 +50,8 @@ def test_sound_urls_are_taken_as_they_are() -> None:
 )
 def test_a_password_is_masked_however_it_is_written(url: str, shown: str) -> None:
     assert mask_url(url) == shown
+
+
+def test_celerys_words_for_a_certificate_become_those_of_redis_py() -> None:
+    assert redis_url("rediss://h/0?ssl_cert_reqs=CERT_NONE&db=1") == "rediss://h/0?ssl_cert_reqs=none&db=1"
+    assert redis_url("rediss://h/0?ssl_cert_reqs=required") == "rediss://h/0?ssl_cert_reqs=required"

@@ -12,8 +12,9 @@ import pytest
 from celery import Celery, chain, chord, current_app
 from celery.signals import before_task_publish
 
-from celery_runpod import Endpoint, errors, routing
-from celery_runpod.contract import TASK_NAMES, Backoff, Options, merge_input
+from celery_app.app import create_app, limit_imported
+from celery_runpod import Endpoint, JobResult, errors, routing
+from celery_runpod.contract import RUN, TASK_NAMES, Backoff, Options, merge_input
 from celery_runpod.errors import InvalidInput, InvalidOption, NotConfigured, PayloadTooLarge, RunPodError
 from celery_runpod.webhooks import WebhookTarget, sign_url, verify
 from config.settings import load_settings
@@ -154,6 +155,13 @@ def test_results_that_expire_before_the_deadline_are_refused(app: Celery) -> Non
     app.conf.result_expires = 3600
     with pytest.raises(errors.ConfigurationError, match="result_expires"):
         Endpoint("sdxl", app=app).delay(a=1)
+    # A chord is paid for too before its body is found gone.
+    with pytest.raises(errors.ConfigurationError, match="result_expires"):
+        chord([Endpoint("sdxl", app=app).s(a=1)])
+    short = Endpoint("sdxl", app=app).using(deadline=600)
+    assert short.signature((1,)).args == (1,)
+    with pytest.raises(errors.ConfigurationError, match="may take 7800 s"):
+        short.signature((1,), countdown=7200)
 
 
 def test_a_process_without_an_app_is_told_what_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,15 +266,35 @@ def test_wrong_settings_are_told_all_at_once_and_no_secret_is_shown(monkeypatch:
     assert caught.value.__context__ is None
 
 
-def test_the_clocks_must_be_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RUNPOD_UNCONFIRMED_WINDOW_S", "10")
-    with pytest.raises(errors.ConfigurationError, match="window"):
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [("RUNPOD_UNCONFIRMED_WINDOW_S", "10", "window"), ("RUNPOD_CLAIM_LEASE_S", "21", "RUNPOD_CLAIM_LEASE_S")],
+)
+def test_the_clocks_must_be_in_order(monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(errors.ConfigurationError, match=told):
         load_settings()
+
+
+def test_an_imported_task_is_ended_before_redis_hands_it_out_again(app: Celery) -> None:
+    def work() -> None:
+        pass
+
+    for name, limit in (("mine.long", None), ("mine.short", 5), (RUN, None)):
+        app.task(name=name, time_limit=limit, shared=False)(work)
+    limit_imported(app, 85.0)
+    limits = {name: app.tasks[name].time_limit for name in ("mine.long", "mine.short", RUN, "celery.chord")}
+    assert limits == {"mine.long": 85.0, "mine.short": 5, RUN: None, "celery.chord": None}
+
+
+def test_a_result_can_be_pickled(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celery_runpod.results.client_app", lambda: app)
+    kept = pickle.loads(pickle.dumps(JobResult("t1", app=app)))
+    assert (type(kept), kept.id) == (JobResult, "t1")
 
 
 def test_every_task_is_registered_and_every_name_is_public() -> None:
     import celery_runpod
-    from celery_app.app import create_app
 
     assert set(TASK_NAMES) <= set(create_app().tasks)
     assert sorted(celery_runpod.__all__) == ["Endpoint", "JobResult", "cancel", "errors"]

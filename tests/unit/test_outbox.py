@@ -8,8 +8,10 @@ from typing import Any
 
 import fakeredis
 import pytest
+from celery import Celery
 
 from celery_app.outbox import OutboxWatch
+from celery_runpod import outbox
 from celery_runpod.routing import ISSUED_AT, REPUBLISHED
 from tests.builders import NOW, Bench
 
@@ -150,3 +152,12 @@ def test_a_call_that_is_accepted_while_it_is_looked_for_leaves_nothing_behind(st
     story.bench.store.drop_message("a")
     story.bench.store.note_in_queue([one.task_id for one in kept], NOW)
     assert story.bench.store.redis.keys("runpod:outbox*") == []
+
+
+def test_a_copy_is_kept_too_where_celery_is_given_several_brokers(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Celery(broker=["redis://h1/0", "redis://h2/0"], set_as_current=False)
+    kept: list[str] = []
+    reader = SimpleNamespace(keep_message=lambda task_id, *_: kept.append(task_id))
+    monkeypatch.setattr(outbox, "reader_for", lambda app: reader)
+    outbox.keep(app, {"id": "t1"}, [], {}, "", "runpod", NOW)
+    assert kept == ["t1"]
