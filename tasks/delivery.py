@@ -20,7 +20,16 @@ from kombu.exceptions import OperationalError
 
 from celery_runpod.api import Job as Answer
 from celery_runpod.contract import FINISH, RUN, Backoff
-from celery_runpod.errors import ApiError, InvalidInput, JobError, JobUndeliverable, RunPodError, decode, encode
+from celery_runpod.errors import (
+    ApiError,
+    InvalidInput,
+    JobError,
+    JobFailed,
+    JobUndeliverable,
+    RunPodError,
+    decode,
+    encode,
+)
 from tasks.backoff import delay_s
 from tasks.guard import CallersTask, nothing_but_verdicts
 from tasks.parking import unpark
@@ -200,6 +209,9 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     error = decode(outcome["error"])
     if job.options.on_error == "return":
         return {"error": {"type": type(error).__name__, "message": str(error), "job_id": job.job_id}}
+    if isinstance(error, JobFailed) and error.traceback:
+        # The handler's own, below ours: in the log, in Flower and in the result's traceback.
+        error.add_note(error.traceback)
     raise error
 
 

@@ -8,6 +8,7 @@ Next: ``local.py``.
 
 from __future__ import annotations
 
+import json
 import sys
 
 import click
@@ -17,6 +18,8 @@ from celery_runpod.cli.stack import cli, free_port, listens
 from celery_runpod.errors import ConfigurationError
 
 LOOK_S = 1.0
+TILE = {"left": 0, "top": 0, "size": [64, 64], "picture": [256, 256]}
+"""An input of the demo's endpoint."""
 PORT = click.IntRange(0, 65535)
 
 
@@ -33,6 +36,9 @@ PORT = click.IntRange(0, 65535)
 @click.option("--flower-port", type=PORT, default=0, help="By default a free one.")
 def dev(endpoints: tuple[str, ...], redis_port: int, simulator_port: int, flower_port: int) -> None:
     """Keep Redis, the simulator, a RunPod worker and Flower running until Ctrl-C."""
+    for name, port in (("redis", redis_port), ("simulator", simulator_port), ("flower", flower_port)):
+        if port and listens(port):
+            raise ConfigurationError(f"port {port} is taken: choose another --{name}-port")
     try:
         with local_stack("dev") as (stack, signals):
             served = list(endpoints) or [f"tiles={HANDLER},workers=2,idle=30"]
@@ -42,7 +48,8 @@ def dev(endpoints: tuple[str, ...], redis_port: int, simulator_port: int, flower
                 stack.application(APPLICATION)
             click.echo("starting Flower")
             flower = _flower(stack, flower_port or free_port())
-            for line in _addresses(stack, flower, [one.partition("=")[0] for one in served]):
+            tried = served[0].partition("=")[0], "{}" if endpoints else json.dumps(TILE)
+            for line in _addresses(stack, flower, *tried):
                 click.echo(line)
             while True:
                 stack.check()
@@ -54,13 +61,11 @@ def dev(endpoints: tuple[str, ...], redis_port: int, simulator_port: int, flower
 
 
 def _flower(stack: LocalStack, port: int) -> str:
-    if listens(port):
-        raise ConfigurationError(f"port {port} is taken: choose another --flower-port")
     stack.start("flower", [*cli("flower"), f"--port={port}"], ready=lambda _: listens(port))
     return f"http://127.0.0.1:{port}"
 
 
-def _addresses(stack: LocalStack, flower: str, names: list[str]) -> list[str]:
+def _addresses(stack: LocalStack, flower: str, endpoint: str, given: str) -> list[str]:
     redis, base = stack.env["REDIS_URL"], stack.env["RUNPOD_BASE_URL"]
     return [
         "",
@@ -72,8 +77,9 @@ def _addresses(stack: LocalStack, flower: str, names: list[str]) -> list[str]:
         "In the shell of your project:",
         f"export REDIS_URL={redis}",
         f"export RUNPOD_BASE_URL={base}",
+        f"export RUNPOD_REST_URL={base}",
         f"export RUNPOD_API_KEY={API_KEY}",
         "",
-        f"Try it:  celery-runpod run {names[0]} --input '{{...}}'",
+        f"Try it:  celery-runpod run {endpoint} --input '{given}'",
         "Ctrl-C stops everything.",
     ]

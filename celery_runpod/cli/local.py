@@ -99,7 +99,8 @@ class LocalStack(Stack):
         self.env["REDIS_URL"] = self.redis(port=redis_port)
         self.env["RUNPOD_API_KEY"] = API_KEY
         say("starting the simulator, a local RunPod")
-        self.env["RUNPOD_BASE_URL"] = self.simulator(*endpoints, port=simulator_port) + "/v2"
+        address = self.simulator(*endpoints, port=simulator_port) + "/v2"
+        self.env["RUNPOD_BASE_URL"] = self.env["RUNPOD_REST_URL"] = address
         say("starting the RunPod worker")
         self.worker()
 

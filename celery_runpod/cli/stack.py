@@ -185,7 +185,7 @@ class Stack:
         """
         port = port or free_port()
         if listens(port):
-            raise ConfigurationError(f"port {port} is taken: choose another --redis-port")
+            raise ConfigurationError(f"port {port} is taken: Redis needs another")
         data = self.folder / f"redis-{port}"
         data.mkdir(exist_ok=True)
         command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(data)]

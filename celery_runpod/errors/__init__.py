@@ -52,7 +52,7 @@ Next: ``api.py``; or ``contract.py`` for what crosses between the processes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from celery_runpod.errors.api import (
@@ -224,9 +224,10 @@ class JobFailed(JobError):
     `error` is RunPod's `error` as it came (any JSON value), `output` what stood beside it."""
 
     error_type: str | None = None
-    traceback: str | None = None
-    error: Any = None
-    output: Any = None
+    # Not in the `repr`, which stands in one line of logs and of Flower.
+    traceback: str | None = field(default=None, repr=False)
+    error: Any = field(default=None, repr=False)
+    output: Any = field(default=None, repr=False)
     worker_id: str | None = None
 
     def __str__(self) -> str:

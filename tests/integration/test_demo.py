@@ -113,7 +113,7 @@ def test_dev_prints_addresses_that_work_until_ctrl_c(sign: str, tmp_path: Path) 
     process = start(sign, tmp_path, "dev", "--endpoint", "echo=synthetic:duration=0.1")
     lines = lines_until(process, "Ctrl-C stops everything")
     exported = dict(line.split()[1].split("=", 1) for line in lines if line.startswith("export "))
-    assert set(exported) == {"REDIS_URL", "RUNPOD_BASE_URL", "RUNPOD_API_KEY"}
+    assert set(exported) == {"REDIS_URL", "RUNPOD_BASE_URL", "RUNPOD_REST_URL", "RUNPOD_API_KEY"}
     env = {**os.environ, **exported, SIGN: sign}
     ran = subprocess.run(
         cli("run", "echo", "--input", '{"a": 1}'),

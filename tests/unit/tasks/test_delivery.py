@@ -281,3 +281,13 @@ def test_a_request_of_ours_takes_no_time_limit(bench: Bench) -> None:
     request.time_limits = (3, 2)
     assert request.time_limits == (None, None)
     assert request.revoked() is False
+
+
+def test_the_handlers_traceback_stands_below_ours_and_not_in_one_line(bench: Bench) -> None:
+    error = JobFailed("boom", ENDPOINT, "t1", "r1", "ValueError", 'File "handler.py", line 3, in handler', {"a": 1})
+    ended(bench, error=error)
+    finish(bench)
+    meta = bench.app.backend.get_task_meta("t1", cache=False)
+    assert meta["traceback"].splitlines()[-1] == 'File "handler.py", line 3, in handler'
+    assert meta["result"].args == error.args
+    assert "handler.py" not in repr(error)
