@@ -9,14 +9,13 @@ Next: ``workers.py``.
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
-from celery_runpod.simulator import answers
+from celery_runpod.simulator import answers, strict
 from celery_runpod.simulator.answers import Refused, as_json
 from celery_runpod.simulator.faults import AT_RESULT, Faults
 from celery_runpod.simulator.gateway import accepts
@@ -141,7 +140,7 @@ def _handed(job: Job) -> dict[str, Any]:
 
 def _parsed(raw: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(raw)
+        data = strict.loads(raw)
     except ValueError:
         raise Refused(400, "the body is not JSON") from None
     if not isinstance(data, dict):
