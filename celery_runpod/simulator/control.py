@@ -95,7 +95,7 @@ class Control:
         """job-done and job-stream, with the faults of the way."""
         raw = await request.read()
         name = fleet.endpoint.name
-        faults = {fault.kind: fault for fault in self.faults.at(name, "worker", AT_RESULT)}
+        faults = self.faults.at(name, "worker", AT_RESULT)
         if "drop_before" in faults:
             return answers.cut(request)
         if "status" in faults:

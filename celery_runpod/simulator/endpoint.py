@@ -130,7 +130,9 @@ class Endpoint:
     def take(self, worker_id: str) -> Taken | None:
         """The next job, with the faults of this attempt; None when nothing waits."""
         while (job := self.store.take(time.time(), worker_id)) is not None:
-            found = {fault.kind: fault.seconds_s for fault in self.faults.at(self.name, "worker", AT_TAKE)}
+            # Once only, or a rule without end would run the job for ever.
+            kinds = AT_TAKE if job.attempts == 1 else AT_TAKE - {"run_twice"}
+            found = {kind: fault.seconds_s for kind, fault in self.faults.at(self.name, "worker", kinds).items()}
             if "vanish" in found:
                 self.store.forget(job, "VANISHED")
                 self._tell(job)
@@ -156,14 +158,15 @@ class Endpoint:
             self.requeue(job)
             return
         early_s = self.webhooks.early(job)
+        attempt = job.attempts
         if early_s is None:
-            self._finish(job, job.attempts, output, error, announce=True)
+            self._finish(job, attempt, output, error, announce=True)
             return
         future = dataclasses.replace(job)
         future.finish(time.time(), output, error)
         self.webhooks.send(future)
         loop = asyncio.get_running_loop()
-        loop.call_later(early_s, lambda: self._finish(job, job.attempts, output, error, announce=False))
+        loop.call_later(early_s, lambda: self._finish(job, attempt, output, error, announce=False))
 
     def requeue(self, job: Job) -> None:
         """The attempt is void through no fault of the job."""
