@@ -103,6 +103,8 @@ class Endpoint:
         return len(removed)
 
     def forget(self, job: Job, why: str) -> None:
+        if job.gone:
+            return
         """RunPod no longer knows the job."""
         ran = job.state is State.IN_PROGRESS
         if ran:

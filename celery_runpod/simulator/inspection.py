@@ -73,4 +73,4 @@ class Inspection:
         if name is not None and name not in self.endpoints:
             raise Refused(404, f"no endpoint {name!r}; there is: {', '.join(self.endpoints) or 'none'}")
         found = [self.endpoints[name]] if name else list(self.endpoints.values())
-        return [job.described() for endpoint in found for job in endpoint.store.listing()]
+        return [job for endpoint in found for job in endpoint.store.listing()]

@@ -53,6 +53,8 @@ class Job:
     execution_timeout_s: float = EXECUTION_TIMEOUT_S
     ttl_s: float = TTL_S
     s3_config: Any = None
+    size: int = 0
+    """Bytes of the request that made it."""
     state: State = State.IN_QUEUE
     queued_at: float = 0.0
     started_at: float | None = None

@@ -118,8 +118,7 @@ class Operations:
         if "crash" in faults:
             job.marks["crash"] = faults["crash"].seconds_s
         if "vanish" in faults and faults["vanish"].seconds_s == 0:
-            job.gone = "VANISHED"
-            endpoint.store.gone.append(job)
+            endpoint.store.forget(job, "VANISHED")
             return job
         endpoint.submit(job)
         if "vanish" in faults:

@@ -61,6 +61,7 @@ def parse(
         execution_timeout_s=_seconds(policy, "executionTimeout", execution_timeout_s, 5.0 if limits else 0.0),
         ttl_s=_seconds(policy, "ttl", TTL_S, 10.0 if limits else 0.0),
         s3_config=data.get("s3Config"),
+        size=len(raw),
     )
 
 
