@@ -69,13 +69,14 @@ class Control:
             raise Refused(400, "batch_size must be a whole number") from None
         idle = request.query.get("job_in_progress") == "0"
         taken = await fleet.ask(worker, max(1, size), idle=idle, seconds=HOLD_S)
-        if not taken:
-            return web.Response(status=204)
-        if delay_s := max(found.delay_s for found in taken):
+        if delay_s := max((found.delay_s for found in taken), default=0.0):
             await asyncio.sleep(delay_s)
-        if request.transport is None or request.transport.is_closing():
+        taken = [found for found in taken if found.job.id in worker.jobs]  # not cancelled meanwhile
+        if request.transport is None or request.transport.is_closing() or worker.leaving:
             fleet.back(worker, taken)
             return web.Response(status=204)
+            taken = []
+        if not taken:
         jobs = [_handed(found.job) for found in taken]
         return as_json(jobs if batch else jobs[0])
 
@@ -86,7 +87,7 @@ class Control:
             return web.Response(status=204)
         while not worker.stops.empty():
             job_ids.append(worker.stops.get_nowait())
-        found = [job_id for job_id in job_ids if job_id]
+        found = [job_id for job_id in job_ids if job_id in worker.stopping]
         return as_json({"jobsToStop": found}) if found else web.Response(status=204)
 
     async def _result(

@@ -176,6 +176,12 @@ class Endpoint:
         if not job.gone and job.requeue(now):
             self._count(since, now)
             self._requeued(job)
+    def give_back(self, job: Job) -> None:
+        """The job did not reach the worker that took it."""
+        if not job.gone and job.give_back(time.time()):
+            self.store.queued(job)
+            self.backend.wake()
+
 
     def lose(self, job: Job, how: str) -> None:
         """The worker died under the job."""

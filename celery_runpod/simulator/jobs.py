@@ -89,6 +89,14 @@ class Job:
         self.attempts += 1
         return True
 
+    def give_back(self, now: float) -> bool:
+        """It did not reach its worker: that was no attempt."""
+        if self.state is not State.IN_PROGRESS:
+            return False
+        self.attempts -= 1
+        self._again(now)
+        return True
+
     def report(self, progress: Any) -> bool:
         """The handler's `progress_update`."""
         if self.state is not State.IN_PROGRESS:
