@@ -32,10 +32,11 @@ LARGEST_CHUNK = 1_000_000
 class Control:
     """See the module."""
 
-    def __init__(self, fleets: Mapping[str, Fleet], faults: Faults, key: str | None) -> None:
+    def __init__(self, fleets: Mapping[str, Fleet], faults: Faults, key: str | None, *, limits: bool) -> None:
         self.fleets = fleets
         self.faults = faults
         self.key = key
+        self.limits = limits
         self.token = secrets.token_urlsafe(24)
 
     async def handle(
@@ -74,9 +75,9 @@ class Control:
         taken = [found for found in taken if found.job.id in worker.jobs]  # not cancelled meanwhile
         if request.transport is None or request.transport.is_closing() or worker.leaving:
             fleet.back(worker, taken)
-            return web.Response(status=204)
             taken = []
         if not taken:
+            return web.Response(status=204)
         jobs = [_handed(found.job) for found in taken]
         return as_json(jobs if batch else jobs[0])
 
@@ -94,7 +95,7 @@ class Control:
         self, request: web.Request, fleet: Fleet, worker: Worker, job_id: str, *, stream: bool
     ) -> web.StreamResponse:
         """job-done and job-stream, with the faults of the way."""
-        raw = await request.read()
+        raw = await self._read(request, LARGEST_CHUNK if stream else LARGEST_RESULT)
         name = fleet.endpoint.name
         faults = self.faults.at(name, "worker", AT_RESULT)
         if "drop_before" in faults:
@@ -107,16 +108,24 @@ class Control:
             self._done(fleet, worker, job_id, raw)
         return await answers.spoiled(request, as_json({}), faults)
 
-    def _chunk(self, fleet: Fleet, worker: Worker, job_id: str, raw: bytes) -> None:
-        if len(raw) > LARGEST_CHUNK:
+    async def _read(self, request: web.Request, most: int) -> bytes | None:
+        """The body of a request; None: it is too large."""
+        try:
+            raw = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return None
+        return None if self.limits and len(raw) > most else raw
+
+    def _chunk(self, fleet: Fleet, worker: Worker, job_id: str, raw: bytes | None) -> None:
+        if raw is None:
             raise Refused(400, "a chunk of a stream is over 1 MB")
         job = worker.jobs.get(job_id)
         chunk = _parsed(raw)
         if job is not None and "output" in chunk:
             fleet.endpoint.stream(job, chunk["output"])
 
-    def _done(self, fleet: Fleet, worker: Worker, job_id: str, raw: bytes) -> None:
-        result: dict[str, Any] = _parsed(raw) if len(raw) <= LARGEST_RESULT else {}
+    def _done(self, fleet: Fleet, worker: Worker, job_id: str, raw: bytes | None) -> None:
+        result: dict[str, Any] = {} if raw is None else _parsed(raw)
         if result.get("status") == "IN_PROGRESS":
             if job := worker.jobs.get(job_id):
                 fleet.endpoint.report(job, result.get("output"))
@@ -129,7 +138,7 @@ class Control:
             )
         if result.get("stopPod"):
             fleet.retire(worker)
-        if len(raw) > LARGEST_RESULT:  # RunPod loses it, and the job is COMPLETED without output (runpod-python#309)
+        if raw is None:  # RunPod loses it, and the job is COMPLETED without output (runpod-python#309)
             raise Refused(400, "the result is over 20 MB")
 
 

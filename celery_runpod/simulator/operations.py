@@ -97,12 +97,13 @@ class Operations:
     ) -> Job:
         """A new job in the queue."""
         largest = submission.LARGEST[operation]
+        too_large = Refused(413, f"the body of /{operation} is over {largest // 1_000_000} MB")
         try:
             raw = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            raw = b" " * (largest + 1)
+            raise too_large from None
         if len(raw) > largest and self.limits:
-            raise Refused(413, f"the body of /{operation} is over {largest // 1_000_000} MB")
+            raise too_large
         try:
             job = submission.parse(
                 raw,

@@ -67,7 +67,7 @@ class Simulator:
         self.account = Account(Pods(settings.pace), Deployments(self.roster))
         self.operations = Operations(self.endpoints, self.gateway, settings.key, limits=settings.limits)
         self.management = Management(self.account, self.gateway, settings.key, limits=settings.limits)
-        self.control = Control(self.roster.fleets, self.faults, settings.key)
+        self.control = Control(self.roster.fleets, self.faults, settings.key, limits=settings.limits)
         self.inspection = Inspection(self.endpoints, self.faults, self.gateway, self.reset)
         self.reset()
 
@@ -116,7 +116,7 @@ class Simulator:
         Raises:
             OSError: the port is taken.
         """
-        application = web.Application(client_max_size=LARGEST_BODY)
+        application = web.Application(client_max_size=LARGEST_BODY if self.settings.limits else 0)  # 0: any
         application.router.add_route("*", "/{path:.*}", self.handle)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
         await runner.setup()
