@@ -78,15 +78,14 @@ class Endpoint:
         self.store.add(job)
         self.backend.wake()
 
-    def cancel(self, job: Job) -> bool:
-        """Whether it was still to be cancelled."""
+    def cancel(self, job: Job) -> None:
+        """A job that has ended stays as it is."""
         ran = job.state is State.IN_PROGRESS
         if not job.cancel(time.time()):
-            return False
+            return
         self._ended(job)
         if ran:
             self.backend.stop(job, kill=False)
-        return True
 
     def retry(self, job: Job) -> bool:
         """Whether the job could be put back into the queue."""
@@ -103,9 +102,9 @@ class Endpoint:
         return len(removed)
 
     def forget(self, job: Job, why: str) -> None:
+        """RunPod no longer knows the job."""
         if job.gone:
             return
-        """RunPod no longer knows the job."""
         ran = job.state is State.IN_PROGRESS
         if ran:
             self._count(job.started_at, time.time())
@@ -159,8 +158,8 @@ class Endpoint:
             job.repeat = False
             self.requeue(job)
             return
-        early_s = self.webhooks.early(job)
         attempt = job.attempts
+        early_s = self.webhooks.early(job)
         if early_s is None:
             self._finish(job, attempt, output, error, announce=True)
             return
@@ -176,12 +175,12 @@ class Endpoint:
         if not job.gone and job.requeue(now):
             self._count(since, now)
             self._requeued(job)
+
     def give_back(self, job: Job) -> None:
         """The job did not reach the worker that took it."""
         if not job.gone and job.give_back(time.time()):
             self.store.queued(job)
             self.backend.wake()
-
 
     def lose(self, job: Job, how: str) -> None:
         """The worker died under the job."""
