@@ -31,7 +31,7 @@ MISSING = (
     "endpoints",
     multiple=True,
     metavar="NAME=...",
-    help="NAME=path/handler.py[,workers=3,idle=5], or NAME=synthetic:duration=2,jitter=0,delay=0,failures=0,"
+    help="NAME=path/handler.py[,workers=3,idle=5], or NAME=synthetic:duration=1,jitter=0,delay=0,failures=0,"
     "output_bytes=0,workers=0 (times in seconds), or NAME=external. May be repeated.",
 )
 @click.option(
@@ -40,9 +40,16 @@ MISSING = (
     help="TOML file of [[fault]] tables that are in force from the start.",
 )
 @click.option("--no-limits", is_flag=True, help="No rate limits, no size limits, no bounds on times.")
-@click.option("--retention", type=click.FloatRange(0), metavar="SECONDS", help="How long ended jobs are kept.")
+@click.option(
+    "--retention",
+    "retention_s",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How long ended jobs are kept.",
+)
 @click.option(
     "--webhook-retry-delay",
+    "webhook_retry_delay_s",
     default=10.0,
     show_default=True,
     type=click.FloatRange(0),
@@ -51,6 +58,7 @@ MISSING = (
 )
 @click.option(
     "--webhook-timeout",
+    "webhook_timeout_s",
     default=10.0,
     show_default=True,
     type=click.FloatRange(0.01),
@@ -59,6 +67,7 @@ MISSING = (
 )
 @click.option(
     "--pod-provisioning",
+    "pod_provisioning_s",
     default=1.0,
     show_default=True,
     type=click.FloatRange(0),
@@ -67,6 +76,7 @@ MISSING = (
 )
 @click.option(
     "--pod-starting",
+    "pod_starting_s",
     default=2.0,
     show_default=True,
     type=click.FloatRange(0),
@@ -75,6 +85,7 @@ MISSING = (
 )
 @click.option(
     "--pod-terminated",
+    "pod_terminated_s",
     default=2.0,
     show_default=True,
     type=click.FloatRange(0),
@@ -87,12 +98,12 @@ def simulator(
     endpoints: Sequence[str],
     faults: Path | None,
     no_limits: bool,
-    retention: float | None,
-    webhook_retry_delay: float,
-    webhook_timeout: float,
-    pod_provisioning: float,
-    pod_starting: float,
-    pod_terminated: float,
+    retention_s: float | None,
+    webhook_retry_delay_s: float,
+    webhook_timeout_s: float,
+    pod_provisioning_s: float,
+    pod_starting_s: float,
+    pod_terminated_s: float,
 ) -> None:
     """A local RunPod: its Serverless jobs and its management API, for development and tests.
 
@@ -117,10 +128,10 @@ def simulator(
             faults=_rules(faults),
             key=server.environment_key(),
             limits=not no_limits,
-            retention=retention,
-            webhook_retry_delay=webhook_retry_delay,
-            webhook_timeout=webhook_timeout,
-            pace=Pace(pod_provisioning, pod_starting, pod_terminated),
+            retention_s=retention_s,
+            webhook_retry_delay_s=webhook_retry_delay_s,
+            webhook_timeout_s=webhook_timeout_s,
+            pace=Pace(pod_provisioning_s, pod_starting_s, pod_terminated_s),
         )
         server.run(settings, lambda address: click.echo(f"RunPod simulator ready at {address}"))
     except ConfigurationError as error:

@@ -6,7 +6,7 @@ here: batches, templates, volumes, and anything that costs money.
 
 A request: ``server.py`` -> ``operations.py`` (what RunPod's users call) or ``control.py`` (what its workers call) ->
 ``endpoint.py`` -> ``synthetic.py`` or ``workers.py``; or ``server.py`` -> ``management/front.py``. Pure, with the time
-as an argument: ``jobs.py``, ``store.py``, ``faults.py``, ``limits.py``, ``scaling.py``, ``specs.py``.
+as an argument: ``jobs.py``, ``store.py``, ``faults.py``, ``limits.py``, ``scaling.py``, ``specs.py``, ``strict.py``.
 
 Next: ``server.py``.
 """

@@ -9,14 +9,13 @@ Next: ``workers.py``.
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
-from celery_runpod.simulator import answers
+from celery_runpod.simulator import answers, strict
 from celery_runpod.simulator.answers import Refused, as_json
 from celery_runpod.simulator.faults import AT_RESULT, Faults
 from celery_runpod.simulator.gateway import accepts
@@ -33,10 +32,11 @@ LARGEST_CHUNK = 1_000_000
 class Control:
     """See the module."""
 
-    def __init__(self, fleets: Mapping[str, Fleet], faults: Faults, key: str | None) -> None:
+    def __init__(self, fleets: Mapping[str, Fleet], faults: Faults, key: str | None, *, limits: bool) -> None:
         self.fleets = fleets
         self.faults = faults
         self.key = key
+        self.limits = limits
         self.token = secrets.token_urlsafe(24)
 
     async def handle(
@@ -70,12 +70,13 @@ class Control:
             raise Refused(400, "batch_size must be a whole number") from None
         idle = request.query.get("job_in_progress") == "0"
         taken = await fleet.ask(worker, max(1, size), idle=idle, seconds=HOLD_S)
-        if not taken:
-            return web.Response(status=204)
-        if delay_s := max(found.delay_s for found in taken):
+        if delay_s := max((found.delay_s for found in taken), default=0.0):
             await asyncio.sleep(delay_s)
-        if request.transport is None or request.transport.is_closing():
+        taken = [found for found in taken if found.job.id in worker.jobs]  # not cancelled meanwhile
+        if request.transport is None or request.transport.is_closing() or worker.leaving:
             fleet.back(worker, taken)
+            taken = []
+        if not taken:
             return web.Response(status=204)
         jobs = [_handed(found.job) for found in taken]
         return as_json(jobs if batch else jobs[0])
@@ -87,16 +88,16 @@ class Control:
             return web.Response(status=204)
         while not worker.stops.empty():
             job_ids.append(worker.stops.get_nowait())
-        found = [job_id for job_id in job_ids if job_id]
+        found = [job_id for job_id in job_ids if job_id in worker.stopping]
         return as_json({"jobsToStop": found}) if found else web.Response(status=204)
 
     async def _result(
         self, request: web.Request, fleet: Fleet, worker: Worker, job_id: str, *, stream: bool
     ) -> web.StreamResponse:
         """job-done and job-stream, with the faults of the way."""
-        raw = await request.read()
+        raw = await self._read(request, LARGEST_CHUNK if stream else LARGEST_RESULT)
         name = fleet.endpoint.name
-        faults = {fault.kind: fault for fault in self.faults.at(name, "worker", AT_RESULT)}
+        faults = self.faults.at(name, "worker", AT_RESULT)
         if "drop_before" in faults:
             return answers.cut(request)
         if "status" in faults:
@@ -107,16 +108,24 @@ class Control:
             self._done(fleet, worker, job_id, raw)
         return await answers.spoiled(request, as_json({}), faults)
 
-    def _chunk(self, fleet: Fleet, worker: Worker, job_id: str, raw: bytes) -> None:
-        if len(raw) > LARGEST_CHUNK:
+    async def _read(self, request: web.Request, most: int) -> bytes | None:
+        """The body of a request; None: it is too large."""
+        try:
+            raw = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return None
+        return None if self.limits and len(raw) > most else raw
+
+    def _chunk(self, fleet: Fleet, worker: Worker, job_id: str, raw: bytes | None) -> None:
+        if raw is None:
             raise Refused(400, "a chunk of a stream is over 1 MB")
         job = worker.jobs.get(job_id)
         chunk = _parsed(raw)
         if job is not None and "output" in chunk:
             fleet.endpoint.stream(job, chunk["output"])
 
-    def _done(self, fleet: Fleet, worker: Worker, job_id: str, raw: bytes) -> None:
-        result: dict[str, Any] = _parsed(raw) if len(raw) <= LARGEST_RESULT else {}
+    def _done(self, fleet: Fleet, worker: Worker, job_id: str, raw: bytes | None) -> None:
+        result: dict[str, Any] = {} if raw is None else _parsed(raw)
         if result.get("status") == "IN_PROGRESS":
             if job := worker.jobs.get(job_id):
                 fleet.endpoint.report(job, result.get("output"))
@@ -129,7 +138,7 @@ class Control:
             )
         if result.get("stopPod"):
             fleet.retire(worker)
-        if len(raw) > LARGEST_RESULT:  # RunPod loses it, and the job is COMPLETED without output (runpod-python#309)
+        if raw is None:  # RunPod loses it, and the job is COMPLETED without output (runpod-python#309)
             raise Refused(400, "the result is over 20 MB")
 
 
@@ -141,7 +150,7 @@ def _handed(job: Job) -> dict[str, Any]:
 
 def _parsed(raw: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(raw)
+        data = strict.loads(raw)
     except ValueError:
         raise Refused(400, "the body is not JSON") from None
     if not isinstance(data, dict):

@@ -78,15 +78,14 @@ class Endpoint:
         self.store.add(job)
         self.backend.wake()
 
-    def cancel(self, job: Job) -> bool:
-        """Whether it was still to be cancelled."""
+    def cancel(self, job: Job) -> None:
+        """A job that has ended stays as it is."""
         ran = job.state is State.IN_PROGRESS
         if not job.cancel(time.time()):
-            return False
+            return
         self._ended(job)
         if ran:
             self.backend.stop(job, kill=False)
-        return True
 
     def retry(self, job: Job) -> bool:
         """Whether the job could be put back into the queue."""
@@ -104,6 +103,8 @@ class Endpoint:
 
     def forget(self, job: Job, why: str) -> None:
         """RunPod no longer knows the job."""
+        if job.gone:
+            return
         ran = job.state is State.IN_PROGRESS
         if ran:
             self._count(job.started_at, time.time())
@@ -130,7 +131,9 @@ class Endpoint:
     def take(self, worker_id: str) -> Taken | None:
         """The next job, with the faults of this attempt; None when nothing waits."""
         while (job := self.store.take(time.time(), worker_id)) is not None:
-            found = {fault.kind: fault.seconds_s for fault in self.faults.at(self.name, "worker", AT_TAKE)}
+            # Once only, or a rule without end would run the job for ever.
+            kinds = AT_TAKE if job.attempts == 1 else AT_TAKE - {"run_twice"}
+            found = {kind: fault.seconds_s for kind, fault in self.faults.at(self.name, "worker", kinds).items()}
             if "vanish" in found:
                 self.store.forget(job, "VANISHED")
                 self._tell(job)
@@ -155,15 +158,16 @@ class Endpoint:
             job.repeat = False
             self.requeue(job)
             return
+        attempt = job.attempts
         early_s = self.webhooks.early(job)
         if early_s is None:
-            self._finish(job, job.attempts, output, error, announce=True)
+            self._finish(job, attempt, output, error, announce=True)
             return
         future = dataclasses.replace(job)
         future.finish(time.time(), output, error)
         self.webhooks.send(future)
         loop = asyncio.get_running_loop()
-        loop.call_later(early_s, lambda: self._finish(job, job.attempts, output, error, announce=False))
+        loop.call_later(early_s, lambda: self._finish(job, attempt, output, error, announce=False))
 
     def requeue(self, job: Job) -> None:
         """The attempt is void through no fault of the job."""
@@ -171,6 +175,12 @@ class Endpoint:
         if not job.gone and job.requeue(now):
             self._count(since, now)
             self._requeued(job)
+
+    def give_back(self, job: Job) -> None:
+        """The job did not reach the worker that took it."""
+        if not job.gone and job.give_back(time.time()):
+            self.store.queued(job)
+            self.backend.wake()
 
     def lose(self, job: Job, how: str) -> None:
         """The worker died under the job."""

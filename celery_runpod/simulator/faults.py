@@ -2,21 +2,23 @@
 
 Not here: doing it (``operations.py`` for requests, ``webhooks.py``, ``endpoint.py`` for jobs and workers).
 
-A rule of kind        does, at a request         at `webhook`                    at `worker`
+Of the rules of one kind that match, the first that acts is the only one that is counted as done.
+
+A rule of kind        does, at a request         at `webhook`, on each try       at `worker`
 status                answers `status`           the receiver's answer counts    the worker's result is refused
                                                  as `status`
 body                  done, answers `body`       sends `body`                    the worker is answered `body`
 delay                 waits `seconds` before     waits `seconds` before          the attempt takes `seconds` longer
-drop_before           cuts; nothing was done     is not sent                     the worker's result does not arrive
+drop_before           cuts; nothing was done     this try is not made            the worker's result does not arrive
 status_after          done, answers `status`: RunPod's POST of a pod can (transformerlab-app#2305); requests alone
 drop_after            done; no answer comes      sent; the answer is lost        it arrives; the worker is not answered
 truncate              half the answer            half the body                   half the answer
 vanish                the job is forgotten                                       the job is forgotten when taken
-run_twice             /run, /runsync: the first result is lost                   the same
+run_twice             /run, /runsync: the first result is lost                   the same, at the first attempt
 crash                 /run, /runsync: the worker dies `seconds` after it took the job (the same at `worker`)
-duplicate, late       webhook only: sent twice; sent after `seconds`
-early                 webhook only: sent `seconds` before /status knows the end
-reorder               webhook only: sent after the endpoint's next one, at the latest after `seconds`
+duplicate, late       webhook only, once for each end of a job: sent twice; sent after `seconds`
+early                 the same: sent `seconds` before /status knows the end
+reorder               the same: sent after the endpoint's next one, at the latest after `seconds`; one at a time is held
 
 Next: ``operations.py``.
 """
@@ -24,6 +26,7 @@ Next: ``operations.py``.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -47,6 +50,8 @@ OF_A_RUN = frozenset({"run_twice", "crash"})
 OF_A_WEBHOOK = frozenset({"duplicate", "late", "early", "reorder"})
 KINDS = ANSWERS | STATUS_AFTER | OF_A_RUN | OF_A_WEBHOOK | {"vanish"}
 
+AT_SEND = OF_A_WEBHOOK - {"early"}
+"""Webhook faults that act once for each end of a job; those of `ANSWERS` act on each try."""
 AT_TAKE = OF_A_RUN | {"vanish", "delay"}
 """Worker faults that act when a job is taken."""
 AT_RESULT = ANSWERS - {"delay"}
@@ -54,6 +59,12 @@ AT_RESULT = ANSWERS - {"delay"}
 
 SECONDS = {"delay": 1.0, "late": 5.0, "early": 1.0, "reorder": 5.0, "crash": 0.0, "vanish": 0.0}
 """Default of `seconds`, by kind."""
+
+
+HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+FRAMING = frozenset({"content-length", "transfer-encoding"})
+"""Headers that say where an answer ends: another value would spoil the next answer of the connection too."""
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BadFault(ValueError):
@@ -169,19 +180,19 @@ class Faults:
             return True
         return self.rules.pop(fault_id, None) is not None
 
-    def at(self, endpoint: str, operation: str, kinds: Collection[str] | None = None) -> list[Fault]:
-        """What goes wrong now: delays and other companions, and at most one fault that decides the answer."""
+    def at(self, endpoint: str, operation: str, kinds: Collection[str] | None = None) -> dict[str, Fault]:
+        """What goes wrong now, by kind: delays and other companions, and at most one that decides the answer."""
         if not self.rules:
-            return []
+            return {}
         possible = kinds_at(operation) if kinds is None else kinds
-        found: list[Fault] = []
+        found: dict[str, Fault] = {}
         decided = False
         for fault in self.rules.values():
             decides = fault.kind in ANSWERS | STATUS_AFTER and fault.kind != "delay"
-            if fault.kind not in possible or not fault.matches(endpoint, operation) or (decides and decided):
+            if fault.kind not in possible or fault.kind in found or (decides and decided):
                 continue
-            if fault.acts():
-                found.append(fault)
+            if fault.matches(endpoint, operation) and fault.acts():
+                found[fault.kind] = fault
                 decided = decided or decides
         return found
 
@@ -203,7 +214,15 @@ def _operation(value: Any) -> bool:
 
 
 def _headers(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair)
+    return isinstance(value, dict) and all(
+        isinstance(text, str) and text.isprintable() and HEADER.fullmatch(name) and name.lower() not in FRAMING
+        for name, text in value.items()
+    )
+
+
+def _text(value: Any) -> bool:
+    """Whether it is a text that can be sent: JSON may name half a character."""
+    return isinstance(value, str) and not SURROGATE.search(value)
 
 
 FIELDS: dict[str, tuple[str, Any]] = {
@@ -215,8 +234,8 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "times": ("a whole number from 1 up, or null for ever", _optional(_number(1, 10**9, whole=True))),
     "seed": ("a whole number, or null", _optional(_number(-(2**63), 2**63, whole=True))),
     "status": ("a whole number from 200 to 599", _number(200, 599, whole=True)),
-    "headers": ("an object of texts", _optional(_headers)),
-    "body": ("a text", _optional(lambda value: isinstance(value, str))),
+    "headers": ("an object of texts, without line breaks, Content-Length and Transfer-Encoding", _optional(_headers)),
+    "body": ("a text", _optional(_text)),
     "seconds": ("a number from 0 to 86400", _optional(_number(0, 86_400))),
 }
 """Field -> what is allowed, and whether a value is."""

@@ -41,7 +41,7 @@ class Gateway:
         answered: Callable[[Mapping[str, Fault]], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
         """Answer one request by `answered`, or not. A request whose connection is cut before does not count."""
-        faults = {fault.kind: fault for fault in self.faults.at(endpoint, operation)} if self.faults.rules else {}
+        faults = self.faults.at(endpoint, operation)
         if "delay" in faults:
             await asyncio.sleep(faults["delay"].seconds_s)
         if "drop_before" in faults:

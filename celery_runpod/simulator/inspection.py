@@ -7,12 +7,12 @@ Next: ``faults.py``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
+from celery_runpod.simulator import strict
 from celery_runpod.simulator.answers import Refused, as_json
 from celery_runpod.simulator.endpoint import Endpoint
 from celery_runpod.simulator.faults import BadFault, Faults
@@ -63,7 +63,7 @@ class Inspection:
 
     def _add(self, raw: bytes) -> str:
         try:
-            return self.faults.add(json.loads(raw)).id
+            return self.faults.add(strict.loads(raw)).id
         except BadFault as error:
             raise Refused(400, str(error)) from None
         except ValueError:
@@ -73,4 +73,4 @@ class Inspection:
         if name is not None and name not in self.endpoints:
             raise Refused(404, f"no endpoint {name!r}; there is: {', '.join(self.endpoints) or 'none'}")
         found = [self.endpoints[name]] if name else list(self.endpoints.values())
-        return [job.described() for endpoint in found for job in endpoint.store.listing()]
+        return [job for endpoint in found for job in endpoint.store.listing()]

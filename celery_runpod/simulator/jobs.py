@@ -53,6 +53,8 @@ class Job:
     execution_timeout_s: float = EXECUTION_TIMEOUT_S
     ttl_s: float = TTL_S
     s3_config: Any = None
+    size: int = 0
+    """Bytes of the request that made it."""
     state: State = State.IN_QUEUE
     queued_at: float = 0.0
     started_at: float | None = None
@@ -85,6 +87,14 @@ class Job:
             return False
         self.state, self.started_at, self.worker_id = State.IN_PROGRESS, now, worker_id
         self.attempts += 1
+        return True
+
+    def give_back(self, now: float) -> bool:
+        """It did not reach its worker: that was no attempt."""
+        if self.state is not State.IN_PROGRESS:
+            return False
+        self.attempts -= 1
+        self._again(now)
         return True
 
     def report(self, progress: Any) -> bool:

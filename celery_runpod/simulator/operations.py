@@ -17,7 +17,7 @@ from aiohttp import web
 from celery_runpod.simulator import answers, submission
 from celery_runpod.simulator.answers import Refused, as_json
 from celery_runpod.simulator.endpoint import Endpoint
-from celery_runpod.simulator.faults import OF_A_JOB, Fault
+from celery_runpod.simulator.faults import OF_A_JOB, SUBMITS, Fault
 from celery_runpod.simulator.gateway import Gateway, accepts
 from celery_runpod.simulator.jobs import Job
 from celery_runpod.simulator.limits import Rates
@@ -42,8 +42,6 @@ class Operations:
         self.limits = limits
         self.rates = Rates()
         self._do: dict[str, Callable[[web.Request, Endpoint, str], Awaitable[web.Response]]] = {
-            "run": self._run,
-            "runsync": self._run,
             "status": self._status,
             "status-sync": self._status,
             "stream": self._stream,
@@ -56,7 +54,8 @@ class Operations:
 
     async def handle(self, request: web.Request, name: str, operation: str, job_id: str | None) -> web.StreamResponse:
         """Answer one request, or not."""
-        if operation not in self._do or (job_id is not None) is not (operation in OF_A_JOB):
+        offered = operation in SUBMITS or operation in self._do
+        if not offered or (job_id is not None) is not (operation in OF_A_JOB):
             known = name in self.endpoints
             return answers.refused(Refused(404, "not found" if known else "endpoint not found"))
         return await self.gateway.through(
@@ -82,12 +81,13 @@ class Operations:
                 raise Refused(405, f"method not allowed; allowed: {', '.join(allowed)}")
             if job_id is not None and "vanish" in faults and (job := endpoint.store.jobs.get(job_id)):
                 endpoint.forget(job, "VANISHED")
-            if operation not in ("run", "runsync"):
+            if operation not in SUBMITS:
                 return await self._do[operation](request, endpoint, job_id or "")
             job = await self._accept(request, endpoint, operation, faults)
-            return as_json({"id": job.id, "status": "IN_QUEUE"}) if operation == "run" else await self._run(
-                request, endpoint, job.id
-            )  # fmt: skip
+            if operation == "run":
+                return as_json({"id": job.id, "status": "IN_QUEUE"})
+            await self._hold(request, endpoint, job, lambda: job.ended, "runsync")
+            return as_json(job.answer() if job.ended else {"id": job.id, "status": job.state.value})
         finally:
             if self.limits:
                 self.rates.leave(name, operation)
@@ -97,12 +97,13 @@ class Operations:
     ) -> Job:
         """A new job in the queue."""
         largest = submission.LARGEST[operation]
+        too_large = Refused(413, f"the body of /{operation} is over {largest // 1_000_000} MB")
         try:
             raw = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            raw = b" " * (largest + 1)
+            raise too_large from None
         if len(raw) > largest and self.limits:
-            raise Refused(413, f"the body of /{operation} is over {largest // 1_000_000} MB")
+            raise too_large
         try:
             job = submission.parse(
                 raw,
@@ -118,22 +119,13 @@ class Operations:
         if "crash" in faults:
             job.marks["crash"] = faults["crash"].seconds_s
         if "vanish" in faults and faults["vanish"].seconds_s == 0:
-            job.gone = "VANISHED"
-            endpoint.store.gone.append(job)
+            endpoint.store.forget(job, "VANISHED")
             return job
         endpoint.submit(job)
         if "vanish" in faults:
             loop = asyncio.get_running_loop()
             loop.call_later(faults["vanish"].seconds_s, endpoint.forget, job, "VANISHED")
         return job
-
-    async def _run(self, request: web.Request, endpoint: Endpoint, job_id: str) -> web.Response:
-        """/runsync, once its job is in the queue."""
-        job = endpoint.store.jobs.get(job_id)
-        if job is None:  # vanished
-            return as_json({"id": job_id, "status": "IN_QUEUE"})
-        await self._hold(request, endpoint, job, lambda: job.ended, "runsync")
-        return as_json(job.answer() if job.ended else {"id": job.id, "status": job.state.value})
 
     async def _status(self, request: web.Request, endpoint: Endpoint, job_id: str) -> web.Response:
         job = self._known(endpoint, job_id)

@@ -2,7 +2,8 @@
 
 Each is the leader of a process group of its own, which is killed as a whole: RunPod's SDK forks a process for pings,
 and handlers start servers. Three nets: the group is killed when its worker ends or the simulator shuts down; when the
-simulator dies, the kernel kills the worker (Linux, PR_SET_PDEATHSIG), and ``guard.py`` kills the group.
+simulator dies, the kernel kills the worker (Linux, PR_SET_PDEATHSIG), and ``guard.py`` kills the group. What a handler
+starts in a session of its own (`start_new_session=True`, a daemon) is in no net: the handler has to end it.
 
 Not here: when to start and end them (``workers.py``).
 
@@ -27,6 +28,16 @@ from celery_runpod.simulator.jobs import Job
 
 PR_SET_PDEATHSIG = 1
 STDERR = 2
+PING_S = 1.0
+"""How often a worker says what it runs."""
+STOP_AGAIN_S = 0.5
+SECRETS = ("RUNPOD_API_KEY", "RUNPOD_WEBHOOK_SECRET")
+"""First words of variables that are not for handlers, here as at RunPod."""
+CREDENTIALS = frozenset(
+    {"REDIS_URL", "RUNPOD_BROKER_URL", "CELERY_BROKER_URL", "RUNPOD_RESULT_BACKEND", "CELERY_RESULT_BACKEND",
+     "RUNPOD_STORE_URL", "FLOWER_BASIC_AUTH"}
+)  # fmt: skip
+"""The same: they may hold passwords."""
 
 
 def _die_with_parent() -> Callable[[], None] | None:
@@ -138,7 +149,7 @@ class Worker:
     ready: bool = False
     leaving: bool = False
     killed: bool = False
-    """By us, for one of its jobs: the others are not to blame."""
+    """By us, for one of its jobs: the others are not to blame. Our own alone; the others are told to stop jobs."""
     started_at: float = 0.0
     idle_since: float = 0.0
     seen_at: float = 0.0
@@ -152,9 +163,24 @@ class Worker:
             self.asking.set_result(taken)
         self.asking = None
 
+    def tell(self, now: float, *, again: bool = False) -> None:
+        """Have it stop its cancelled jobs; `again`: after a while."""
+        if again and now - self.told_at < STOP_AGAIN_S:
+            return
+        self.told_at = now
+        if self.stops.empty():
+            for job_id in self.stopping:
+                self.stops.put_nowait(job_id)
+
+    def kill(self) -> None:
+        """End our own with its process, now or as soon as it has one."""
+        self.killed = True
+        if self.process is not None:
+            self.process.kill()
+
 
 def environment(address: str, endpoint: str, worker_id: str, token: str) -> dict[str, str]:
-    """What RunPod tells a worker. The user's API key is not for handlers.
+    """What RunPod tells a worker. Keys and passwords of this project's own settings are not for handlers.
 
     The SDK's checks of the machine (GPU, memory, a route to the internet) are off unless the user turns them on: they
     are about RunPod's machines.
@@ -176,9 +202,12 @@ def environment(address: str, endpoint: str, worker_id: str, token: str) -> dict
         "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=none",
         "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=none",
         "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID?gpu=none",
-        "RUNPOD_PING_INTERVAL": "1000",
+        "RUNPOD_PING_INTERVAL": f"{PING_S * 1000:.0f}",
         "PYTHONUNBUFFERED": "1",
         "NO_PROXY": direct,
         "no_proxy": direct,
     }
-    return {**defaults, **{name: value for name, value in os.environ.items() if name != "RUNPOD_API_KEY"}, **own}
+    given = {
+        name: value for name, value in os.environ.items() if not name.startswith(SECRETS) and name not in CREDENTIALS
+    }
+    return {**defaults, **given, **own}

@@ -48,9 +48,9 @@ class Settings:
     faults: Sequence[Any] = ()
     key: str | None = None
     limits: bool = True
-    retention: float | None = None
-    webhook_retry_delay: float = 10.0
-    webhook_timeout: float = 10.0
+    retention_s: float | None = None
+    webhook_retry_delay_s: float = 10.0
+    webhook_timeout_s: float = 10.0
     pace: Pace = field(default_factory=Pace)
 
 
@@ -60,14 +60,14 @@ class Simulator:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.faults = Faults()
-        self.webhooks = Webhooks(self.faults, settings.webhook_retry_delay, settings.webhook_timeout)
+        self.webhooks = Webhooks(self.faults, settings.webhook_retry_delay_s, settings.webhook_timeout_s)
         self.roster = Roster(settings.endpoints, self._endpoint)
         self.endpoints = self.roster.endpoints
         self.gateway = Gateway(self.faults)
         self.account = Account(Pods(settings.pace), Deployments(self.roster))
         self.operations = Operations(self.endpoints, self.gateway, settings.key, limits=settings.limits)
         self.management = Management(self.account, self.gateway, settings.key, limits=settings.limits)
-        self.control = Control(self.roster.fleets, self.faults, settings.key)
+        self.control = Control(self.roster.fleets, self.faults, settings.key, limits=settings.limits)
         self.inspection = Inspection(self.endpoints, self.faults, self.gateway, self.reset)
         self.reset()
 
@@ -108,7 +108,7 @@ class Simulator:
         return await self.management.handle(request, version, path)
 
     def _endpoint(self, name: str) -> Endpoint:
-        return Endpoint(name, self.faults, self.webhooks, self.settings.retention)
+        return Endpoint(name, self.faults, self.webhooks, self.settings.retention_s)
 
     async def start(self) -> tuple[web.AppRunner, str]:
         """Listen; the runner, and the address.
@@ -116,7 +116,7 @@ class Simulator:
         Raises:
             OSError: the port is taken.
         """
-        application = web.Application(client_max_size=LARGEST_BODY)
+        application = web.Application(client_max_size=LARGEST_BODY if self.settings.limits else 0)  # 0: any
         application.router.add_route("*", "/{path:.*}", self.handle)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
         await runner.setup()

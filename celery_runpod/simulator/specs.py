@@ -23,7 +23,7 @@ RESERVED = frozenset(
 """First words of the management API's paths, which go before endpoints: docs.runpod.io/api-reference-v2."""
 SHAPE = (
     "NAME=path/to/handler.py[,workers=3,idle=5], NAME=external or "
-    "NAME=synthetic[:duration=2,jitter=0,delay=0,failures=0,output_bytes=0,workers=0]"
+    "NAME=synthetic[:duration=1,jitter=0,delay=0,failures=0,output_bytes=0,workers=0]"
 )
 ANY = math.inf
 
@@ -90,8 +90,8 @@ def parse_one(text: str) -> Spec:
             f"endpoint {name!r}: the name is a path of RunPod's management API (/v2/{name}); "
             f"allowed: any name but {', '.join(sorted(RESERVED))}"
         )
-    kind, colon, tail = rest.partition(":")
-    if kind == "synthetic" and (colon or not tail):
+    kind, _, tail = rest.partition(":")
+    if kind == "synthetic":
         found = _options(name, tail, SYNTHETIC_OPTIONS)
         whole = {key: int(value) for key, value in found.items() if key in WHOLE}
         return Synthetic(name, **{**found, **whole})  # type: ignore[arg-type]

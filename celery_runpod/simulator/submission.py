@@ -7,11 +7,10 @@ Next: ``jobs.py``.
 
 from __future__ import annotations
 
-import json
-import math
 import uuid
 from typing import Any
 
+from celery_runpod.simulator import strict
 from celery_runpod.simulator.jobs import EXECUTION_TIMEOUT_S, TTL_S, Job
 
 WEEK_S = 604_800.0
@@ -38,8 +37,8 @@ def parse(
         BadSubmission: what is wrong, without the request's values.
     """
     try:
-        data = json.loads(raw)
-    except (ValueError, RecursionError):
+        data = strict.loads(raw)
+    except ValueError:
         raise BadSubmission("the body is not JSON") from None
     if not isinstance(data, dict):
         raise BadSubmission("the body is not a JSON object")
@@ -62,6 +61,7 @@ def parse(
         execution_timeout_s=_seconds(policy, "executionTimeout", execution_timeout_s, 5.0 if limits else 0.0),
         ttl_s=_seconds(policy, "ttl", TTL_S, 10.0 if limits else 0.0),
         s3_config=data.get("s3Config"),
+        size=len(raw),
     )
 
 
@@ -69,7 +69,7 @@ def _seconds(policy: dict[str, Any], name: str, default: float, least: float) ->
     value = policy.get(name)
     if value is None:
         return default
-    number = value / 1000 if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-    if not least <= number <= WEEK_S:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not least * 1000 <= value <= WEEK_S * 1000:
         raise BadSubmission(f"policy.{name} must be from {least * 1000:g} to {WEEK_S * 1000:.0f} milliseconds")
-    return number
+    return float(value / 1000)

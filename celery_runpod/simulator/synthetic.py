@@ -108,11 +108,7 @@ class SyntheticBackend:
 
     def _end(self, job: Job) -> None:
         worker_id = f"synthetic-{self._release(job)}"
-        lost = [
-            fault for fault in self.endpoint.faults.at(self.endpoint.name, "worker", AT_RESULT)
-            if fault.kind in ("status", "drop_before")
-        ]  # fmt: skip
-        if not lost:
+        if not self.endpoint.faults.at(self.endpoint.name, "worker", AT_RESULT).keys() & {"status", "drop_before"}:
             if self.spec.failures and self.random.random() < self.spec.failures:
                 self.endpoint.finish(job, error=failure(worker_id))
             else:

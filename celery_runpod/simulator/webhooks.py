@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 
-from celery_runpod.simulator.faults import ANSWERS, Fault, Faults
+from celery_runpod.simulator.faults import ANSWERS, AT_SEND, Fault, Faults
 from celery_runpod.simulator.jobs import Job
 
 TRIES = 3
-AT_SEND = ANSWERS | {"duplicate", "late", "reorder"}
 
 log = logging.getLogger(__name__)
 
@@ -32,19 +32,20 @@ class Webhooks:
         self.retry_delay_s = retry_delay_s
         self.timeout_s = timeout_s
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held: dict[str, list[asyncio.Event]] = {}
+        self._held: dict[str, asyncio.Event] = {}
+        """Endpoint -> set when the delivery that is held back may go."""
         self._session: aiohttp.ClientSession | None = None
 
     def early(self, job: Job) -> float | None:
         """By how many seconds the webhook of this job comes before the end of the job; None: it does not."""
-        found = self.faults.at(job.endpoint, "webhook", {"early"}) if job.webhook else []
-        return found[0].seconds_s if found else None
+        found = self.faults.at(job.endpoint, "webhook", {"early"}) if job.webhook else {}
+        return found["early"].seconds_s if found else None
 
     def send(self, job: Job) -> None:
         """Start to deliver the job's outcome as it is now."""
         if not job.webhook:
             return
-        faults = {fault.kind: fault for fault in self.faults.at(job.endpoint, "webhook", AT_SEND)}
+        faults = self.faults.at(job.endpoint, "webhook", AT_SEND)
         body = json.dumps(job.webhook_body())
         for _ in range(2 if "duplicate" in faults else 1):
             task = asyncio.get_running_loop().create_task(self._deliver(job.endpoint, job.webhook, body, faults))
@@ -63,35 +64,38 @@ class Webhooks:
         if self._session is not None:
             await self._session.close()
 
-    async def _deliver(self, endpoint: str, url: str, body: str, faults: dict[str, Fault]) -> None:
-        for kind in ("delay", "late"):
-            if kind in faults:
-                await asyncio.sleep(faults[kind].seconds_s)
-        if "reorder" in faults:
+    async def _deliver(self, endpoint: str, url: str, body: str, faults: Mapping[str, Fault]) -> None:
+        if "late" in faults:
+            await asyncio.sleep(faults["late"].seconds_s)
+        overtaken = self._held.get(endpoint)
+        if "reorder" in faults and overtaken is None:
             await self._hold(endpoint, faults["reorder"].seconds_s)
         for attempt in range(TRIES):
             if attempt:
                 await asyncio.sleep(self.retry_delay_s)
-            # The fault is of one delivery: it spoils the first try, the others go as they should.
-            if await self._try(url, body, faults if attempt == 0 else {}):
+            if await self._try(endpoint, url, body):
                 break
         else:
             log.warning("webhook of endpoint %s not delivered in %d tries", endpoint, TRIES)
-        if "reorder" not in faults:
-            for event in self._held.pop(endpoint, ()):
-                event.set()
+        if overtaken is not None:
+            self._release(endpoint, overtaken)
 
     async def _hold(self, endpoint: str, seconds: float) -> None:
-        event = asyncio.Event()
-        self._held.setdefault(endpoint, []).append(event)
+        event = self._held[endpoint] = asyncio.Event()
         try:
             await asyncio.wait_for(event.wait(), seconds)
         except TimeoutError:
-            held = self._held.get(endpoint, [])
-            if event in held:
-                held.remove(event)
+            self._release(endpoint, event)
 
-    async def _try(self, url: str, body: str, faults: dict[str, Fault]) -> bool:
+    def _release(self, endpoint: str, event: asyncio.Event) -> None:
+        event.set()
+        if self._held.get(endpoint) is event:
+            del self._held[endpoint]
+
+    async def _try(self, endpoint: str, url: str, body: str) -> bool:
+        faults = self.faults.at(endpoint, "webhook", ANSWERS)
+        if "delay" in faults:
+            await asyncio.sleep(faults["delay"].seconds_s)
         if "drop_before" in faults:
             return False
         if "body" in faults:

@@ -4,7 +4,8 @@ Not here: the HTTP that workers speak (``control.py``), their processes (``proce
 
 How a running job is stopped. On cancel the worker is told by job-stop, which ends async handlers; told again, because
 the SDK ignores it in the moment before it starts the handler. If its pings still name the job after a grace, it is
-killed, and its other jobs go back to the queue. On an execution timeout it is killed at once.
+killed, and its other jobs go back to the queue. On an execution timeout it is killed at once. A worker from outside
+(Docker) is not ours to kill: it is told, in both cases, and has the job until its pings no longer name it.
 
 Next: ``control.py``.
 """
@@ -19,12 +20,11 @@ from collections.abc import Iterable
 
 from celery_runpod.simulator.endpoint import Endpoint, Taken
 from celery_runpod.simulator.jobs import Job, State
-from celery_runpod.simulator.processes import Guard, Worker, WorkerProcess, environment
+from celery_runpod.simulator.processes import PING_S, Guard, Worker, WorkerProcess, environment
 from celery_runpod.simulator.scaling import Scaling
 from celery_runpod.simulator.specs import Handler
 
 STOP_GRACE_S = 3.0
-STOP_AGAIN_S = 0.5
 END_GRACE_S = 5.0
 SILENT_S = 60.0
 """A worker from outside that says nothing for so long is lost."""
@@ -83,20 +83,19 @@ class Fleet:
             return
         worker.jobs.pop(job.id)
         worker.stopping[job.id] = time.time()
-        if kill:
-            self._kill(worker)
+        if kill and worker.own:
+            worker.kill()
         else:
-            self._tell(worker, 0.0)
+            worker.tell(time.time())
 
     def tick(self, now: float) -> None:
         for worker in list(self.workers.values()):
-            if not worker.own:
-                if now - worker.seen_at > SILENT_S:
-                    self._gone(worker, "fell silent")
-            elif any(now - told > STOP_GRACE_S for told in worker.stopping.values()):
-                self._kill(worker)
+            if not worker.own and now - worker.seen_at > SILENT_S:
+                self._gone(worker, "fell silent")
+            elif worker.own and any(now - since > STOP_GRACE_S for since in worker.stopping.values()):
+                worker.kill()
             elif worker.stopping:
-                self._tell(worker, now)
+                worker.tell(now, again=True)
             elif worker.asking and not worker.busy and self.scaling.ends(len(self._kept()), now - worker.idle_since):
                 self.retire(worker)
         if self.endpoint.store.waiting or self.scaling.lacks(len(self._kept())):
@@ -124,16 +123,17 @@ class Fleet:
 
     def reset(self) -> None:
         for worker in self.workers.values():
-            if worker.busy:
-                worker.jobs.clear()
-                self._kill(worker)
+            for job in list(worker.jobs.values()):
+                self.stop(job, kill=False)
+            if worker.own and worker.stopping:
+                worker.kill()
         self._failures, self._not_before = 0, 0.0
 
     async def close(self) -> None:
         self._open = False
         for worker in self.workers.values():
             worker.answer([])
-            self._kill(worker)
+            worker.kill()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # What the workers call
@@ -179,16 +179,21 @@ class Fleet:
         return job
 
     def running(self, worker: Worker, job_ids: Iterable[str]) -> None:
-        """A ping: what the worker runs. A cancelled job that it no longer names has been stopped."""
+        """A ping: what the worker runs. A cancelled job that it no longer names has been stopped.
+
+        Or it has not come yet to a job that was just handed over: for that the next ping is waited for.
+        """
+        now = time.time()
         for job_id in set(worker.stopping) - set(job_ids):
-            del worker.stopping[job_id]
-            worker.idle_since = time.time()
+            if now - worker.stopping[job_id] > PING_S:
+                del worker.stopping[job_id]
+                worker.idle_since = now
 
     def back(self, worker: Worker, taken: list[Taken]) -> None:
         """The worker went away before it got its jobs."""
         for job in (found.job for found in taken):
             if worker.jobs.pop(job.id, None) is not None:
-                self.endpoint.requeue(job)
+                self.endpoint.give_back(job)
 
     def retire(self, worker: Worker) -> None:
         """End a worker, politely. One from outside has to be ended by who started it."""
@@ -198,7 +203,7 @@ class Fleet:
         worker.answer([])
         worker.stops.put_nowait("")
         worker.process.terminate()
-        asyncio.get_running_loop().call_later(END_GRACE_S, self._kill, worker)
+        self._end(worker)
 
     # Processes
 
@@ -217,6 +222,7 @@ class Fleet:
         while len(found) < worker.batch and (taken := self.endpoint.take(worker.id)):
             found.append(taken)
             worker.jobs[taken.job.id] = taken.job
+            worker.stopping.pop(taken.job.id, None)  # tried again after a timeout
             if taken.crash_after_s is not None:
                 asyncio.get_running_loop().call_later(taken.crash_after_s, self._crash, worker, taken.job)
         return found
@@ -230,21 +236,16 @@ class Fleet:
             worker.jobs.pop(job.id)
             self.endpoint.lose(job, "crashed")
 
-    def _tell(self, worker: Worker, now: float) -> None:
-        """Have the worker stop its cancelled jobs; again after a while, or always where `now` is 0."""
-        if now and now - worker.told_at < STOP_AGAIN_S:
-            return
-        worker.told_at = now or time.time()
-        if worker.stops.empty():
-            for job_id in worker.stopping:
-                worker.stops.put_nowait(job_id)
+    def _end(self, worker: Worker) -> None:
+        """Kill a worker that was asked to end and does not; while it has jobs, it ends them first."""
 
-    def _kill(self, worker: Worker) -> None:
-        if worker.id in self._dead:
-            return
-        worker.killed = True
-        if worker.process is not None:
-            worker.process.kill()
+        def look() -> None:
+            if worker.jobs:
+                self._end(worker)
+            elif worker.id in self.workers:
+                worker.kill()
+
+        asyncio.get_running_loop().call_later(END_GRACE_S, look)
 
     def _start(self) -> None:
         worker = Worker(f"{self.endpoint.name}-{uuid.uuid4().hex[:12]}", own=True)
@@ -282,7 +283,8 @@ class Fleet:
             log.warning("endpoint %s: worker %s %s", self.endpoint.name, worker.id, how)
             if not worker.ready:
                 self._not_before = time.time() + min(0.5 * 2.0 ** min(self._failures, 10), SLOWEST_RESTART_S)
-        for job in list(worker.jobs.values()):
+        jobs, worker.jobs = list(worker.jobs.values()), {}
+        for job in jobs:
             if job.state is not State.IN_PROGRESS or job.worker_id != worker.id:
                 continue
             if worker.killed:

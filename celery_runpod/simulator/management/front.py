@@ -17,6 +17,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from celery_runpod.simulator import strict
 from celery_runpod.simulator.faults import Fault
 from celery_runpod.simulator.gateway import Gateway, accepts
 from celery_runpod.simulator.management import bodies
@@ -33,6 +34,8 @@ LOOK_S = 0.2
 """How often a followed log is looked at for new lines."""
 QUIET_S = 15.0
 """After so long without a line a comment is sent, so that proxies keep the connection."""
+UNBUFFERED = {"Cache-Control": "no-cache", "Connection": "keep-alive", "X-Accel-Buffering": "no"}
+"""What RunPod's description says is always sent with a log."""
 SPOIL_THE_ANSWER = frozenset({"body", "drop_after", "status_after", "truncate"})
 
 
@@ -126,7 +129,7 @@ class Management:
 
     async def _followed(self, request: web.Request, version: str, follow: Follow) -> web.StreamResponse:
         """A log as it grows, until the reader hangs up or the pod is terminated."""
-        stream = web.StreamResponse(headers={**self._headers(version, time.time()), "Cache-Control": "no-cache"})
+        stream = web.StreamResponse(headers={**self._headers(version, time.time()), **UNBUFFERED})
         stream.content_type = "text/event-stream"
         await stream.prepare(request)
         loop = asyncio.get_running_loop()
@@ -164,8 +167,10 @@ async def _body(request: web.Request, version: str, route: Route) -> object:
     if route.shape is None:
         return None
     try:
-        data = json.loads(await request.read())
-    except (ValueError, RecursionError, web.HTTPRequestEntityTooLarge):
+        data = strict.loads(await request.read())
+    except web.HTTPRequestEntityTooLarge:
+        raise Problem(413, "the body is too large") from None
+    except ValueError:
         raise Problem(400, "the body is not JSON") from None
     errors = bodies.problems(data, route.shape)
     if errors and version == "v1":

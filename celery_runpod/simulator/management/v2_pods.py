@@ -237,8 +237,8 @@ def _passed_over(lines: list[Line], since: str) -> int:
     text, slash, number = since.partition("/")
     try:
         after = datetime.fromisoformat(text).timestamp()
-    except ValueError:
+        if slash and number.isdecimal():
+            return int(number)
+    except (ValueError, OverflowError):
         raise Problem(422, "since: not a time in RFC 3339") from None
-    if slash and number.isdigit():
-        return int(number)
     return next((index for index, line in enumerate(lines) if line.at >= after), len(lines))

@@ -173,6 +173,7 @@ def test_the_log_is_followed_until_the_end_of_the_pod(runpod: Client) -> None:
     pod = create(runpod)
     with runpod.session.get(f"{runpod.address}/v2/pods/{pod['id']}/logs", stream=True, timeout=30) as answer:
         assert answer.headers["Content-Type"] == "text/event-stream"
+        assert (answer.headers["Connection"], answer.headers["X-Accel-Buffering"]) == ("keep-alive", "no")
         lines = answer.iter_lines(decode_unicode=True)
         first = json.loads(next(line for line in lines if line.startswith("data: ")).removeprefix("data: "))
         assert (first["source"], first["line"]) == ("system", f"create pod {pod['id']}")
@@ -196,6 +197,14 @@ def test_the_log_from_a_place_on(runpod: Client) -> None:
     after, data = read(**{"Last-Event-ID": cursor.removeprefix("id: ")})
     assert after.endswith("/000000000004") and json.loads(data.removeprefix("data: "))["source"] == "container"
     assert runpod.send("GET", f"/v2/pods/{pod['id']}/logs?tail=many").status_code == 422
+    digits = "9" * 5000
+    assert (
+        runpod.send(
+            "GET", f"/v2/pods/{pod['id']}/logs", headers={"Last-Event-ID": f"2000-01-01T00:00:00Z/{digits}"}
+        ).status_code
+        == 422
+    )
+    assert read("?since=2000-01-01T00:00:00Z/²") == read(), "no number: the time counts"
 
 
 def test_an_endpoint_that_is_created_takes_jobs_until_it_is_deleted(runpod: Client) -> None:

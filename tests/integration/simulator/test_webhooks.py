@@ -123,6 +123,17 @@ def test_reorder(runpod: Client, hook: Receiver) -> None:
     assert hook.ids == [second, first]
 
 
+def test_reorder_without_end_holds_one_at_a_time(runpod: Client, hook: Receiver) -> None:
+    runpod.fault("reorder", operation="webhook", seconds=20)
+    job_ids = []
+    for delivered in (0, 2, 2, 4):
+        job_id = runpod.run("fast", webhook=hook.url)
+        job_ids.append(job_id)
+        eventually(lambda job_id=job_id: runpod.state("fast", job_id), "COMPLETED")  # type: ignore[misc]
+        arrived(hook, delivered)
+    assert hook.ids == [job_ids[number] for number in (1, 0, 3, 2)]
+
+
 def test_reorder_with_nothing_to_wait_for(runpod: Client, hook: Receiver) -> None:
     runpod.fault("reorder", operation="webhook", seconds=0.2, times=1)
     runpod.run("fast", webhook=hook.url)
@@ -136,6 +147,16 @@ def test_a_lost_first_try_is_made_good_by_the_second(
     runpod.fault(kind, operation="webhook", times=1)
     runpod.run("fast", webhook=hook.url)
     arrived(hook, deliveries)
+
+
+def test_a_rule_without_end_spoils_every_try(runpod: Client, hook: Receiver) -> None:
+    fault = runpod.fault("drop_before", operation="webhook")
+    runpod.run("fast", webhook=hook.url)
+    eventually(lambda: [rule["done"] for rule in runpod.send("GET", "/_simulator/faults").json()], [3])
+    runpod.send("DELETE", f"/_simulator/faults/{fault}")
+    other = runpod.run("fast", webhook=hook.url)
+    arrived(hook, 1)
+    assert hook.ids == [other]
 
 
 def test_truncated_and_other_bodies(runpod: Client, hook: Receiver) -> None:

@@ -41,16 +41,24 @@ def test_delays_go_with_another_fault_and_the_first_decision_wins() -> None:
     faults = Faults()
     for kind in ("delay", "drop_after", "status"):
         faults.add({"kind": kind, "times": 1})
-    assert [fault.kind for fault in faults.at("sdxl", "status")] == ["delay", "drop_after"]
-    assert [fault.kind for fault in faults.at("sdxl", "status")] == ["status"]
+    assert list(faults.at("sdxl", "status")) == ["delay", "drop_after"]
+    assert list(faults.at("sdxl", "status")) == ["status"]
+
+
+def test_of_one_kind_the_first_that_acts_is_counted_and_no_other() -> None:
+    faults = Faults()
+    often = faults.add({"kind": "delay", "seconds": 1, "every": 2})
+    always = faults.add({"kind": "delay", "seconds": 2})
+    assert [faults.at("sdxl", "status")["delay"].seconds for _ in range(4)] == [2, 1, 2, 1]
+    assert (often.done, always.done) == (2, 2)
 
 
 def test_a_rule_for_everything_acts_where_its_kind_means_something() -> None:
     faults = Faults()
     faults.add({"kind": "duplicate"})
-    assert faults.at("sdxl", "run") == []
+    assert faults.at("sdxl", "run") == {}
     assert len(faults.at("sdxl", "webhook")) == 1
-    assert faults.at("sdxl", "worker", AT_TAKE) == []
+    assert faults.at("sdxl", "worker", AT_TAKE) == {}
 
 
 def test_removing() -> None:
@@ -90,6 +98,12 @@ def test_every_kind_has_an_operation_and_every_pair_is_accepted_or_refused_with_
         ({"kind": "status", "status": 99}, "from 200 to 599"),
         ({"kind": "status", "status": True}, "field 'status': True"),
         ({"kind": "status", "headers": {"Retry-After": 3}}, "an object of texts"),
+        ({"kind": "status", "headers": {"A": "b\r\nC: d"}}, "without line breaks"),
+        ({"kind": "status", "headers": {"A": "\ud800"}}, "an object of texts"),
+        ({"kind": "status", "headers": {"A b": "c"}}, "an object of texts"),
+        ({"kind": "status", "headers": {"Content-Length": "3"}}, "without line breaks, Content-Length"),
+        ({"kind": "status", "headers": {"transfer-encoding": "chunked"}}, "and Transfer-Encoding"),
+        ({"kind": "body", "body": "\ud800"}, "field 'body'"),
         ({"kind": "delay", "seconds": -1}, "field 'seconds': -1 given"),
         ({"kind": "body"}, "needs the field 'body'"),
     ],

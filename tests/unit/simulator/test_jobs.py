@@ -37,6 +37,7 @@ STEPS: dict[str, tuple[Callable[[Job], bool], set[State]]] = {
     "cancel": (lambda job: job.cancel(200.0), {State.IN_QUEUE, State.IN_PROGRESS}),
     "time_out": (lambda job: job.time_out(200.0), {State.IN_PROGRESS}),
     "requeue": (lambda job: job.requeue(200.0), {State.IN_PROGRESS}),
+    "give_back": (lambda job: job.give_back(200.0), {State.IN_PROGRESS}),
     "lose": (lambda job: job.lose(200.0, "crashed"), {State.IN_PROGRESS}),
     "retry": (lambda job: job.retry(200.0), {State.FAILED, State.TIMED_OUT}),
 }
@@ -124,6 +125,12 @@ def test_deadlines(state: State, fields: dict[str, object], expected: float) -> 
     for name, value in fields.items():
         setattr(job, name, value)
     assert job.deadline() == expected
+
+
+def test_a_job_that_did_not_reach_its_worker_was_not_tried() -> None:
+    job = in_state(State.IN_PROGRESS)
+    job.give_back(102.0)
+    assert (job.state, job.attempts, job.retries, job.started_at) == (State.IN_QUEUE, 0, 0, None)
 
 
 def test_retention_can_be_set() -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from celery_runpod.cli.simulator import simulator
 from celery_runpod.errors import ConfigurationError
-from celery_runpod.simulator.specs import Handler, Synthetic, parse
+from celery_runpod.simulator.specs import SHAPE, Handler, Synthetic, parse
 
 
 def test_synthetic() -> None:
     found = parse(["a=synthetic", "b=synthetic:duration=2,jitter=0.5,delay=1,failures=0.1,output_bytes=9,workers=3"])
     assert found == [Synthetic("a"), Synthetic("b", 2.0, 0.5, 1.0, 0.1, 9, 3)]
+
+
+def test_the_options_are_shown_with_their_defaults() -> None:
+    shown = re.search(r"synthetic\[(:.*?)\]", SHAPE)
+    assert shown is not None and parse([f"a=synthetic{shown[1]}"]) == [Synthetic("a")]
+    assert f"synthetic{shown[1]}" in str(next(one for one in simulator.params if one.name == "endpoints").help)
 
 
 def test_handler(tmp_path: Path) -> None:

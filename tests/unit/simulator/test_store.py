@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
+
 from celery_runpod.simulator.jobs import Job, State
-from celery_runpod.simulator.store import Store
+from celery_runpod.simulator.store import MOST_GONE_BYTES, SPARE_DUE, Store
 
 
 def job(name: str, at: float = 0.0, *, low: bool = False, ttl_s: float = 1000.0) -> Job:
@@ -41,7 +43,7 @@ def test_purge_removes_what_waits_and_nothing_else() -> None:
     store.take(1.0, "w")
     assert [one.id for one in store.purge()] == ["a", "b"]
     assert (list(store.jobs), store.waiting, len(store.running)) == (["running"], 0, 1)
-    assert [one.gone for one in store.listing()].count("PURGED") == 2
+    assert [one["status"] for one in store.listing()].count("PURGED") == 2
 
 
 def test_due_jobs_are_handed_out_once_for_each_deadline() -> None:
@@ -65,6 +67,51 @@ def test_a_shorter_life_is_noticed() -> None:
     assert store.due(10.0) == [one]
 
 
+def test_a_job_that_is_due_for_two_reasons_is_handed_out_once() -> None:
+    one = job("a", ttl_s=50.0)
+    store = filled(one)
+    store.take(1.0, "w")
+    assert store.due(51.0) == [one]
+
+
+class Bulk:
+    """An output that can be seen to be gone."""
+
+
+def test_nothing_keeps_the_output_of_a_deleted_job() -> None:
+    store = filled(job("a"))
+    output = Bulk()
+    seen = weakref.ref(output)
+    one = store.take(1.0, "w")
+    assert one is not None
+    one.finish(2.0, output=output)
+    store.ended(one)
+    store.forget(one, "FORGOTTEN")
+    del one, output
+    assert seen() is None
+    assert [found["id"] for found in store.listing()] == ["a"]
+
+
+def test_deadlines_of_deleted_jobs_do_not_pile_up() -> None:
+    store = filled(job("stays", ttl_s=50.0))
+    for number in range(3 * SPARE_DUE):
+        one = job(str(number), ttl_s=90.0)
+        store.add(one)
+        store.forget(one, "FORGOTTEN")
+    assert len(store._due) <= SPARE_DUE + 2
+    assert [one.id for one in store.due(50.0)] == ["stays"]
+
+
+def test_the_oldest_deleted_jobs_leave_the_listing_when_their_inputs_are_too_much() -> None:
+    store = Store()
+    for name in ("a", "b", "c"):
+        one = job(name)
+        one.size = MOST_GONE_BYTES // 2
+        store.add(one)
+        store.forget(one, "FORGOTTEN")
+    assert [found["id"] for found in store.listing()] == ["b", "c"]
+
+
 def test_counts() -> None:
     ends = [job(name) for name in ("completed", "failed", "timed out", "cancelled")]
     store = filled(*ends)
@@ -76,4 +123,4 @@ def test_counts() -> None:
     for one in ends:
         store.ended(one)
     assert (store.completed, store.failed, len(store.running), store.waiting) == (1, 2, 0, 0)
-    assert [one.state for one in store.listing()].count(State.CANCELLED) == 1
+    assert [one["status"] for one in store.listing()].count(State.CANCELLED) == 1

@@ -40,6 +40,9 @@ def test_any_json_is_an_input(value: Any) -> None:
         (b"{", "not JSON"),
         (b"\xff", "not JSON"),
         (b"[" * 100_000, "not JSON"),
+        (b'{"input": NaN}', "not JSON"),
+        (b'{"input": [-Infinity]}', "not JSON"),
+        (b'{"input": 1e999}', "not JSON"),
         ([], "not a JSON object"),
         ({}, "'input' is missing"),
         ({"input": None}, "'input' is missing"),
@@ -50,6 +53,7 @@ def test_any_json_is_an_input(value: Any) -> None:
         ({"input": 1, "policy": {"ttl": 9999}}, "policy.ttl must be from 10000"),
         ({"input": 1, "policy": {"ttl": "1"}}, "policy.ttl"),
         ({"input": 1, "policy": {"ttl": True}}, "policy.ttl"),
+        ({"input": 1, "policy": {"ttl": 10**400}}, "policy.ttl must be from 10000"),
     ],
 )
 def test_a_bad_body(body: Any, words: str | None) -> None:
