@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from celery import states
 from celery.app.trace import build_tracer
-from celery.backends import cache as backends_cache
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 from kombu.utils.json import loads
@@ -30,7 +29,6 @@ from tests.builders import ENDPOINT, Bench
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench()
     made.app.conf.update(task_default_queue="celery", task_publish_retry=False)
-    backends_cache._DUMMY_CLIENT_CACHE.clear()  # the results of all apps
 
     @made.app.task(name="unit.after", shared=False)
     def after(*_: Any) -> None: ...
