@@ -18,9 +18,10 @@ from typing import Any
 from celery import Celery, Task
 from celery.app.task import Context
 from celery.canvas import Signature
+from celery.signals import before_task_publish
 from kombu.utils.json import dumps, loads
 
-from celery_runpod.contract import HIDDEN
+from celery_runpod.contract import FINISH, HIDDEN
 from celery_runpod.routing import link_signatures, signatures_after
 
 
@@ -40,7 +41,7 @@ def park(finish: Task, request: Context, *, queue: str, shadow: str) -> str:
         expires=None,
         time_limit=None,
         soft_time_limit=None,
-        # None would be replaced by the task that publishes the continuation.
+        # None would be replaced by the task that publishes the continuation; see `_no_parent_of_its_own`.
         parent_id=request.parent_id or request.id,
         root_id=request.root_id or request.id,
     )
@@ -60,6 +61,13 @@ def unpark(app: Celery, continuation: str, endpoint: str, task_id: str, attempt:
     # The publishing task must not appear as this one's parent in the result tree.
     signature.set(add_to_parent=False)
     signature.clone(args=(endpoint, task_id, attempt)).apply_async()
+
+
+@before_task_publish.connect(sender=FINISH)
+def _no_parent_of_its_own(headers: dict[str, Any], **_: Any) -> None:
+    """In the tree that Flower shows, a first task has no parent."""
+    if headers["parent_id"] == headers["id"]:
+        headers["parent_id"] = None
 
 
 def ids_after(continuation: str) -> Iterator[tuple[str, str]]:

@@ -255,6 +255,14 @@ def test_links_keep_their_ids_on_every_repeat(bench: Bench) -> None:
     assert sent == [ids, ids]
 
 
+@pytest.mark.parametrize("parent", [None, "the-task-before"])
+def test_a_first_task_is_not_its_own_parent(bench: Bench, parent: str | None) -> None:
+    unpark(bench.app, json.dumps(parked(bench, parent_id=parent)), ENDPOINT, "t1", 1)
+    with bench.app.connection_for_read() as connection:
+        message = connection.default_channel.basic_get("runpod.deliver", no_ack=True)
+    assert message.headers["parent_id"] == parent
+
+
 def test_an_ignored_result_stores_nothing_and_links_repeat_under_their_ids(bench: Bench) -> None:
     ended(bench, ignore_result=True)
     link = bench.app.signature("unit.after", task_id="the-link")
