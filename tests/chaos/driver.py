@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from celery_runpod.cli.stack import cli, free_port
-from tests.chaos import evidence
+from tests.chaos import evidence, submits
 from tests.chaos.conftest import SHORT_WAITS
 from tests.chaos.evidence import Evidence, story_of
 from tests.chaos.havoc import REDIS_ARGUMENTS, Havoc
+from tests.chaos.noting import NOTES
 from tests.chaos.plan import BROKEN, ENDPOINTS, FAST, NARROW, PROFILES, SLOW, Plan
 from tests.chaos.sender import Sender
 from tests.chaos.verifier import DOUBLE, LOST, WRONG, Judge, Verdict, every_id
@@ -33,6 +34,7 @@ from tests.servers import World, forget_connections
 SETTLE_S = 240.0
 """Bounds hanging. The longest honest way: a claim of `finish` that lapses, and again, each with its message lost."""
 WINDOW_S = float(SHORT_WAITS["RUNPOD_UNCONFIRMED_WINDOW_S"])
+NOTED = "submits.log"
 MOST_STORIES = 12
 NAMES = (FAST, SLOW, BROKEN, NARROW)
 
@@ -71,8 +73,8 @@ def chaos_world(folder: Path, *, webhooks: bool = False) -> Iterator[World]:
     folder.mkdir(parents=True, exist_ok=True)
     profiles = folder / "profiles.toml"
     profiles.write_text(PROFILES)
-    files = {"RUNPOD_DIE_AT": str(folder / "die-at"), "RUNPOD_CONFIG": str(profiles)}
-    env = {**SHORT_WAITS, **(hooks if webhooks else {}), **files}
+    files = {"RUNPOD_DIE_AT": str(folder / "die-at"), "RUNPOD_CONFIG": str(profiles), NOTES: str(folder / NOTED)}
+    env = {**SHORT_WAITS, **(hooks if webhooks else {}), **files, "RUNPOD_IMPORTS": "tests.chaos.noting"}
     simulator = ("--webhook-retry-delay", "1")
     world = World(folder, endpoints=ENDPOINTS, simulator=simulator, env=env, redis=REDIS_ARGUMENTS)
     try:
@@ -135,14 +137,19 @@ def run(
         submits=evidence.submits_by_mark(world),
         ran=evidence.runs_of(world),
         left=world.open_jobs(),
-        unanswered=evidence.unanswered(world.stack.folder),
-        ended_at=evidence.ended_at(world, ids, NAMES),
-        kills=havoc.kills,
+        unanswered=_unanswered(world, havoc),
         cancelled=frozenset(sender.cancelled),
         deserters=havoc.deserters,
     )
-    verdict = Judge(found, window_s=WINDOW_S).judge(loads)
+    verdict = Judge(found).judge(loads)
     return Report(world, plan, found, verdict, _tally(sender, havoc, verdict, (sent - started, settled - sent)))
+
+
+def _unanswered(world: World, havoc: Havoc) -> dict[str, str]:
+    with (world.stack.folder / NOTED).open() as lines:
+        notes = submits.read(lines)
+    killed = {**notes.died, **havoc.killed}
+    return submits.why_unanswered(notes.submits, killed, havoc.spoilings, window_s=WINDOW_S)
 
 
 def _open(world: World) -> int:
@@ -195,6 +202,7 @@ def _tally(sender: Sender, havoc: Havoc, verdict: Verdict, spent_s: tuple[float,
         "Redis": _counted(_some(broken, "redis")),
         "faults": _counted(havoc.faults),
         "ends": _counted(verdict.ends),
+        "unconfirmed": _counted(verdict.unconfirmed),
         "user tasks twice": str(len(verdict.repeated)),
         **{kind: str(verdict.count(kind)) for kind in (LOST, DOUBLE, WRONG)},
     }

@@ -7,7 +7,6 @@ Next: ``verifier.py``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -19,8 +18,6 @@ from celery.states import READY_STATES
 from celery_runpod.records import RecordReader
 from tests.chaos.application import RAN
 from tests.servers import World
-
-_TASK = re.compile(r"task_id=(\S+)")
 
 
 @dataclass(frozen=True)
@@ -34,16 +31,14 @@ class End:
 @dataclass(frozen=True)
 class Evidence:
     """`ends` by task id, without those that have none; `submits` are the simulator's jobs by mark; `ran` is how often
-    a task of the user ran; `unanswered` are the ids whose submit got no usable answer, as the workers logged it;
-    `deserters` are workers that ended though nobody killed them."""
+    a task of the user ran; `unanswered` says by mark why the last submit of a job may have got no answer, where a kill
+    or a fault explains that (``submits.py``); `deserters` are workers that ended though nobody killed them."""
 
     ends: Mapping[str, End]
     submits: Mapping[str, list[dict[str, Any]]]
     ran: Mapping[str, int]
     left: list[str]
-    unanswered: frozenset[str]
-    ended_at: Mapping[str, float]
-    kills: list[float]
+    unanswered: Mapping[str, str]
     cancelled: frozenset[str]
     deserters: list[str]
 
@@ -78,28 +73,6 @@ def runs_of(world: World) -> dict[str, int]:
                 pipe.llen(key)
             found.update({key.removeprefix(RAN): count for key, count in zip(keys, pipe.execute(), strict=True)})
     return found
-
-
-def ended_at(world: World, ids: Iterable[str], endpoints: Iterable[str]) -> dict[str, float]:
-    """When the jobs of these ids had their verdict, as their tombstones say."""
-    reader = RecordReader(world.redis, world.namespace)
-    found = {}
-    for some in _batches(ids):
-        for endpoint in endpoints:
-            with world.redis.pipeline(transaction=False) as pipe:
-                for one in some:
-                    pipe.hget(reader.keys.job(endpoint, one), "ended_at")
-                told = zip(some, pipe.execute(), strict=True)
-                found.update({one: float(when) for one, when in told if when is not None})
-    return found
-
-
-def unanswered(folder: Path) -> frozenset[str]:
-    found = set()
-    for line in _lines(folder):
-        if "submit.unknown" in line and (match := _TASK.search(line)):
-            found.add(match.group(1))
-    return frozenset(found)
 
 
 def story_of(world: World, task_id: str, submits: Iterable[dict[str, Any]], most: int = 40) -> str:

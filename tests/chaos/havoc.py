@@ -24,11 +24,14 @@ import psutil
 import requests
 
 from celery_runpod.cli.stack import Server
-from tests.chaos.plan import Break, Plan
+from tests.chaos.conftest import SHORT_WAITS
+from tests.chaos.plan import Break, Plan, loses_answers
+from tests.chaos.submits import Spoiling
 from tests.servers import ROOT, World
 
 CONCURRENCY = 2
 USERS_QUEUE = "celery"
+SUBMIT_TIMEOUT_S = float(SHORT_WAITS["RUNPOD_SUBMIT_TIMEOUT_S"])
 BRPOP_S = 1.2
 """So long may a worker still be asking for a message of a queue that it gave up."""
 REDIS_ARGUMENTS = ("--appendfsync", "no", "--auto-aof-rewrite-percentage", "0")
@@ -45,9 +48,19 @@ class Broken:
     ended: float
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A fault in force: from when (s since the epoch), and until when (monotonic) it is wanted."""
+
+    one: Break
+    began: float
+    until: float
+
+
 class Havoc:
     """`gate` is held while Redis is being restarted, so that nobody publishes meanwhile. `deserters` are the workers
-    that ended without having been killed; others take their place, as a supervisor would see to."""
+    that ended without having been killed; others take their place, as a supervisor would see to. `killed` are the
+    processes and process groups that were, and when; `spoilings` how often answers to a POST /run were lost, and when."""
 
     def __init__(self, world: World, plan: Plan, gate: threading.RLock, die_at: Path, *, workers: int) -> None:
         self.world = world
@@ -57,20 +70,17 @@ class Havoc:
         self.done: list[Broken] = []
         self.faults: Counter[str] = Counter()
         self.deserters: list[str] = []
+        self.killed: dict[int, float] = {}
+        self.spoilings: list[Spoiling] = []
         self.trouble: BaseException | None = None
         self._number = 0
         self._armed: str | None = None
-        self._rules: dict[str, tuple[str, float]] = {}
+        self._rules: dict[str, Rule] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._guarded, name="havoc", daemon=True)
         self._started = 0.0
         self._workers = [self._worker() for _ in range(workers)]
         self._application = self._start_application()
-
-    @property
-    def kills(self) -> list[float]:
-        """When a process of ours was killed, so that what it had in hand may be unknown."""
-        return [one.began for one in self.done if one.name.startswith(("kill", "at "))]
 
     def begin(self, started: float) -> None:
         """Start to break things; `started` is the monotonic time of the plan's second 0."""
@@ -142,8 +152,9 @@ class Havoc:
                 self._disarm()
                 self._arm(one)
             case "fault":
+                began = time.time()
                 rule = self.world.fault(endpoint="*", **one.fault)
-                self._rules[rule] = (one.name, time.monotonic() + one.lasts_s)
+                self._rules[rule] = Rule(one, began, time.monotonic() + one.lasts_s)
 
     # RunPod workers
 
@@ -158,12 +169,15 @@ class Havoc:
     def _kill_child(self, pick: float) -> None:
         children = psutil.Process(self._chosen(pick).pid).children()
         if children:
+            child = children[int(pick * 7919) % len(children)].pid
             with suppress(ProcessLookupError):
-                os.kill(children[int(pick * 7919) % len(children)].pid, signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)
+                self.killed[child] = time.time()
 
     def _kill_worker(self, pick: float) -> None:
         server = self._chosen(pick)
         server.kill(signal.SIGKILL)
+        self.killed[server.pid] = time.time()
         self._replace(server)
 
     def _replace(self, server: Server) -> None:
@@ -199,15 +213,21 @@ class Havoc:
     # The simulator
 
     def _lift(self, now: float) -> None:
-        over = [rule for rule, (_, until) in self._rules.items() if until <= now]
+        over = [rule for rule, held in self._rules.items() if held.until <= now]
         if not over:
             return
         url = f"{self.world.simulator_url}/_simulator/faults"
+        asked_at = time.time()
         told = {fault["id"]: fault["done"] for fault in requests.get(url, timeout=10).json()}
+        told_at = time.time()
         for rule in over:
-            name, _ = self._rules.pop(rule)
-            self.faults[name] += told.get(rule, 0)
+            held, done = self._rules.pop(rule), told.get(rule, 0)
+            self.faults[held.one.name] += done
             requests.delete(f"{url}/{rule}", timeout=10)
+            if loses_answers(held.one.fault, SUBMIT_TIMEOUT_S):
+                # It may have happened once more between the two requests.
+                more = Spoiling(asked_at, time.time(), held.one.fault["times"] - done)
+                self.spoilings += [Spoiling(held.began, told_at, done), more]
 
     # Redis
 

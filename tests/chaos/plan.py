@@ -192,6 +192,13 @@ WEBHOOK_FAULTS: tuple[Mapping[str, Any], ...] = (
 )
 
 
+def loses_answers(fault: Mapping[str, Any], submit_timeout_s: float) -> bool:
+    """Whether such a fault leaves a POST /run without an answer that can be read."""
+    if fault["operation"] != "run" or fault.get("status") == 429:
+        return False
+    return fault["kind"] != "delay" or fault["seconds"] > submit_timeout_s
+
+
 def make_plan(seed: int, *, jobs: int, rate: float, break_every_s: float, webhooks: bool = False) -> Plan:
     """Loads of at least `jobs` jobs, `rate` of them a second, with something broken about every `break_every_s`
     seconds."""

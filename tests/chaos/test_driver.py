@@ -12,20 +12,23 @@ from celery_runpod.errors import JobFailed, SubmissionUnconfirmed
 from tasks.steps import Step as DeathStep
 from tests.chaos.evidence import End, Evidence
 from tests.chaos.plan import BREAKS, BROKEN, FAST, FAULTS, LOADS, SLOW, USER, Load, Step, make_plan
+from tests.chaos.submits import KILLED
+from tests.chaos.submits import LOST as LOST_ANSWER
 from tests.chaos.verifier import DOUBLE, LOST, WRONG, Judge
 
 START: dict[str, Any] = {"path": []}
 UNCONFIRMED = End("FAILURE", SubmissionUnconfirmed("no answer"))
+UNCONFIRMED_RESTORED = End("FAILURE", SubmissionUnconfirmed("the store was restored"))
 
 
 def _evidence(**known: Any) -> Evidence:
-    found: dict[str, Any] = {name: {} for name in ("ends", "submits", "ran", "ended_at")}
-    found |= {"left": [], "unanswered": frozenset(), "kills": [], "cancelled": frozenset(), "deserters": []}
+    found: dict[str, Any] = {name: {} for name in ("ends", "submits", "ran", "unanswered")}
+    found |= {"left": [], "cancelled": frozenset(), "deserters": []}
     return Evidence(**{**found, **known})
 
 
 def _said(load: Load, evidence: Evidence) -> list[tuple[str, str]]:
-    verdict = Judge(evidence, window_s=12).judge([load])
+    verdict = Judge(evidence).judge([load])
     return [(finding.kind, finding.task_id) for finding in verdict.findings]
 
 
@@ -54,6 +57,9 @@ CANCELLED_RIGHT = _evidence(
 )
 
 
+SHARED = Load("shared", 0, ((Step("a", FAST, shares="job"),), (Step("b", FAST, shares="job"),)))
+
+
 @pytest.mark.parametrize(
     ("load", "evidence"),
     [(SINGLE, SINGLE_RIGHT), (CHAIN, CHAIN_RIGHT), (CHORD, CHORD_RIGHT), (CANCELLED, CANCELLED_RIGHT)],
@@ -76,9 +82,11 @@ def test_the_judge_finds_nothing_where_all_is_right(load: Load, evidence: Eviden
         (SINGLE, replace(SINGLE_RIGHT, deserters=["runpod1 ended with status 1"]), [(WRONG, "runpod1")]),
         # Why was it not confirmed? Neither a fault nor a kill explains it, or one does.
         (SINGLE, _evidence(ends={"a": UNCONFIRMED}), [(WRONG, "a")]),
-        (SINGLE, _evidence(ends={"a": UNCONFIRMED}, ended_at={"a": 100.0}, kills=[10.0, 101.0]), [(WRONG, "a")]),
-        (SINGLE, _evidence(ends={"a": UNCONFIRMED}, ended_at={"a": 100.0}, kills=[87.0]), []),
-        (SINGLE, _evidence(ends={"a": UNCONFIRMED}, unanswered=frozenset({"a"})), []),
+        (SINGLE, _evidence(ends={"a": UNCONFIRMED}, unanswered={"b": KILLED}), [(WRONG, "a")]),
+        (SINGLE, _evidence(ends={"a": UNCONFIRMED}, unanswered={"a": KILLED}), []),
+        (SINGLE, _evidence(ends={"a": UNCONFIRMED_RESTORED}, unanswered={"a": LOST_ANSWER}), [(WRONG, "a")]),
+        (SHARED, _evidence(ends={"a": UNCONFIRMED, "b": UNCONFIRMED}), [(WRONG, "a"), (WRONG, "b")]),
+        (SHARED, _evidence(ends={"a": UNCONFIRMED, "b": UNCONFIRMED}, unanswered={"job": LOST_ANSWER}), []),
         (CHAIN, replace(CHAIN_RIGHT, ran={"a": 1}), [(LOST, "c")]),
         (CHAIN, replace(CHAIN_RIGHT, ends={**CHAIN_RIGHT.ends, "c": End("SUCCESS", _A)}), [(WRONG, "c")]),
         # The rest of a chain that broke: it ends as the broken step did, and does not run.
@@ -91,6 +99,8 @@ def test_the_judge_finds_nothing_where_all_is_right(load: Load, evidence: Eviden
             [(WRONG, "a"), *[(WRONG, "body")] * 2],
         ),
         (CANCELLED, replace(CANCELLED_RIGHT, submits={"a": [{"status": "IN_PROGRESS"}]}), [(WRONG, "a")]),
+        # Nobody can cancel what nobody knows the id of.
+        (CANCELLED, replace(CANCELLED_RIGHT, submits={"a": [{"status": "IN_PROGRESS"}]}, unanswered={"a": KILLED}), []),
         (CANCELLED, replace(SINGLE_RIGHT, cancelled=frozenset({"a"})), [(WRONG, "a")]),
     ],
 )
@@ -109,8 +119,14 @@ def test_a_failing_job_must_fail_and_call_its_errback() -> None:
 
 
 def test_a_user_task_that_ran_twice_is_counted_and_no_finding() -> None:
-    verdict = Judge(replace(CHAIN_RIGHT, ran={"a": 1, "c": 2}), window_s=12).judge([CHAIN])
+    verdict = Judge(replace(CHAIN_RIGHT, ran={"a": 1, "c": 2})).judge([CHAIN])
     assert (verdict.findings, verdict.repeated) == ([], ["c"])
+
+
+def test_why_a_job_was_not_confirmed_is_counted() -> None:
+    loads = [replace(SINGLE, lanes=((Step(name, FAST),),)) for name in "abc"]
+    known = _evidence(ends=dict.fromkeys("abc", UNCONFIRMED), unanswered={"a": KILLED, "b": LOST_ANSWER})
+    assert Judge(known).judge(loads).unconfirmed == {KILLED: 1, LOST_ANSWER: 1, "unexplained": 1}
 
 
 def test_a_seed_is_a_plan() -> None:

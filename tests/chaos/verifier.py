@@ -4,8 +4,9 @@
     double    the simulator saw a second submit of one job, or a chord's body ran twice
     wrong     an end that is not a right one, or something left behind
 
-Legal ends of an endpoint's task: its output; the error of its job; SubmissionUnconfirmed, if a fault or a kill explains
-it; REVOKED, if it was cancelled. Where a lane ends early, what follows has the same state and has not run.
+Legal ends of an endpoint's task: its output; the error of its job; SubmissionUnconfirmed, if a kill or a fault explains
+this very one (``submits.py``); REVOKED, if it was cancelled. Where a lane ends early, what follows has the same state
+and has not run.
 
 Next: ``driver.py``.
 """
@@ -22,6 +23,7 @@ from celery.states import FAILURE, REVOKED, SUCCESS
 from celery_runpod.errors import JobFailed, SubmissionUnconfirmed
 from tests.chaos.evidence import End, Evidence
 from tests.chaos.plan import BROKEN, SLOW, USER, Load, Step
+from tests.chaos.submits import UNEXPLAINED
 
 LOST, DOUBLE, WRONG = "lost", "double", "wrong"
 
@@ -35,11 +37,13 @@ class Finding:
 
 @dataclass
 class Verdict:
-    """`ends` counts how tasks of endpoints ended; `repeated` counts the user's tasks that ran twice by kind of task:
-    that may happen, where a worker is killed between Celery's dispatch and its store."""
+    """`ends` counts how tasks of endpoints ended; `unconfirmed` why those that ended with SubmissionUnconfirmed did;
+    `repeated` are the user's tasks that ran twice: that may happen, where a worker is killed between Celery's dispatch
+    and its store."""
 
     findings: list[Finding] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
+    unconfirmed: Counter[str] = field(default_factory=Counter)
     repeated: list[str] = field(default_factory=list)
 
     def count(self, kind: str) -> int:
@@ -47,11 +51,10 @@ class Verdict:
 
 
 class Judge:
-    """`window_s` is how long an unanswered submit may be confirmed: so long before the end a kill explains it."""
+    """See the module."""
 
-    def __init__(self, evidence: Evidence, *, window_s: float) -> None:
+    def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
-        self.window_s = window_s
         self.verdict = Verdict()
 
     def judge(self, loads: list[Load]) -> Verdict:
@@ -141,8 +144,9 @@ class Judge:
             self._say(WRONG, step.id, f"{load.kind}: the cancel was lost, the job ran to its end")
 
     def _unconfirmed(self, load: Load, step: Step, end: End) -> None:
-        # The workers' lines speak of a shared job under an id of its own.
-        if not step.shares and not self._explained(step.id):
+        why = self.evidence.unanswered.get(step.mark, UNEXPLAINED)
+        self.verdict.unconfirmed[why] += 1
+        if why == UNEXPLAINED:
             self._say(WRONG, step.id, f"{load.kind}: SubmissionUnconfirmed, but no fault and no kill explains it")
         if "restored" in str(end.result):
             self._say(WRONG, step.id, f"{load.kind}: {_text(end)}, but Redis lost nothing")
@@ -151,18 +155,9 @@ class Judge:
         if load.cancel_after_s is None or load.lanes[0][-1].id not in self.evidence.cancelled:
             self._say(WRONG, step.id, f"{load.kind}: REVOKED, but nobody cancelled it")
         # Nobody knows the id of a job whose submit was not answered, so nobody can cancel it.
-        if step.does == SLOW and any(job["status"] != "CANCELLED" for job in submits) and not self._explained(step.id):
+        known = step.mark not in self.evidence.unanswered
+        if step.does == SLOW and any(job["status"] != "CANCELLED" for job in submits) and known:
             self._say(WRONG, step.id, f"{load.kind}: REVOKED, but at the simulator {submits[0]['status']}")
-
-    def _explained(self, task_id: str) -> bool:
-        """Whether the answer to a submit of this task may have been lost."""
-        if task_id in self.evidence.unanswered:
-            return True
-        ended = self.evidence.ended_at.get(task_id)
-        if ended is None:
-            return False
-        # Judged when its window is over, and later where the checks were held up too.
-        return any(ended - self.window_s - 60 < kill < ended for kill in self.evidence.kills)
 
     def _links(self, load: Load, step: Step, end: End) -> None:
         for own_id, runs in ((step.link, end.state == SUCCESS), (step.errback, end.state != SUCCESS)):
