@@ -1,7 +1,8 @@
 """Key names in the store, and what a client process may read or leave there.
 
-Redis holds one hash a job and a few indexes (README, "What is in Redis"). The worker changes records through scripts
-alone (`tasks/store/`); a client reads them, and leaves two notes: a wish to cancel and a webhook's job id.
+Redis holds one hash a job and a few indexes (`docs/path-of-a-job.md`, "What is in Redis"). The worker changes records
+through scripts alone (`tasks/store/`); a client reads them, and leaves two notes: a wish to cancel and a webhook's job
+id.
 
 Not here: any transition of a job.
 """
@@ -214,6 +215,11 @@ class RecordReader:
     def is_kept(self, task_id: str) -> bool:
         """Whether a call's message is on its way to a worker."""
         return bool(self.redis.hexists(self.keys.outbox_messages(), task_id))
+
+    def published_at(self, task_id: str) -> float | None:
+        """When a call was published that no worker has accepted yet, in seconds since the epoch; None: it is no such."""
+        found: Any = self.redis.zscore(self.keys.outbox(), task_id)
+        return None if found is None else float(found)
 
     def note_webhook(self, endpoint: str, task_id: str, attempt: int, job_id: str) -> None:
         """Keep RunPod's job id of an attempt: RunPod does not repeat a webhook that was answered with 200."""

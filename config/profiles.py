@@ -55,14 +55,20 @@ def load_profiles(path: Path) -> dict[str, Profile]:
     data: dict[str, Any] = {}
     problems: list[str] = []
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         problems.append(f"RUNPOD_CONFIG: {path} cannot be read: {error.strerror}")
+    except UnicodeDecodeError:
+        problems.append(f"RUNPOD_CONFIG: {path} cannot be read: it is not UTF-8")
     except tomllib.TOMLDecodeError as error:
         problems.append(f"RUNPOD_CONFIG: {path}: {error}")
     problems += [f"{path}: unknown table {name!r}; allowed: endpoints" for name in data if name != "endpoints"]
     profiles: dict[str, Profile] = {}
-    for name, table in data.get("endpoints", {}).items():
+    tables = data.get("endpoints", {})
+    if not isinstance(tables, dict):
+        problems.append(f"{path}: endpoints: a table for each endpoint is needed, as [endpoints.sdxl]")
+        tables = {}
+    for name, table in tables.items():
         try:
             profiles[name] = _profile(table)
         except RunPodError as error:

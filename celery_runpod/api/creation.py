@@ -98,5 +98,9 @@ def _looked(look: Callable[[], Sequence[T]], sleep: Callable[[float], None]) -> 
 
 
 def _named(name: str, existing: Sequence[T]) -> list[T]:
-    names = (name, f"{name}{FLASHBOOT_SUFFIX}")
-    return [one for one in existing if one.name in names and getattr(one, "status", None) != ENDED]
+    return [one for one in existing if is_called(one, name) and getattr(one, "status", None) != ENDED]
+
+
+def is_called(thing: Named, name: str) -> bool:
+    """Whether this is what was created under that name."""
+    return thing.name in (name, f"{name}{FLASHBOOT_SUFFIX}")

@@ -41,17 +41,17 @@ def watch(task_id: str, as_json: bool) -> None:
     """Watch a job until it ends: a live line, then its output. Ctrl-C ends the watching, not the job."""
     job = JobResult(task_id, app=client())
     with store_or_sentence() as reader:
-        in_outbox = reader.redis.zscore(reader.keys.outbox(), task_id) is not None
-        known = in_outbox or reader.place(task_id) is not None or job.state != states.PENDING
+        published = reader.published_at(task_id) is not None
+        known = published or reader.place(task_id) is not None or job.state != states.PENDING
     if not known:
         raise click.ClickException(f"{task_id}: no job of this namespace, or it ended so long ago that nothing is left")
     started = time.monotonic()
     try:
-        follow(job, started)
+        verdict = follow(job, started)
     except KeyboardInterrupt:
         click.echo(f"\nthe job goes on; see celery-runpod show {task_id}", err=True)
         sys.exit(INTERRUPTED)
-    report(job, started, as_json=as_json)
+    report(job, started, verdict, as_json=as_json)
 
 
 @click.command()

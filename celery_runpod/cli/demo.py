@@ -30,6 +30,7 @@ from celery_runpod.cli.local import (
     environment_of,
     local_stack,
 )
+from celery_runpod.cli.output import table_of
 from celery_runpod.cli.rows import Row, open_store, rows_of
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.records import RecordReader
@@ -152,10 +153,8 @@ class Board:
                 self._told[task_id] = told
 
     def table(self) -> Table:
-        table = Table("tile", "state at RunPod", "RunPod id", "checks made", "next check in s", "progress")
-        for number, task_id in enumerate(self._ids, 1):
-            table.add_row(str(number), *self._cells(task_id))
-        return table
+        headings = ("tile", "state at RunPod", "RunPod id", "checks made", "next check in s", "progress")
+        return table_of(headings, ((str(number), *self._cells(one)) for number, one in enumerate(self._ids, 1)))
 
     def _cells(self, task_id: str) -> tuple[str, str, str, str, str]:
         row = self._rows.get(task_id)

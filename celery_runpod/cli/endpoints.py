@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from celery_runpod.api import ManagementClient, ServerlessEndpoint
+from celery_runpod.api.creation import is_called
 from celery_runpod.cli.output import (
     Columns,
     ask_first,
@@ -72,7 +73,8 @@ def resolve(management: ManagementClient, name: str) -> str:
     found = management.list_endpoints()
     if any(one.id == name for one in found):
         return name
-    named = [one.id for one in found if one.name == name]
+    exactly = [one.id for one in found if one.name == name]
+    named = exactly or [one.id for one in found if is_called(one, name)]
     if len(named) > 1:
         raise InvalidInput(f"{len(named)} endpoints are called {name!r} ({', '.join(named)}): give the id")
     return named[0] if named else name

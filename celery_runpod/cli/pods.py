@@ -143,7 +143,12 @@ def terminate(pod_id: str, yes: bool, as_json: bool) -> None:
 @click.option("--source", type=click.Choice(["container", "system"]), help="What the container, or its host, writes.")
 @click.option("--tail", default=100, show_default=True, metavar="N", help="So many lines from before.")
 @click.option(
-    "--follow", "follow_s", default=3.0, show_default=True, metavar="SECONDS", help="Ends when quiet for so long."
+    "--follow",
+    "follow_s",
+    default=3.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Ends when quiet for so long; in any case after 20 times that, or a minute if that is more.",
 )
 @json_option
 def logs(pod_id: str, source: str | None, tail: int, follow_s: float, as_json: bool) -> None:

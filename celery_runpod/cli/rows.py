@@ -8,6 +8,7 @@ Next: ``jobs.py``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -69,7 +70,8 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One job. Times are seconds since the epoch; `next_at` is when it is looked at again, or delivered again."""
+    """One job. Times are seconds since the epoch; `next_at` is when it is looked at again, or delivered again;
+    `progress` is JSON, and empty where there is none."""
 
     task_id: str
     endpoint: str
@@ -99,7 +101,13 @@ class Row:
         return WHYS.get(self.state, "it has ended, and is being handed over to the caller")
 
     def to_json(self, now: float) -> dict[str, Any]:
-        return {**asdict(self), "next_in_s": self.next_in_s(now), "why": self.why()}
+        told = {
+            "reason": self.reason or None,
+            "progress": json.loads(self.progress) if self.progress else None,
+            "next_in_s": self.next_in_s(now),
+            "why": self.why(),
+        }
+        return {**asdict(self), **told}
 
 
 def open_store() -> RecordReader:
@@ -155,20 +163,34 @@ def open_rows(reader: RecordReader, wanted: str | None, limit: int) -> tuple[lis
     left_out = 0
     for endpoint in sorted(listed):
         for key in (reader.keys.due(endpoint), reader.keys.undelivered(endpoint)):
-            start = 0
-            while len(rows) < limit:
-                ids: Any = reader.redis.zrange(key, start, start + BATCH - 1)
-                if not ids:
-                    break
-                found = [row for row in rows_of(reader, endpoint, ids) if row is not None]
-                rows += [row for row in found if wanted in (None, row.endpoint, row.name)]
-                start += len(ids)
-            else:
-                size: Any = reader.redis.zcard(key)
-                left_out += max(0, int(size) - start)
-    unique = {(row.endpoint, row.task_id): row for row in rows if row.state != "DELIVERED"}
+            found, more = _open_rows_of(reader, endpoint, key, wanted, limit)
+            rows += found
+            left_out += more
+    unique = {(row.endpoint, row.task_id): row for row in rows}
     ordered = sorted(unique.values(), key=lambda row: (row.next_at is None, row.next_at or 0.0, row.task_id))
     return ordered[:limit], left_out + max(0, len(ordered) - limit)
+
+
+def _open_rows_of(
+    reader: RecordReader, endpoint: str, key: str, wanted: str | None, limit: int
+) -> tuple[list[Row], int]:
+    """The first `limit` open jobs of one index, and how many follow."""
+    # Jobs of one endpoint may have been called by different names: a name is known from the record alone.
+    every = wanted in (None, endpoint)
+    rows: list[Row] = []
+    left_out = start = 0
+    while True:
+        ids: Any = reader.redis.zrange(key, start, start + BATCH - 1)
+        start += len(ids)
+        found = [row for row in rows_of(reader, endpoint, ids) if row is not None and row.state != "DELIVERED"]
+        rows += [row for row in found if every or row.name == wanted]
+        left_out += max(0, len(rows) - limit)
+        del rows[limit:]
+        if len(ids) < BATCH:
+            return rows, left_out
+        if every and len(rows) == limit:
+            size: Any = reader.redis.zcard(key)
+            return rows, left_out + max(0, int(size) - start)
 
 
 def _row(endpoint: str, task_id: str, found: dict[str, Any], due: Any, undelivered: Any) -> Row | None:

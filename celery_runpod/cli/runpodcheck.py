@@ -1,8 +1,8 @@
 """The checks of `doctor` on RunPod: every configured endpoint with its own key, and the webhooks.
 
-Not here: what RunPod's answers mean (`celery_runpod/api/transport.py`).
+Not here: what RunPod's answers mean (`celery_runpod/api/verdicts.py`).
 
-Next: ``appcheck.py``.
+Next: ``restcheck.py``.
 """
 
 from __future__ import annotations

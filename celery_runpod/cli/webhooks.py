@@ -40,8 +40,8 @@ def _settings() -> dict[str, Any]:
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8000, show_default=True)
-@click.option("--workers", default=2, show_default=True, help="Processes.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65_535))
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Processes.")
 def webhooks(host: str, port: int, workers: int) -> None:
     """Serve the webhook view under gunicorn, at /runpod/webhook."""
     if not client_settings().webhook_secret:

@@ -42,6 +42,15 @@ def test_s3_config_goes_with_the_submit_and_is_kept_nowhere(monkeypatch: pytest.
     assert "an-access" not in stored + repr(job) + repr(bench.settings.profiles)
 
 
+def test_a_file_that_is_no_text_and_one_without_tables_are_refused_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "endpoints.toml"
+    file.write_bytes('[endpoints.a]\nid = "ä"\n'.encode("latin-1"))
+    with pytest.raises(ConfigurationError, match="cannot be read: it is not UTF-8"):
+        load_profiles(file)
+    with pytest.raises(ConfigurationError, match="a table for each endpoint is needed"):
+        profiles(tmp_path, "endpoints = 3\n")
+
+
 @pytest.mark.parametrize("name", ["s3Config", "s3_config", "max_in_flight", "keep_failed_s"])
 def test_what_is_a_profiles_own_is_no_option_of_a_call(name: str) -> None:
     with pytest.raises(InvalidOption, match="allowed"):

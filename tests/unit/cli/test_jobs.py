@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from redis import Redis
 
+from celery_runpod.cli import jobs as jobs_module
+from celery_runpod.cli import rows
 from celery_runpod.cli.jobs import cancel, jobs, show
 from celery_runpod.records import Keys
 from tests.unit.cli.conftest import put, worker_up
@@ -19,7 +23,7 @@ def test_jobs_lists_open_jobs_the_soonest_first(runner: CliRunner, redis: Redis)
     found = json.loads(runner.invoke(jobs, ["--json"]).stdout)
     assert [(one["task_id"], one["state"], one["checks"], one["reason"]) for one in found] == [
         ("sooner", "WAITING", 3, "BUDGET"),
-        ("later", "IN_PROGRESS", 3, ""),
+        ("later", "IN_PROGRESS", 3, None),
     ]
     assert 0 < found[0]["next_in_s"] <= 50
 
@@ -46,6 +50,49 @@ def test_jobs_leaves_out_what_is_over_the_limit_and_says_so(runner: CliRunner, r
     answer = runner.invoke(jobs, ["--limit", "2"])
     assert [line.split("\t")[0] for line in answer.stdout.splitlines()] == ["task id", "task-0", "task-1"]
     assert "3 more are not shown" in answer.stderr
+
+
+def test_the_limit_takes_the_soonest_of_all_endpoints(runner: CliRunner, redis: Redis, keys: Keys) -> None:
+    for number in range(3):
+        put(redis, f"late-{number}", endpoint="aaa", due_in_s=500 + number)
+    put(redis, "ended", endpoint="aaa", due_in_s=None, state="COMPLETED")
+    redis.zadd(keys.undelivered("aaa"), {"ended": time.time() + 20})
+    put(redis, "soon", endpoint="zzz", due_in_s=10)
+    answer = runner.invoke(jobs, ["--limit", "2", "--json"])
+    assert [one["task_id"] for one in json.loads(answer.stdout)] == ["soon", "ended"]
+    assert "3 more are not shown" in runner.invoke(jobs, ["--limit", "2"]).stderr
+
+
+@pytest.mark.parametrize("batch", [1, 2, 500])
+@pytest.mark.parametrize("wanted", ["llm", "xyz"])
+def test_what_is_left_out_are_jobs_of_the_endpoint_that_was_asked_for(
+    runner: CliRunner, redis: Redis, monkeypatch: pytest.MonkeyPatch, wanted: str, batch: int
+) -> None:
+    monkeypatch.setattr(rows, "BATCH", batch)
+    for number in range(4):
+        put(redis, f"sdxl-{number}", endpoint="abc")
+        put(redis, f"llm-{number}", endpoint="xyz", name="llm")
+    answer = runner.invoke(jobs, ["--endpoint", wanted, "--limit", "2"])
+    assert [line.split("\t")[0] for line in answer.stdout.splitlines()] == ["task id", "llm-0", "llm-1"]
+    assert "2 more are not shown" in answer.stderr
+    assert "not shown" not in runner.invoke(jobs, ["--endpoint", wanted, "--limit", "4"]).stderr
+
+
+def test_a_table_of_jobs_reads_no_markup(runner: CliRunner, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(redis, "one", name="[/x]")
+    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.setattr(jobs_module, "sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True)))
+    answer = runner.invoke(jobs)
+    assert (answer.exit_code, "[/x]" in answer.stdout) == (0, True)
+
+
+def test_progress_and_reason_are_json_of_their_own(runner: CliRunner, redis: Redis) -> None:
+    put(redis, "one", state="IN_PROGRESS", progress='{"step": 1}', reason="")
+    put(redis, "two")
+    told = json.loads(runner.invoke(show, ["one", "--json"]).stdout)
+    assert (told["progress"], told["reason"]) == ({"step": 1}, None)
+    told = json.loads(runner.invoke(show, ["two", "--json"]).stdout)
+    assert (told["progress"], told["reason"]) == (None, None)
 
 
 def test_jobs_says_that_there_is_none_and_that_no_worker_is_up(runner: CliRunner, redis: Redis) -> None:
@@ -89,6 +136,19 @@ def test_show_of_an_unknown_id_fails(runner: CliRunner, redis: Redis, options: l
     answer = runner.invoke(show, ["nowhere", *options])
     assert answer.exit_code == 1
     assert "not accepted yet (no RunPod worker is up)" in answer.stdout + answer.stderr
+
+
+def test_show_of_a_call_that_no_worker_has_accepted_yet(
+    runner: CliRunner, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "now", lambda: 1012.0)
+    redis.zadd(keys.outbox(), {"one": 1000.0})
+    answer = runner.invoke(show, ["one"])
+    assert answer.exit_code == 0
+    assert "one: published 12 s ago, no worker has accepted it yet; no RunPod worker is up" in answer.stdout
+    redis.zadd(keys.workers(), {"runpod@here": 2000.0})
+    told = json.loads(runner.invoke(show, ["one", "--json"]).stdout)
+    assert (told["state"], told["why"]) == (None, "published 12 s ago, no worker has accepted it yet")
 
 
 def test_show_of_a_step_that_is_no_job(runner: CliRunner, redis: Redis, keys: Keys) -> None:

@@ -40,6 +40,8 @@ def test_fields_go_over_each_other_in_order(tmp_path: Path) -> None:
         ("@nowhere.json", [], [], "--spec"),
         (None, ["disk_gb"], [], "--set"),
         (None, [], ["TOKEN secret-of-a-user"], "--env"),
+        (None, ["env=abc"], ["A=1"], "--env"),
+        ('{"env": ["A=1"]}', [], ["B=2"], "--env"),
     ],
 )
 def test_what_cannot_be_read_is_told_by_its_option(
@@ -80,6 +82,16 @@ def test_a_table_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: 
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("usd_per_hour") and line.endswith("0.39") for line in lines)
     assert not any("TOKEN" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["sdxl [/x]", "[step 1/10]", ":smile:"])
+def test_names_that_look_like_markup_are_shown_as_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
+    print_rows([Pod("p1", name, "RUNNING")], COLUMNS, as_json=False, none="no pod")
+    assert f" {name} " in capsys.readouterr().out
 
 
 def test_without_anybody_to_agree_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,10 +27,10 @@ def ending(monkeypatch: pytest.MonkeyPatch) -> Callable[[Ending], list[str]]:
         waited: list[str] = []
         follow = following.follow
 
-        def watched(job: JobResult, started: float) -> None:
+        def watched(job: JobResult, started: float) -> str | None:
             waited.append(job.id)
             monkeypatch.setattr(following, "pause", lambda: end(job.app, job.id))
-            follow(job, started)
+            return follow(job, started)
 
         monkeypatch.setattr(jobs, "follow", watched)
         return waited

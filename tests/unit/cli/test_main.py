@@ -1,0 +1,93 @@
+"""What is wrong is one sentence: a module that is not there, a setting, a number out of bounds."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.requirements import Requirement
+
+from celery_runpod.cli import main as cli
+from celery_runpod.cli import worker
+from celery_runpod.cli.main import EXTRA_OF, PACKAGES_OF, lacks, main
+from tests.unit.test_repository import PYPROJECT
+
+IMPORTED_AS = {"pillow": "pil"}
+
+
+@pytest.mark.parametrize("extra", PACKAGES_OF)
+def test_the_packages_of_an_extra_are_known(extra: str) -> None:
+    known = {package.lower() for package in PACKAGES_OF[extra]}
+    for line in PYPROJECT["project"]["optional-dependencies"][extra]:
+        name = Requirement(line).name.lower().replace("-", "_")
+        assert IMPORTED_AS.get(name, name) in known
+
+
+def test_every_command_has_extras_whose_packages_are_known() -> None:
+    assert EXTRA_OF.keys() == cli.COMMANDS.keys()
+    assert {one for extra in EXTRA_OF.values() for one in extra.split(",")} == PACKAGES_OF.keys()
+
+
+def test_a_package_of_the_extra_is_told_with_the_extra() -> None:
+    assert "pip install 'celery-runpod[worker]'" in lacks("worker", "pydantic_settings")
+    assert "needs the package 'rich'" in lacks("jobs", "rich.console")
+
+
+@pytest.mark.parametrize(
+    ("imports", "missing", "told"),
+    [
+        ("nosuch_mod", "nosuch_mod", "no module 'nosuch_mod' can be imported: RUNPOD_IMPORTS names it"),
+        ("shop.tasks, my.tasks", "my", "no module 'my' can be imported: RUNPOD_IMPORTS names it"),
+        ("mystery", "my", "no module 'my' can be imported"),
+        ("", "pygments", "no module 'pygments' can be imported"),
+    ],
+)
+def test_another_module_is_told_without_an_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], imports: str, missing: str, told: str
+) -> None:
+    def start() -> None:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setenv("RUNPOD_IMPORTS", imports)
+    monkeypatch.setattr(worker, "import_service", start)
+    assert refused(capsys, "worker") == f"celery-runpod: {told}"
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "redis://localhost:port/0", "http://x"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("jobs",),
+        ("show", "one"),
+        ("run", "sdxl"),
+        ("cancel", "one"),
+        ("watch", "one"),
+        ("retry", "one"),
+        ("health", "sdxl"),
+        ("purge", "sdxl"),
+        ("webhooks",),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_url_is_one_sentence_of_every_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], url: str
+) -> None:
+    for name in ("RUNPOD_BROKER_URL", "RUNPOD_RESULT_BACKEND"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("REDIS_URL", url)
+    assert refused(capsys, *arguments).startswith("celery-runpod: REDIS_URL is no URL that can be used")
+
+
+@pytest.mark.parametrize("option", [("--port", "99999"), ("--port", "0"), ("--workers", "0")], ids=" ".join)
+def test_webhooks_refuse_numbers_out_of_bounds(capsys: pytest.CaptureFixture[str], option: tuple[str, str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["webhooks", *option])
+    assert ended.value.code == 2
+    assert option[0] in capsys.readouterr().err
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one sentence of a command that failed."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert ended.value.code == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    return sentence
