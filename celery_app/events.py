@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from celery_runpod.confirms import NOT_PUBLISHED
 from celery_runpod.contract import RUN
 from tasks.store.record import Job
 
@@ -59,7 +59,7 @@ class Announcer:
                 # With the name: Flower may have been started after the task was received.
                 name = f"{RUN}[{job.name}]"
                 dispatcher.send(f"task-{state.lower()}", uuid=job.task_id, name=name, retry=False, **small)
-        except (RedisError, OperationalError, OSError) as error:
+        except (RedisError, *NOT_PUBLISHED) as error:
             log.warning("state.not_shown", extra={"task_id": job.task_id, "state": state, "error": str(error)})
 
     def _write(self, job: Job, state: str, shown: Mapping[str, Any]) -> None:

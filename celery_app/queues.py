@@ -12,6 +12,8 @@ from typing import Any
 
 from celery.app.amqp import AMQP, Queues
 
+from celery_runpod.confirms import CONFIRM_S, CONFIRMS
+from celery_runpod.contract import CHECK_STATUS
 from celery_runpod.rabbitmq import CallersQueue
 
 
@@ -23,6 +25,18 @@ class ForeignQueues(Queues):
 
 
 class RabbitAMQP(AMQP):
-    """Celery's own, with the above."""
+    """Celery's own, with the above; and what its caller wants sent to an exchange is confirmed too."""
 
     queues_cls = ForeignQueues
+
+    def _create_task_sender(self) -> Any:
+        send = super()._create_task_sender()
+
+        def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
+            nameless = options.get("exchange") and not options.get("queue") and options.get("declare") is None
+            # Checks are sent so, to be delayed: one that is lost is planned again.
+            if nameless and name != CHECK_STATUS:
+                options.update(declare=[CONFIRMS], confirm_timeout=CONFIRM_S)
+            return send(producer, name, message, **options)
+
+        return send_task_message

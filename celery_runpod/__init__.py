@@ -7,6 +7,7 @@ Next: ``endpoint.py``.
 """
 
 from celery_runpod import errors
+from celery_runpod import forks as _forks  # connects a hook
 from celery_runpod import routing as _routing  # connects the signal
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.results import JobResult, cancel
@@ -14,4 +15,4 @@ from celery_runpod.results import JobResult, cancel
 __version__ = "0.1.0"
 __all__ = ["Endpoint", "JobResult", "cancel", "errors"]
 
-del _routing
+del _forks, _routing

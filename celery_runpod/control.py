@@ -19,11 +19,11 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import NotRegistered, TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from celery_runpod.api.answers import Health
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
+from celery_runpod.confirms import NOT_PUBLISHED
 from celery_runpod.contract import HIDDEN, RETRY, Queues
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NoAnswer
 from celery_runpod.results import JobResult, reader_for, store_unavailable
@@ -73,7 +73,7 @@ def ask(
             argsrepr=HIDDEN,
             kwargsrepr=HIDDEN,
         )
-    except (OperationalError, RedisError, OSError, RuntimeError) as error:
+    except (*NOT_PUBLISHED, RedisError, RuntimeError) as error:
         reason, url = str(error) or type(error).__name__, str(app.conf.broker_write_url or app.conf.broker_url)
     else:
         reason = ""

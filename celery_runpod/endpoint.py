@@ -17,12 +17,12 @@ from typing import Any, NoReturn, Self
 
 from celery import Celery
 from celery.canvas import Signature, maybe_signature
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from celery_runpod.api.answers import Health
 from celery_runpod.api.payload import check_input
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
+from celery_runpod.confirms import NOT_PUBLISHED
 from celery_runpod.contract import (
     DEFAULT_DEADLINE_S,
     FORMAT,
@@ -176,7 +176,7 @@ class Endpoint:
         try:
             maybe_signature(signature, app=app).apply_async(task_id=task_id)
             return JobResult(task_id, app=app)
-        except (OperationalError, RedisError, OSError, RuntimeError) as error:
+        except (*NOT_PUBLISHED, RedisError, RuntimeError) as error:
             reason = str(error) or type(error).__name__
         if has_kept(task_id):
             # A worker finds the copy and runs it: an error here would make the caller ask, and pay, a second time.

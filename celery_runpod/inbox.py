@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
+from celery_runpod.confirms import NOT_PUBLISHED
 from celery_runpod.contract import HIDDEN, RECEIVE_WEBHOOK, Queues
 from celery_runpod.errors import BrokerUnavailable, NotConfigured
 from celery_runpod.results import reader_for
@@ -57,7 +57,7 @@ def receive(query: Mapping[str, str], body: bytes, *, app: Celery | None = None)
     kept = {name: value for name, value in told.items() if name not in ("input", "webhook")}
     try:
         _hand_over(target, kept, app if app is not None else client_app(), settings.namespace)
-    except (BrokerUnavailable, NotConfigured, OperationalError, RedisError, OSError) as error:
+    except (BrokerUnavailable, NotConfigured, *NOT_PUBLISHED, RedisError) as error:
         log.error("webhook of task %s cannot be handed over: %s", target.task_id, error)
         return 503, {"error": "the broker cannot be reached"}
     return 200, {"status": "taken"}

@@ -1,10 +1,10 @@
-"""Queues on RabbitMQ: how they are declared, by whoever publishes first, and that a publish waits for the broker's word.
+"""Queues on RabbitMQ: how they are declared, by whoever publishes first.
 
 RabbitMQ refuses a queue that is declared twice with different arguments, and Celery declares a queue before it publishes
 to it, with what ITS app knows. So the queues of ours are quorum queues whoever declares them, and a queue that is not
 ours is left as it is if it exists. Nothing of this shows in the user's app: only what is declared with one message is.
 
-Not here: the worker's settings for RabbitMQ (the worker application's `config/celery.py`).
+Not here: waiting for RabbitMQ's word (``confirms.py``), the worker's settings (its `config/celery.py`).
 
 Next: ``routing.py``, which calls this for every message that is published.
 """
@@ -14,17 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from amqp.exceptions import MessageNacked, NotFound, PreconditionFailed
+from amqp.exceptions import NotFound, PreconditionFailed
 from celery import Celery
 from kombu.entity import Queue
-from kombu.exceptions import OperationalError
 
+from celery_runpod.confirms import CONFIRMS
 from celery_runpod.contract import Queues
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.settings import ClientSettings
-
-CONFIRM_S = 5.0
-"""RabbitMQ confirms within milliseconds, unless it is short of memory or disk: then it does not, until it is well."""
 
 
 def is_amqp(url: str) -> bool:
@@ -51,53 +48,7 @@ def quorum_arguments(version: str) -> dict[str, Any]:
     return {"x-queue-type": "quorum", **unlimited}
 
 
-def wait_for_confirms(channel: Any) -> None:
-    """Make every publish on this channel wait until RabbitMQ has the message, or raise."""
-    if getattr(channel, "runpod_confirms", False):
-        return
-
-    def publish(*args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("confirm_timeout") is None:
-            kwargs["confirm_timeout"] = CONFIRM_S
-        try:
-            return channel.basic_publish_confirm(*args, **kwargs)
-        except MessageNacked:
-            problem = "RabbitMQ refused it"
-        except TimeoutError:
-            problem = f"no confirm within {kwargs['confirm_timeout']:g} s"
-            # A late confirm would be taken for that of the next message.
-            channel.connection.collect()
-        # Not one of kombu's errors that are tried again: what does not confirm now does not in the next seconds.
-        raise OperationalError(problem)
-
-    channel.basic_publish = publish
-    channel.runpod_confirms = True
-
-
-class ConfirmedQueue(Queue):
-    """To declare it makes the channel wait for confirms: kombu declares on the channel that it then publishes on, and
-    does so before each message, because it is told that it cannot cache that."""
-
-    can_cache_declaration = False
-
-    def declare(self, nowait: bool = False, channel: Any = None) -> str:
-        channel = channel or self.channel
-        wait_for_confirms(channel)
-        declared = channel.connection.client.declared_entities
-        if hash(self) not in declared:
-            self.declare_once(nowait, channel)
-            declared.add(hash(self))
-        return str(self.name)
-
-    def declare_once(self, nowait: bool, channel: Any) -> None:
-        """Declare it, on a connection that has not done so yet."""
-        super().declare(nowait=nowait, channel=channel)  # type: ignore[no-untyped-call]
-
-    def __hash__(self) -> int:
-        return hash(f"{type(self).__name__}|{self.name}|{self.exchange.name if self.exchange else ''}")
-
-
-class QuorumQueue(ConfirmedQueue):
+class QuorumQueue(Queue):
     """A queue of ours."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -123,18 +74,19 @@ class QuorumQueue(ConfirmedQueue):
         raise ConfigurationError(wrong_queue(self.name, reason))
 
 
-class CallersQueue(ConfirmedQueue):
+class CallersQueue(Queue):
     """A queue of the user's app, declared by somebody who may not know its arguments: one that exists stays as it is."""
 
-    def declare_once(self, nowait: bool, channel: Any) -> None:
+    def declare(self, nowait: bool = False, channel: Any = None) -> Any:
         # On a channel of its own: RabbitMQ answers an unknown name by closing the channel.
-        probe = channel.connection.channel()
+        probe = (channel or self.channel).connection.channel()
         try:
             probe.queue_declare(queue=self.name, passive=True)
         except NotFound:
-            super().declare_once(nowait, channel)
+            super().declare(nowait=nowait, channel=channel)  # type: ignore[no-untyped-call]
         else:
             probe.close()
+        return self.name
 
 
 def wrong_queue(name: str, reason: str) -> str:
@@ -156,10 +108,7 @@ def mend_declarations(app: Celery, declare: Any) -> None:
     if not isinstance(declare, list) or not declare or not is_amqp(broker_of(app)):
         return
     ours = our_queues()
-    declare[:] = [
-        QuorumQueue(one.name) if _is_plain(one) and one.name in ours and not isinstance(one, QuorumQueue) else one
-        for one in declare
-    ]
+    declare[:] = [_as_ours(one) if type(one) is Queue and one.name in ours else one for one in declare]
 
 
 def declare_followers(app: Celery, declare: Any, names: Iterable[str]) -> None:
@@ -179,11 +128,32 @@ def declare_followers(app: Celery, declare: Any, names: Iterable[str]) -> None:
         if isinstance(queue, QuorumQueue):
             declare.append(queue)
         elif name in ours:
-            declare.append(QuorumQueue(name))
+            declare.append(_as_ours(queue))
         elif _is_plain(queue):
             declare.append(CallersQueue(**queue.as_dict()))  # type: ignore[no-untyped-call]
 
 
+def confirm(declare: Any, properties: Any, *, wait: bool) -> None:
+    """Publish a message, with which queues of ours or of what follows are declared, on a channel that confirms, and have
+    it wait until its own queue has it."""
+    if not isinstance(declare, list) or not any(isinstance(one, QuorumQueue | CallersQueue) for one in declare):
+        return
+    if wait and _is_plain(declare[0]):
+        properties["mandatory"] = True
+    if CONFIRMS not in declare:
+        declare.insert(0, CONFIRMS)
+
+
+def _as_ours(queue: Queue) -> QuorumQueue:
+    """This queue as it must be, reached as its app reaches it."""
+    exchange = queue.exchange
+    if exchange is None or (exchange.type == "direct" and exchange.name in ("", queue.name)):
+        # Celery makes one of the queue's name, but publishes by that name to RabbitMQ's own. Another app may have made
+        # it of another type.
+        return QuorumQueue(queue.name)
+    return QuorumQueue(queue.name, exchange, routing_key=queue.routing_key)
+
+
 def _is_plain(entity: Any) -> bool:
-    """Not a Broadcast, nor an exchange."""
+    """A queue, and not a Broadcast."""
     return type(entity) in (Queue, QuorumQueue, CallersQueue)

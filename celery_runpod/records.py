@@ -20,6 +20,10 @@ from celery_runpod.contract import DAY_S
 
 CANCEL_NOTE_S = int(DAY_S)
 
+REACHES: dict[bool | None, str] = {True: "tree", False: "job", None: "step"}
+"""How far a cancel goes, by its `whole_tree`: all under the same root; that job alone; that job or, if the id is none
+(yet), the jobs on which it hangs. What a "step" is, is asked when it matters: it may be accepted meanwhile."""
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -105,7 +109,7 @@ class Keys:
         return f"{self.namespace}:endpoints"
 
     def cancel_note(self, any_id: str) -> str:
-        """ "job" or "tree": this id, or all under its root, is not wanted."""
+        """one of `REACHES`: this id, and so much else, is not wanted."""
         return f"{self.namespace}:cancel:{any_id}"
 
     def cancel_wishes(self) -> str:
@@ -169,6 +173,11 @@ class RecordReader:
         data = json.loads(raw)
         return Place(endpoint=data.get("endpoint"), root=data["root"])
 
+    def is_job(self, any_id: str) -> bool:
+        """Whether this is the id of a call that a worker has taken."""
+        place = self.place(any_id)
+        return place is not None and place.endpoint is not None
+
     def job(self, task_id: str) -> dict[str, str] | None:
         """A job's record, or its tombstone, as text fields; None where there is none."""
         place = self.place(task_id)
@@ -182,26 +191,23 @@ class RecordReader:
         found: Any = self.redis.smembers(self.keys.root(any_id))
         return {_text(member) for member in found}
 
-    def note_cancel(self, ids: Iterable[str], *, whole_tree: bool = True) -> None:
-        """Remember for a day that these ids are not wanted, for jobs that are not accepted yet. Without `whole_tree`
-        that is said of the jobs of these ids alone, and of no other under the same root."""
+    def note_cancel(self, ids: Iterable[str], *, whole_tree: bool | None = True) -> None:
+        """Remember for a day that these ids are not wanted, for jobs that are not accepted yet (`REACHES`)."""
         with self.redis.pipeline(transaction=False) as pipe:
             self._note_cancel(pipe, ids, whole_tree)
             pipe.execute()
 
-    def _note_cancel(self, pipe: Any, ids: Iterable[str], whole_tree: bool) -> None:
+    def _note_cancel(self, pipe: Any, ids: Iterable[str], whole_tree: bool | None) -> None:
         for any_id in ids:
-            # The narrower note never takes the place of the wider one.
-            pipe.set(
-                self.keys.cancel_note(any_id), "tree" if whole_tree else "job", ex=CANCEL_NOTE_S, nx=not whole_tree
-            )
+            # A narrower note never takes the place of a wider one.
+            pipe.set(self.keys.cancel_note(any_id), REACHES[whole_tree], ex=CANCEL_NOTE_S, nx=not whole_tree)
 
-    def wish_cancel(self, ids: Iterable[str], now: float, *, whole_tree: bool) -> None:
+    def wish_cancel(self, ids: Iterable[str], now: float, *, whole_tree: bool | None) -> None:
         """As `note_cancel`, and kept until a worker has carried it out: the message that asks for it may be lost."""
         with self.redis.pipeline(transaction=True) as pipe:
             self._note_cancel(pipe, ids, whole_tree)
             for any_id in ids:
-                pipe.zadd(self.keys.cancel_wishes(), {f"{'tree' if whole_tree else 'job'}:{any_id}": now})
+                pipe.zadd(self.keys.cancel_wishes(), {f"{REACHES[whole_tree]}:{any_id}": now})
             pipe.execute()
 
     def keep_message(self, task_id: str, issued_at: float, place: str, text: str) -> None:
@@ -211,10 +217,6 @@ class RecordReader:
             pipe.hset(self.keys.outbox_places(), task_id, place)
             pipe.zadd(self.keys.outbox(), {task_id: issued_at})
             pipe.execute()
-
-    def is_kept(self, task_id: str) -> bool:
-        """Whether a call's message is on its way to a worker."""
-        return bool(self.redis.hexists(self.keys.outbox_messages(), task_id))
 
     def published_at(self, task_id: str) -> float | None:
         """When a call was published that no worker has accepted yet, in seconds since the epoch; None: it is no such."""

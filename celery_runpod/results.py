@@ -19,11 +19,11 @@ from typing import Any
 from celery import Celery, states
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultBase
-from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
+from celery_runpod.confirms import NOT_PUBLISHED
 from celery_runpod.contract import CANCEL, Queues
 from celery_runpod.errors import BrokerUnavailable
 from celery_runpod.rabbitmq import broker_of
@@ -93,17 +93,16 @@ class JobResult(AsyncResult):
 
     def cancel(self) -> None:
         """Cancel this job, at RunPod too, and what hangs on it; nothing if it has ended. A later step of a chain, whose
-        turn has not come yet, is cancelled with the whole chain.
+        turn has not come yet, is cancelled with the steps before it.
 
         Raises:
             BrokerUnavailable: the wish could not be handed over; nothing was cancelled.
         """
         try:
-            reader = self._reader()
-            called = reader.job(self.id) is not None or reader.is_kept(self.id)
+            is_job = self._reader().is_job(self.id)
         except (RedisError, OSError) as error:
             raise store_unavailable(self.app, error) from None
-        _publish_cancel(self.app, [self.id], whole_tree=not called)
+        _publish_cancel(self.app, [self.id], whole_tree=False if is_job else None)
 
     def revoke(self, *args: Any, **kwargs: Any) -> None:
         """Cancel the job; the same as `cancel`. It needs no worker to be up: the wish is kept until one is."""
@@ -163,7 +162,7 @@ def _ids_of(result: Any) -> Iterable[str]:
         yield from _ids_of(child)
 
 
-def _publish_cancel(app: Celery, ids: list[str], *, whole_tree: bool) -> None:
+def _publish_cancel(app: Celery, ids: list[str], *, whole_tree: bool | None) -> None:
     check_reachable(app)
     # Kept in the store first: the message may be lost with a worker, and a job may be accepted after it.
     try:
@@ -179,7 +178,7 @@ def _publish_cancel(app: Celery, ids: list[str], *, whole_tree: bool) -> None:
             serializer="json",
             ignore_result=True,
         )
-    except (OperationalError, OSError) as error:
+    except NOT_PUBLISHED as error:
         log.warning("the cancel of %s was kept, but not published; a worker finds it: %s", ", ".join(ids), error)
 
 

@@ -20,9 +20,9 @@ from celery import Celery, current_app, current_task
 from celery._state import _get_active_apps
 from celery.signals import before_task_publish
 
-from celery_runpod.contract import RUN
+from celery_runpod.contract import CHECK_STATUS, RUN
 from celery_runpod.outbox import keep
-from celery_runpod.rabbitmq import declare_followers, mend_declarations
+from celery_runpod.rabbitmq import confirm, declare_followers, mend_declarations
 
 _CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
 ISSUED_AT = "runpod_issued_at"
@@ -119,8 +119,24 @@ def _on_publish(
     # Found before the declarations are changed: by those the app is known.
     app = publishing_app(declare)
     mend_declarations(app, declare)
+    carries_a_call = _pin_what_follows(app, sender, body, declare)
+    # A check that is lost is planned again.
+    confirm(declare, properties, wait=sender != CHECK_STATUS)
+    if not carries_a_call or not isinstance(headers, dict):
+        return
+    headers.setdefault(BEGUN_AT, _begun_at())
+    if sender == RUN:
+        # RabbitMQ would throw the message away then, and nobody would end the task.
+        (properties or {}).pop("expiration", None)
+        issued_at = headers.setdefault(ISSUED_AT, time.time())  # noqa: TID251 - the edge: it is published now
+        keep(app, headers, body, properties, getattr(exchange, "name", exchange) or "", routing_key, float(issued_at))
+
+
+def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any) -> bool:
+    """Whether the message is a call of an endpoint, or one hangs on it: then routes and ids of all that follows are
+    written into it."""
     if not isinstance(body, tuple) or len(body) != 3 or not isinstance(body[2], dict):
-        return  # a message of Celery's first protocol carries no canvas
+        return False  # a message of Celery's first protocol carries no canvas
     embed = body[2]
     # As a signature, so that one walk serves a message and what is parked; copied, because a link given to
     # several calls is one object, and each call's link needs an id of its own.
@@ -129,19 +145,14 @@ def _on_publish(
     message: dict[str, Any] = {"task": sender, "options": {names[name]: value for name, value in copied.items()}}
     after = list(signatures_after(message))
     if sender != RUN and not any(one["task"] == RUN for one in after):
-        return
+        return False
     for signature in after:
         pin(app, signature)
     declare_followers(app, declare, queues_of(after))
     for link in link_signatures(message):
         link["options"].setdefault("task_id", str(uuid.uuid4()))
     embed.update(copied)
-    if not isinstance(headers, dict):
-        return
-    headers.setdefault(BEGUN_AT, _begun_at())
-    if sender == RUN:
-        issued_at = headers.setdefault(ISSUED_AT, time.time())  # noqa: TID251 - the edge: it is published now
-        keep(app, headers, body, properties, getattr(exchange, "name", exchange) or "", routing_key, float(issued_at))
+    return True
 
 
 def _begun_at() -> float:

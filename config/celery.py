@@ -11,6 +11,7 @@ from typing import Any
 
 from kombu.entity import Exchange, Queue
 
+from celery_runpod.confirms import end_when_blocked
 from celery_runpod.contract import CANCEL, CHECK_STATUS, CONTROL, DEFAULT_QUEUE, FINISH, RECEIVE_WEBHOOK, RUN
 from celery_runpod.rabbitmq import QuorumQueue, is_amqp
 from config.settings import Settings
@@ -118,8 +119,9 @@ def task_queues(settings: Settings) -> tuple[Queue, ...]:
 def transport_options(settings: Settings) -> dict[str, Any]:
     """Options of the broker's transport; those of Redis where the broker is Redis."""
     if is_amqp(settings.broker_url):
-        # A publish counts when the broker has confirmed it.
-        return {"confirm_publish": True}
+        # Not `confirm_publish`: an event would wait for it without end, and the worker with it. What must not be lost is
+        # confirmed all the same (docs/decisions/0005).
+        return {"on_open": end_when_blocked}
     if not is_redis(settings.broker_url):
         return {}
     ours = f"{settings.namespace}.unacked"

@@ -15,6 +15,7 @@ from typing import Any
 from celery import shared_task
 
 from celery_runpod.contract import CANCEL
+from celery_runpod.records import REACHES
 from tasks.delivery import REPUBLISH_S, publish
 from tasks.plan import admit_waiting, plan_check
 from tasks.services import Services, services
@@ -27,24 +28,29 @@ STAMP = "stamp:"
 
 
 @shared_task(bind=True, name=CANCEL, ignore_result=True)
-def cancel(self: Any, ids: list[str], whole_tree: bool = True) -> None:
-    """Cancel the jobs of these ids; with `whole_tree` every open job under the same root, and the steps to come."""
+def cancel(self: Any, ids: list[str], whole_tree: bool | None = True) -> None:
+    """Cancel the jobs of these ids; with `whole_tree` every open job under the same root, and the steps to come; with
+    None, of an id that is no job (yet), the jobs on which it hangs."""
     carry_out(services(self.app), ids, whole_tree=whole_tree)
 
 
-def carry_out(deps: Services, ids: list[str], *, whole_tree: bool) -> None:
+def carry_out(deps: Services, ids: list[str], *, whole_tree: bool | None) -> None:
     """Cancel, and forget the wish that was kept for it. Repeating it changes nothing."""
     # Remembered first: a chain's later step, or a message still queued, has no record yet.
     deps.store.note_cancel(ids, whole_tree=whole_tree)
-    cancel_jobs(deps, reached_by(deps, ids) if whole_tree else ids)
+    if whole_tree:
+        cancel_jobs(deps, reached_by(deps, ids))
+    else:
+        before = [any_id for any_id in ids if whole_tree is None and not deps.store.is_job(any_id)]
+        cancel_jobs(deps, [*ids, *(task_id for any_id in before for task_id in deps.store.members(any_id))])
     deps.store.fulfil_wishes(ids, whole_tree=whole_tree)
 
 
 def sweep_wishes(deps: Services, older_than_s: float) -> None:
     """Carry out the cancels whose message was lost, or whose worker died over it."""
     wishes = deps.store.cancel_wishes(deps.clock() - older_than_s)
-    for whole_tree in (False, True):
-        if ids := [any_id for any_id, tree in wishes if tree is whole_tree]:
+    for whole_tree, reach in REACHES.items():
+        if ids := [any_id for any_id, wished in wishes if wished == reach]:
             carry_out(deps, ids, whole_tree=whole_tree)
 
 
@@ -70,7 +76,9 @@ def cancel_if_wished(deps: Services, job: Job, groups: Sequence[str], followers:
     notes = deps.store.cancel_notes([*own, job.root_id, *groups, *followers])
     if any(notes.get(any_id) == "tree" for any_id in (job.task_id, job.root_id, *followers)):
         cancel_jobs(deps, reached_by(deps, [job.task_id]))
-    elif any(notes.get(any_id) for any_id in own) or any(notes.get(any_id) == "tree" for any_id in groups):
+    elif any(notes.get(any_id) for any_id in own) or any(
+        notes.get(any_id, "job") != "job" for any_id in (job.root_id, *groups, *followers)
+    ):
         cancel_jobs(deps, [job.task_id])
     else:
         return False

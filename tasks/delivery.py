@@ -16,9 +16,9 @@ from typing import Any
 
 from celery import shared_task, states
 from celery.exceptions import Ignore, TaskRevokedError
-from kombu.exceptions import OperationalError
 
 from celery_runpod.api import Job as Answer
+from celery_runpod.confirms import NOT_PUBLISHED
 from celery_runpod.contract import FINISH, RUN, Backoff
 from celery_runpod.errors import (
     ApiError,
@@ -114,7 +114,7 @@ def publish(services: Services, job: Job) -> None:
         return
     try:
         unpark(services.app, job.continuation, job.endpoint, job.task_id, job.attempt)
-    except (OperationalError, ConnectionError, TimeoutError) as error:
+    except NOT_PUBLISHED as error:
         log.warning("finish.not_published", extra={"task_id": job.task_id, "error": str(error)})
 
 

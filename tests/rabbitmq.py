@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,26 @@ class Rabbit:
         self.server.kill(signal.SIGKILL)
         self.server.process.wait()
         self._stack.servers.remove(self.server)
+
+    def control(self, *arguments: str) -> None:
+        """Have `rabbitmqctl` do something with the node."""
+        ctl = str(Path(self._command).with_name("rabbitmqctl"))
+        env = {**os.environ, **self._env}
+        done = subprocess.run([ctl, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    @contextmanager
+    def short_of_memory(self) -> Iterator[None]:
+        """Meanwhile it reads nothing more from a connection that publishes."""
+        self.control("set_vm_memory_high_watermark", "0.00001")
+        try:
+            yield
+        finally:
+            self.control("set_vm_memory_high_watermark", "0.6")
+
+    def delete(self, queue: str) -> None:
+        with self.connection() as connection:
+            connection.default_channel.queue_delete(queue)
 
     def connection(self) -> Any:
         return Connection(self.url, connect_timeout=2)

@@ -61,7 +61,7 @@ def _look_at_queues(role: str, connection: Any) -> list[Finding]:
     for name in names:
         try:
             connection.channel().queue_declare(queue=name, passive=True)
-            QuorumQueue(name).declare(channel=connection.channel())
+            QuorumQueue(name).declare(channel=connection.channel())  # type: ignore[no-untyped-call]
         except NotFound:
             missing.append(name)
         except ConfigurationError as error:

@@ -73,8 +73,7 @@ class Operated(Upkeep):
     def tree_cancelled(self, ids: list[str]) -> bool:
         """Whether what hangs under any of these ids was cancelled less than a day ago; a cancel of one job alone, that
         came after its end, does not count."""
-        notes: Any = self.redis.mget([self.keys.cancel_note(any_id) for any_id in ids])
-        return any(note not in (None, "job") for note in notes)
+        return any(note != "job" for note in self.cancel_notes(ids).values())
 
     def claim_retry(self, endpoint: str, task_id: str, new_id: str) -> tuple[str, bool]:
         """The task id under which a failed job is run again, `new_id` or the one that came first; and whether that one

@@ -57,12 +57,6 @@ class JobStore(SharedJobs, Operated, Cancels):
         flat = [part for pair in job.to_fields().items() for part in pair]
         return str(self._run("accept", keys, job.task_id, due, *flat))
 
-    def cancel_notes(self, ids: Iterable[str]) -> dict[str, str]:
-        """Which of these ids were cancelled before they were accepted: "job", that one alone, or "tree"."""
-        wanted = list(dict.fromkeys(ids))
-        found: Any = self.redis.mget([self.keys.cancel_note(any_id) for any_id in wanted])
-        return {any_id: note for any_id, note in zip(wanted, found, strict=True) if note}
-
     # Submitting
 
     def claim_submit(

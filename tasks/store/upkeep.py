@@ -18,7 +18,7 @@ from kombu.utils.json import loads
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from celery_runpod.records import RecordReader
+from celery_runpod.records import REACHES, RecordReader
 from tasks.store.states import lua_prelude
 
 _SCRIPTS = Path(__file__).parent / "scripts"
@@ -128,15 +128,22 @@ class Upkeep(RecordReader):
 
     # Wishes to cancel
 
-    def cancel_wishes(self, until: float) -> list[tuple[str, bool]]:
-        """(id, whole tree) of the cancels wished before `until` and not carried out."""
+    def cancel_wishes(self, until: float) -> list[tuple[str, str]]:
+        """(id, one of `REACHES`) of the cancels wished before `until` and not carried out."""
         found: Any = self.redis.zrangebyscore(self.keys.cancel_wishes(), "-inf", until, start=0, num=1000)
-        return [(any_id, kind == "tree") for kind, _, any_id in (wish.partition(":") for wish in found)]
+        return [(any_id, reach) for reach, _, any_id in (wish.partition(":") for wish in found)]
 
-    def fulfil_wishes(self, ids: Iterable[str], *, whole_tree: bool) -> None:
-        kind = "tree" if whole_tree else "job"
-        if members := [f"{kind}:{any_id}" for any_id in ids]:
+    def fulfil_wishes(self, ids: Iterable[str], *, whole_tree: bool | None) -> None:
+        if members := [f"{REACHES[whole_tree]}:{any_id}" for any_id in ids]:
             self.redis.zrem(self.keys.cancel_wishes(), *members)
+
+    def cancel_notes(self, ids: Iterable[str]) -> dict[str, str]:
+        """Which of these ids were cancelled, and how far that goes (`REACHES`). What was a "step" when nobody knew it is
+        a "job" once it is accepted."""
+        wanted = list(dict.fromkeys(ids))
+        found: Any = self.redis.mget([self.keys.cancel_note(any_id) for any_id in wanted])
+        notes = {any_id: note for any_id, note in zip(wanted, found, strict=True) if note}
+        return {any_id: "job" if note == "step" and self.is_job(any_id) else note for any_id, note in notes.items()}
 
     # A worker's own notes
 

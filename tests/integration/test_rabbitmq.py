@@ -9,24 +9,28 @@ import gc
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from celery import Celery, chain, chord, group
 from celery.exceptions import TaskRevokedError
 
-from celery_runpod import JobResult
+from celery_runpod import Endpoint, JobResult
 from celery_runpod.cli.stack import cli, free_port
-from celery_runpod.errors import ConfigurationError, JobFailed
+from celery_runpod.errors import BrokerUnavailable, ConfigurationError, JobFailed
 from tests.application import app, collect, note, note_error, same, wrap
 from tests.rabbitmq import rabbitmq_server
 from tests.servers import ROOT, World, forget_connections
 from tests.waiting import eventually
 
 WAIT_S = 90
+WORKER = 2
+"""Processes of a RunPod worker."""
 ENDPOINTS = (
     "fast=synthetic:duration=0.3",
     "two=synthetic:duration=2",
@@ -69,6 +73,15 @@ def world(servers: World) -> Iterator[World]:
     servers.no_faults()
     eventually(servers.open_jobs, [], within_s=90)
     forget_connections()
+
+
+@contextmanager
+def no_worker(world: World) -> Iterator[None]:
+    """No RunPod worker is up; afterwards another one is."""
+    for server in [one for one in world.stack.servers if one.name.startswith("runpod")]:
+        world.stack.remove(server)
+    yield
+    world.stack.worker(f"runpod-{uuid.uuid4().hex[:8]}", concurrency=WORKER, cwd=ROOT)
 
 
 def test_the_queues_are_quorum_queues_that_lose_nothing(world: World) -> None:
@@ -178,16 +191,18 @@ def test_a_killed_worker_in_the_middle_of_a_group(world: World) -> None:
     key = uuid.uuid4().hex
     result = group(two.s(n=n).set(link=note.s(key)) for n in range(50)).delay()
     eventually(lambda: len(world.jobs("two")) >= 20, True, within_s=WAIT_S)
-    worker = next(server for server in world.stack.servers if server.name == "runpod0")
+    worker = next(server for server in world.stack.servers if server.name.startswith("runpod"))
     worker.kill(signal.SIGKILL)
-    world.stack.remove(worker)
-    world.stack.worker("runpod1", concurrency=2, cwd=ROOT)
+    with no_worker(world):
+        pass
     ended = [child.get(timeout=240, propagate=False) for child in result.results]
     submitted = Counter(job["input"]["n"] for job in world.jobs("two"))
     assert max(submitted.values()) == 1
     for n, end in enumerate(ended):
         # A worker killed between the intent and RunPod's answer cannot know whether it was taken.
         assert end == {"n": n} or type(end).__name__ == "SubmissionUnconfirmed", end
+    # Each of its processes submits one call at a time.
+    assert sum(end != {"n": n} for n, end in enumerate(ended)) <= WORKER
     came = {f"{{'n': {n}}}" for n, end in enumerate(ended) if end == {"n": n}}
     eventually(lambda: set(world.redis.lrange(key, 0, -1)), came, within_s=WAIT_S)
 
@@ -200,7 +215,113 @@ def test_rabbitmq_killed_and_started_again(world: World) -> None:
     forget_connections()
     for n, result in enumerate(sent):
         assert result.get(timeout=240) == {"again": n}
+    submitted = Counter(job["input"]["again"] for job in world.jobs("two") if "again" in job["input"])
+    assert submitted == Counter(range(20))
     assert world.endpoint("fast").delay(after=1).get(timeout=WAIT_S) == {"after": 1}
+
+
+def test_calls_that_expire_in_their_queue_end(world: World) -> None:
+    """RabbitMQ would throw their messages away, and what hangs on them would never end."""
+    fast = world.endpoint("fast")
+    with no_worker(world):
+        single = fast.apply_async(({"expired": 1},), expires=1)
+        body = chord([fast.s(expired=2).set(expires=1), fast.s(a=1)], collect.s()).delay()
+        expired_at = time.time() + 1.5
+        eventually(lambda: time.time() > expired_at, True)
+    with pytest.raises(TaskRevokedError):
+        single.get(timeout=WAIT_S)
+    eventually(lambda: body.state, "FAILURE", within_s=WAIT_S)
+    assert not any("expired" in job["input"] for job in world.jobs("fast"))
+
+
+def test_a_cancel_of_a_call_in_its_queue_leaves_its_siblings_alone(world: World) -> None:
+    slow = world.endpoint("slow")
+    root = str(uuid.uuid4())
+    running = slow.apply_async(({"sibling": 1},), root_id=root)
+    eventually(lambda: running.state, "IN_PROGRESS", within_s=WAIT_S)
+    with no_worker(world):
+        queued = slow.apply_async(({"sibling": 2},), root_id=root)
+        queued.cancel()
+    eventually(lambda: queued.state, "REVOKED", within_s=WAIT_S)
+    # What the cancel did besides has been done by then.
+    world.endpoint("fast").delay(a=1).get(timeout=WAIT_S)
+    assert running.state == "IN_PROGRESS"
+    running.cancel()
+    eventually(lambda: running.state, "REVOKED", within_s=WAIT_S)
+
+
+def test_a_worker_goes_on_while_rabbitmq_is_short_of_memory(world: World) -> None:
+    """Although jobs end meanwhile, and what follows them cannot be published."""
+    fast, two = world.endpoint("fast"), world.endpoint("two")
+    sent = [two.delay(memory=n) for n in range(10)]
+    eventually(lambda: sum("memory" in job["input"] for job in world.jobs("two")), 10, within_s=30)
+    worker = next(server for server in world.stack.servers if server.name.startswith("runpod"))
+    worker.kill(signal.SIGSTOP)
+    sent += [fast.delay(memory=n) for n in range(10, 100)]
+    with world.rabbit.short_of_memory():
+        worker.kill(signal.SIGCONT)
+        eventually(lambda: sum("memory" in job["input"] for job in world.jobs("fast")), 90, within_s=30)
+        with pytest.raises(BrokerUnavailable, match="short of memory or disk") as raised:
+            fast.delay(a=1)
+        assert raised.value.unconfirmed
+    assert [result.get(timeout=WAIT_S) for result in sent] == [{"memory": n} for n in range(100)]
+
+
+def test_a_queue_that_was_deleted_is_made_again_by_the_next_call(world: World) -> None:
+    """As the docs say for a queue with wrong arguments, while a web process that has declared it lives on."""
+    fast = world.endpoint("fast")
+    assert fast.delay(before=1).get(timeout=WAIT_S) == {"before": 1}
+    with no_worker(world):
+        world.rabbit.delete("runpod")
+        result = fast.delay(after=1)
+        assert world.rabbit.waiting("runpod") == 1
+    assert result.get(timeout=WAIT_S) == {"after": 1}
+
+
+def test_an_app_as_celerys_guide_for_quorum_queues_says(world: World) -> None:
+    """It publishes to an exchange of its own."""
+    theirs = _plain_app(world)
+    theirs.conf.update(task_create_missing_queue_type="quorum", task_create_missing_queue_exchange_type="topic")
+    fast = Endpoint("fast", app=theirs)
+    assert fast.delay(a=1).get(timeout=WAIT_S) == {"a": 1}
+    assert fast.health().idle >= 0
+    result = Endpoint("slow", app=theirs).delay(a=1)
+    eventually(lambda: result.state, "IN_PROGRESS", within_s=WAIT_S)
+    result.cancel()
+    eventually(lambda: result.state, "REVOKED", within_s=WAIT_S)
+
+
+def test_processes_that_were_forked_after_a_call_share_no_connection(world: World) -> None:
+    """As gunicorn does with --preload, and uwsgi."""
+    program = f"""
+import os
+from celery import Celery
+from celery_runpod import Endpoint
+app = Celery("forking", broker={world.rabbit.url!r}, backend={world.redis_url!r})
+fast = Endpoint("fast", app=app)
+def call(who):
+    for n in range(20):
+        fast.apply_async(({{"forked": [who, n]}},), ignore_result=True)
+call(0)
+children = []
+for who in (1, 2, 3):
+    child = os.fork()
+    if not child:
+        call(who)
+        raise SystemExit
+    children.append(child)
+call(4)
+assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+call(5)
+"""
+    forking = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90, check=False)
+    assert forking.returncode == 0, forking.stderr[-2000:]
+    wanted = Counter((who, n) for who in range(6) for n in range(20))
+
+    def submitted() -> Counter[Any]:
+        return Counter(tuple(job["input"]["forked"]) for job in world.jobs("fast") if "forked" in job["input"])
+
+    eventually(submitted, wanted, within_s=WAIT_S)
 
 
 def _plain_app(world: World) -> Celery:

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_app import revocation
 from celery_runpod.contract import RUN
-from tasks.control import STAMP, cancel_jobs, carry_out
+from tasks.control import STAMP, cancel_jobs, carry_out, sweep_wishes
 from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
@@ -29,8 +29,8 @@ def state(bench: Bench, task_id: str = "t1") -> State:
     return bench.record(task_id).state
 
 
-@pytest.mark.parametrize("whole_tree", [True, False])
-def test_a_cancel_before_the_call_was_accepted(whole_tree: bool) -> None:
+@pytest.mark.parametrize("whole_tree", [True, False, None])
+def test_a_cancel_before_the_call_was_accepted(whole_tree: bool | None) -> None:
     bench = Bench()
     carry_out(bench.services, ["t1"], whole_tree=whole_tree)
     run(bench)
@@ -61,6 +61,59 @@ def test_a_cancel_of_one_id_is_not_one_of_what_stands_before_or_after_it() -> No
     assert state(bench) is State.IN_QUEUE
     carry_out(bench.services, ["next"], whole_tree=True)
     assert state(bench) is State.CANCELLED
+
+
+def test_a_cancel_of_a_call_that_nobody_knew_yet_reaches_no_other_under_its_root() -> None:
+    bench = Bench()
+    run(bench, "sibling", root_id="root")
+    carry_out(bench.services, ["t1"], whole_tree=None)
+    run(bench, root_id="root")
+    run(bench, "later", root_id="root")
+    assert [state(bench, one) for one in ("sibling", "t1", "later")] == [
+        State.IN_QUEUE,
+        State.CANCELLED,
+        State.IN_QUEUE,
+    ]
+
+
+@pytest.mark.parametrize("accepted_first", [True, False])
+def test_a_cancel_of_a_later_step_reaches_the_steps_before_it_and_no_other_under_their_root(
+    accepted_first: bool,
+) -> None:
+    bench = Bench()
+    after = {"chain": [dict(bench.app.signature("unit.after", task_id="next"))]}
+    run(bench, "sibling", root_id="root")
+    if accepted_first:
+        run(bench, root_id="root", **after)
+    carry_out(bench.services, ["next"], whole_tree=None)
+    if not accepted_first:
+        run(bench, root_id="root", **after)
+    assert (state(bench), state(bench, "sibling")) == (State.CANCELLED, State.IN_QUEUE)
+
+
+def test_the_cancel_of_a_root_that_nobody_knew_is_one_of_all_under_it_unless_it_is_a_job() -> None:
+    bench = Bench()
+    carry_out(bench.services, ["theirs", "ours"], whole_tree=None)
+    run(bench, "t1", root_id="theirs")
+    run(bench, "ours")
+    run(bench, "errback", root_id="ours")
+    assert [state(bench, one) for one in ("t1", "ours", "errback")] == [
+        State.CANCELLED,
+        State.CANCELLED,
+        State.IN_QUEUE,
+    ]
+
+
+@pytest.mark.parametrize("whole_tree", [True, False, None])
+def test_a_wish_whose_message_was_lost_is_carried_out_as_far_as_it_went(whole_tree: bool | None) -> None:
+    bench = Bench()
+    run(bench, root_id="root")
+    run(bench, "sibling", root_id="root")
+    bench.store.wish_cancel(["t1"], bench.now, whole_tree=whole_tree)
+    sweep_wishes(bench.services, -1.0)
+    reached = State.CANCELLED if whole_tree else State.IN_QUEUE
+    assert (state(bench), state(bench, "sibling")) == (State.CANCELLED, reached)
+    assert bench.store.cancel_wishes(bench.now) == []
 
 
 @pytest.mark.parametrize("named", ["root", "next", "the-group"])
