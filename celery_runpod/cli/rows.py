@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from celery_runpod.clientapp import client_settings
 from celery_runpod.records import RecordReader
-from celery_runpod.settings import mask_url
+from celery_runpod.settings import mask_url, redis_url
 
 CONNECT_S, ANSWER_S = 2.0, 5.0
 BATCH = 500
@@ -114,7 +114,7 @@ def open_store() -> RecordReader:
     """The job store, as the environment names it."""
     settings = client_settings()
     redis: Redis = Redis.from_url(
-        settings.store_url,
+        redis_url(settings.store_url),
         decode_responses=True,
         socket_connect_timeout=CONNECT_S,
         socket_timeout=ANSWER_S,

@@ -86,6 +86,13 @@ def test_watch_a_job_to_its_end(world: World, say: Say) -> None:
     assert "no job of this namespace" in refused(say("watch", "no-such-job"))
 
 
+def test_watch_a_job_whose_result_is_not_kept(world: World, say: Say) -> None:
+    job = world.endpoint("fast").apply_async(({"a": 1},), ignore_result=True)
+    answer = say("watch", job.id)
+    assert (answer.returncode, answer.stdout) == (0, "")
+    assert answer.stderr.splitlines()[-1] == "ended as COMPLETED; its result is not kept"
+
+
 def test_a_failed_job_is_shown_as_kept_and_runs_again(world: World, say: Say) -> None:
     job = world.endpoint("failing").delay(a=1)
     with pytest.raises(JobFailed):
@@ -197,6 +204,11 @@ def test_prices_and_bills(say: Say) -> None:
     assert any(line.startswith("NVIDIA L4\t24\t") for line in gpus)
     assert isinstance(told(say("billing", "pods", "--bucket", "hour", "--json", key=True)), list)
     assert isinstance(told(say("billing", "endpoints", "--last", "3", "--json", key=True)), list)
+
+
+def test_a_worker_names_the_module_that_it_cannot_import(say: Say) -> None:
+    sentence = refused(say("worker", key=True, RUNPOD_IMPORTS="nosuch_mod"))
+    assert sentence == "celery-runpod: no module 'nosuch_mod' can be imported: RUNPOD_IMPORTS names it"
 
 
 # Shells

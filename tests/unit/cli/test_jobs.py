@@ -71,6 +71,7 @@ def test_what_is_left_out_are_jobs_of_the_endpoint_that_was_asked_for(
     monkeypatch.setattr(rows, "BATCH", batch)
     for number in range(4):
         put(redis, f"sdxl-{number}", endpoint="abc")
+        put(redis, f"flux-{number}", endpoint="zzz", name="flux")
         put(redis, f"llm-{number}", endpoint="xyz", name="llm")
     answer = runner.invoke(jobs, ["--endpoint", wanted, "--limit", "2"])
     assert [line.split("\t")[0] for line in answer.stdout.splitlines()] == ["task id", "llm-0", "llm-1"]
@@ -167,6 +168,11 @@ def test_a_store_that_is_away_is_one_sentence_without_the_password(
         assert answer.exit_code == 1
         assert "redis://:***@127.0.0.1:1/0 cannot be reached" in answer.stderr
         assert "hush" not in answer.output
+
+
+def test_the_store_is_opened_with_the_words_that_celery_has_for_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_STORE_URL", "rediss://127.0.0.1:6379/0?ssl_cert_reqs=CERT_NONE")
+    assert rows.open_store().redis.connection_pool.connection_kwargs["ssl_cert_reqs"] == "none"
 
 
 def test_cancel_leaves_the_wish_in_the_store(runner: CliRunner, redis: Redis, keys: Keys) -> None:
