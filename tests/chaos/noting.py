@@ -8,6 +8,7 @@ a submit, in their order:
     sends       the POST begins
     answered    RunPod has said that it has the job; then `recorded`, once that is in the store
     failed      it has not, with the error; then `judged`, once what that means is in the store
+    over        our code has left the submit, by whatever way; what it has not written down by then, it never will
 
 and `dies`, of a process that reaches a numbered step that is armed.
 
@@ -20,9 +21,12 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from typing import Any
 
+import tasks.check
+import tasks.run
 import tasks.steps
 import tasks.submit
 from tasks.store import JobStore
@@ -32,7 +36,10 @@ NOTES = "CHAOS_NOTES"
 
 _claim = JobStore.claim_submit
 _post, _insist, _refused = tasks.submit._post, tasks.submit._insist, tasks.submit._refused
+_submit = tasks.submit.submit
 _taken = tasks.steps._taken
+_mine = threading.local()
+"""The claim that this thread has made in the submit that it is in."""
 
 
 def note(word: str, **fields: Any) -> None:
@@ -50,10 +57,20 @@ def _of(job: Any) -> dict[str, Any]:
 
 
 def claim_submit(self: Any, job: Any, token: str, *args: Any, **kwargs: Any) -> Any:
+    _mine.token = token
     note("claims", token=token, task_id=job.task_id, mark=job.input["mark"])
     attempt = _claim(self, job, token, *args, **kwargs)
     note("denied" if attempt is None else "claimed", token=token, task_id=job.task_id, attempt=attempt)
     return attempt
+
+
+def submit(*args: Any, **kwargs: Any) -> None:
+    _mine.token = None
+    try:
+        _submit(*args, **kwargs)
+    finally:
+        if _mine.token is not None:
+            note("over", token=_mine.token)
 
 
 def post(services: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
@@ -88,4 +105,5 @@ def taken(file: str, step: Any) -> str:
 if NOTES in os.environ:
     JobStore.claim_submit = claim_submit
     tasks.submit._post, tasks.submit._insist, tasks.submit._refused = post, insist, refused
+    tasks.check.submit = tasks.run.submit = submit
     tasks.steps._taken = taken

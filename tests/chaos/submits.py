@@ -1,6 +1,6 @@
 """Why a submit may have got no answer: its process was killed under it, or the simulator lost the answer. Pure.
 
-    KILLED    the process that had begun it was killed before the window closed, and had not written down what came of it
+    KILLED    the process was killed while it was at it, before the window closed
     LOST      its POST failed while a fault was in force; each time that a fault happened explains one such POST
 
 Judged is the last submit of a job: what an older one came to is known, or there would be no later one.
@@ -78,6 +78,9 @@ def read(lines: Iterable[str]) -> Notes:
         elif word == "claimed":
             numbered[line["task_id"], line["attempt"]] = claims[line["token"]]
             claims[line["token"]].word = word
+        elif word == "over":
+            if claim := claims.get(line["token"]):
+                claim.word = word
         elif submit := numbered.get((line["task_id"], line["attempt"])):
             _note(submit, line)
     notes.submits = list(claims.values())

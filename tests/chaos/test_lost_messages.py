@@ -72,6 +72,7 @@ def test_a_later_step_of_a_chain_published_by_the_users_worker_is_found_too(alon
     alone.stack.worker("next", cwd=ROOT)
     assert result.get(timeout=60) == {"mark": mark}
     assert submits(alone, mark) == 1
+    eventually(alone.open_jobs, [], within_s=60)
 
 
 def test_a_worker_that_wakes_up_with_the_message_that_was_published_again_changes_nothing(alone: World) -> None:
@@ -95,6 +96,7 @@ def test_calls_that_wait_while_every_worker_is_down_are_not_published_a_second_t
     assert [submits(alone, mark) for mark in marks] == [1] * 20
     assert "outbox.published_again" not in worker.text()
     assert alone.redis.zcard("runpod:outbox") == 0
+    eventually(alone.open_jobs, [], within_s=60)
 
 
 def test_a_call_that_was_lost_for_longer_than_the_window_is_not_submitted_any_more(alone: World) -> None:
@@ -108,6 +110,7 @@ def test_a_call_that_was_lost_for_longer_than_the_window_is_not_submitted_any_mo
         result.get(timeout=60)
     assert type(caught.value).__name__ == "SubmissionUnconfirmed"
     assert submits(alone, mark) == 0
+    eventually(alone.open_jobs, [], within_s=60)
 
 
 def test_a_cancel_whose_message_is_lost_is_carried_out(alone: World) -> None:

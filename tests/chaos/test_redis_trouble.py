@@ -125,6 +125,7 @@ def test_an_answer_that_cannot_be_written_down_at_once_is_written_down_later(wor
     world.redis.config_set("maxmemory", 0)
     assert result(world, task_id) == {"mark": mark}
     assert submits(world, mark) == 1
+    eventually(world.open_jobs, [], within_s=60)
 
 
 def test_a_redis_that_comes_back_empty_takes_new_calls(world: World, tmp_path: Path) -> None:
@@ -136,3 +137,4 @@ def test_a_redis_that_comes_back_empty_takes_new_calls(world: World, tmp_path: P
     assert submits(world, "old") == 1
     assert state(world, old) == "PENDING"
     assert worker(world).process.poll() is None
+    eventually(world.open_jobs, [], within_s=60)

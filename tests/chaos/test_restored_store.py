@@ -81,6 +81,7 @@ def test_a_call_that_was_in_its_queue_at_the_snapshot(world: World, tmp_path: Pa
     world.restore(tmp_path / "snapshot")
     assert isinstance(ends(world, result.id), SubmissionUnconfirmed)
     assert submits(world, mark) == 1
+    eventually(world.open_jobs, [], within_s=60)
 
 
 def test_a_later_step_of_a_chain_that_ran_on_after_the_snapshot(world: World, tmp_path: Path) -> None:
@@ -96,6 +97,7 @@ def test_a_later_step_of_a_chain_that_ran_on_after_the_snapshot(world: World, tm
     world.restore(tmp_path / "snapshot")
     assert isinstance(ends(world, result.id), SubmissionUnconfirmed)
     assert submits(world, mark) == 1
+    eventually(world.open_jobs, [], within_s=60)
 
 
 def test_a_redis_that_was_only_restarted_holds_nobody_up(world: World) -> None:

@@ -27,7 +27,7 @@ def why(noted: list[str], killed: dict[int, float] | None = None, *spoilings: Sp
 
 
 UNDER_WAY = ("claims", "claimed", "sends", "answered")
-FAILED = ("claims", "claimed", "sends", "failed", "judged")
+FAILED = ("claims", "claimed", "sends", "failed", "judged", "over")
 """Of a submit whose answer was lost: sent at 102, failed at 103."""
 
 
@@ -53,8 +53,13 @@ def test_what_was_recorded_needs_no_explanation_and_gets_none() -> None:
     assert why(lines(*UNDER_WAY, "recorded"), {PID: 105.0}, Spoiling(100, 110, 9)) == {}
 
 
+@pytest.mark.parametrize("known", range(1, len(UNDER_WAY) + 1))
+def test_a_submit_that_was_left_before_the_kill_is_not_explained_by_it(known: int) -> None:
+    assert why(lines(*UNDER_WAY[:known], "over"), {PID: 105.0}) == {}
+
+
 def test_a_claim_that_was_refused_is_no_submit() -> None:
-    noted = [*lines(*UNDER_WAY, "recorded"), *lines("claims", "denied", at=101.5, pid=OTHER, attempt=2)]
+    noted = [*lines(*UNDER_WAY, "recorded"), *lines("claims", "denied", "over", at=101.5, pid=OTHER, attempt=2)]
     assert why(noted, {OTHER: 105.0}) == {}
 
 

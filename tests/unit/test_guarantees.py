@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -20,6 +21,37 @@ def test_every_test_named_in_the_guarantees_exists() -> None:
     }
     assert named
     assert named <= written
+
+
+def test_every_row_of_the_guarantees_names_a_test() -> None:
+    table = (ROOT / "docs/guarantees.md").read_text().partition("| promise | held by |\n|---|---|\n")[2]
+    rows = table.partition("\n\n")[0].splitlines()
+    assert rows
+    assert [row for row in rows if not re.search(r"\| [^|]*`test_\w+`[^|]*\|$", row)] == []
+
+
+WITHOUT_SERVERS = {"test_driver.py", "test_submits.py"}
+
+
+def test_every_chaos_test_ends_with_an_empty_store() -> None:
+    """By itself, by a fixture or a function of its module that it uses, or by the judge."""
+    paths = [path for path in (ROOT / "tests/chaos").glob("test_*.py") if path.name not in WITHOUT_SERVERS]
+    assert paths
+    assert [f"{path.name}: {name}" for path in paths for name in _without_look(ast.parse(path.read_text()))] == []
+
+
+def _without_look(module: ast.Module) -> list[str]:
+    functions = {one.name: one for one in module.body if isinstance(one, ast.FunctionDef)}
+    looks = {
+        name for name, one in functions.items() if "open_jobs" in ast.unparse(one) or "verdict" in ast.unparse(one)
+    }
+    always = {name for name in looks if "autouse=True" in ast.unparse(functions[name])}
+    missing = []
+    for name, one in functions.items():
+        used = {part.id for part in ast.walk(one) if isinstance(part, ast.Name)} | {arg.arg for arg in one.args.args}
+        if name.startswith("test_") and not (always or name in looks or used & looks):
+            missing.append(name)
+    return missing
 
 
 def test_every_setting_is_in_the_readme() -> None:
