@@ -34,6 +34,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url,
         "result_backend": settings.result_backend,
+        # Celery's own fails a chord when Redis or the broker is away while it is joined.
+        "override_backends": dict.fromkeys(("redis", "rediss"), "celery_app.backend:ChordKeepingBackend"),
         # A worker that is started before Redis waits for it, and says so.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,

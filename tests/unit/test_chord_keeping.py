@@ -1,0 +1,111 @@
+"""A chord whose join or publish meets a Redis or a broker that is away is told again, and not failed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import fakeredis
+import pytest
+from celery import Celery, states
+from celery.backends.redis import RedisBackend
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from celery_app.app import create_app
+from celery_app.backend import ChordKeepingBackend
+
+GROUP, SIZE = "g1", 2
+
+
+class Story:
+    """A chord of two members that are done, and a backend on fakeredis."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: type[RedisBackend]) -> None:
+        self.redis = fakeredis.FakeRedis()
+        monkeypatch.setattr(RedisBackend, "_create_client", lambda backend, **params: self.redis)
+        self.app = Celery(broker="memory://", backend="redis://127.0.0.1:1/0", set_as_current=False)
+        self.app.conf.task_publish_retry = False
+        self.app.loader.override_backends = {"redis": f"{kind.__module__}:{kind.__name__}"}
+
+        @self.app.task(name="unit.body", shared=False)
+        def body(values: Any) -> None: ...
+
+        self.backend: Any = self.app.backend
+        assert type(self.backend) is kind
+        self.body = self.app.signature("unit.body", task_id="the-body", queue="bodies")
+        self.backend.set_chord_size(GROUP, SIZE)
+
+    def tell(self, index: int) -> None:
+        request = SimpleNamespace(id=f"t{index}", group=GROUP, group_index=index, chord=self.body, errbacks=None)
+        self.backend.on_chord_part_return(request, states.SUCCESS, index)
+
+    def claim_ends(self) -> None:
+        self.redis.delete(self.backend.get_key_for_group(GROUP, ".c"))
+
+    def published(self) -> list[Any]:
+        found = []
+        with self.app.connection_for_read() as connection:
+            channel = connection.default_channel
+            while (message := channel.basic_get("bodies", no_ack=True)) is not None:
+                found.append(message.decode()[0])
+        return found
+
+    def state(self) -> str:
+        return str(self.backend.get_task_meta("the-body", cache=False)["status"])
+
+
+def no_join(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = story.redis.pipeline
+
+    def away(*_: Any, **__: Any) -> Any:
+        monkeypatch.setattr(story.redis, "pipeline", pipeline)  # back at once
+        raise RedisConnectionError("cut")
+
+    monkeypatch.setattr(story.redis, "pipeline", away)
+
+
+def no_broker(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise OperationalError("refused")
+
+    monkeypatch.setattr(story.app.amqp, "_retry_publish", away)
+
+
+@pytest.mark.parametrize("trouble", [no_join, no_broker])
+def test_it_is_told_again_when_what_was_away_is_back(monkeypatch: pytest.MonkeyPatch, trouble: Any) -> None:
+    story = Story(monkeypatch, ChordKeepingBackend)
+    story.tell(0)
+    with monkeypatch.context() as while_away:
+        trouble(story, while_away)
+        with pytest.raises((RedisConnectionError, OperationalError)):
+            story.tell(1)
+    assert (story.state(), story.published()) == ("PENDING", [])
+    story.claim_ends()
+    story.tell(1)
+    assert story.published() == [[[0, 1]]]
+    story.tell(1)
+    assert story.published() == []
+
+
+@pytest.mark.parametrize("trouble", [no_join, no_broker])
+def test_celerys_own_fails_it(monkeypatch: pytest.MonkeyPatch, trouble: Any) -> None:
+    """If this fails, Celery has mended it, and the backend of ours can go."""
+    story = Story(monkeypatch, RedisBackend)
+    story.tell(0)
+    with monkeypatch.context() as while_away:
+        trouble(story, while_away)
+        story.tell(1)
+    assert story.state() == "FAILURE"
+
+
+def test_a_body_that_cannot_be_sent_at_all_fails_its_chord(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = Story(monkeypatch, ChordKeepingBackend)
+    story.body.options["serializer"] = "no such one"
+    story.tell(0)
+    story.tell(1)
+    assert story.state() == "FAILURE"
+
+
+def test_the_worker_has_it() -> None:
+    assert isinstance(create_app().backend, ChordKeepingBackend)
