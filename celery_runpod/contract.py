@@ -122,6 +122,7 @@ class Options:
     labels: tuple[str, ...] | None = None
     on_error: str | None = None
     idempotency_key: str | None = None
+    allow_empty_output: bool | None = None
 
     SECONDS = {
         # docs.runpod.io/serverless/endpoints/send-requests: executionTimeout 5 s to 7 days, ttl 10 s to 7 days.
@@ -151,7 +152,7 @@ class Options:
     def _one(cls, name: str, value: Any) -> Any:
         if name in cls.SECONDS:
             return _seconds(name, value, *cls.SECONDS[name])
-        if name in ("low_priority", "sync", "webhook"):
+        if name in ("low_priority", "sync", "webhook", "allow_empty_output"):
             if not isinstance(value, bool):
                 raise InvalidOption(name, _safe(value), "True or False")
             return value

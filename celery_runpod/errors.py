@@ -1,0 +1,534 @@
+"""Every error of celery-runpod, in one tree.
+
+    RunPodError
+    ├── ConfigurationError
+    │   ├── NotConfigured
+    │   ├── EagerMode
+    │   └── MissingExtra
+    ├── ConfigurationMismatch
+    ├── InvalidOption
+    ├── InvalidInput
+    │   ├── PayloadTooLarge
+    │   └── IdempotencyConflict
+    ├── BrokerUnavailable
+    ├── TooManyOpenJobs
+    ├── ApiError
+    │   ├── RequestRejected
+    │   │   ├── Unauthorized
+    │   │   ├── EndpointNotFound
+    │   │   ├── JobNotFound
+    │   │   └── PodNotFound
+    │   ├── RateLimited
+    │   ├── Unavailable
+    │   └── BadAnswer
+    ├── WaitTimeout
+    ├── NotOffered
+    ├── NameTaken
+    ├── CreateUnconfirmed
+    ├── PodNotRunning
+    ├── NoAnswer
+    ├── PurgeRefused
+    ├── RetryRefused
+    └── JobError
+        ├── JobFailed
+        ├── JobTimedOut
+        ├── JobCancelled
+        ├── StartTimeout
+        ├── DeadlineExceeded
+        ├── JobExpired
+        ├── JobPurged
+        ├── OutputMissing
+        ├── OutputTooDeep
+        ├── StatusStuck
+        ├── JobUndeliverable
+        └── SubmissionUnconfirmed
+
+Celery sends an exception through JSON as ``cls(*args)``. So every field is positional, is in
+``args``, and has a JSON-safe value; the text is made in ``__str__``. New fields go last, with a default.
+
+Standard library alone: every process that reads results imports this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+__all__ = [
+    "ApiError",
+    "BadAnswer",
+    "BrokerUnavailable",
+    "ConfigurationError",
+    "ConfigurationMismatch",
+    "CreateUnconfirmed",
+    "DeadlineExceeded",
+    "EagerMode",
+    "EndpointNotFound",
+    "IdempotencyConflict",
+    "InvalidInput",
+    "InvalidOption",
+    "JobCancelled",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobNotFound",
+    "JobPurged",
+    "JobTimedOut",
+    "JobUndeliverable",
+    "MissingExtra",
+    "NameTaken",
+    "NoAnswer",
+    "NotConfigured",
+    "NotOffered",
+    "OutputMissing",
+    "OutputTooDeep",
+    "PayloadTooLarge",
+    "PodNotFound",
+    "PodNotRunning",
+    "PurgeRefused",
+    "RateLimited",
+    "RequestRejected",
+    "RetryRefused",
+    "RunPodError",
+    "StartTimeout",
+    "StatusStuck",
+    "SubmissionUnconfirmed",
+    "TooManyOpenJobs",
+    "Unauthorized",
+    "Unavailable",
+    "WaitTimeout",
+    "decode",
+    "encode",
+]
+
+
+@dataclass(eq=False)
+class RunPodError(Exception):
+    """Base of all errors raised by celery-runpod."""
+
+    def __post_init__(self) -> None:
+        self.args = tuple(getattr(self, field.name) for field in fields(self))
+
+
+def about(**names: str | None) -> str:
+    """` (endpoint sdxl, job 9f-u1)`: what an error is about; nothing where nothing is known.
+
+    >>> about(endpoint="sdxl", task=None)
+    ' (endpoint sdxl)'
+    """
+    known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in names.items() if value)
+    return f" ({known})" if known else ""
+
+
+@dataclass(eq=False)
+class ConfigurationError(RunPodError):
+    """A setting is wrong or missing. `problem` says which, what was given and what is allowed."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+@dataclass(eq=False)
+class NotConfigured(ConfigurationError):
+    """The process has no Celery app, broker or result backend to work with."""
+
+
+@dataclass(eq=False)
+class EagerMode(ConfigurationError):
+    """The Celery app runs its tasks eagerly (`task_always_eager`), and an endpoint's job cannot: it would be published
+    to the real broker, run on a GPU and be paid for. Nothing was published."""
+
+
+@dataclass(eq=False)
+class MissingExtra(ConfigurationError):
+    """A command needs packages of an extra that is not installed; `problem` is the line to run."""
+
+
+@dataclass(eq=False)
+class ConfigurationMismatch(RunPodError):
+    """The caller's Celery app and the RunPod workers disagree on a setting that both must share."""
+
+    setting: str
+    here: Any
+    workers: Any
+
+    def __str__(self) -> str:
+        return (
+            f"{self.setting} is {self.here!r} in this process and {self.workers!r} in the RunPod workers; "
+            "both must have the same value, or results and chords would never arrive"
+        )
+
+
+@dataclass(eq=False)
+class InvalidOption(RunPodError):
+    """An option of a call is unknown, missing or out of its bounds. Nothing was sent."""
+
+    option: str
+    given: Any
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"option {self.option!r}: {self.given!r} given; allowed: {self.allowed}"
+
+
+@dataclass(eq=False)
+class InvalidInput(RunPodError):
+    """The input of a call cannot be sent to RunPod. Nothing was sent."""
+
+    problem: str
+    endpoint: str | None = None
+    task_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.problem}{about(endpoint=self.endpoint, task=self.task_id)}"
+
+
+@dataclass(eq=False)
+class PayloadTooLarge(InvalidInput):
+    """The request body is over RunPod's limit (10 MB for /run, 20 MB for /runsync:
+    docs.runpod.io/serverless/endpoints/operation-reference). Nothing was sent."""
+
+    size_bytes: int = 0
+    limit_bytes: int = 0
+
+
+@dataclass(eq=False)
+class IdempotencyConflict(InvalidInput):
+    """A call's `idempotency_key` belongs to a job with another input. Nothing was sent."""
+
+
+@dataclass(eq=False)
+class BrokerUnavailable(RunPodError):
+    """The broker or the result backend could not be reached in time. `url` has its password masked; `unconfirmed` says
+    that RabbitMQ may have the message all the same."""
+
+    role: str
+    url: str
+    reason: str
+    unconfirmed: bool = False
+
+    def __str__(self) -> str:
+        if self.unconfirmed:
+            return (
+                f"the {self.role} at {self.url} did not confirm the message: {self.reason}; it may have it. A repeat "
+                "with the same task_id is run, and paid, once"
+            )
+        return f"the {self.role} at {self.url} cannot be reached: {self.reason}; nothing was enqueued"
+
+
+@dataclass(eq=False)
+class TooManyOpenJobs(RunPodError):
+    """The namespace holds as much as its bound allows: `given` open jobs, or bytes of input, of `most`; `setting` is the
+    variable of the workers that sets the bound. Nothing was enqueued."""
+
+    namespace: str
+    counted: str
+    given: int
+    most: int
+    setting: str
+
+    def __str__(self) -> str:
+        return (
+            f"namespace {self.namespace!r} holds {self.given} {self.counted}, and at most {self.most} are allowed "
+            f"({self.setting} of the workers); nothing was enqueued: try again when jobs have ended"
+        )
+
+
+@dataclass(eq=False)
+class ApiError(RunPodError):
+    """RunPod's REST API did not do what was asked. `status` is the HTTP status, None when there was no answer."""
+
+    message: str
+    operation: str | None = None
+    endpoint: str | None = None
+    status: int | None = None
+    job_id: str | None = None
+    task_id: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.operation}: " if self.operation else ""
+        status = f"HTTP {self.status}: " if self.status is not None else ""
+        return f"{where}{status}{self.message}{about(endpoint=self.endpoint, job=self.job_id, task=self.task_id)}"
+
+
+@dataclass(eq=False)
+class RequestRejected(ApiError):
+    """RunPod refused the request (a 4xx other than 429); sending it again will not help."""
+
+
+@dataclass(eq=False)
+class Unauthorized(RequestRejected):
+    """RunPod does not accept the API key for this request (401, 403). The key itself is never part of the error."""
+
+
+@dataclass(eq=False)
+class EndpointNotFound(RequestRejected):
+    """RunPod knows no endpoint of this id (404)."""
+
+
+@dataclass(eq=False)
+class JobNotFound(RequestRejected):
+    """RunPod knows no job of this id, or no longer keeps it (404)."""
+
+
+@dataclass(eq=False)
+class RateLimited(ApiError):
+    """429: RunPod has not taken the request. `retry_after_s` is its Retry-After in seconds, if it sent one."""
+
+    retry_after_s: float | None = None
+
+
+@dataclass(eq=False)
+class Unavailable(ApiError):
+    """No usable answer: connection trouble, a timeout, a 5xx, a redirect, 408, 425, 499, or a web page for a 404.
+
+    `sent` is False when the request certainly did not reach RunPod (name lookup, refused or timed-out connect,
+    TLS), and True when RunPod may have acted on it.
+    """
+
+    sent: bool = True
+
+
+@dataclass(eq=False)
+class BadAnswer(ApiError):
+    """RunPod answered with success, but the body could not be understood. The request may have been acted on."""
+
+
+@dataclass(eq=False)
+class WaitTimeout(RunPodError):
+    """`RunPodClient.wait` gave up waiting. The job goes on at RunPod."""
+
+    endpoint: str
+    job_id: str
+    waited_s: float
+    last_state: str
+
+    def __str__(self) -> str:
+        return (
+            f"job {self.job_id} of endpoint {self.endpoint} was still {self.last_state} after {self.waited_s:g} s; "
+            "it goes on at RunPod"
+        )
+
+
+@dataclass(eq=False)
+class NoAnswer(RunPodError):
+    """No RunPod worker answered in time. A worker that takes the message later leaves it alone; one that had begun goes
+    on. `worker_up` tells whether any worker is up."""
+
+    operation: str
+    waited_s: float
+    worker_up: bool | None = None
+    endpoint: str | None = None
+    task_id: str | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """A worker that has begun may still carry it out; where none is up, none will."""
+        reason = f": {self.reason}" if self.reason else ""
+        after = "it may still be carried out"
+        if self.worker_up is False:
+            after = "no RunPod worker is up: start `celery-runpod worker`"
+        where = about(endpoint=self.endpoint, task=self.task_id)
+        return f"no RunPod worker answered {self.operation} within {self.waited_s:g} s{reason}{where}; {after}"
+
+
+@dataclass(eq=False)
+class PurgeRefused(RunPodError):
+    """Jobs of ours are being submitted to the endpoint (`submitting` so many), so that nobody could tell which of them a
+    purge removes. Nothing was purged."""
+
+    endpoint: str
+    submitting: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.submitting} jobs are being submitted to endpoint {self.endpoint} just now, and nobody could tell "
+            "whether a purge removes them; nothing was purged: try again when they have been accepted"
+        )
+
+
+@dataclass(eq=False)
+class RetryRefused(RunPodError):
+    """A job cannot be run again; `problem` says why. Nothing was submitted."""
+
+    task_id: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} cannot be run again: {self.problem}"
+
+
+@dataclass(eq=False)
+class PodNotFound(RequestRejected):
+    """RunPod knows no pod of this id (404, or 400 with these words from REST v1)."""
+
+    pod_id: str | None = None
+
+
+@dataclass(eq=False)
+class NotOffered(RunPodError):
+    """The version of RunPod's REST API that is in use does not have the operation, or one of its options; `offered_by`
+    is the version that has it, `instead` says what else to do. Nothing was sent."""
+
+    operation: str
+    version: str
+    offered_by: str
+    instead: str | None = None
+
+    def __str__(self) -> str:
+        advice = f"; {self.instead}" if self.instead else ""
+        return f"{self.operation}: RunPod's REST API {self.version} does not offer it, {self.offered_by} does{advice}"
+
+
+@dataclass(eq=False)
+class NameTaken(RunPodError):
+    """There is a pod or endpoint of this name already, so one more could not be told from it. Nothing was created."""
+
+    kind: str
+    name: str
+    existing_id: str
+
+    def __str__(self) -> str:
+        article = "an" if self.kind.startswith(("a", "e", "i", "o", "u")) else "a"
+        return (
+            f"{article} {self.kind} named {self.name!r} exists already ({self.existing_id}): give another name, "
+            "or none to have one made"
+        )
+
+
+@dataclass(eq=False)
+class CreateUnconfirmed(RunPodError):
+    """The create may or may not have reached RunPod, and looking for the name did not tell. It may exist, and bill; it
+    was not sent again. `problem` is what became of the request."""
+
+    kind: str
+    name: str
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        why = f" ({self.problem})" if self.problem else ""
+        return (
+            f"RunPod did not confirm that the {self.kind} named {self.name!r} was created{why}, and looking for its name "
+            "did not tell: it may exist and be paid for. Look for it before you create another"
+        )
+
+
+@dataclass(eq=False)
+class PodNotRunning(RunPodError):
+    """`ManagementClient.wait_until_running` gave up: the pod ended (`last_status` tells how), or the time was over."""
+
+    pod_id: str
+    waited_s: float
+    last_status: str
+
+    def __str__(self) -> str:
+        return f"pod {self.pod_id} is not running after {self.waited_s:g} s: {self.last_status}"
+
+
+@dataclass(eq=False)
+class JobError(RunPodError):
+    """A job ended without a result. `job_id` is RunPod's id, None when RunPod never accepted the job."""
+
+    message: str
+    endpoint: str | None = None
+    task_id: str | None = None
+    job_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.message}{about(endpoint=self.endpoint, task=self.task_id, job=self.job_id)}"
+
+
+@dataclass(eq=False)
+class JobFailed(JobError):
+    """The handler failed. `error_type` and `traceback` are the handler's own where RunPod gives them;
+    `error` is RunPod's `error` as it came (any JSON value), `output` what stood beside it."""
+
+    error_type: str | None = None
+    # Not in the `repr`, which stands in one line of logs and of Flower.
+    traceback: str | None = field(default=None, repr=False)
+    error: Any = field(default=None, repr=False)
+    output: Any = field(default=None, repr=False)
+    worker_id: str | None = None
+
+    def __str__(self) -> str:
+        kind = f"{self.error_type}: " if self.error_type else ""
+        return f"{kind}{super().__str__()}"
+
+
+@dataclass(eq=False)
+class JobTimedOut(JobError):
+    """RunPod ended the job: over its execution timeout or its time to live (state TIMED_OUT)."""
+
+
+@dataclass(eq=False)
+class JobCancelled(JobError):
+    """The job was cancelled. Celery shows the task as REVOKED."""
+
+
+@dataclass(eq=False)
+class StartTimeout(JobError):
+    """No RunPod worker took the job within `start_timeout_s` seconds; it was cancelled at RunPod."""
+
+    start_timeout_s: float = 0.0
+
+
+@dataclass(eq=False)
+class DeadlineExceeded(JobError):
+    """The job did not end within `deadline_s` seconds of its acceptance; it was cancelled at RunPod."""
+
+    deadline_s: float = 0.0
+
+
+@dataclass(eq=False)
+class JobExpired(JobError):
+    """RunPod no longer knows the job (404): its time to live or its retention ended before we saw its end."""
+
+
+@dataclass(eq=False)
+class JobPurged(JobError):
+    """The job was removed from RunPod's queue by a purge before any worker took it."""
+
+
+@dataclass(eq=False)
+class OutputMissing(JobError):
+    """RunPod says COMPLETED and gives no output. It loses a result over about 20 MB, and drops an empty dict. A handler
+    that has no output is called with `using(allow_empty_output=True)`."""
+
+
+@dataclass(eq=False)
+class OutputTooDeep(JobError):
+    """The handler's output is nested deeper than 64 levels, so it was not taken. RunPod keeps it for 30 minutes after the
+    job's end (`GET /v2/<endpoint>/status/<job>`)."""
+
+
+@dataclass(eq=False)
+class StatusStuck(JobError):
+    """A signed webhook said that the job has ended, and /status went on saying IN_PROGRESS until RunPod's retention was
+    over: a late progress update hides the result (runpod-python#250). The job was cancelled at RunPod."""
+
+
+@dataclass(eq=False)
+class JobUndeliverable(JobError):
+    """The outcome was fetched, but repeated attempts to hand it over to the caller's task failed."""
+
+
+@dataclass(eq=False)
+class SubmissionUnconfirmed(JobError):
+    """The submit may or may not have reached RunPod, and nothing told which; it was not sent again, so that the job
+    is never paid for twice (setting `RUNPOD_UNCONFIRMED_SUBMIT=fail`)."""
+
+
+def encode(error: RunPodError) -> dict[str, Any]:
+    """`{"type": class name, "args": [...]}`: how an error is kept in a record. The inverse of `decode`."""
+    return {"type": type(error).__name__, "args": list(error.args)}
+
+
+def decode(data: dict[str, Any]) -> RunPodError:
+    """The error that `encode` was given; a class that this version does not know becomes a plain `JobError`."""
+    cls = globals().get(str(data.get("type")))
+    if isinstance(cls, type) and issubclass(cls, RunPodError):
+        # A newer version may have more fields; they come last.
+        return cls(*data.get("args", ())[: len(fields(cls))])
+    return JobError(f"{data.get('type')}: {data.get('args')}")
