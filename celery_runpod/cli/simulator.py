@@ -107,8 +107,8 @@ def simulator(
 ) -> None:
     """A local RunPod: its Serverless jobs and its management API, for development and tests.
 
-    Jobs are served at /v2/NAME/run and so on, the management API at /v2 (pods, serverless, catalog, billing) and,
-    in its first version, at /v1. Nothing is rented: pods live and cost, without a container.
+    Jobs are served at /v2/NAME/run and so on, the management API at /v2 (pods, serverless, catalog, billing).
+    Nothing is rented: pods live and cost, without a container.
     Accepts the key in RUNPOD_API_KEY alone; any key when that is not set.
     """
     try:

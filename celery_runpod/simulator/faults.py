@@ -41,7 +41,7 @@ OF_REPORTS = frozenset(
      "billing.endpoints"}
 )  # fmt: skip
 MANAGEMENT = OF_PODS | OF_SERVERLESS | OF_REPORTS
-"""Operations of the management API, the same in both of its versions."""
+"""Operations of the management API."""
 OPERATIONS = SUBMITS | OF_A_JOB | OF_AN_ENDPOINT | MANAGEMENT | {"webhook", "worker"}
 
 ANSWERS = frozenset({"status", "body", "delay", "drop_before", "drop_after", "truncate"})

@@ -86,9 +86,10 @@ class Simulator:
         """Every request."""
         parts = request.path.split("/")
         try:
-            if len(parts) > 2 and (parts[2] in RESERVED or parts[1] == "v1"):
-                return await self._managed(request, parts[1], parts[2:])
             match parts[1:]:
+                case ["v2", first, *rest] if first in RESERVED:
+                    # The first words of the management API go before the names of endpoints.
+                    return await self.management.handle(request, [first, *rest])
                 case ["v2", name, call, worker_id, *rest] if call in CALLS:
                     return await self.control.handle(request, name, call, worker_id, rest)
                 case ["v2", name, operation]:
@@ -100,12 +101,6 @@ class Simulator:
             raise Refused(404, "not found")
         except Refused as error:
             return answers.refused(error)
-
-    async def _managed(self, request: web.Request, version: str, path: list[str]) -> web.StreamResponse:
-        """A path of the management API; its first words go before the names of endpoints."""
-        if version not in ("v1", "v2"):
-            raise Refused(404, "not found")
-        return await self.management.handle(request, version, path)
 
     def _endpoint(self, name: str) -> Endpoint:
         return Endpoint(name, self.faults, self.webhooks, self.settings.retention_s)

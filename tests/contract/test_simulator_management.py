@@ -1,7 +1,6 @@
 """Every answer of the simulator's management API is one that RunPod describes: status and body, errors too.
 
-The requests are checked as well, except those that are meant to be wrong. What version 1's description leaves out is
-listed in `LEFT_OUT`, so that a gap that RunPod fills is noticed.
+The requests are checked as well, except those that are meant to be wrong.
 """
 
 from __future__ import annotations
@@ -20,12 +19,10 @@ from celery_runpod.simulator.specs import RESERVED
 from tests.integration.simulator.serving import Client, eventually, simulator
 
 from .descriptions import (
-    VERSIONS,
     check_answer,
     check_request,
     description,
     needs_descriptions,
-    operation_of,
     operations,
 )
 
@@ -38,21 +35,12 @@ GPU_POD = {
 }  # fmt: skip
 CPU_POD = {"name": "web", "image": "me/web:1", "cpu": {"id": "cpu3g", "vcpuCount": 4},
            "mounts": {"network": [{"volumeId": "agv6w2qcg7", "path": "/data"}]}}  # fmt: skip
-FLAT_GPU_POD = {"name": "flat", "imageName": "me/train:3", "gpuTypeIds": ["NVIDIA L4"], "volumeInGb": 30,
-                "dockerStartCmd": ["--port", "80"], "env": {"A": "b"}, "dataCenterIds": ["EU-RO-1"]}  # fmt: skip
-FLAT_CPU_POD = {"imageName": "me/web:1", "computeType": "CPU", "cpuFlavorIds": ["cpu3c"], "networkVolumeId": "agv6"}
 SCALING = {"type": "QUEUE_DELAY", "queueDelay": 4}
 GPU_ENDPOINT = {"name": "sdxl", "image": "a", "type": "QUEUE", "gpu": {"pools": ["ADA_24", "AMPERE_24"]},
                 "scaling": SCALING, "workers": {"min": 0, "max": 2, "idleTimeout": 5}}  # fmt: skip
 CPU_ENDPOINT = {"name": "cpu", "templateId": "t", "type": "QUEUE", "cpu": [{"id": "cpu5c", "vcpuCount": 4}],
                 "scaling": {"type": "REQUEST_COUNT", "requestCount": 2}}  # fmt: skip
 STOCK = "include=AVAILABILITY&product=POD"
-
-LEFT_OUT = {
-    ("GET", 401), ("PATCH", 401), ("PATCH", 404), ("POST", 401), ("POST", 404), ("DELETE", 404),
-    ("POST", 200),
-}  # fmt: skip
-"""Version 1 answers these, and describes them for some paths alone: 401 and 404, and the success of restart."""
 
 
 class Checked:
@@ -65,27 +53,17 @@ class Checked:
         self, method: str, url: str, body: Any = None, *, status: int, wrong: bool = False, **options: Any
     ) -> Any:
         path, _, query = url.partition("?")
-        version = path.split("/")[1]
         if not wrong:
-            check_request(version, method, path, dict(parse_qsl(query)), body)
+            check_request("v2", method, path, dict(parse_qsl(query)), body)
         answer = self.client.send(method, url, json=body, **options)
         assert answer.status_code == status, answer.text
         kind = answer.headers.get("Content-Type", "")
         found = answer.json() if kind.endswith("json") else answer.text or None
-        self._described(version, method, path, status, found)
-        if version == "v2":
-            assert kind == ("application/problem+json" if status >= 400 else "" if status == 204 else kind)
-            limited = {"RateLimit", "RateLimit-Policy"} <= set(answer.headers)
-            assert limited is (status != 401)
+        check_answer("v2", method, path, status, found)
+        assert kind == ("application/problem+json" if status >= 400 else "" if status == 204 else kind)
+        limited = {"RateLimit", "RateLimit-Policy"} <= set(answer.headers)
+        assert limited is (status != 401)
         return found
-
-    def _described(self, version: str, method: str, path: str, status: int, body: Any) -> None:
-        described = operation_of(version, method, path).described["responses"]
-        if version == "v1" and str(status) not in described:
-            assert (method, status) in LEFT_OUT, f"{method} {path} answers {', '.join(described)}"
-            assert (body is None and path.endswith("/restart")) if status == 200 else set(body) == {"message"}
-        else:
-            check_answer(version, method, path, status, body)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +81,7 @@ def ask(server: Client) -> Checked:
 
 
 @pytest.mark.parametrize("body", [GPU_POD, CPU_POD], ids=["gpu", "cpu"])
-def test_the_life_of_a_pod_in_version_2(ask: Checked, body: dict[str, Any]) -> None:
+def test_the_life_of_a_pod(ask: Checked, body: dict[str, Any]) -> None:
     pod_id = ask("POST", "/v2/pods", body, status=201)["id"]
     seen = []
 
@@ -139,32 +117,8 @@ def test_the_log_is_a_stream_of_events(ask: Checked) -> None:
         assert next(lines).startswith("id: 2") and next(lines).startswith('data: {"source"')
 
 
-@pytest.mark.parametrize("body", [FLAT_GPU_POD, FLAT_CPU_POD], ids=["gpu", "cpu"])
-def test_the_life_of_a_pod_in_version_1(ask: Checked, body: dict[str, Any]) -> None:
-    pod_id = ask("POST", "/v1/pods", body, status=201)["id"]
-    path, everything = f"/v1/pods/{pod_id}", "includeMachine=true&includeNetworkVolume=true&includeSavingsPlans=true"
-
-    def up() -> bool:
-        return ask("GET", f"{path}?{everything}", status=200)["publicIp"] is not None
-
-    eventually(up, True)
-    assert len(ask("GET", f"/v1/pods?{everything}&desiredStatus=RUNNING", status=200)) == 1
-    assert ask("GET", "/v1/pods?name=other", status=200) == []
-    ask("PATCH", path, {"name": "b", "locked": False}, status=200)
-    ask("POST", f"{path}/update", {"env": {"A": "c"}}, status=200)
-    eventually(up, True)
-    for action in ("restart", "reset", "stop", "start"):
-        eventually(lambda: ask.client.send("GET", f"/v2/pods/{pod_id}").json()["status"] in ("RUNNING", "EXITED"), True)
-        ask("POST", f"{path}/{action}", status=200)
-    ask("POST", f"{path}/start", status=400)
-    ask("DELETE", path, status=204)
-    assert len(ask("GET", "/v1/pods?desiredStatus=TERMINATED", status=200)) == 1
-    for grouping in ("podId", "gpuTypeId"):
-        assert len(ask("GET", f"/v1/billing/pods?grouping={grouping}&bucketSize=year", status=200)) == 1
-
-
 @pytest.mark.parametrize("body", [GPU_ENDPOINT, CPU_ENDPOINT], ids=["gpu", "cpu"])
-def test_the_life_of_an_endpoint_in_version_2(ask: Checked, body: dict[str, Any]) -> None:
+def test_the_life_of_an_endpoint(ask: Checked, body: dict[str, Any]) -> None:
     made = ask("POST", "/v2/serverless", body, status=201)
     path = f"/v2/serverless/{made['id']}"
     ask.client.run("few")
@@ -184,23 +138,7 @@ def test_the_life_of_an_endpoint_in_version_2(ask: Checked, body: dict[str, Any]
     ask("GET", f"{path}/workers", status=404)
 
 
-@pytest.mark.parametrize("compute", [{"gpuTypeIds": ["NVIDIA L4"]}, {"computeType": "CPU", "cpuFlavorIds": ["cpu5c"]}])
-def test_the_life_of_an_endpoint_in_version_1(ask: Checked, compute: dict[str, Any]) -> None:
-    made = ask("POST", "/v1/endpoints", {"templateId": "t", "name": "sdxl", "workersMax": 2, **compute}, status=200)
-    path = f"/v1/endpoints/{made['id']}"
-    ask.client.runsync(made["id"])
-    assert len(ask("GET", "/v1/endpoints?includeWorkers=true", status=200)) == 3
-    assert ask("GET", f"{path}?includeWorkers=true", status=200)["workers"]
-    ask("PATCH", path, {"workersMin": 1, "scalerType": "REQUEST_COUNT", "scalerValue": 2}, status=200)
-    ask("POST", f"{path}/update", {"idleTimeout": 9, "flashboot": True, "networkVolumeIds": ["agv"]}, status=200)
-    for grouping in ("endpointId", "gpuTypeId"):
-        assert ask("GET", f"/v1/billing/endpoints?grouping={grouping}", status=200)
-    ask("DELETE", path, status=204)
-    ask("GET", path, status=404)
-    ask("DELETE", path, status=404)
-
-
-def test_what_version_2_refuses(ask: Checked) -> None:
+def test_what_is_refused(ask: Checked) -> None:
     both = {"gpu": {"id": "NVIDIA L4"}, "cpu": {"id": "cpu3c", "vcpuCount": 2}}
     for fields, status in (({"gpu": {"id": "none"}}, 400), (both, 400), ({"bogus": 1}, 422), ({"disk": 0}, 422)):
         ask("POST", "/v2/pods", {**GPU_POD, **fields}, status=status, wrong=True)
@@ -217,15 +155,6 @@ def test_what_version_2_refuses(ask: Checked) -> None:
     ask("GET", "/v2/catalog/gpus/none", status=404)
 
 
-def test_what_version_1_refuses(ask: Checked) -> None:
-    ask("POST", "/v1/pods", {"imageName": "a", "gpuTypeIds": ["none"]}, status=400, wrong=True)
-    ask("POST", "/v1/endpoints", {}, status=400, wrong=True)
-    ask("GET", "/v1/pods/none", status=404)
-    ask("PATCH", "/v1/pods/none", {"name": "b"}, status=404)
-    ask("DELETE", "/v1/pods/none", status=404)
-    ask("POST", "/v1/pods/none/stop", status=404)
-
-
 def test_the_catalog(ask: Checked) -> None:
     gpus = ask("GET", "/v2/catalog/gpus", status=200)["gpus"]
     known = description("v1")["components"]["schemas"]["PodCreateInput"]["properties"]["gpuTypeIds"]["items"]["enum"]
@@ -239,10 +168,8 @@ def test_the_catalog(ask: Checked) -> None:
 
 def test_a_wrong_key_and_a_wrong_method(ask: Checked) -> None:
     wrong = {"Authorization": "Bearer wrong"}
-    for path in ("/v2/pods", "/v2/serverless", "/v2/catalog/gpus", "/v2/billing/pods", "/v1/pods", "/v1/endpoints"):
+    for path in ("/v2/pods", "/v2/serverless", "/v2/catalog/gpus", "/v2/billing/pods"):
         ask("GET", path, status=401, headers=wrong)
-    for path in ("/v1/pods/none/stop", "/v1/pods/none/restart"):
-        ask("POST", path, status=401, headers=wrong)
     answer = ask.client.send("PUT", "/v2/pods")
     shape = description("v2")["components"]["schemas"]["ErrorResponse"]
     assert answer.status_code == 405 and set(shape["required"]) <= set(answer.json())
@@ -266,13 +193,12 @@ def test_a_used_up_quota() -> None:
     check_answer("v2", "GET", "/v2/pods", status, body)
 
 
-def test_the_reserved_names_are_the_first_words_of_version_2() -> None:
+def test_the_reserved_names_are_the_first_words_of_its_paths() -> None:
     assert {operation.path.split("/")[2] for operation in operations("v2")} == RESERVED
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_what_is_served_is_described(version: str) -> None:
+def test_what_is_served_is_described() -> None:
     """Also: the description holds no serverless job operation, to which the job routes could be held."""
-    paths = {operation.path for operation in operations(version)}
+    paths = {operation.path for operation in operations("v2")}
     assert not [path for path in paths if path.endswith(("/run", "/runsync", "/purge-queue"))]
     assert {name.split(".")[0] for name in MANAGEMENT} == {"pods", "serverless", "catalog", "billing"}

@@ -1,7 +1,7 @@
 """The bill: what ran, in buckets of time, times its price. Pure: the time is an argument. Amounts in USD.
 
 Buckets begin at whole hours, days, weeks (Monday), months and years of UTC, as docs.runpod.io/api-reference-v2/billing
-says. Not here: the shapes of the answers (``v2_reports.py``, ``v1_reports.py``).
+says. Not here: the shapes of the answers (``report_routes.py``).
 
 Next: ``deployments.py``.
 """

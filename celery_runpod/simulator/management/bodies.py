@@ -1,36 +1,26 @@
 """Whether a body has the shape that RunPod's description asks for, in the words in which RunPod says so. Pure.
 
-A shape is written with the few keywords of JSON Schema that these bodies need. Not here: rules between fields, which
-RunPod checks afterwards with a 400 (``v2_pods.py`` and the others).
+A shape is a JSON Schema, and the `jsonschema` package judges by it. Not here: rules between fields, which
+RunPod checks afterwards with a 400 (``pod_routes.py`` and the others).
 
 Next: ``pods.py``.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
-Shape = Mapping[str, Any]
+from jsonschema import Draft202012Validator, ValidationError
 
-KINDS: dict[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "null": (type(None),),
-}
+Shape = Mapping[str, Any]
 
 TEXT: Shape = {"type": "string"}
 NAME: Shape = {"type": "string", "minLength": 1}
 FLAG: Shape = {"type": "boolean"}
 TEXTS: Shape = {"type": "array", "items": TEXT}
 TEXT_MAP: Shape = {"type": "object", "additionalProperties": TEXT}
-CUDA: Shape = {"type": "string", "pattern": r"\d+\.\d+"}
+CUDA: Shape = {"type": "string", "pattern": r"^\d+\.\d+$"}
 CUDAS: Shape = {"type": "array", "items": CUDA}
 
 
@@ -41,85 +31,67 @@ def whole(minimum: int | None = None, maximum: int | None = None) -> Shape:
 
 
 def one_of(*words: str) -> Shape:
-    return {"type": "string", "enum": words}
+    return {"type": "string", "enum": list(words)}
 
 
 def objects(properties: Mapping[str, Shape], *required: str, closed: bool = True) -> Shape:
     """An object. `closed`: other fields are refused."""
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": not closed}
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": not closed}
 
 
-def listed(items: Shape, *, least: int = 0, most: float = math.inf) -> Shape:
-    return {"type": "array", "items": items, "minItems": least, "maxItems": most}
+def listed(items: Shape, *, least: int = 0, most: int | None = None) -> Shape:
+    bounds = {"minItems": least} | ({} if most is None else {"maxItems": most})
+    return {"type": "array", "items": items, **bounds}
 
 
 def or_null(shape: Shape) -> Shape:
-    return {**shape, "type": (shape["type"], "null")}
+    return {**shape, "type": [shape["type"], "null"]}
 
 
-def problems(value: Any, shape: Shape, at: str = "$") -> list[str]:
+def problems(value: Any, shape: Shape) -> list[str]:
     """What is wrong with a value, one text for each; values are not repeated, because bodies carry secrets."""
-    kinds = (shape["type"],) if isinstance(shape["type"], str) else shape["type"]
-    if not any(_is(value, kind) for kind in kinds):
-        return [f"{at}: got {_kind(value)}, want {' or '.join(kinds)}"]
-    if isinstance(value, dict):
-        return _of_object(value, shape, at)
-    if isinstance(value, list):
-        return _of_list(value, shape, at)
-    if isinstance(value, str):
-        return _of_text(value, shape, at)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if value < shape.get("minimum", -math.inf):
-            return [f"{at}: must be >= {shape['minimum']} but found {value}"]
-        if value > shape.get("maximum", math.inf):
-            return [f"{at}: must be <= {shape['maximum']} but found {value}"]
-    return []
+    found = [f"{_place(error)}: {problem}" for error in _errors(value, shape) for problem in _words(error)]
+    return list(dict.fromkeys(found))
 
 
-def _of_object(value: dict[str, Any], shape: Shape, at: str) -> list[str]:
-    properties: Mapping[str, Shape] = shape.get("properties", {})
-    others = shape.get("additionalProperties", True)
-    found = [f"{at}: missing property '{name}'" for name in shape.get("required", ()) if name not in value]
-    for name, item in value.items():
-        if name in properties:
-            found += problems(item, properties[name], f"{at}.{name}")
-        elif isinstance(others, Mapping):
-            found += problems(item, others, f"{at}.{name}")
-        elif not others:
-            found.append(f"{at}: additional properties '{name}' not allowed")
-    return found
+def _errors(value: Any, shape: Shape) -> list[ValidationError]:
+    found = list(Draft202012Validator(shape).iter_errors(value))
+    # A place whose type is wrong has no other faults worth a word.
+    mistyped = {error.json_path for error in found if error.validator == "type"}
+    return [error for error in found if error.validator == "type" or error.json_path not in mistyped]
 
 
-def _of_list(value: list[Any], shape: Shape, at: str) -> list[str]:
-    if len(value) < shape.get("minItems", 0):
-        return [f"{at}: minItems: got {len(value)}, want {shape['minItems']}"]
-    if len(value) > shape.get("maxItems", math.inf):
-        return [f"{at}: maxItems: got {len(value)}, want {shape['maxItems']}"]
-    items: Shape | None = shape.get("items")
-    if items is None:
-        return []
-    return [problem for number, item in enumerate(value) for problem in problems(item, items, f"{at}[{number}]")]
+def _place(error: ValidationError) -> str:
+    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
 
 
-def _of_text(value: str, shape: Shape, at: str) -> list[str]:
-    if "enum" in shape and value not in shape["enum"]:
-        return [f"{at}: value must be one of {', '.join(repr(word) for word in shape['enum'])}"]
-    if len(value) < shape.get("minLength", 0):
-        return [f"{at}: length must be >= {shape['minLength']}"]
-    if len(value) > shape.get("maxLength", math.inf):
-        return [f"{at}: length must be <= {shape['maxLength']}"]
-    if "pattern" in shape and not re.fullmatch(shape["pattern"], value):
-        return [f"{at}: does not match pattern {shape['pattern']!r}"]
-    return []
-
-
-def _is(value: Any, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    if kind == "integer" and isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, KINDS[kind])
+def _words(error: ValidationError) -> list[str]:
+    """RunPod's words for a fault, which are those of its own validator and not of ours."""
+    value, wanted = error.instance, error.validator_value
+    match error.validator:
+        case "type":
+            kinds = [wanted] if isinstance(wanted, str) else wanted
+            return [f"got {_kind(value)}, want {' or '.join(kinds)}"]
+        case "required":
+            return [f"missing property '{name}'" for name in wanted if name not in value]
+        case "additionalProperties":
+            known = error.schema.get("properties", {})
+            return [f"additional properties '{name}' not allowed" for name in value if name not in known]
+        case "minItems" | "maxItems" as rule:
+            return [f"{rule}: got {len(value)}, want {wanted}"]
+        case "minimum" | "maximum" as rule:
+            return [f"must be {'>=' if rule == 'minimum' else '<='} {wanted} but found {value}"]
+        case "minLength" | "maxLength" as rule:
+            return [f"length must be {'>=' if rule == 'minLength' else '<='} {wanted}"]
+        case "enum":
+            return [f"value must be one of {', '.join(repr(word) for word in wanted)}"]
+        case "pattern":
+            return [f"does not match pattern {wanted!r}"]
+        case rule:
+            return [f"does not satisfy {rule}"]
 
 
 def _kind(value: Any) -> str:
-    return next(kind for kind in KINDS if _is(value, kind))
+    checker = Draft202012Validator.TYPE_CHECKER
+    kinds = ("object", "array", "string", "integer", "number", "boolean", "null")
+    return next(kind for kind in kinds if checker.is_type(value, kind))

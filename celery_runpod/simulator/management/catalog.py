@@ -165,7 +165,7 @@ def data_center(wanted: list[str]) -> str:
 
 
 def described_gpu(gpu: Gpu, *, availability: bool) -> dict[str, Any]:
-    """A GPU type as version 2 shows it; with what is in stock (all of it), where that was asked for."""
+    """A GPU type as RunPod shows it; with what is in stock (all of it), where that was asked for."""
     price = {"secure": gpu.secure, "community": gpu.community}
     if gpu.pool is not None:
         price["serverless"] = SERVERLESS[gpu.pool]
@@ -187,7 +187,7 @@ def described_gpu(gpu: Gpu, *, availability: bool) -> dict[str, Any]:
 
 
 def described_cpu(cpu: Cpu, *, availability: bool) -> dict[str, Any]:
-    """A CPU flavor as version 2 shows it."""
+    """A CPU flavor as RunPod shows it."""
     found = {
         "id": cpu.id,
         "name": cpu.name,

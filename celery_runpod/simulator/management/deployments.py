@@ -33,7 +33,7 @@ class WorkerView(NamedTuple):
 
 @dataclass(slots=True)
 class Deployment:
-    """One endpoint's settings. `gpu` or `cpu`, in the shapes of version 2."""
+    """One endpoint's settings. `gpu` or `cpu`, in the shapes of the API."""
 
     id: str
     name: str

@@ -1,8 +1,7 @@
-"""The management API over HTTP: key, quota, route, body, and how answers and errors are written in each version.
+"""The management API over HTTP: key, quota, route, body, and how answers and errors are written.
 
-Version 2 answers errors as RFC 9457 says (application/problem+json) and tells the quota in `RateLimit` headers;
-version 1 answers `{"message"}`. Faults and counts are those of the job routes (``simulator/gateway.py``).
-Not here: what the routes do (``v2_*.py``, ``v1_*.py``).
+Errors are answered as RFC 9457 says (application/problem+json), and the quota stands in `RateLimit` headers. Faults and
+counts are those of the job routes (``simulator/gateway.py``). Not here: what the routes do (``*_routes.py``).
 
 Next: ``routes.py``.
 """
@@ -21,14 +20,12 @@ from celery_runpod.simulator import strict
 from celery_runpod.simulator.faults import Fault
 from celery_runpod.simulator.gateway import Gateway, accepts
 from celery_runpod.simulator.management import bodies
+from celery_runpod.simulator.management.pod_routes import PodRoutes
 from celery_runpod.simulator.management.pods import Status
 from celery_runpod.simulator.management.quotas import POLICY
+from celery_runpod.simulator.management.report_routes import ReportRoutes
 from celery_runpod.simulator.management.routes import Account, Call, Follow, Problem, Reply, Route, Table, rfc3339
-from celery_runpod.simulator.management.v1_endpoints import V1Endpoints
-from celery_runpod.simulator.management.v1_pods import V1Pods
-from celery_runpod.simulator.management.v2_pods import V2Pods
-from celery_runpod.simulator.management.v2_reports import V2Reports
-from celery_runpod.simulator.management.v2_serverless import V2Serverless
+from celery_runpod.simulator.management.serverless_routes import ServerlessRoutes
 
 LOOK_S = 0.2
 """How often a followed log is looked at for new lines."""
@@ -47,34 +44,33 @@ class Management:
         self.gateway = gateway
         self.key = key
         self.limits = limits
-        two = [*V2Pods(account).routes(), *V2Serverless(account).routes(), *V2Reports(account).routes()]
-        self.tables = {"v2": Table(two), "v1": Table([*V1Pods(account).routes(), *V1Endpoints(account).routes()])}
+        self.table = Table(
+            [*PodRoutes(account).routes(), *ServerlessRoutes(account).routes(), *ReportRoutes(account).routes()]
+        )
 
-    async def handle(self, request: web.Request, version: str, path: Sequence[str]) -> web.StreamResponse:
+    async def handle(self, request: web.Request, path: Sequence[str]) -> web.StreamResponse:
         """Answer one request, or not."""
         now = time.time()
-        methods, ids = self.tables[version].find(path)
+        methods, ids = self.table.find(path)
         if not methods:
-            return self._error(
-                version, Problem(404, f"not found; the simulator has no /{version}/{'/'.join(path)}"), now
-            )
+            return self._error(Problem(404, f"not found; the simulator has no /v2/{'/'.join(path)}"), now)
         route = methods.get(request.method)
         if route is None:
-            answer = self._error(version, Problem(405, f"method not allowed; allowed: {', '.join(methods)}"), now)
+            answer = self._error(Problem(405, f"method not allowed; allowed: {', '.join(methods)}"), now)
             answer.headers["Allow"] = ", ".join(methods)
             return answer
 
         async def answered(faults: Mapping[str, Fault]) -> web.StreamResponse:
             try:
-                return await self._answer(request, version, route, ids, faults)
+                return await self._answer(request, route, ids, faults)
             except Problem as problem:
-                return self._error(version, problem, time.time())
+                return self._error(problem, time.time())
 
         name = ids[0] if route.of_endpoint else "*"
         return await self.gateway.through(request, name, route.operation, answered)
 
     async def _answer(
-        self, request: web.Request, version: str, route: Route, ids: list[str], faults: Mapping[str, Fault]
+        self, request: web.Request, route: Route, ids: list[str], faults: Mapping[str, Fault]
     ) -> web.StreamResponse:
         header = request.headers.get("Authorization", "")
         if not header.startswith("Bearer "):
@@ -82,54 +78,51 @@ class Management:
         if not accepts(self.key, header):
             raise Problem(401, "invalid bearer token")
         now = time.time()
-        if version == "v2" and self.limits and (window := self.account.quotas.take(now)):
+        if self.limits and (window := self.account.quotas.take(now)):
             problem = f"rate limit exceeded for the {window} window"
             raise Problem(429, problem, retry_after_s=self.account.quotas.resets_s(window, now))
         call = Call(
             now=now,
             ids=ids,
             query=request.query,
-            body=await _body(request, version, route),
+            body=await _body(request, route),
             base=f"{request.scheme}://{request.host}",
             last_event_id=request.headers.get("Last-Event-ID"),
         )
         reply = route.do(call)
         if reply.follow is None:
-            return self._written(version, reply, now)
+            return self._written(reply, now)
         if faults.keys() & SPOIL_THE_ANSWER:
             return web.Response(body=b"".join(_events(reply.follow, now)), content_type="text/event-stream")
-        return await self._followed(request, version, reply.follow)
+        return await self._followed(request, reply.follow)
 
-    def _written(self, version: str, reply: Reply, now: float) -> web.Response:
-        headers = self._headers(version, now)
+    def _written(self, reply: Reply, now: float) -> web.Response:
+        headers = self._headers(now)
         if reply.body is None:
             return web.Response(status=reply.status, headers=headers)
         body = json.dumps(reply.body).encode()
         return web.Response(body=body, status=reply.status, headers=headers, content_type="application/json")
 
-    def _error(self, version: str, problem: Problem, now: float) -> web.Response:
-        if version == "v1":
-            message = json.dumps({"message": problem.detail}).encode()
-            return web.Response(body=message, status=problem.status, content_type="application/json")
+    def _error(self, problem: Problem, now: float) -> web.Response:
         title = HTTPStatus(problem.status).phrase
         found: dict[str, object] = {"title": title, "status": problem.status, "detail": problem.detail}
         if problem.errors:
             found["errors"] = problem.errors
-        headers = {} if problem.status == 401 else self._headers(version, now)
+        headers = {} if problem.status == 401 else self._headers(now)
         if problem.retry_after_s is not None:
             headers["Retry-After"] = str(problem.retry_after_s)
         body = json.dumps(found).encode()
         return web.Response(body=body, status=problem.status, headers=headers, content_type="application/problem+json")
 
-    def _headers(self, version: str, now: float) -> dict[str, str]:
+    def _headers(self, now: float) -> dict[str, str]:
         """The quota; without limits the caller is exempt, and is told nothing."""
-        if version == "v1" or not self.limits:
+        if not self.limits:
             return {}
         return {"RateLimit": self.account.quotas.left(now), "RateLimit-Policy": POLICY}
 
-    async def _followed(self, request: web.Request, version: str, follow: Follow) -> web.StreamResponse:
+    async def _followed(self, request: web.Request, follow: Follow) -> web.StreamResponse:
         """A log as it grows, until the reader hangs up or the pod is terminated."""
-        stream = web.StreamResponse(headers={**self._headers(version, time.time()), **UNBUFFERED})
+        stream = web.StreamResponse(headers={**self._headers(time.time()), **UNBUFFERED})
         stream.content_type = "text/event-stream"
         await stream.prepare(request)
         loop = asyncio.get_running_loop()
@@ -162,7 +155,7 @@ def _events(follow: Follow, now: float) -> Iterator[bytes]:
             yield f"id: {ts}/{number:012d}\ndata: {data}\n\n".encode()
 
 
-async def _body(request: web.Request, version: str, route: Route) -> object:
+async def _body(request: web.Request, route: Route) -> object:
     """The body of a request, checked; None where the route takes none."""
     if route.shape is None:
         return None
@@ -173,8 +166,6 @@ async def _body(request: web.Request, version: str, route: Route) -> object:
     except ValueError:
         raise Problem(400, "the body is not JSON") from None
     errors = bodies.problems(data, route.shape)
-    if errors and version == "v1":
-        raise Problem(400, "; ".join(errors))
     if errors:
         raise Problem(422, "Request validation failed.", errors)
     return data  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@
     any -terminate-> TERMINATED --> gone       by time alone
 
 The steps and their names are those of docs.runpod.io/api-reference-v2/pods. A pod costs its price from create to stop,
-and from start on. Not here: bodies and answers (``v2_pods.py``, ``v1_pods.py``), what it costs (``billing.py``).
+and from start on. Not here: bodies and answers (``pod_routes.py``), what it costs (``billing.py``).
 
 Next: ``billing.py``.
 """
@@ -37,7 +37,7 @@ ACTIONS: dict[Status, tuple[str, ...]] = {
 }
 LOCKED_OUT = frozenset({"stop", "restart"})
 """What a locked pod does not do."""
-RESETTING = frozenset({"image", "args", "entrypoint", "disk", "ports", "env", "registry"})
+RESETTING = frozenset({"image", "args", "disk", "ports", "env", "registry"})
 """A change of these restarts the container."""
 
 
@@ -69,7 +69,7 @@ class Run:
 
 @dataclass(slots=True)
 class PodSpec:
-    """What was asked for; later changed by PATCH. `gpu` or `cpu`, never both; `mounts` in the shape of version 2."""
+    """What was asked for; later changed by PATCH. `gpu` or `cpu`, never both; `mounts` in the shape of the API."""
 
     name: str
     image: str
@@ -80,7 +80,6 @@ class PodSpec:
     cpu: tuple[str, int] | None = None
     """CPU flavor and vCPUs."""
     args: str = ""
-    entrypoint: list[str] = field(default_factory=list)
     disk: int = 50
     ports: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
@@ -90,7 +89,6 @@ class PodSpec:
     template: str | None = None
     locked: bool = False
     global_networking: bool = False
-    interruptible: bool = False
 
     @property
     def volume_gb(self) -> int:
@@ -107,8 +105,6 @@ class Pod:
         self.spec = spec
         self.pace = pace
         self.created_at = now
-        self.changed_at = now
-        self.last_change = "Rented by User"
         self.terminated_at: float | None = None
         self.runs = [Run(now)]
         self.placed_at = now + pace.provisioning_s
@@ -135,11 +131,9 @@ class Pod:
         if action not in self.actions(now):
             return False
         if action == "start":
-            self._change(now, "Resumed by User")
             self.runs.append(Run(now))
             self._start(now)
         elif action == "restart":
-            self._change(now, "Restarted by User")
             self._log(now, "system", "stop container")
             self._start(now)
         else:
@@ -152,7 +146,6 @@ class Pod:
         for name, value in changes.items():
             setattr(self.spec, name, value)
         if resets and self.status(now) is Status.RUNNING:
-            self._change(now, "Updated by User")
             self._log(now, "system", "stop container")
             self._start(now)
 
@@ -189,16 +182,12 @@ class Pod:
         if action == "terminate":
             self.terminated_at = now
             self._log(now, "system", "remove container")
-        self._change(now, "Terminated by User" if action == "terminate" else "Exited by User")
 
     def _boot(self) -> None:
         """The lines of a start, each at its time."""
         self._log(self.placed_at, "system", f"create container {self.spec.image}")
         self._log(self.up_at, "system", "start container")
         self._log(self.up_at, "container", f"{self.spec.image} is up {self.spec.args}".rstrip())
-
-    def _change(self, now: float, what: str) -> None:
-        self.changed_at, self.last_change = now, what
 
     def _log(self, at: float, source: str, text: str) -> None:
         self.lines.append(Line(at, source, text))
@@ -219,11 +208,10 @@ class Pods:
         pod = self.all.get(pod_id)
         return None if pod is None or pod.gone(now) else pod
 
-    def listing(self, now: float, *, terminated: bool = False) -> list[Pod]:
-        """The pods that there are, newest first; those just terminated too, where asked for."""
-        there = [pod for pod in self.all.values() if not pod.gone(now)]
-        found = [pod for pod in there if terminated or pod.terminated_at is None]
-        return sorted(found, key=lambda pod: -pod.created_at)
+    def listing(self, now: float) -> list[Pod]:
+        """The pods that there are, newest first."""
+        there = [pod for pod in self.all.values() if not pod.gone(now) and pod.terminated_at is None]
+        return sorted(there, key=lambda pod: -pod.created_at)
 
     def reset(self) -> None:
         self.all.clear()

@@ -1,4 +1,4 @@
-"""How many requests a key may send, and the RateLimit headers of version 2. Pure: the time is an argument.
+"""How many requests a key may send, and the RateLimit headers. Pure: the time is an argument.
 
 RunPod publishes the form and not the numbers (docs.runpod.io/api-reference-v2: the example says 60 a minute, 3,000 an
 hour, 50,000 a day); here they are a hundred times the example, so that a test that polls is not held up by them.

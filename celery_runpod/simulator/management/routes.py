@@ -1,8 +1,8 @@
 """What a face of the account is made of: routes, the calls that come in, the replies that go out. No HTTP library.
 
-Not here: the routes themselves (``v2_*.py``, ``v1_*.py``), sending (``front.py``).
+Not here: the routes themselves (``*_routes.py``), sending (``front.py``).
 
-Next: ``v2_pods.py``.
+Next: ``pod_routes.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LETTERS = string.ascii_lowercase + string.digits
 
 
 class Problem(Exception):
-    """A request that is answered with an error. `errors`: single faults of the body (version 2, 422)."""
+    """A request that is answered with an error. `errors`: single faults of the body (422)."""
 
     def __init__(self, status: int, detail: str, errors: Sequence[str] = (), retry_after_s: int | None = None) -> None:
         super().__init__(detail)
@@ -94,7 +94,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What an account has: both versions show the same."""
+    """What an account has: what the routes show."""
 
     pods: Pods
     deployments: Deployments

@@ -1,4 +1,4 @@
-"""The management API as a client sees it: pods, endpoints, bills, faults; two versions of one account."""
+"""The management API as a client sees it: pods, endpoints, bills, faults."""
 
 from __future__ import annotations
 
@@ -78,37 +78,6 @@ def test_a_pod_goes_through_its_life() -> None:
         eventually(last, "404")
 
 
-def test_both_versions_see_the_same_pod(runpod: Client) -> None:
-    pod = create(runpod)
-    (flat,) = get(runpod, "/v1/pods")
-    assert (flat["id"], flat["desiredStatus"], flat["image"], flat["costPerHr"]) == (
-        pod["id"], "RUNNING", "me/train:3", 0.39
-    )  # fmt: skip
-    assert "22" in flat["portMappings"] and flat["publicIp"] == "127.0.0.1"
-    assert runpod.send("POST", f"/v1/pods/{pod['id']}/stop").status_code == 200
-    assert status(runpod, pod["id"]) == "EXITED"
-    assert get(runpod, f"/v1/pods/{pod['id']}")["desiredStatus"] == "EXITED"
-    assert runpod.send("DELETE", f"/v1/pods/{pod['id']}").status_code == 204
-    assert (get(runpod, "/v2/pods"), get(runpod, "/v1/pods")) == ({"pods": []}, [])
-
-
-def test_version_1_takes_the_first_gpu_that_there_is_and_filters(runpod: Client) -> None:
-    body = {
-        "name": "a",
-        "imageName": "me/a",
-        "gpuTypeIds": ["Tesla T4", "NVIDIA A40"],
-        "dockerStartCmd": ["--p", "a b"],
-    }
-    answer = runpod.send("POST", "/v1/pods", json=body)
-    assert answer.status_code == 201
-    made = answer.json()
-    assert (made["gpu"]["id"], made["dockerStartCmd"]) == ("NVIDIA A40", ["--p", "a b"])
-    assert get(runpod, f"/v2/pods/{made['id']}")["args"] == "--p 'a b'"
-    create(runpod)
-    assert [pod["id"] for pod in get(runpod, "/v1/pods?gpuTypeId=NVIDIA A40")] == [made["id"]]
-    assert get(runpod, "/v1/pods?computeType=CPU") == []
-
-
 def test_a_changed_pod(runpod: Client) -> None:
     pod = create(runpod)
     changed = runpod.send(
@@ -117,7 +86,7 @@ def test_a_changed_pod(runpod: Client) -> None:
     assert (changed["name"], changed["env"], changed["image"]) == ("b", {"A": "1"}, "me/train:3")
     refused = act(runpod, pod["id"], "stop")
     assert (refused.status_code, refused.json()["title"]) == (409, "Conflict")
-    renamed = runpod.send("POST", f"/v1/pods/{pod['id']}/update", json={"name": "c", "locked": False})
+    renamed = runpod.send("PATCH", f"/v2/pods/{pod['id']}", json={"name": "c", "locked": False})
     assert renamed.json()["name"] == "c"
     assert act(runpod, pod["id"], "stop").status_code == 200
 
@@ -140,14 +109,7 @@ def test_what_cannot_be_is_refused(runpod: Client, fields: dict[str, Any], statu
     assert get(runpod, "/v2/pods") == {"pods": []}
 
 
-def test_version_1_refuses_in_its_own_words(runpod: Client) -> None:
-    answer = runpod.send("POST", "/v1/pods", json={"imageName": "a", "gpuTypeIds": ["NVIDIA GTX 9"]})
-    assert (answer.status_code, answer.json()) == (400, {"message": "create pod: GPU type 'NVIDIA GTX 9' not found"})
-    answer = runpod.send("GET", "/v1/pods/nothing")
-    assert (answer.status_code, answer.json()) == (404, {"message": "pod not found"})
-
-
-@pytest.mark.parametrize("path", ["/v2/pods", "/v2/serverless", "/v1/pods", "/v1/endpoints"])
+@pytest.mark.parametrize("path", ["/v2/pods", "/v2/serverless"])
 @pytest.mark.parametrize("header", [{"Authorization": "Bearer wrong"}, {"Authorization": "key-of-the-tests"}, {}])
 def test_without_the_key_nothing(runpod: Client, path: str, header: dict[str, str]) -> None:
     answer = requests.get(f"{runpod.address}{path}", headers=header, timeout=30)
@@ -212,12 +174,12 @@ def test_an_endpoint_that_is_created_takes_jobs_until_it_is_deleted(runpod: Clie
     assert made["workers"] == {"min": 0, "max": 3, "idleTimeout": 10}
     assert made["requestUrls"]["run"] == f"{runpod.address}/v2/{made['id']}/run"
     assert runpod.runsync(made["id"], {"a": 1})["output"] == {"a": 1}
-    assert made["id"] in [one["id"] for one in get(runpod, "/v1/endpoints")]
+    assert made["id"] in [one["id"] for one in get(runpod, "/v2/serverless")["endpoints"]]
     waiting = runpod.run(made["id"])
     assert runpod.send("DELETE", f"/v2/serverless/{made['id']}").status_code == 204
     assert runpod.state(made["id"], waiting) == "404"
     assert runpod.send("POST", f"/v2/{made['id']}/run", json={"input": 1}).json() == {"error": "endpoint not found"}
-    assert runpod.send("GET", f"/v1/endpoints/{made['id']}").status_code == 404
+    assert runpod.send("GET", f"/v2/serverless/{made['id']}").status_code == 404
 
 
 def test_deleting_an_endpoint_cancels_its_jobs_and_says_so(runpod: Client) -> None:
@@ -236,7 +198,7 @@ def test_the_limit_of_a_synthetic_endpoint_is_changed(runpod: Client) -> None:
     assert [runpod.state("slow", job) for job in jobs] == ["IN_PROGRESS", "IN_QUEUE", "IN_QUEUE"]
     workers = get(runpod, "/v2/serverless/slow/workers")
     assert [worker["status"] for worker in workers["workers"]] == ["RUNNING"] and workers["summary"]["running"] == 1
-    runpod.send("POST", "/v1/endpoints/slow/update", json={"workersMax": 2})
+    runpod.send("PATCH", "/v2/serverless/slow", json={"workers": {"max": 2}})
     assert [runpod.state("slow", job) for job in jobs] == ["IN_PROGRESS", "IN_PROGRESS", "IN_QUEUE"]
     runpod.send("PATCH", "/v2/serverless/slow", json={"workers": {"max": 0}})
     assert runpod.health("slow")["workers"]["idle"] == 0
@@ -247,13 +209,12 @@ def test_the_workers_of_a_handler_come_and_go_as_they_are_scaled(runpod: Client)
         return sorted(worker["status"] for worker in get(runpod, "/v2/serverless/echo/workers")["workers"])
 
     def scale(least: int, most: int) -> None:
-        answer = runpod.send("PATCH", "/v1/endpoints/echo", json={"workersMin": least, "workersMax": most})
+        answer = runpod.send("PATCH", "/v2/serverless/echo", json={"workers": {"min": least, "max": most}})
         assert answer.status_code == 200, answer.text
 
     assert workers() == []
     scale(2, 3)
     eventually(workers, ["IDLE", "IDLE"], within_s=60)
-    assert get(runpod, "/v1/endpoints/echo?includeWorkers=true")["workers"][0]["endpointId"] == "echo"
     scale(0, 1)
     eventually(workers, ["IDLE"], within_s=60)
     scale(0, 0)
@@ -292,11 +253,8 @@ def test_the_bill_is_what_was_used(runpod: Client) -> None:
     used_s = sum(job["executionTime"] for job in jobs) / 1000
     (row,) = get(runpod, "/v2/billing/serverless?bucketSize=year")["records"]
     assert (row["serverlessId"], row["gpuAmount"]) == ("fast", pytest.approx(used_s / 3600 * 1.10, rel=0.1))
-    (flat,) = get(runpod, "/v1/billing/endpoints?bucketSize=year")
-    assert (flat["endpointId"], flat["timeBilledMs"]) == ("fast", pytest.approx(used_s * 1000, rel=0.1))
     bill = get(runpod, "/v2/billing/pods?bucketSize=year")
     assert bill["metadata"]["totals"]["gpuAmount"] == bill["records"][0]["gpuAmount"] > 0
-    assert get(runpod, "/v1/billing/pods?bucketSize=year")[0]["gpuTypeId"] == "NVIDIA L4"
     assert get(runpod, "/v2/billing/endpoints")["records"] == []
 
 
@@ -308,29 +266,19 @@ def test_the_catalog_has_the_price_that_a_pod_costs(runpod: Client) -> None:
     assert runpod.send("GET", "/v2/catalog/gpus/nothing").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/v2/pods", "/v1/pods"])
-def test_a_pod_is_created_though_the_answer_never_comes(runpod: Client, path: str) -> None:
-    body = L4 if path == "/v2/pods" else {"name": "train", "imageName": "a"}
+def test_a_pod_is_created_though_the_answer_never_comes(runpod: Client) -> None:
     runpod.fault("drop_after", operation="pods.create", times=1)
     with pytest.raises(requests.ConnectionError):
-        runpod.send("POST", path, json=body)
+        runpod.send("POST", "/v2/pods", json=L4)
     assert [pod["name"] for pod in get(runpod, "/v2/pods")["pods"]] == ["train"]
     assert runpod.counts()["pods.create"] == {"dropped": 1}
 
 
 def test_a_pod_is_created_though_the_answer_is_a_500(runpod: Client) -> None:
     runpod.fault("status_after", operation="pods.create", status=500, times=1)
-    assert runpod.send("POST", "/v1/pods", json={"name": "train", "imageName": "a"}).status_code == 500
-    assert [pod["name"] for pod in get(runpod, "/v1/pods")] == ["train"]
+    assert runpod.send("POST", "/v2/pods", json=L4).status_code == 500
+    assert [pod["name"] for pod in get(runpod, "/v2/pods")["pods"]] == ["train"]
     assert runpod.counts()["pods.create"] == {"500": 1}
-
-
-def test_version_1_restarts_a_pod_that_is_coming_up() -> None:
-    with simulator("--pod-provisioning", "60") as runpod:
-        pod = create(runpod)
-        assert runpod.send("POST", f"/v1/pods/{pod['id']}/restart").status_code == 200
-        assert status(runpod, pod["id"]) == "PROVISIONING"
-        assert act(runpod, pod["id"], "restart").status_code == 409
 
 
 def test_faults_of_every_kind_at_a_management_operation(runpod: Client) -> None:
@@ -341,7 +289,7 @@ def test_faults_of_every_kind_at_a_management_operation(runpod: Client) -> None:
     runpod.fault("status", operation="pods.create", status=502, times=1)
     assert runpod.send("POST", "/v2/pods", json=L4).status_code == 502
     runpod.fault("body", operation="pods.list", body="not json", times=1)
-    assert runpod.send("GET", "/v1/pods").text == "not json"
+    assert runpod.send("GET", "/v2/pods").text == "not json"
     pod = create(runpod)
     runpod.fault("truncate", operation="pods.logs", times=1)
     with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
@@ -377,3 +325,7 @@ def test_a_reset_forgets_pods_and_brings_the_endpoints_back(runpod: Client) -> N
     assert runpod.runsync("fast")["status"] == "COMPLETED"
     assert runpod.runsync("echo", {"a": 1})["status"] == "COMPLETED"
     assert get(runpod, "/v2/billing/pods")["records"] == []
+
+
+def test_version_1_is_retired(runpod: Client) -> None:
+    assert runpod.send("GET", "/v1/pods").status_code == 404

@@ -9,14 +9,15 @@ import pytest
 
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.simulator import specs
-from celery_runpod.simulator.management import catalog, v2_pods, v2_serverless
+from celery_runpod.simulator.management import catalog, pod_routes, serverless_routes
 from celery_runpod.simulator.management.bodies import problems
 from celery_runpod.simulator.management.catalog import NotPlaced
 from celery_runpod.simulator.management.quotas import WINDOWS, Quotas
 from celery_runpod.simulator.scaling import MOST_PROCESSES, Scaling
 
 POD = {"name": "a", "image": "b", "gpu": {"id": "NVIDIA L4"}}
-BAD_CUDA = r"$.gpu.minCudaVersion: does not match pattern '\\d+\\.\\d+'"
+MOUNT = {"volumeId": "v", "path": "/data"}
+BAD_CUDA = r"$.gpu.minCudaVersion: does not match pattern '^\\d+\\.\\d+$'"
 ENDPOINT = {"name": "a", "image": "b", "type": "QUEUE", "scaling": {"type": "QUEUE_DELAY", "queueDelay": 4}}
 
 
@@ -34,22 +35,22 @@ ENDPOINT = {"name": "a", "image": "b", "type": "QUEUE", "scaling": {"type": "QUE
         ({**POD, "ports": ["80/http", 81]}, ["$.ports[1]: got integer, want string"]),
         ({**POD, "cloud": "MOON"}, ["$.cloud: value must be one of 'SECURE', 'COMMUNITY'"]),
         ({**POD, "name": ""}, ["$.name: length must be >= 1"]),
-        ({**POD, "mounts": {"network": [{}, {}]}}, ["$.mounts.network: maxItems: got 2, want 1"]),
+        ({**POD, "mounts": {"network": [MOUNT, MOUNT]}}, ["$.mounts.network: maxItems: got 2, want 1"]),
         ({**POD, "gpu": {"id": "x", "minCudaVersion": "12"}}, [BAD_CUDA]),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_the_body_of_a_pod(body: Any, found: list[str]) -> None:
-    assert problems(body, v2_pods.CREATE) == found
+    assert problems(body, pod_routes.CREATE) == found
 
 
 def test_a_problem_does_not_repeat_a_text_because_bodies_carry_secrets() -> None:
     for body in ({**POD, "env": "hunter2"}, {**POD, "cloud": "hunter2"}, {**POD, "env": {"A": ["hunter2"]}}):
-        found = problems(body, v2_pods.CREATE)
+        found = problems(body, pod_routes.CREATE)
         assert found and "hunter2" not in "".join(found)
 
 
 def test_the_pools_of_an_endpoint_are_a_list_with_something_in_it() -> None:
-    found = problems({**ENDPOINT, "gpu": {"pools": []}}, v2_serverless.CREATE)
+    found = problems({**ENDPOINT, "gpu": {"pools": []}}, serverless_routes.CREATE)
     assert found == ["$.gpu.pools: minItems: got 0, want 1"]
 
 

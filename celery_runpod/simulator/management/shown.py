@@ -1,8 +1,8 @@
-"""How version 2 shows pods, endpoints and workers (docs.runpod.io/api-reference-v2).
+"""How RunPod shows pods, endpoints and workers (docs.runpod.io/api-reference-v2).
 
-Not here: what the bodies of requests mean (``v2_pods.py``, ``v2_serverless.py``).
+Not here: what the bodies of requests mean (``pod_routes.py``, ``serverless_routes.py``).
 
-Next: ``v2_serverless.py``.
+Next: ``serverless_routes.py``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ URLS = {
 
 
 def shown_pod(pod: Pod, now: float) -> dict[str, Any]:
-    """A pod as version 2 shows it."""
+    """A pod as RunPod shows it."""
     spec, status = pod.spec, pod.status(now)
     started = pod.started_at(now)
     found: dict[str, Any] = {
@@ -100,7 +100,7 @@ def _direct(pod: Pod, status: Status) -> dict[str, Any] | None:
 
 
 def shown_endpoint(deployment: Deployment, base: str) -> dict[str, Any]:
-    """An endpoint as version 2 shows it; `base`: the address of the simulator."""
+    """An endpoint as RunPod shows it; `base`: the address of the simulator."""
     found: dict[str, Any] = {
         "id": deployment.id,
         "name": deployment.name,

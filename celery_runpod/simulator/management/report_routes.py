@@ -1,8 +1,8 @@
-"""The catalog and the bill in version 2 (docs.runpod.io/api-reference-v2/catalog and /billing).
+"""The catalog and the bill (docs.runpod.io/api-reference-v2/catalog and /billing).
 
 Not here: prices (``catalog.py``), counting what ran (``billing.py``).
 
-Next: ``v1_pods.py``.
+Next: ``billing.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from celery_runpod.simulator.management.routes import Account, Call, Problem, Re
 PRODUCTS = {"gpus": frozenset({"POD", "CLUSTER", "SERVERLESS"}), "cpus": frozenset({"POD", "SERVERLESS"})}
 
 
-class V2Reports:
+class ReportRoutes:
     """See the module."""
 
     def __init__(self, account: Account) -> None:

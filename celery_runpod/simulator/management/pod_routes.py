@@ -1,8 +1,8 @@
-"""Pods in version 2: nested bodies (docs.runpod.io/api-reference-v2/pods).
+"""The routes of pods: nested bodies (docs.runpod.io/api-reference-v2/pods).
 
-Not here: a pod's life (``pods.py``), how a pod is shown (``v2_views.py``), version 1 (``v1_pods.py``).
+Not here: a pod's life (``pods.py``), how a pod is shown (``shown.py``).
 
-Next: ``v2_views.py``.
+Next: ``shown.py``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from celery_runpod.simulator.management.routes import (
     flag,
     new_id,
 )
-from celery_runpod.simulator.management.v2_views import shown_pod
+from celery_runpod.simulator.management.shown import shown_pod
 
 CONTAINER: dict[str, Shape] = {
     "args": TEXT,
@@ -86,7 +86,7 @@ def image_of(template: str | None) -> str:
     return f"template/{template}"
 
 
-class V2Pods:
+class PodRoutes:
     """See the module."""
 
     def __init__(self, account: Account) -> None:

@@ -1,8 +1,8 @@
-"""Serverless endpoints in version 2: nested bodies (docs.runpod.io/api-reference-v2/serverless).
+"""Serverless endpoints routes: nested bodies (docs.runpod.io/api-reference-v2/serverless).
 
-Not here: running jobs (``simulator/operations.py``), version 1 (``v1_endpoints.py``).
+Not here: running jobs (``simulator/operations.py``).
 
-Next: ``v2_reports.py``.
+Next: ``report_routes.py``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 from celery_runpod.simulator.management.bodies import CUDA, CUDAS, NAME, TEXT, TEXTS, listed, objects, one_of, whole
 from celery_runpod.simulator.management.catalog import NotPlaced
 from celery_runpod.simulator.management.deployments import Deployment
+from celery_runpod.simulator.management.pod_routes import CONTAINER, CPU, image_of
 from celery_runpod.simulator.management.routes import Account, Call, Problem, Reply, Route, new_id
-from celery_runpod.simulator.management.v2_pods import CONTAINER, CPU, image_of
-from celery_runpod.simulator.management.v2_views import shown_endpoint, shown_workers
+from celery_runpod.simulator.management.shown import shown_endpoint, shown_workers
 
 POOLS = {
     "pools": listed(TEXT, least=1),
@@ -62,7 +62,7 @@ FIELDS = {
 """Fields of a body that have another name in `Deployment`."""
 
 
-class V2Serverless:
+class ServerlessRoutes:
     """See the module."""
 
     def __init__(self, account: Account) -> None:
