@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import requests
 
 from celery_runpod.contract import MANAGEMENT
 from celery_runpod.control import ask
@@ -20,7 +19,7 @@ from celery_runpod.errors import (
     PodNotRunning,
     RequestRejected,
 )
-from tests.servers import ROOT, World, forget_connections
+from tests.servers import ROOT, World
 from tests.waiting import eventually
 
 POD = {"image": "me/train:3", "gpu": "NVIDIA L4"}
@@ -159,23 +158,6 @@ def test_endpoints_gpus_and_bills(world: World) -> None:
     gpus = ask("runpod.gpus", (), {"available_for": "POD"})
     assert "NVIDIA L4" in [gpu["id"] for gpu in gpus]
     assert isinstance(ask("runpod.endpoints.billing", (), {"last": 3}), list)
-
-
-def test_version_1_behind_the_same_tasks(tmp_path: Any) -> None:
-    world = World(tmp_path, endpoints=("fast=synthetic:duration=0.3",), simulator=PACE)
-    env = {"RUNPOD_REST_URL": f"{world.simulator_url}/v1", "RUNPOD_REST_VERSION": "v1"}
-    try:
-        world.stack.worker(env=env, cwd=ROOT)
-        world.app()
-        pod = ask("runpod.pods.create", (POD,))
-        assert ask("runpod.pods.reset", (pod["id"],))["id"] == pod["id"]
-        with pytest.raises(NotOffered, match="v2"):
-            ask("runpod.pods.logs", (pod["id"],))
-        ask("runpod.pods.terminate", (pod["id"],))
-        assert requests.get(f"{world.simulator_url}/_simulator/requests", timeout=5).ok
-    finally:
-        world.stack.stop()
-        forget_connections()
 
 
 def test_every_task_of_the_contract_has_its_method() -> None:
