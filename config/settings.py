@@ -199,9 +199,11 @@ class Settings(BaseSettings):
             return given.strip()
         if file:
             try:
-                return Path(file).read_text().strip()
+                return Path(file).read_text("utf-8").strip()
             except OSError as error:
                 problem = f"{variable}_FILE: {file} cannot be read: {error.strerror}"
+            except UnicodeDecodeError:
+                problem = f"{variable}_FILE: {file} cannot be read: it is no text in UTF-8"
             raise ConfigurationError(problem)
         raise ConfigurationError(f"no RunPod API key: set {variable} or {variable}_FILE in the worker's environment")
 

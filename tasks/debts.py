@@ -12,7 +12,7 @@ import logging
 
 from celery_runpod.errors import RequestRejected, RunPodError
 from tasks.delivery import publish
-from tasks.services import Services
+from tasks.services import Services, apart
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def pay_cancels(services: Services, endpoint: str, stop_at: float) -> None:
     again_at = now + (CANCEL_LEASE_S if granted else 1.0)
     debts = services.store.lease_cancels(endpoint, now, again_at, granted or owed)
     if granted:
-        list(services.pool.map(lambda debt: _cancel(services, endpoint, *debt), debts))
+        services.side_by_side(lambda debt: _cancel(services, endpoint, *debt), debts)
 
 
 def _cancel(services: Services, endpoint: str, job_id: str, key_name: str) -> None:
@@ -61,4 +61,5 @@ def publish_undelivered(services: Services, endpoint: str) -> None:
         if services.store.republish(endpoint, task_id, now) == "publish"
     ]
     for job in services.store.jobs(endpoint, due):
-        publish(services, job)
+        with apart(task_id=job.task_id):
+            publish(services, job)

@@ -35,7 +35,7 @@ from tasks.guard import CallersTask, nothing_but_verdicts
 from tasks.parking import unpark
 from tasks.plan import admit_waiting, plan_check
 from tasks.purging import purge_of
-from tasks.services import Services, services
+from tasks.services import Services, apart, services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
@@ -108,9 +108,13 @@ def publish(services: Services, job: Job) -> None:
     """Publish the continuation of a job that has ended; of a shared one, those of all the calls that wait for it. If the
     broker is away, a later check does it."""
     if job.shares:
-        for waiter in services.store.jobs(job.endpoint, services.store.waiters(job)):
-            hand_over(services, waiter)
-        services.store.close_shared(job)
+        waiters, handed = services.store.jobs(job.endpoint, services.store.waiters(job)), 0
+        for waiter in waiters:
+            with apart(task_id=waiter.task_id):
+                hand_over(services, waiter)
+                handed += 1
+        if handed == len(waiters):
+            services.store.close_shared(job)
         return
     try:
         unpark(services.app, job.continuation, job.endpoint, job.task_id, job.attempt)

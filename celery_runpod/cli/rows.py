@@ -34,6 +34,8 @@ REASONS = {
     "API_DOWN": "RunPod's API does not answer; it is asked again later",
     "UNAUTHORIZED": "RunPod refuses the API key; the worker asks again (RUNPOD_ON_UNAUTHORIZED=wait)",
     "API_REFUSES": "RunPod refuses to tell how the job stands; it is asked again later",
+    "JOB_NOT_FOUND": "RunPod answers that it does not know the job; it is asked once more before that is believed",
+    "ENDPOINT_NOT_FOUND": "RunPod answers that it does not know the endpoint; it is asked for a minute more",
     "COLD_START": "a RunPod worker is being started for it",
     "NO_CAPACITY": "RunPod has no worker for it: the endpoint's workers are throttled, or it has none",
     "WORKERS_UNHEALTHY": "the endpoint's workers are unhealthy: look at their logs in RunPod's console",

@@ -28,7 +28,10 @@ class Job:
 
     `group_ids` are those by which a cancel reaches the job, beside its own and its root's: its groups, what follows it.
 
-    `begun_at` is when the call, or the first call of its chain, was published."""
+    `begun_at` is when the call, or the first call of its chain, was published.
+
+    What the latest looks left: `missing_since`, when RunPod's answers 404 began; `waits_since`, when its look began to
+    wait for the budget; `failures`, how often in a row the work on it raised."""
 
     task_id: str
     endpoint: str
@@ -57,6 +60,9 @@ class Job:
     window_ends: float | None = None
     reason: str = ""
     progress: str = ""
+    missing_since: float | None = None
+    waits_since: float | None = None
+    failures: int = 0
     outcome: dict[str, Any] | None = field(default=None, repr=False)
 
     def to_fields(self) -> dict[str, str]:
@@ -126,6 +132,9 @@ class Job:
             window_ends=_number(raw.get("window_ends")),
             reason=raw.get("reason", ""),
             progress=raw.get("progress", ""),
+            missing_since=_number(raw.get("missing_since")),
+            waits_since=_number(raw.get("waits_since")),
+            failures=int(raw.get("failures", 0)),
             outcome=json.loads(raw["outcome"]) if "outcome" in raw else None,
         )
 

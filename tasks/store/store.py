@@ -162,11 +162,19 @@ class JobStore(SharedJobs, Operated, Cancels):
         checks: int | None = None,
         progress: str = "",
         reason: str = "",
+        missing_since: float | None = None,
     ) -> str:
         keys = [self.keys.job(job.endpoint, job.task_id), self.keys.due(job.endpoint)]
-        count = job.checks if checks is None else checks
-        args = (job.task_id, job.attempt, lease, state or "", due, count, progress, reason, now)
+        count, missing = job.checks if checks is None else checks, "" if missing_since is None else missing_since
+        args = (job.task_id, job.attempt, lease, state or "", due, count, progress, reason, now, missing)
         return str(self._run("observe", keys, *args))
+
+    def put_off(
+        self, job: Job, lease: float, due: float, *, failures: int | None = None, waits_since: float | None = None
+    ) -> str:
+        keys = [self.keys.job(job.endpoint, job.task_id), self.keys.due(job.endpoint)]
+        count, since = job.failures if failures is None else failures, "" if waits_since is None else waits_since
+        return str(self._run("put_off", keys, job.task_id, job.attempt, lease, due, count, since))
 
     def least_due(self, endpoint: str) -> float | None:
         """When the next thing of this endpoint is to be looked at: a job or a cancel."""
