@@ -36,6 +36,7 @@ from celery_runpod.errors import (
 from tasks.backoff import backoff_for, delay_s, next_look
 from tasks.debts import pay_cancels, publish_undelivered
 from tasks.delivery import end_by_answer, end_here, hand_over
+from tasks.joining import let_expire
 from tasks.plan import plan_check
 from tasks.purging import purge_of
 from tasks.reasons import refusal, why_queued
@@ -134,8 +135,8 @@ class Check:
         if self._past_end(job):
             return None
         if job.state is State.JOINED:
-            if not hand_over(self.services, job):
-                self._again(job, job.end_by)
+            if not hand_over(self.services, job) and (at := let_expire(self.services, job, now)) is not None:
+                self._again(job, at)
         elif job.state is State.SUBMITTING:
             # Its start timeout is judged once it is known whether RunPod has the job.
             if job.window_ends is not None and now < job.window_ends:
