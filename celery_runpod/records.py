@@ -55,7 +55,7 @@ class Keys:
         return f"{self._tag(endpoint)}:inflight"
 
     def waiting(self, endpoint: str) -> str:
-        """zset: task ids that wait to be submitted (a place of `max_in_flight`, a pause, the brake), the oldest call first."""
+        """zset: task ids that wait for a place of `max_in_flight`, or for the gate, the oldest call first."""
         return f"{self._tag(endpoint)}:waiting"
 
     def posts(self, endpoint: str) -> str:

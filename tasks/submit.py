@@ -17,6 +17,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -98,7 +99,7 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
     try:
         answer = _post(services, job, sync_wait_s)
     except RunPodError as error:
-        _refused(services, job, error, lambda verdict: _over(services, post, verdict, began, error))
+        _refused(services, job, error, partial(_over, services, post, began=began, error=error))
         return
     except BaseException:
         _over(services, post, "")

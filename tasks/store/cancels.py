@@ -23,7 +23,8 @@ class Cancels(Upkeep):
 
     def places(self, task_ids: Iterable[str]) -> dict[str, list[str]]:
         """The jobs among these ids, by their endpoint."""
-        ids, found = list(dict.fromkeys(task_ids)), {}
+        ids = list(dict.fromkeys(task_ids))
+        found: dict[str, list[str]] = {}
         for start in range(0, len(ids), BATCH):
             some = ids[start : start + BATCH]
             places: Any = self.redis.mget([self.keys.task(task_id) for task_id in some])
@@ -34,7 +35,8 @@ class Cancels(Upkeep):
 
     def states(self, endpoint: str, task_ids: Iterable[str]) -> dict[str, str]:
         """The states of the records among these ids."""
-        ids, states = list(task_ids), {}
+        ids = list(task_ids)
+        states: dict[str, str] = {}
         for start in range(0, len(ids), BATCH):
             some = ids[start : start + BATCH]
             with self.redis.pipeline(transaction=False) as pipe:

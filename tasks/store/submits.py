@@ -78,7 +78,7 @@ class Submits(Upkeep):
             # INFO may be forbidden, and nothing else.
             if isinstance(answer, RedisError) and not (answer is server and isinstance(answer, ResponseError)):
                 raise answer
-        serving = None if isinstance(server, ResponseError) else str(server.get("run_id", ""))
+        serving = self._serving(server)
         return Signs(
             epoch=Epoch(epoch[0] is None or serving in (None, epoch[0]), float(epoch[1] or 0.0)),
             on_hold=any(since is not None for since in brake),

@@ -197,9 +197,13 @@ class Upkeep(RecordReader):
         """Which Redis process answers: another one after each start. None where INFO is forbidden."""
         try:
             found: Any = self.redis.info("server")
-        except ResponseError:
-            return None
-        return str(found.get("run_id", ""))
+        except ResponseError as error:
+            found = error
+        return self._serving(found)
+
+    def _serving(self, found: Any) -> str | None:
+        """`_server` from the answer to INFO, or its refusal."""
+        return None if isinstance(found, ResponseError) else str(found.get("run_id", ""))
 
     def server_time(self) -> tuple[int, int]:
         """Redis' own clock: seconds and microseconds."""

@@ -9,7 +9,7 @@ import pytest
 from celery_app.epoch import LOST_S, Memory, beat
 from celery_runpod.errors import SubmissionUnconfirmed, decode
 from tasks.store.states import State
-from tests.builders import Bench
+from tests.builders import ENDPOINT, Bench
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """fakeredis does not tell who it is: `bench.redis.run_id` does."""
     bench = Bench()
     bench.redis.run_id = "first start"
-    monkeypatch.setattr(type(bench.store), "_server", lambda self: self.redis.run_id)
+    monkeypatch.setattr(type(bench.store), "_serving", lambda self, _: self.redis.run_id)
     return bench
 
 
