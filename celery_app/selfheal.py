@@ -133,7 +133,7 @@ def heal(deps: Services) -> list[str]:
     healed = []
     for endpoint in deps.store.endpoints():
         now = deps.clock()
-        deps.store.admit(endpoint, now)
+        deps.store.admit(endpoint, now, deps.settings.max_in_flight(endpoint))
         if deps.store.overdue(endpoint, now, OVERDUE_S):
             plan_check(deps, endpoint, now)
             healed.append(endpoint)

@@ -55,12 +55,16 @@ class Keys:
         return f"{self._tag(endpoint)}:inflight"
 
     def waiting(self, endpoint: str) -> str:
-        """zset: task ids that wait for a place of `max_in_flight`, the oldest call first."""
+        """zset: task ids that wait for a place of `max_in_flight`, or for the gate, the oldest call first."""
         return f"{self._tag(endpoint)}:waiting"
 
-    def room(self, endpoint: str) -> str:
-        """`max_in_flight`, as the worker that submitted last knew it."""
-        return f"{self._tag(endpoint)}:room"
+    def posts(self, endpoint: str) -> str:
+        """zset: each POST of a new job that is under way -> from when on it is late."""
+        return f"{self._tag(endpoint)}:posts"
+
+    def post_times(self, endpoint: str, operation: str) -> str:
+        """list: how long the latest answered POSTs of an operation took."""
+        return f"{self._tag(endpoint)}:post_times:{operation}"
 
     def shared(self, endpoint: str, key_hash: str) -> str:
         """hash: the job that the calls with an idempotency key share, and the hash of its input."""
@@ -70,6 +74,10 @@ class Keys:
         """set: the task ids of the calls that wait for a shared job."""
         return f"{self._tag(endpoint)}:waiters:{shared_id}"
 
+    def cancel_refusals(self, endpoint: str) -> str:
+        """hash: RunPod job id -> JSON: since when its cancel fails, how often it was tried, and why."""
+        return f"{self._tag(endpoint)}:cancel_refusals"
+
     def next_check_at(self, endpoint: str) -> str:
         return f"{self._tag(endpoint)}:next_check_at"
 
@@ -78,6 +86,7 @@ class Keys:
         return f"{self._tag(endpoint)}:checks"
 
     def pause(self, endpoint: str, operation: str) -> str:
+        """hash: until when an operation is paused; that of "run" is the gate of all submits (`tasks/store/gate.lua`)."""
         return f"{self._tag(endpoint)}:pause:{operation}"
 
     def adopted(self, endpoint: str, task_id: str, attempt: int) -> str:
@@ -115,6 +124,14 @@ class Keys:
     def cancel_wishes(self) -> str:
         """zset: "job:" or "tree:" and an id -> since when its cancel is wished and not carried out."""
         return f"{self.namespace}:cancel_wishes"
+
+    def cancel_repeats(self) -> str:
+        """hash: a member of `cancel_wishes` -> how often its cancel was published again."""
+        return f"{self.namespace}:cancel_repeats"
+
+    def brake(self) -> str:
+        """hash: RunPod's endpoint id, or "*" for all -> since when nothing is submitted to it, by hand."""
+        return f"{self.namespace}:brake"
 
     def outbox(self) -> str:
         """zset: task id of a message that no worker has accepted yet -> when it was published."""

@@ -177,6 +177,12 @@ class Settings(BaseSettings):
         """How long an unanswered submit may still be confirmed."""
         return self.unconfirmed_window_webhook_s if webhook else self.unconfirmed_window_s
 
+    def max_in_flight(self, endpoint: str) -> int | None:
+        """How many jobs of RunPod's endpoint id may be at RunPod at once, by whatever name they were called: the least
+        of its profiles' limits, None without one."""
+        limits = [profile.max_in_flight for profile in self.profiles.values() if profile.id == endpoint]
+        return min((limit for limit in limits if limit is not None), default=None)
+
     def keep_failed(self, name: str) -> float:
         """How many seconds a job of this endpoint that failed may be run again by hand."""
         own = self.resolve(name)[1].keep_failed_s

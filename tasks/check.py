@@ -35,6 +35,7 @@ from tasks.backoff import look_before, next_look
 from tasks.debts import pay_cancels, publish_undelivered
 from tasks.delivery import end_by_answer, end_here, hand_over
 from tasks.ends import MISSING_S, expired, just_submitted, missing, outlived_ttl, verdict_at, verdict_on
+from tasks.joining import let_expire
 from tasks.looks import Looks, failed_again_s, next_look_at, plan_looks, shared_by_late_calls
 from tasks.plan import plan_check
 from tasks.purging import purge_of
@@ -147,8 +148,10 @@ class Check:
         """A job that is not in RunPod's hands, as far as anybody knows."""
         now = self.services.clock()
         if job.state is State.JOINED:
-            if not hand_over(self.services, job) and not self._end_ours(job, now):
-                self._put_off(job, job.end_by)
+            if hand_over(self.services, job) or self._end_ours(job, now):
+                return None
+            if (at := let_expire(self.services, job, now)) is not None:
+                self._put_off(job, at)
         elif self._end_ours(job, now):
             return None
         elif job.state is State.SUBMITTING:

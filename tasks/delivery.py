@@ -87,9 +87,9 @@ def end_here(services: Services, job: Job, error: RunPodError, *, cancel: bool =
     return _end(services, job, State.ENDED_HERE, {"error": encode(error)}, cancel=cancel)
 
 
-def end_expired(services: Services, job: Job) -> str:
-    """Celery's `expires` passed before the job could be submitted: REVOKED, as Celery does."""
-    return _end(services, job, State.CANCELLED, {"reason": "expired"})
+def end_revoked(services: Services, job: Job, reason: str) -> str:
+    """A job that was not submitted ends as REVOKED: "revoked", or "expired" as Celery does after `expires`."""
+    return _end(services, job, State.CANCELLED, {"reason": reason})
 
 
 def _end(services: Services, job: Job, state: State, outcome: dict[str, Any], **extra: Any) -> str:
@@ -156,14 +156,20 @@ def mark_delivered(services: Services, job: Job) -> None:
     timings = {name: repr(value) for name, value in timings_of(job).items()}
     above = (job.root_id, *job.group_ids)
     now = services.clock()
+    leave_shared(services, job)
+    keep_failed_s = services.settings.keep_failed(job.name)
+    services.store.mark_delivered(job.endpoint, job.task_id, above, now, timings, keep_failed_s)
+
+
+def leave_shared(services: Services, job: Job) -> None:
+    """This call waits no longer for the job that it shares, if it shares one; with the last one that job is cancelled,
+    and a check pays the debt at RunPod. Repeating it changes nothing."""
+    now = services.clock()
     if job.joined and services.store.leave(job, {"reason": "revoked"}, now, now + REPUBLISH_S) == "last":
-        # Nobody waits for the shared job any more: it was cancelled, and a check pays the debt at RunPod.
         for shared in services.store.jobs(job.endpoint, [job.joined]):
             publish(services, shared)
         admit_waiting(services, job.endpoint)
         plan_check(services, job.endpoint, now)
-    keep_failed_s = services.settings.keep_failed(job.name)
-    services.store.mark_delivered(job.endpoint, job.task_id, above, now, timings, keep_failed_s)
 
 
 def timings_of(job: Job) -> dict[str, float]:

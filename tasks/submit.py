@@ -17,6 +17,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -37,61 +38,79 @@ from celery_runpod.errors import (
 )
 from celery_runpod.webhooks import sign_url
 from tasks.backoff import backoff_for, delay_s, next_look
-from tasks.delivery import end_by_answer, end_expired, end_here
+from tasks.control import cancelled_by, is_cancelled
+from tasks.delivery import end_by_answer, end_here, end_revoked
+from tasks.joining import let_all_expire
+from tasks.plan import admit_waiting
 from tasks.services import Services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
+from tasks.store.submits import Post, Signs
 
 log = logging.getLogger(__name__)
 
 UNAUTHORIZED_WAIT_S = 60.0
 INSIST_EVERY_S = 1.0
+HEALTH_S = 2.0
+"""An API that takes longer to answer /health is in trouble still."""
+MARGIN_S = 5.0
+"""After its own deadline and so much more, a POST that has not come to an end was lost with its process."""
 
 
 def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) -> None:
     """Submit a WAITING job now, or say when it may be tried again. `lease` is its score among what is due."""
     now = services.clock()
-    expires_at = _expires_at(job)
+    expires_at = _expires_at(services, job)
     if expires_at is not None and now >= expires_at:
-        end_expired(services, job)
+        if not job.shares:
+            end_revoked(services, job, "expired")
+            return
+        let_all_expire(services, job, now)
+        # Cancelled with the last of them, unless another call has joined meanwhile.
+        services.store.observe(job, lease, now + 1, now, reason=job.reason)
         return
-    operation = "runsync" if job.options.sync else "run"
-    epoch = services.store.epoch()
+    own, others = cancelled_by(job)
+    signs = services.store.signs(job.endpoint, [*own, *others])
+    if is_cancelled(signs.notes, own, others):
+        # Its cancel is decided, and will be carried out by the task that reads the whole group.
+        end_revoked(services, job, "revoked")
+        return
     # When it could first have been submitted: at its countdown or eta, else when it was called.
     earliest = job.not_before if job.not_before > job.accepted_at else job.begun_at
-    if epoch.fence and earliest <= epoch.fence and not _may_resubmit(services):
+    if signs.epoch.fence and earliest <= signs.epoch.fence and not _may_resubmit(services):
         problem = "the store was restored to an older state, and whether the call was submitted before is not known"
         end_here(services, job, SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id))
         return
-    wait_until, reason = _held_back(services, job, operation, now) if epoch.settled else (now + 1, "STORE_RESTARTED")
+    held = "ON_HOLD" if signs.on_hold else "PAUSED" if signs.paused_until > now else ""
+    post = _planned(services, job, sync_wait_s, now)
+    wait_until, reason = _not_yet(services, job, post.operation, signs, now, held)
     if wait_until is not None:
         due = next_look(wait_until, job.start_by, job.end_by, expires_at)
         if services.store.observe(job, lease, due, now, reason=reason) == "changed":
             services.show(job, State.WAITING, {"reason": reason})
         return
-    window_ends = now + services.settings.window_s(services.has_webhook(job))
-    _, profile = services.settings.resolve(job.name)
     look_again = next_look(job.end_by, job.start_by, expires_at)
-    attempt = services.store.claim_submit(job, str(uuid.uuid4()), window_ends, profile.max_in_flight, look_again)
-    if attempt is None:
-        if profile.max_in_flight is not None:
-            services.show(job, State.WAITING, {"reason": "MAX_IN_FLIGHT"})
+    claimed = _claim(services, job, post, look_again, held)
+    if claimed is None:
         return
-    job = replace(job, attempt=attempt, state=State.SUBMITTING, window_ends=window_ends)
+    job, began = claimed, services.clock()
     reach(Step.SUBMIT_INTENT_STORED)
     try:
         answer = _post(services, job, sync_wait_s)
     except RunPodError as error:
-        _refused(services, job, operation, error)
+        _refused(services, job, error, partial(_over, services, post, began=began, error=error))
         return
+    except BaseException:
+        _over(services, post, "")
+        raise
     reach(Step.SUBMIT_POSTED)
-    services.store.unpause(job.endpoint, operation)
     if answer.final:
         _insist(services, job, lambda: end_by_answer(services, job, answer), answer.id)
     else:
         accept_answer(services, job, answer.id)
     reach(Step.SUBMIT_RECORDED)
+    _over(services, post, "works", began)
 
 
 def accept_answer(services: Services, job: Job, job_id: str) -> None:
@@ -136,25 +155,90 @@ def close_window(services: Services, job: Job, lease: float) -> None:
         end_here(services, job, SubmissionUnconfirmed(problem, job.name, job.task_id), cancel=True)
 
 
-def _expires_at(job: Job) -> float | None:
-    """Celery's `expires` is for the first submit: a retry belongs to a job that began in time."""
-    return None if job.retried else job.expires_at
+def _expires_at(services: Services, job: Job) -> float | None:
+    """Celery's `expires` is for the first submit: a retry belongs to a job that began in time. A shared job expires with
+    the last of the calls that wait for it."""
+    if job.retried:
+        return None
+    return services.store.waiters_expire_at(job) if job.shares else job.expires_at
 
 
 def _may_resubmit(services: Services) -> bool:
     return services.settings.unconfirmed_submit == "resubmit"
 
 
-def _held_back(services: Services, job: Job, operation: str, now: float) -> tuple[float | None, str]:
-    """Until when the job must wait, and why; (None, "") if it may go."""
+def _not_yet(
+    services: Services, job: Job, operation: str, signs: Signs, now: float, held: str
+) -> tuple[float | None, str]:
+    """Until when the job must wait for what is not the gate's, and why; (None, "") if it may ask there."""
+    if not signs.epoch.settled:
+        return now + 1, "STORE_RESTARTED"
     if now < job.not_before:
         return job.not_before, "COUNTDOWN"
-    until = services.store.paused_until(job.endpoint, operation)
-    if until is not None and until > now:
-        return until + services.spread(), "PAUSED"
-    if not services.budget.take(job.endpoint, operation, 1):
+    if not held and not services.budget.take(job.endpoint, operation, 1):
         return now + 1 + services.spread(), "BUDGET"
     return None, ""
+
+
+def _planned(services: Services, job: Job, sync_wait_s: float, now: float) -> Post:
+    sync = bool(job.options.sync)
+    expected_s = sync_wait_s if sync else 0.0
+    post_s = sync_wait_s + 10 if sync else services.settings.submit_timeout_s
+    given_up = now + HEALTH_S + post_s + MARGIN_S
+    return Post(job.endpoint, "runsync" if sync else "run", str(uuid.uuid4()), expected_s, given_up)
+
+
+def _claim(services: Services, job: Job, post: Post, look_again: float, held: str) -> Job | None:
+    """The attempt that this process alone may POST; None where the job must wait. After a pause /health must answer
+    before the one probe is claimed."""
+    store, now = services.store, services.clock()
+    limit = services.settings.max_in_flight(job.endpoint)
+    window_s = services.settings.window_s(services.has_webhook(job))
+    more: dict[str, Any] = {"look_again": look_again, "max_in_flight": limit, "probe_until": post.given_up}
+    window_ends = now + window_s
+    claim = store.claim_submit(job, post, now, window_ends, held=held, **more)
+    if claim.word == "health":
+        healthy = _api_answers(services, job)
+        if not healthy:
+            _over(services, post, "trouble")
+        now = services.clock()
+        window_ends = now + window_s
+        # Where it did not answer, this puts the job among those that wait for the next probe.
+        claim = store.claim_submit(job, post, now, window_ends, healthy=healthy, **more)
+        if healthy and claim.word != "go":
+            _over(services, post, "")
+    if claim.word == "wait" and claim.changed:
+        services.show(job, State.WAITING, {"reason": claim.reason})
+    if claim.word != "go":
+        return None
+    return replace(job, attempt=claim.attempt, state=State.SUBMITTING, window_ends=window_ends)
+
+
+def _api_answers(services: Services, job: Job) -> bool:
+    """Whether RunPod answers at all; what it answers is judged at the POST itself."""
+    timeout_s = min(HEALTH_S, services.settings.poll_timeout_s)
+    try:
+        services.client(job.api_key_name).health(job.endpoint, timeout_s=timeout_s)
+    except (RateLimited, Unavailable, BadAnswer) as error:
+        log.warning("submit.api_down", extra={"endpoint": job.name, "error": str(error)})
+        return False
+    except RunPodError:
+        return True
+    return True
+
+
+def _over(
+    services: Services, post: Post, verdict: str, began: float | None = None, error: RunPodError | None = None
+) -> float:
+    """The gate learns that a POST is over, and what became of it; answers until when submits are paused, 0 if they are
+    not. A POST that got no answer teaches nothing of how long an answer takes."""
+    now = services.clock()
+    took_s = now - began if began is not None and verdict == "works" else None
+    after = error.retry_after_s if isinstance(error, RateLimited) else None
+    word, until = services.store.end_post(post, now, verdict, took_s, after, services.spread())
+    if word == "opened":
+        admit_waiting(services, post.endpoint)
+    return until
 
 
 def _post(services: Services, job: Job, sync_wait_s: float) -> Answer:
@@ -185,18 +269,17 @@ def _policy(job: Job) -> Policy | None:
     return Policy(execution_timeout_s=options.execution_timeout, ttl_s=ttl_s, low_priority=options.low_priority)
 
 
-def _refused(services: Services, job: Job, operation: str, error: RunPodError) -> None:
-    """What an error of the POST means; the table at the top, row by row."""
+def _refused(services: Services, job: Job, error: RunPodError, over: Callable[[str], float]) -> None:
+    """What an error of the POST means; the table at the top, row by row. `over` takes the verdict on the API itself."""
     now = services.clock()
     fields = {"task_id": job.task_id, "endpoint": job.name, "attempt": job.attempt, "error": str(error)}
     if isinstance(error, RateLimited) or (isinstance(error, Unavailable) and not error.sent):
-        after = error.retry_after_s if isinstance(error, RateLimited) else None
-        until = services.store.pause(job.endpoint, operation, now, after, services.spread())
+        until = over("trouble")
         reason = "RATE_LIMITED" if isinstance(error, RateLimited) else "API_DOWN"
         log.warning("submit.not_sent", extra=fields)
         _wait(services, job, until + services.spread(), reason)
     elif isinstance(error, Unavailable | BadAnswer):
-        services.store.pause(job.endpoint, operation, now, None, services.spread())
+        over("trouble")
         log.warning("submit.unknown", extra=fields)
         window_ends = job.window_ends or now
         if services.store.observe(job, window_ends, window_ends, now, reason="UNCONFIRMED") == "changed":
@@ -204,14 +287,16 @@ def _refused(services: Services, job: Job, operation: str, error: RunPodError) -
     elif isinstance(error, Unauthorized | ConfigurationError) and services.settings.on_unauthorized == "wait":
         log.error("submit.unauthorized", extra=fields)
         _wait(services, job, now + UNAUTHORIZED_WAIT_S, "UNAUTHORIZED")
+        over("works" if isinstance(error, ApiError) else "")
     else:
         log.error("submit.rejected", extra=fields)
         if isinstance(error, ApiError | InvalidInput):
             error = replace(error, endpoint=job.name, task_id=job.task_id)
         end_here(services, job, error)
+        over("works" if isinstance(error, ApiError) else "")
 
 
 def _wait(services: Services, job: Job, until: float, reason: str) -> None:
-    due = next_look(until, job.start_by, job.end_by, _expires_at(job))
+    due = next_look(until, job.start_by, job.end_by, _expires_at(services, job))
     if services.store.not_submitted(job, due, reason) == "waiting":
         services.show(job, State.WAITING, {"reason": reason})

@@ -63,6 +63,7 @@ class SharedJobs(Upkeep):
                 input_hash,
                 own,
                 job.end_by,
+                job.end_by if job.expires_at is None else min(job.end_by, job.expires_at),
                 json.dumps(shared.to_fields()),
                 due,
                 look_again,
@@ -85,6 +86,14 @@ class SharedJobs(Upkeep):
         """The task ids of the calls that wait for a shared job."""
         found: Any = self.redis.smembers(self.keys.waiters(shared.endpoint, shared.task_id))
         return sorted(found)
+
+    def waiters_expire_at(self, shared: Job) -> float | None:
+        """When the last of the calls that wait for a shared job expires; None if one of them does not."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for task_id in self.waiters(shared):
+                pipe.hmget(self.keys.job(shared.endpoint, task_id), ["state", "expires_at"])
+            found = [expires_at for state, expires_at in pipe.execute() if state == State.JOINED]
+        return max(map(float, found)) if found and all(found) else None
 
     def verdict(self, endpoint: str, shared_id: str) -> Verdict | None:
         """How a shared job ended, while its key is kept; None while it is open, and when it is forgotten."""

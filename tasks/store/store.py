@@ -20,9 +20,10 @@ from tasks.store.operated import Operated
 from tasks.store.record import Job
 from tasks.store.shared import SharedJobs
 from tasks.store.states import State
+from tasks.store.submits import Submits
 
 
-class JobStore(SharedJobs, Operated, Cancels):
+class JobStore(Submits, SharedJobs, Operated, Cancels):
     """All transitions of a job. `redis` must decode its responses; one store a process, shared by its threads."""
 
     # A job's way in
@@ -57,33 +58,7 @@ class JobStore(SharedJobs, Operated, Cancels):
         flat = [part for pair in job.to_fields().items() for part in pair]
         return str(self._run("accept", keys, job.task_id, due, *flat))
 
-    # Submitting
-
-    def claim_submit(
-        self, job: Job, token: str, window_ends: float, max_in_flight: int | None = None, look_again: float = 0.0
-    ) -> int | None:
-        """The number of the attempt that the caller alone may POST; None where it may not: another has it, or
-        `max_in_flight` jobs are at RunPod, and the job waits in its order, or until `look_again`."""
-        keys = [
-            self.keys.job(job.endpoint, job.task_id),
-            self.keys.due(job.endpoint),
-            self.keys.inflight(job.endpoint),
-            self.keys.waiting(job.endpoint),
-            self.keys.room(job.endpoint),
-        ]
-        most = "" if max_in_flight is None else max_in_flight
-        answer = str(self._run("claim_submit", keys, job.task_id, token, window_ends, most, job.not_before, look_again))
-        return int(answer) if answer.isdigit() else None
-
-    def admit(self, endpoint: str, now: float, most: int = 500) -> int:
-        """How many jobs that waited for a place of `max_in_flight` are due now."""
-        keys = [
-            self.keys.due(endpoint),
-            self.keys.inflight(endpoint),
-            self.keys.waiting(endpoint),
-            self.keys.room(endpoint),
-        ]
-        return int(self._run("admit", keys, now, most))
+    # Attempts that failed
 
     def retry_later(
         self, job: Job, verdict: State, retries: int, due: float, start_by: float | None, job_id: str
@@ -95,29 +70,6 @@ class JobStore(SharedJobs, Operated, Cancels):
         ]
         by = "" if start_by is None else start_by
         return str(self._run("retry_later", keys, job.task_id, job.attempt, verdict, retries, due, by, job_id))
-
-    def submitted(self, job: Job, job_id: str, due: float, now: float) -> str:
-        keys = [
-            self.keys.job(job.endpoint, job.task_id),
-            self.keys.due(job.endpoint),
-            self.keys.cancels(job.endpoint),
-            self.keys.cancel_keys(job.endpoint),
-        ]
-        key_name = job.api_key_name or ""
-        return str(self._run("submitted", keys, job.task_id, job.attempt, job_id, due, now, key_name))
-
-    def not_submitted(self, job: Job, due: float, reason: str) -> str:
-        keys = [
-            self.keys.job(job.endpoint, job.task_id),
-            self.keys.due(job.endpoint),
-            self.keys.inflight(job.endpoint),
-        ]
-        return str(self._run("not_submitted", keys, job.task_id, job.attempt, due, reason))
-
-    def adopted(self, job: Job) -> str | None:
-        """The job id that a webhook named for this attempt, if one came."""
-        found: Any = self.redis.get(self.keys.adopted(job.endpoint, job.task_id, job.attempt))
-        return found or None
 
     # Checking
 
@@ -181,8 +133,11 @@ class JobStore(SharedJobs, Operated, Cancels):
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zrange(self.keys.due(endpoint), 0, 0, withscores=True)
             pipe.zrange(self.keys.cancels(endpoint), 0, 0, withscores=True)
-            found = pipe.execute()
-        scores = [float(rows[0][1]) for rows in found if rows]
+            pipe.hget(self.keys.pause(endpoint, "cancel"), "until")
+            jobs, cancels, until = pipe.execute()
+        scores = [float(jobs[0][1])] if jobs else []
+        if cancels:
+            scores.append(max(float(cancels[0][1]), float(until or 0.0)))
         return min(scores) if scores else None
 
     def plan_check(self, endpoint: str, at: float, now: float, *, slack_s: float = 0.5, overdue_s: float = 3.0) -> bool:
@@ -280,7 +235,9 @@ class JobStore(SharedJobs, Operated, Cancels):
             pipe.zcount(self.keys.due(endpoint), "-inf", late)
             pipe.zcount(self.keys.cancels(endpoint), "-inf", late)
             pipe.zcount(self.keys.undelivered(endpoint), "-inf", late)
-            return any(pipe.execute())
+            pipe.hget(self.keys.pause(endpoint, "cancel"), "until")
+            due, cancels, undelivered, until = pipe.execute()
+        return bool(due or undelivered or (cancels and float(until or 0.0) <= late))
 
     def find(self, task_id: str) -> Job | None:
         """The open record of a task id."""
