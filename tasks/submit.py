@@ -7,6 +7,7 @@
 
 RunPod's POST /run has no idempotency key. So the intent stands in the store first, only the holder of a numbered
 attempt may POST it, and what may have been accepted is never sent again unless `RUNPOD_UNCONFIRMED_SUBMIT=resubmit`.
+Whether an attempt may begin now is asked at the endpoint's gate (``gate.py``).
 
 Next: ``check.py``.
 """
@@ -14,7 +15,6 @@ Next: ``check.py``.
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -40,8 +40,8 @@ from celery_runpod.webhooks import sign_url
 from tasks.backoff import backoff_for, delay_s, next_look
 from tasks.control import cancelled_by, is_cancelled
 from tasks.delivery import end_by_answer, end_here, end_revoked
+from tasks.gate import claim_attempt, plan_post, post_over
 from tasks.joining import let_all_expire
-from tasks.plan import admit_waiting
 from tasks.services import Services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
@@ -52,10 +52,6 @@ log = logging.getLogger(__name__)
 
 UNAUTHORIZED_WAIT_S = 60.0
 INSIST_EVERY_S = 1.0
-HEALTH_S = 2.0
-"""An API that takes longer to answer /health is in trouble still."""
-MARGIN_S = 5.0
-"""After its own deadline and so much more, a POST that has not come to an end was lost with its process."""
 
 
 def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) -> None:
@@ -83,15 +79,14 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
         end_here(services, job, SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id))
         return
     held = "ON_HOLD" if signs.on_hold else "PAUSED" if signs.paused_until > now else ""
-    post = _planned(services, job, sync_wait_s, now)
-    wait_until, reason = _not_yet(services, job, post.operation, signs, now, held)
+    post = plan_post(services, job, sync_wait_s, now)
+    wait_until, reason = _not_yet(services, job, signs, post, now, held)
     if wait_until is not None:
         due = next_look(wait_until, job.start_by, job.end_by, expires_at)
         if services.store.observe(job, lease, due, now, reason=reason) == "changed":
             services.show(job, State.WAITING, {"reason": reason})
         return
-    look_again = next_look(job.end_by, job.start_by, expires_at)
-    claimed = _claim(services, job, post, look_again, held)
+    claimed = claim_attempt(services, job, post, next_look(job.end_by, job.start_by, expires_at), held)
     if claimed is None:
         return
     job, began = claimed, services.clock()
@@ -99,18 +94,19 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
     try:
         answer = _post(services, job, sync_wait_s)
     except RunPodError as error:
-        _refused(services, job, error, partial(_over, services, post, began=began, error=error))
+        _refused(services, job, error, partial(post_over, services, post, error=error))
         return
     except BaseException:
-        _over(services, post, "")
+        post_over(services, post, "")
         raise
+    took_s = services.clock() - began
     reach(Step.SUBMIT_POSTED)
     if answer.final:
         _insist(services, job, lambda: end_by_answer(services, job, answer), answer.id)
     else:
         accept_answer(services, job, answer.id)
+    post_over(services, post, "works", took_s)
     reach(Step.SUBMIT_RECORDED)
-    _over(services, post, "works", began)
 
 
 def accept_answer(services: Services, job: Job, job_id: str) -> None:
@@ -167,78 +163,15 @@ def _may_resubmit(services: Services) -> bool:
     return services.settings.unconfirmed_submit == "resubmit"
 
 
-def _not_yet(
-    services: Services, job: Job, operation: str, signs: Signs, now: float, held: str
-) -> tuple[float | None, str]:
+def _not_yet(s: Services, job: Job, signs: Signs, post: Post, now: float, held: str) -> tuple[float | None, str]:
     """Until when the job must wait for what is not the gate's, and why; (None, "") if it may ask there."""
     if not signs.epoch.settled:
         return now + 1, "STORE_RESTARTED"
     if now < job.not_before:
         return job.not_before, "COUNTDOWN"
-    if not held and not services.budget.take(job.endpoint, operation, 1):
-        return now + 1 + services.spread(), "BUDGET"
+    if not held and not s.budget.take(job.endpoint, post.operation, 1):
+        return now + 1 + s.spread(), "BUDGET"
     return None, ""
-
-
-def _planned(services: Services, job: Job, sync_wait_s: float, now: float) -> Post:
-    sync = bool(job.options.sync)
-    expected_s = sync_wait_s if sync else 0.0
-    post_s = sync_wait_s + 10 if sync else services.settings.submit_timeout_s
-    given_up = now + HEALTH_S + post_s + MARGIN_S
-    return Post(job.endpoint, "runsync" if sync else "run", str(uuid.uuid4()), expected_s, given_up)
-
-
-def _claim(services: Services, job: Job, post: Post, look_again: float, held: str) -> Job | None:
-    """The attempt that this process alone may POST; None where the job must wait. After a pause /health must answer
-    before the one probe is claimed."""
-    store, now = services.store, services.clock()
-    limit = services.settings.max_in_flight(job.endpoint)
-    window_s = services.settings.window_s(services.has_webhook(job))
-    more: dict[str, Any] = {"look_again": look_again, "max_in_flight": limit, "probe_until": post.given_up}
-    window_ends = now + window_s
-    claim = store.claim_submit(job, post, now, window_ends, held=held, **more)
-    if claim.word == "health":
-        healthy = _api_answers(services, job)
-        if not healthy:
-            _over(services, post, "trouble")
-        now = services.clock()
-        window_ends = now + window_s
-        # Where it did not answer, this puts the job among those that wait for the next probe.
-        claim = store.claim_submit(job, post, now, window_ends, healthy=healthy, **more)
-        if healthy and claim.word != "go":
-            _over(services, post, "")
-    if claim.word == "wait" and claim.changed:
-        services.show(job, State.WAITING, {"reason": claim.reason})
-    if claim.word != "go":
-        return None
-    return replace(job, attempt=claim.attempt, state=State.SUBMITTING, window_ends=window_ends)
-
-
-def _api_answers(services: Services, job: Job) -> bool:
-    """Whether RunPod answers at all; what it answers is judged at the POST itself."""
-    timeout_s = min(HEALTH_S, services.settings.poll_timeout_s)
-    try:
-        services.client(job.api_key_name).health(job.endpoint, timeout_s=timeout_s)
-    except (RateLimited, Unavailable, BadAnswer) as error:
-        log.warning("submit.api_down", extra={"endpoint": job.name, "error": str(error)})
-        return False
-    except RunPodError:
-        return True
-    return True
-
-
-def _over(
-    services: Services, post: Post, verdict: str, began: float | None = None, error: RunPodError | None = None
-) -> float:
-    """The gate learns that a POST is over, and what became of it; answers until when submits are paused, 0 if they are
-    not. A POST that got no answer teaches nothing of how long an answer takes."""
-    now = services.clock()
-    took_s = now - began if began is not None and verdict == "works" else None
-    after = error.retry_after_s if isinstance(error, RateLimited) else None
-    word, until = services.store.end_post(post, now, verdict, took_s, after, services.spread())
-    if word == "opened":
-        admit_waiting(services, post.endpoint)
-    return until
 
 
 def _post(services: Services, job: Job, sync_wait_s: float) -> Answer:
