@@ -55,9 +55,10 @@ class JobResult(AsyncResult):
 
     @property
     def reason(self) -> str | None:
-        """Why an open job is not running: COUNTDOWN, BUDGET, PAUSED, RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED,
-        JOB_NOT_FOUND, ENDPOINT_NOT_FOUND; in RunPod's queue COLD_START (workers are starting), NO_CAPACITY (throttled, or
-        none) or WORKERS_UNHEALTHY; or NO_WORKER (no celery-runpod worker is up); None otherwise."""
+        """Why an open job is not running: COUNTDOWN, BUDGET, MAX_IN_FLIGHT, ON_HOLD (somebody has paused the endpoint),
+        PAUSED, API_SLOW, RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED, JOB_NOT_FOUND, ENDPOINT_NOT_FOUND;
+        in RunPod's queue COLD_START (workers are starting), NO_CAPACITY (throttled, or none) or WORKERS_UNHEALTHY; or
+        NO_WORKER (no celery-runpod worker is up); None otherwise."""
         if self.ready():
             return None
         try:

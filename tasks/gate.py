@@ -1,9 +1,9 @@
-"""The gate before each POST of an endpoint: which job may go now, what the others wait for, what a POST's end teaches.
+"""The gate of an endpoint: which submit may begin now, so that trouble with RunPod's API costs few of them.
 
-No POST begins while the oldest one under way takes too long. After a pause /health must answer, then one probe goes, and
-the others when it has succeeded (docs/decisions/0014). All workers share the gate: it stands in the store.
+Lost at the onset of trouble are the POSTs under way. None begins while the oldest one is late; after a pause /health must
+answer, then one job tries, and the others follow it. The brake is asked here too. docs/decisions/0014
 
-Not here: the POST itself, and what its answer means (``submit.py``); the scripts (``store/submits.py``).
+Not here: the gate's own rules (`store/gate.lua`), what RunPod's answer means for the job (``submit.py``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ MARGIN_S = 5.0
 """After its own deadline and so much more, a POST that has not come to an end was lost with its process."""
 
 
-def planned(services: Services, job: Job, sync_wait_s: float, now: float) -> Post:
+def plan_post(services: Services, job: Job, sync_wait_s: float, now: float) -> Post:
+    """The POST that would be made for this job."""
     sync = bool(job.options.sync)
     expected_s = sync_wait_s if sync else 0.0
     post_s = sync_wait_s + 10 if sync else services.settings.submit_timeout_s
@@ -36,9 +37,9 @@ def planned(services: Services, job: Job, sync_wait_s: float, now: float) -> Pos
     return Post(job.endpoint, "runsync" if sync else "run", str(uuid.uuid4()), expected_s, given_up)
 
 
-def claim(services: Services, job: Job, post: Post, look_again: float, held: str) -> Job | None:
+def claim_attempt(services: Services, job: Job, post: Post, look_again: float, held: str) -> Job | None:
     """The attempt that this process alone may POST; None where the job must wait. After a pause /health must answer
-    before the one probe is claimed."""
+    before the one probe is claimed. With `held` ("ON_HOLD", "PAUSED") the job waits in any case."""
     store, now = services.store, services.clock()
     limit = services.settings.max_in_flight(job.endpoint)
     window_s = services.settings.window_s(services.has_webhook(job))
@@ -48,13 +49,13 @@ def claim(services: Services, job: Job, post: Post, look_again: float, held: str
     if claim.word == "health":
         healthy = _api_answers(services, job)
         if not healthy:
-            over(services, post, "trouble")
+            post_over(services, post, "trouble")
         now = services.clock()
         window_ends = now + window_s
         # Where it did not answer, this puts the job among those that wait for the next probe.
         claim = store.claim_submit(job, post, now, window_ends, healthy=healthy, **more)
         if healthy and claim.word != "go":
-            over(services, post, "")
+            post_over(services, post, "")
     if claim.word == "wait" and claim.changed:
         services.show(job, State.WAITING, {"reason": claim.reason})
     if claim.word != "go":
@@ -75,15 +76,14 @@ def _api_answers(services: Services, job: Job) -> bool:
     return True
 
 
-def over(
-    services: Services, post: Post, verdict: str, began: float | None = None, error: RunPodError | None = None
+def post_over(
+    services: Services, post: Post, verdict: str, took_s: float | None = None, error: RunPodError | None = None
 ) -> float:
-    """The gate learns that a POST is over, and what became of it; answers until when submits are paused, 0 if they are
-    not. A POST that got no answer teaches nothing of how long an answer takes."""
-    now = services.clock()
-    took_s = now - began if began is not None and verdict == "works" else None
+    """The gate learns that a POST is over: "works" (RunPod answered), "trouble" or "" (nothing is known). Answers until
+    when submits are paused (s since the epoch), 0 if they are not. `took_s` is given where the job was taken: a POST that
+    got no answer teaches nothing of how long an answer takes."""
     after = error.retry_after_s if isinstance(error, RateLimited) else None
-    word, until = services.store.end_post(post, now, verdict, took_s, after, services.spread())
+    word, until = services.store.end_post(post, services.clock(), verdict, took_s, after, services.spread())
     if word == "opened":
         admit_waiting(services, post.endpoint)
     return until

@@ -7,6 +7,7 @@
 
 RunPod's POST /run has no idempotency key. So the intent stands in the store first, only the holder of a numbered
 attempt may POST it, and what may have been accepted is never sent again unless `RUNPOD_UNCONFIRMED_SUBMIT=resubmit`.
+Whether an attempt may begin now is asked at the endpoint's gate (``gate.py``).
 
 Next: ``check.py``.
 """
@@ -39,13 +40,13 @@ from celery_runpod.webhooks import sign_url
 from tasks.backoff import backoff_for, delay_s, next_look
 from tasks.control import cancelled_by, is_cancelled
 from tasks.delivery import end_by_answer, end_here, end_revoked
-from tasks.gate import claim, over, planned
+from tasks.gate import claim_attempt, plan_post, post_over
 from tasks.joining import let_all_expire
 from tasks.services import Services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
-from tasks.store.submits import Signs
+from tasks.store.submits import Post, Signs
 
 log = logging.getLogger(__name__)
 
@@ -78,15 +79,14 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
         end_here(services, job, SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id))
         return
     held = "ON_HOLD" if signs.on_hold else "PAUSED" if signs.paused_until > now else ""
-    post = planned(services, job, sync_wait_s, now)
-    wait_until, reason = _not_yet(services, job, post.operation, signs, now, held)
+    post = plan_post(services, job, sync_wait_s, now)
+    wait_until, reason = _not_yet(services, job, signs, post, now, held)
     if wait_until is not None:
         due = next_look(wait_until, job.start_by, job.end_by, expires_at)
         if services.store.observe(job, lease, due, now, reason=reason) == "changed":
             services.show(job, State.WAITING, {"reason": reason})
         return
-    look_again = next_look(job.end_by, job.start_by, expires_at)
-    claimed = claim(services, job, post, look_again, held)
+    claimed = claim_attempt(services, job, post, next_look(job.end_by, job.start_by, expires_at), held)
     if claimed is None:
         return
     job, began = claimed, services.clock()
@@ -94,18 +94,19 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
     try:
         answer = _post(services, job, sync_wait_s)
     except RunPodError as error:
-        _refused(services, job, error, partial(over, services, post, began=began, error=error))
+        _refused(services, job, error, partial(post_over, services, post, error=error))
         return
     except BaseException:
-        over(services, post, "")
+        post_over(services, post, "")
         raise
+    took_s = services.clock() - began
     reach(Step.SUBMIT_POSTED)
     if answer.final:
         _insist(services, job, lambda: end_by_answer(services, job, answer), answer.id)
     else:
         accept_answer(services, job, answer.id)
+    post_over(services, post, "works", took_s)
     reach(Step.SUBMIT_RECORDED)
-    over(services, post, "works", began)
 
 
 def accept_answer(services: Services, job: Job, job_id: str) -> None:
@@ -162,16 +163,14 @@ def _may_resubmit(services: Services) -> bool:
     return services.settings.unconfirmed_submit == "resubmit"
 
 
-def _not_yet(
-    services: Services, job: Job, operation: str, signs: Signs, now: float, held: str
-) -> tuple[float | None, str]:
+def _not_yet(s: Services, job: Job, signs: Signs, post: Post, now: float, held: str) -> tuple[float | None, str]:
     """Until when the job must wait for what is not the gate's, and why; (None, "") if it may ask there."""
     if not signs.epoch.settled:
         return now + 1, "STORE_RESTARTED"
     if now < job.not_before:
         return job.not_before, "COUNTDOWN"
-    if not held and not services.budget.take(job.endpoint, operation, 1):
-        return now + 1 + services.spread(), "BUDGET"
+    if not held and not s.budget.take(job.endpoint, post.operation, 1):
+        return now + 1 + s.spread(), "BUDGET"
     return None, ""
 
 
@@ -203,17 +202,17 @@ def _policy(job: Job) -> Policy | None:
     return Policy(execution_timeout_s=options.execution_timeout, ttl_s=ttl_s, low_priority=options.low_priority)
 
 
-def _refused(services: Services, job: Job, error: RunPodError, ended: Callable[[str], float]) -> None:
-    """What an error of the POST means; the table at the top, row by row. `ended` takes the verdict on the API itself."""
+def _refused(services: Services, job: Job, error: RunPodError, over: Callable[[str], float]) -> None:
+    """What an error of the POST means; the table at the top, row by row. `over` takes the verdict on the API itself."""
     now = services.clock()
     fields = {"task_id": job.task_id, "endpoint": job.name, "attempt": job.attempt, "error": str(error)}
     if isinstance(error, RateLimited) or (isinstance(error, Unavailable) and not error.sent):
-        until = ended("trouble")
+        until = over("trouble")
         reason = "RATE_LIMITED" if isinstance(error, RateLimited) else "API_DOWN"
         log.warning("submit.not_sent", extra=fields)
         _wait(services, job, until + services.spread(), reason)
     elif isinstance(error, Unavailable | BadAnswer):
-        ended("trouble")
+        over("trouble")
         log.warning("submit.unknown", extra=fields)
         window_ends = job.window_ends or now
         if services.store.observe(job, window_ends, window_ends, now, reason="UNCONFIRMED") == "changed":
@@ -221,13 +220,13 @@ def _refused(services: Services, job: Job, error: RunPodError, ended: Callable[[
     elif isinstance(error, Unauthorized | ConfigurationError) and services.settings.on_unauthorized == "wait":
         log.error("submit.unauthorized", extra=fields)
         _wait(services, job, now + UNAUTHORIZED_WAIT_S, "UNAUTHORIZED")
-        ended("works" if isinstance(error, ApiError) else "")
+        over("works" if isinstance(error, ApiError) else "")
     else:
         log.error("submit.rejected", extra=fields)
         if isinstance(error, ApiError | InvalidInput):
             error = replace(error, endpoint=job.name, task_id=job.task_id)
         end_here(services, job, error)
-        ended("works" if isinstance(error, ApiError) else "")
+        over("works" if isinstance(error, ApiError) else "")
 
 
 def _wait(services: Services, job: Job, until: float, reason: str) -> None:

@@ -173,12 +173,6 @@ class JobStore(Submits, SharedJobs, Operated, Cancels):
         )
         return str(answer)
 
-    def request_cancel(
-        self, endpoint: str, task_id: str, outcome: Mapping[str, Any], now: float, deliver_again_at: float
-    ) -> str:
-        keys = self._ending_keys(endpoint, task_id)
-        return str(self._run("request_cancel", keys, task_id, json.dumps(outcome), now, deliver_again_at))
-
     def claim_finish(
         self, endpoint: str, task_id: str, attempt: int, token: str, now: float, lease_until: float
     ) -> tuple[str, int]:

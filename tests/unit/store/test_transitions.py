@@ -114,7 +114,7 @@ def test_the_answer_to_an_older_attempt_comes_too_late_and_is_cancelled(store: J
 def test_a_submit_whose_job_was_cancelled_meanwhile_is_cancelled_at_runpod(store: JobStore) -> None:
     store.accept(job(), NOW)
     claim(store)
-    assert store.request_cancel("e1", "t1", {"reason": "revoked"}, NOW, NOW + 30) == "cancelled"
+    assert store.request_cancels("e1", ["t1"], {"reason": "revoked"}, NOW, NOW + 30) == ["t1"]
     assert store.submitted(job(attempt=1, api_key_name="blue"), "r1", NOW + 1, NOW) == "cancel_asked"
     assert store.lease_cancels("e1", NOW, NOW + 30, 10) == [("r1", "blue")]
 
@@ -132,7 +132,7 @@ def test_an_outcome_is_recorded_once(store: JobStore) -> None:
     one = submitted(store)
     assert store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30) == "recorded"
     assert store.record_outcome(one, State.FAILED, {"error": None}, NOW, NOW + 30) == "already"
-    assert store.request_cancel("e1", "t1", {}, NOW, NOW + 30) == "ended"
+    assert store.request_cancels("e1", ["t1"], {}, NOW, NOW + 30) == []
     found = store.jobs("e1", ["t1"])[0]
     assert (found.state, found.outcome, found.input) == (State.COMPLETED, DONE, None)
     assert store.least_due("e1") is None

@@ -165,7 +165,7 @@ def test_news_that_come_while_the_post_flies_win_and_its_job_is_cancelled() -> N
     bench = Bench()
 
     def cancelled_meanwhile() -> Any:
-        bench.store.request_cancel(ENDPOINT, "t1", {"reason": "revoked"}, bench.now, bench.now + 30)
+        bench.store.request_cancels(ENDPOINT, ["t1"], {"reason": "revoked"}, bench.now, bench.now + 30)
         return Answer("r1", "IN_QUEUE")
 
     bench.runpod.says("run", cancelled_meanwhile)
