@@ -33,6 +33,7 @@ from celery_runpod.errors import (
     SubmissionUnconfirmed,
     Unavailable,
 )
+from tasks import hints
 from tasks.backoff import backoff_for, delay_s, next_look
 from tasks.debts import pay_cancels, publish_undelivered
 from tasks.delivery import end_by_answer, end_here, hand_over
@@ -138,8 +139,11 @@ class Check:
                 self._again(job, job.end_by)
         elif job.state is State.SUBMITTING:
             # Its start timeout is judged once it is known whether RunPod has the job.
-            if job.window_ends is not None and now < job.window_ends:
-                due = next_look(job.window_ends, job.end_by)
+            found = hints.adopt(self.services, job, self.stop_at)
+            if isinstance(found, hints.Adopted):
+                self._told(found.job, found.answer)
+            elif found is not None or (job.window_ends is not None and now < job.window_ends):
+                due = next_look(job.end_by, found or job.window_ends)
                 self.store.observe(job, self.lease, due, now, reason=job.reason)
             else:
                 close_window(self.services, job, self.lease)
@@ -167,16 +171,26 @@ class Check:
             return None
         except RunPodError as error:
             return self._poll_failed(job, error)
+        self._told(job, answer)
+        return None
+
+    def _told(self, job: Job, answer: Answer) -> None:
+        """What /status says of a job."""
         if answer.final:
             end_by_answer(self.services, job, answer)
-            return None
+            return
         if self._start_is_late(job, answer.state):
-            return None
+            return
+        if stuck := hints.given_up(job, answer, self.services.clock()):
+            end_here(self.services, job, stuck, cancel=True)
+            return
         state = State(answer.state) if answer.state in AT_RUNPOD else None
         progress = json.dumps(answer.output) if state is State.IN_PROGRESS and answer.output is not None else ""
-        due = self._next_poll(job)
-        reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
         now, checks = self.services.clock(), job.checks + 1
+        due = self._next_poll(job, answer)
+        reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
+        if hints.stuck(job, answer, now):
+            reason = hints.STUCK
         word = self.store.observe(
             job, self.lease, due, now, state=state, checks=checks, progress=progress, reason=reason
         )
@@ -187,7 +201,6 @@ class Check:
             if answer.delay_s is not None:
                 shown["delay_s"] = answer.delay_s
             self.services.show(job, state or job.state, shown)
-        return None
 
     def _poll_failed(self, job: Job, error: RunPodError) -> str | None:
         """No word from RunPod is no word on the job: it stays open until its own deadline."""
@@ -231,10 +244,11 @@ class Check:
         end_here(self.services, job, _start_timeout(job, self.why_queued), cancel=True)
         return True
 
-    def _next_poll(self, job: Job) -> float:
+    def _next_poll(self, job: Job, answer: Answer | None = None) -> float:
         webhook = self.services.has_webhook(job)
         backoff = backoff_for(job.options.backoff, webhook=webhook, sync=bool(job.options.sync))
-        at = self.services.clock() + delay_s(job.checks + 1, backoff, self.services.spread())
+        now, wait_s = self.services.clock(), delay_s(job.checks + 1, backoff, self.services.spread())
+        at = now + (wait_s if answer is None else hints.delay_s(job, answer, now, wait_s))
         start_by = job.start_by if job.state is State.IN_QUEUE else None
         return next_look(at, start_by, job.end_by)
 
@@ -248,6 +262,8 @@ class Check:
 
 
 def _deadline_exceeded(job: Job) -> JobError:
+    if job.reason == hints.STUCK:
+        return hints.status_stuck(job)
     deadline_s = job.end_by - max(job.accepted_at, job.not_before)
     why = f" ({job.reason})" if job.reason else ""
     problem = f"the job did not end within {deadline_s:g} s; last state {job.state}{why}"

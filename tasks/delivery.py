@@ -159,7 +159,7 @@ def mark_delivered(services: Services, job: Job) -> None:
         admit_waiting(services, job.endpoint)
         plan_check(services, job.endpoint, now)
     keep_failed_s = services.settings.keep_failed(job.name)
-    services.store.mark_delivered(job.endpoint, job.task_id, above, now, timings, keep_failed_s)
+    services.store.mark_delivered(job.endpoint, job.task_id, above, now, timings, keep_failed_s, job.job_id)
 
 
 def timings_of(job: Job) -> dict[str, float]:

@@ -28,7 +28,8 @@ class Job:
 
     `group_ids` are those by which a cancel reaches the job, beside its own and its root's: its groups, what follows it.
 
-    `begun_at` is when the call, or the first call of its chain, was published."""
+    `begun_at` is when the call, or the first call of its chain, was published. `hinted_at` is when the first webhook said
+    that the attempt has ended."""
 
     task_id: str
     endpoint: str
@@ -57,6 +58,7 @@ class Job:
     window_ends: float | None = None
     reason: str = ""
     progress: str = ""
+    hinted_at: float | None = None
     outcome: dict[str, Any] | None = field(default=None, repr=False)
 
     def to_fields(self) -> dict[str, str]:
@@ -126,6 +128,7 @@ class Job:
             window_ends=_number(raw.get("window_ends")),
             reason=raw.get("reason", ""),
             progress=raw.get("progress", ""),
+            hinted_at=_number(raw.get("hinted_at")),
             outcome=json.loads(raw["outcome"]) if "outcome" in raw else None,
         )
 

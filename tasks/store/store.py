@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from celery_runpod.contract import FORMAT
+from celery_runpod.contract import DAY_S, FORMAT
 from celery_runpod.records import Place
 from tasks.store.cancels import Cancels
 from tasks.store.operated import Operated
@@ -102,9 +102,10 @@ class JobStore(SharedJobs, Operated, Cancels):
             self.keys.due(job.endpoint),
             self.keys.cancels(job.endpoint),
             self.keys.cancel_keys(job.endpoint),
+            self.keys.by_job_id(job.endpoint, job_id),
         ]
-        key_name = job.api_key_name or ""
-        return str(self._run("submitted", keys, job.task_id, job.attempt, job_id, due, now, key_name))
+        args = (job.task_id, job.attempt, job_id, due, now, job.api_key_name or "", self._index_ttl_s(job, now))
+        return str(self._run("submitted", keys, *args))
 
     def not_submitted(self, job: Job, due: float, reason: str) -> str:
         keys = [
@@ -114,10 +115,25 @@ class JobStore(SharedJobs, Operated, Cancels):
         ]
         return str(self._run("not_submitted", keys, job.task_id, job.attempt, due, reason))
 
-    def adopted(self, job: Job) -> str | None:
-        """The job id that a webhook named for this attempt, if one came."""
-        found: Any = self.redis.get(self.keys.adopted(job.endpoint, job.task_id, job.attempt))
-        return found or None
+    def candidates(self, job: Job) -> list[str]:
+        """The RunPod ids that webhooks named for this attempt, whose submit went unanswered."""
+        found: Any = self.redis.smembers(self.keys.candidates(job.endpoint, job.task_id, job.attempt))
+        return sorted(found)
+
+    def drop_candidate(self, job: Job, job_id: str) -> None:
+        self.redis.srem(self.keys.candidates(job.endpoint, job.task_id, job.attempt), job_id)
+
+    def adopt(self, job: Job, job_id: str, now: float) -> str:
+        keys = [
+            self.keys.job(job.endpoint, job.task_id),
+            self.keys.candidates(job.endpoint, job.task_id, job.attempt),
+            self.keys.by_job_id(job.endpoint, job_id),
+        ]
+        return str(self._run("adopt", keys, job.task_id, job.attempt, job_id, now, self._index_ttl_s(job, now)))
+
+    def _index_ttl_s(self, job: Job, now: float) -> int:
+        """For how long RunPod's id must lead to this task: over its record's life, and its tombstone's."""
+        return self.tombstone_ttl_s + int(max(0.0, job.end_by - now) + DAY_S)
 
     # Checking
 
@@ -197,7 +213,7 @@ class JobStore(SharedJobs, Operated, Cancels):
     ) -> str:
         answer = self._run(
             "record_outcome",
-            self._ending_keys(job.endpoint, job.task_id),
+            [*self._ending_keys(job.endpoint, job.task_id), self.keys.by_job_id(job.endpoint, job_id)],
             job.task_id,
             job.attempt,
             state,
@@ -207,6 +223,7 @@ class JobStore(SharedJobs, Operated, Cancels):
             job_id,
             "1" if cancel else "0",
             job.api_key_name or "",
+            self._index_ttl_s(job, now),
         )
         return str(answer)
 
@@ -232,9 +249,10 @@ class JobStore(SharedJobs, Operated, Cancels):
         now: float,
         kept: Mapping[str, str] | None = None,
         keep_failed_s: float = 0.0,
+        job_id: str | None = None,
     ) -> str:
         """Leave a tombstone with `kept`, and leave the indexes of the roots and groups `above`. What failed can be run
-        again for `keep_failed_s` seconds."""
+        again for `keep_failed_s` seconds. `job_id` is RunPod's, whose index then lives as long as the tombstone."""
         keys = [
             self.keys.job(endpoint, task_id),
             self.keys.undelivered(endpoint),
@@ -248,6 +266,8 @@ class JobStore(SharedJobs, Operated, Cancels):
             for any_id in above:
                 pipe.srem(self.keys.root(any_id), task_id)
             pipe.expire(self.keys.task(task_id), self.tombstone_ttl_s)
+            if job_id:
+                pipe.expire(self.keys.by_job_id(endpoint, job_id), self.tombstone_ttl_s)
             pipe.execute()
         return answer
 
