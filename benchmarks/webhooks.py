@@ -62,7 +62,11 @@ def measure(jobs: int, output_bytes: int, *, webhooks: bool) -> dict[str, float]
                 stack.start("webhooks", [*cli("webhooks"), "--port", str(port)], ready=lambda one: ready in one.text())
             stack.worker(concurrency=2)
             stack.application("webhooks")
+            os.environ.update(RUNPOD_STORE_URL=store, REDIS_URL=store, RUNPOD_BROKER_URL=broker)
             app.conf.update(broker_url=broker, result_backend=store)
+            # The second run speaks to other servers.
+            app._pool = app.amqp._producer_pool = app._backend_cache = None
+            app._local.__dict__.pop("backend", None)
             app.set_current()
             app.set_default()
             return _run(jobs, simulator, broker)
