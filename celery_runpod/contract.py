@@ -24,7 +24,6 @@ RUN = "runpod.run"
 CHECK_STATUS = "runpod.check_status"
 FINISH = "runpod.finish"
 CANCEL = "runpod.cancel"
-RECEIVE_WEBHOOK = "runpod.receive_webhook"
 HEALTH = "runpod.health"
 PURGE_QUEUE = "runpod.purge_queue"
 RETRY = "runpod.retry"
@@ -38,7 +37,7 @@ MANAGEMENT = (
 """Thin tasks around the methods of `celery_runpod.api.ManagementClient`."""
 CONTROL = (HEALTH, PURGE_QUEUE, RETRY, WAIT_FOR_POD, *MANAGEMENT)
 """Asked by a caller who waits for the answer; served on the queue of deliveries, because each is short."""
-TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, RECEIVE_WEBHOOK, *CONTROL)
+TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, *CONTROL)
 
 HIDDEN = "<input hidden>"
 """Shown instead of arguments in logs, events and Flower."""

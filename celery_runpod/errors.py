@@ -505,8 +505,8 @@ class OutputTooDeep(JobError):
 
 @dataclass(eq=False)
 class StatusStuck(JobError):
-    """A signed webhook said that the job has ended, and /status went on saying IN_PROGRESS until RunPod's retention was
-    over: a late progress update hides the result (runpod-python#250). The job was cancelled at RunPod."""
+    """The job has ended, and /status went on saying IN_PROGRESS until RunPod's retention, or the deadline, was over: a
+    late progress update hides the result (runpod-python#250). The job was cancelled at RunPod."""
 
 
 @dataclass(eq=False)

@@ -1,8 +1,8 @@
 """Key names in the store, and what a client process may read or leave there.
 
 Redis holds one hash a job and a few indexes (`docs/path-of-a-job.md`, "What is in Redis"). The worker changes records
-through scripts alone (`tasks/store/`); a client reads them, and leaves two notes: a wish to cancel and a webhook's job
-id.
+through scripts alone (`tasks/store/`); a client reads them, and leaves two notes: a wish to cancel, and a webhook's
+hint that a job has ended (``hint.lua``).
 
 Not here: any transition of a job.
 """
@@ -12,13 +12,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from redis.commands.core import Script
 
-from celery_runpod.contract import DAY_S
+from celery_runpod.contract import DAY_S, FORMAT
 
 CANCEL_NOTE_S = int(DAY_S)
+
+HINT = Path(__file__).with_name("hint.lua").read_text()
+MOST_CANDIDATES = 5
+"""So many RunPod ids may be named for one attempt: whoever has the URL may name a wrong one first."""
+CANDIDATES_S = int(DAY_S)
+HINT_EVERY_S = 5.0
+"""Hints make one job due at most so often."""
 
 REACHES: dict[bool | None, str] = {True: "tree", False: "job", None: "step"}
 """How far a cancel goes, by its `whole_tree`: all under the same root; that job alone; that job or, if the id is none
@@ -89,9 +98,13 @@ class Keys:
         """hash: until when an operation is paused; that of "run" is the gate of all submits (`tasks/store/gate.lua`)."""
         return f"{self._tag(endpoint)}:pause:{operation}"
 
-    def adopted(self, endpoint: str, task_id: str, attempt: int) -> str:
-        """RunPod's job id as a webhook named it, for an attempt whose submit went unanswered."""
-        return f"{self._tag(endpoint)}:adopted:{task_id}:{attempt}"
+    def candidates(self, endpoint: str, task_id: str, attempt: int) -> str:
+        """set: RunPod's job ids that webhooks named for an attempt whose submit went unanswered."""
+        return f"{self._tag(endpoint)}:candidates:{task_id}:{attempt}"
+
+    def by_job_id(self, endpoint: str, job_id: str) -> str:
+        """index: RunPod's job id -> the task id of the record, or tombstone, that has or had it."""
+        return f"{self._tag(endpoint)}:by_job_id:{job_id}"
 
     def failed(self, endpoint: str, task_id: str) -> str:
         """hash: input and continuation of a job that failed, for a retry by hand; expires."""
@@ -240,9 +253,18 @@ class RecordReader:
         found: Any = self.redis.zscore(self.keys.outbox(), task_id)
         return None if found is None else float(found)
 
-    def note_webhook(self, endpoint: str, task_id: str, attempt: int, job_id: str) -> None:
-        """Keep RunPod's job id of an attempt: RunPod does not repeat a webhook that was answered with 200."""
-        self.redis.set(self.keys.adopted(endpoint, task_id, attempt), job_id, ex=CANCEL_NOTE_S)
+    def hint(self, endpoint: str, task_id: str, attempt: int, now: float, job_id: str = "") -> str:
+        """A signed webhook says that an attempt has ended; `job_id` is the id that its body names, if it was read.
+        Answers in the words of ``hint.lua``."""
+        keys = [
+            self.keys.job(endpoint, task_id),
+            self.keys.due(endpoint),
+            self.keys.candidates(endpoint, task_id, attempt),
+            self.keys.next_check_at(endpoint),
+        ]
+        bounds = (FORMAT, MOST_CANDIDATES, CANDIDATES_S, repr(HINT_EVERY_S))
+        word: Any = Script(self.redis, HINT)(keys=keys, args=[task_id, attempt, repr(now), job_id, *bounds])
+        return _text(word)
 
     def worker_up(self, now: float) -> bool:
         """Whether any RunPod worker's heartbeat is fresh."""

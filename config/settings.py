@@ -135,9 +135,8 @@ class Settings(BaseSettings):
     def _order(self) -> Settings:
         """The order of the clocks, on which the promise of one payment rests."""
         problems = []
-        longest_post = max(self.submit_timeout_s, self.sync_wait_s + 10)
-        if not longest_post < min(self.unconfirmed_window_s, self.unconfirmed_window_webhook_s):
-            problems.append(f"the unconfirmed window must be longer than the longest POST ({longest_post:g} s)")
+        if not self.longest_post_s < min(self.unconfirmed_window_s, self.unconfirmed_window_webhook_s):
+            problems.append(f"the unconfirmed window must be longer than the longest POST ({self.longest_post_s:g} s)")
         if not self.submit_timeout_s < self.check_total_s < self.check_lease_s < self.visibility_timeout_s:
             problems.append(
                 "required: RUNPOD_SUBMIT_TIMEOUT_S < RUNPOD_CHECK_TOTAL_S < RUNPOD_CHECK_LEASE_S "
@@ -172,6 +171,11 @@ class Settings(BaseSettings):
     @cached_property
     def profiles(self) -> dict[str, Profile]:
         return load_profiles(self.config_file) if self.config_file else {}
+
+    @property
+    def longest_post_s(self) -> float:
+        """A submit has its answer, or none, after so long."""
+        return max(self.submit_timeout_s, self.sync_wait_s + 10)
 
     def window_s(self, webhook: bool) -> float:
         """How long an unanswered submit may still be confirmed."""

@@ -31,10 +31,11 @@ from celery_runpod.errors import (
     RunPodError,
     Unavailable,
 )
+from tasks import hints
 from tasks.backoff import look_before, next_look
 from tasks.debts import pay_cancels, publish_undelivered
 from tasks.delivery import end_by_answer, end_here, hand_over
-from tasks.ends import MISSING_S, expired, just_submitted, missing, outlived_ttl, verdict_at, verdict_on
+from tasks.ends import MISSING_S, STUCK, expired, just_submitted, missing, outlived_ttl, verdict_at, verdict_on
 from tasks.joining import let_expire
 from tasks.looks import Looks, failed_again_s, next_look_at, plan_looks, shared_by_late_calls
 from tasks.plan import plan_check
@@ -155,7 +156,12 @@ class Check:
         elif self._end_ours(job, now):
             return None
         elif job.state is State.SUBMITTING:
-            if job.window_ends is not None and now < job.window_ends:
+            found = hints.adopt(self.services, job, self.stop_at)
+            if isinstance(found, hints.Adopted):
+                self._answered(found.job, found.answer, now)
+            elif found is not None:
+                self._put_off(job, found)
+            elif job.window_ends is not None and now < job.window_ends:
                 self._put_off(job, job.window_ends)
             else:
                 close_window(self.services, job, self.lease)
@@ -182,12 +188,24 @@ class Check:
             return None
         except RunPodError as error:
             return self._poll_failed(job, error, began)
+        if asked is job:
+            self._answered(job, answer, began)
+            return None
         if answer.final:
             end_by_answer(self.services, asked, answer)
-            if asked is job or hand_over(self.services, job):
+            if hand_over(self.services, job):
                 return None
         self._not_ended(job, answer, began)
         return None
+
+    def _answered(self, job: Job, answer: Answer, began: float) -> None:
+        """What /status says of a job."""
+        if answer.final:
+            end_by_answer(self.services, job, answer)
+        elif stuck := hints.given_up(job, answer, self.services.clock()):
+            end_here(self.services, job, stuck, cancel=True)
+        else:
+            self._not_ended(job, answer, began)
 
     def _not_ended(self, job: Job, answer: Answer, began: float) -> None:
         state = State(answer.state) if answer.state in AT_RUNPOD else None
@@ -196,9 +214,12 @@ class Check:
         if self._end_ours(seen, began):
             return
         progress = json.dumps(answer.output) if state is State.IN_PROGRESS and answer.output is not None else ""
-        due = look_before(next_look_at(self.services, seen), verdict_at(seen))
-        reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
         now, checks = self.services.clock(), job.checks + 1
+        usual_s = next_look_at(self.services, seen) - now
+        due = look_before(now + hints.delay_s(job, answer, now, usual_s), verdict_at(seen))
+        reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
+        if hints.stuck(job, answer, now):
+            reason = STUCK
         word = self.store.observe(
             job, self.lease, due, now, state=state, checks=checks, progress=progress, reason=reason
         )

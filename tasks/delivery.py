@@ -158,7 +158,7 @@ def mark_delivered(services: Services, job: Job) -> None:
     now = services.clock()
     leave_shared(services, job)
     keep_failed_s = services.settings.keep_failed(job.name)
-    services.store.mark_delivered(job.endpoint, job.task_id, above, now, timings, keep_failed_s)
+    services.store.mark_delivered(job.endpoint, job.task_id, above, now, timings, keep_failed_s, job.job_id)
 
 
 def leave_shared(services: Services, job: Job) -> None:

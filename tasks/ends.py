@@ -16,6 +16,7 @@ from celery_runpod.errors import (
     JobError,
     JobExpired,
     StartTimeout,
+    StatusStuck,
     SubmissionUnconfirmed,
 )
 from tasks.store.record import Job
@@ -24,6 +25,9 @@ from tasks.store.states import State
 MISSING_S, ENDPOINT_MISSING_S = 5.0, 60.0
 """How long RunPod must go on answering 404 before a job ends. A replica that lags answers a few about a job; a control
 plane in trouble, or a key of another account, answers them about every job of the endpoint."""
+
+STUCK = "STATUS_STUCK"
+"""The reason of a job whose /status says IN_PROGRESS though the job has ended."""
 
 
 def verdict_at(job: Job) -> float:
@@ -40,8 +44,10 @@ def verdict_on(job: Job, now: float, why_queued: str = "") -> JobError | None:
         return None
     if now < job.end_by:
         return _start_timeout(job, why_queued)
-    # RunPod may be running a job whose submit is unanswered, and its idempotency key stays taken.
-    return _unanswered(job) if job.state is State.SUBMITTING else _deadline_exceeded(job)
+    if job.state is State.SUBMITTING:
+        # RunPod may be running a job whose submit is unanswered, and its idempotency key stays taken.
+        return _unanswered(job)
+    return status_stuck(job) if job.reason == STUCK else _deadline_exceeded(job)
 
 
 def outlived_ttl(job: Job, now: float) -> bool:
@@ -69,6 +75,14 @@ def missing(job: Job, error: ApiError, now: float) -> tuple[str, float, float]:
 def expired(job: Job, error: ApiError) -> JobError:
     problem = f"RunPod does not know this job any more ({error.message}): it expired there, or was lost"
     return JobExpired(problem, job.name, job.task_id, job.job_id)
+
+
+def status_stuck(job: Job) -> StatusStuck:
+    problem = (
+        "/status went on saying IN_PROGRESS, though a webhook or its own executionTime said that the job had ended: a "
+        "late progress_update of the handler hides the result at RunPod (runpod-python#250), and it cannot be fetched"
+    )
+    return StatusStuck(problem, job.name, job.task_id, job.job_id)
 
 
 def _submitted_at(job: Job) -> float:

@@ -139,10 +139,7 @@ def _insist(services: Services, job: Job, record: Callable[[], str], job_id: str
 def close_window(services: Services, job: Job, lease: float) -> None:
     """Nobody has said what became of a submit, and its window is over."""
     now = services.clock()
-    adopted = services.store.adopted(job)
-    if adopted is not None:
-        accept_answer(services, job, adopted)
-    elif _may_resubmit(services):
+    if _may_resubmit(services):
         log.warning("submit.resubmit", extra={"task_id": job.task_id, "attempt": job.attempt})
         services.store.not_submitted(job, now, "RESUBMIT")
     else:
@@ -181,8 +178,9 @@ def _post(services: Services, job: Job, sync_wait_s: float) -> Answer:
     extra: dict[str, Any] = {"policy": _policy(job), "s3_config": profile.s3_config}
     if services.has_webhook(job) and settings.webhook_url and settings.webhook_secret:
         secret = settings.webhook_secret.get_secret_value()
+        ends_at = max(job.end_by, job.window_ends or 0.0)
         extra["webhook"] = sign_url(
-            settings.webhook_url, secret, settings.namespace, job.endpoint, job.task_id, job.attempt
+            settings.webhook_url, secret, settings.namespace, job.endpoint, job.task_id, job.attempt, ends_at
         )
     client = services.client(job.api_key_name)
     if options.sync:

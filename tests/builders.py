@@ -20,7 +20,6 @@ import tasks.operations
 import tasks.pods
 import tasks.retrying
 import tasks.run
-import tasks.webhook
 from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
 from celery_runpod.contract import FINISH, Options, Queues

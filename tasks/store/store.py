@@ -160,7 +160,7 @@ class JobStore(Submits, SharedJobs, Operated, Cancels):
     ) -> str:
         answer = self._run(
             "record_outcome",
-            self._ending_keys(job.endpoint, job.task_id),
+            [*self._ending_keys(job.endpoint, job.task_id), self.keys.by_job_id(job.endpoint, job_id)],
             job.task_id,
             job.attempt,
             state,
@@ -170,6 +170,7 @@ class JobStore(Submits, SharedJobs, Operated, Cancels):
             job_id,
             "1" if cancel else "0",
             job.api_key_name or "",
+            self._index_ttl_s(job, now),
         )
         return str(answer)
 
@@ -189,9 +190,10 @@ class JobStore(Submits, SharedJobs, Operated, Cancels):
         now: float,
         kept: Mapping[str, str] | None = None,
         keep_failed_s: float = 0.0,
+        job_id: str | None = None,
     ) -> str:
         """Leave a tombstone with `kept`, and leave the indexes of the roots and groups `above`. What failed can be run
-        again for `keep_failed_s` seconds."""
+        again for `keep_failed_s` seconds. `job_id` is RunPod's, whose index then lives as long as the tombstone."""
         keys = [
             self.keys.job(endpoint, task_id),
             self.keys.undelivered(endpoint),
@@ -205,6 +207,8 @@ class JobStore(Submits, SharedJobs, Operated, Cancels):
             for any_id in above:
                 pipe.srem(self.keys.root(any_id), task_id)
             pipe.expire(self.keys.task(task_id), self.tombstone_ttl_s)
+            if job_id:
+                pipe.expire(self.keys.by_job_id(endpoint, job_id), self.tombstone_ttl_s)
             pipe.execute()
         return answer
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
+from celery_runpod.contract import DAY_S
 from tasks.store.record import Job
 from tasks.store.upkeep import Epoch, Upkeep
 
@@ -185,11 +186,27 @@ class Submits(Upkeep):
             self.keys.due(job.endpoint),
             self.keys.cancels(job.endpoint),
             self.keys.cancel_keys(job.endpoint),
+            self.keys.by_job_id(job.endpoint, job_id),
         ]
-        key_name = job.api_key_name or ""
-        return str(self._run("submitted", keys, job.task_id, job.attempt, job_id, due, now, key_name))
+        args = (job.task_id, job.attempt, job_id, due, now, job.api_key_name or "", self._index_ttl_s(job, now))
+        return str(self._run("submitted", keys, *args))
 
-    def adopted(self, job: Job) -> str | None:
-        """The job id that a webhook named for this attempt, if one came."""
-        found: Any = self.redis.get(self.keys.adopted(job.endpoint, job.task_id, job.attempt))
-        return found or None
+    def candidates(self, job: Job) -> list[str]:
+        """The RunPod ids that webhooks named for this attempt, whose submit went unanswered."""
+        found: Any = self.redis.smembers(self.keys.candidates(job.endpoint, job.task_id, job.attempt))
+        return sorted(found)
+
+    def drop_candidate(self, job: Job, job_id: str) -> None:
+        self.redis.srem(self.keys.candidates(job.endpoint, job.task_id, job.attempt), job_id)
+
+    def adopt(self, job: Job, job_id: str, now: float) -> str:
+        keys = [
+            self.keys.job(job.endpoint, job.task_id),
+            self.keys.candidates(job.endpoint, job.task_id, job.attempt),
+            self.keys.by_job_id(job.endpoint, job_id),
+        ]
+        return str(self._run("adopt", keys, job.task_id, job.attempt, job_id, now, self._index_ttl_s(job, now)))
+
+    def _index_ttl_s(self, job: Job, now: float) -> int:
+        """For how long RunPod's id must lead to this task: over its record's life, and its tombstone's."""
+        return self.tombstone_ttl_s + int(max(0.0, job.end_by - now) + DAY_S)

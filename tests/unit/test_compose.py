@@ -81,9 +81,9 @@ def test_every_client_of_redis_has_its_password(services: dict[str, Any]) -> Non
     assert services["worker"]["environment"]["REDIS_URL"].startswith("redis://:${REDIS_PASSWORD:?")
 
 
-def test_flower_asks_for_a_password_and_is_on_loopback(services: dict[str, Any]) -> None:
+def test_flower_asks_for_a_password_and_what_speaks_plain_http_is_on_loopback(services: dict[str, Any]) -> None:
     assert ":?" in services["flower"]["environment"]["FLOWER_BASIC_AUTH"]
-    for name in ("flower", "simulator"):
+    for name in ("flower", "simulator", "webhooks"):
         assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
 
 

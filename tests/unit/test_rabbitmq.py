@@ -349,6 +349,7 @@ def test_what_rabbitmq_refuses_is_told_in_one_clear_error(
     monkeypatch.setattr("celery_runpod.results.RecordReader.wish_cancel", lambda *_, **__: None)
     monkeypatch.setattr("celery_runpod.results.RecordReader.is_job", lambda *_: False)
     monkeypatch.setattr("celery_runpod.inbox.verify", lambda *_: WebhookTarget("e1", "t1", 1))
+    monkeypatch.setattr("celery_runpod.results.RecordReader.hint", lambda *_: "publish")
     monkeypatch.setenv("RUNPOD_WEBHOOK_SECRET", "a-secret-of-the-tests-0123456789")
     monkeypatch.setattr(app, "send_task", refused)
     monkeypatch.setattr("celery.canvas.Signature.apply_async", refused)
@@ -358,7 +359,7 @@ def test_what_rabbitmq_refuses_is_told_in_one_clear_error(
         ask("runpod.health", ("e1",), app=app)
     # It was kept.
     JobResult("t1", app=app).cancel()
-    assert receive({}, b"{}", app=app)[0] == 503
+    assert receive({}, lambda _: b"{}", app=app)[0] == 503
 
 
 def test_what_follows_is_declared_by_the_one_who_knows_it(app: Celery) -> None:

@@ -48,7 +48,7 @@ end
 redis.call('ZREM', KEYS[4], ARGV[1])
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1], 'state', 'SUBMITTING', 'lease', ARGV[2], 'window_ends', ARGV[4], 'reason', '')
-redis.call('HDEL', KEYS[1], 'job_id')
+redis.call('HDEL', KEYS[1], 'job_id', 'hinted_at', 'hint_due')
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[1])
 local times = redis.call('LRANGE', KEYS[7], 0, -1)
