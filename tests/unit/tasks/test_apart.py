@@ -146,8 +146,7 @@ def test_calls_that_share_a_job_end_though_one_of_them_cannot(monkeypatch: pytes
 
 
 def test_a_cancel_that_raises_stops_no_other_one(bench: Bench) -> None:
-    for number in range(1, 4):
-        bench.store.request_cancel(ENDPOINT, f"t{number}", {"reason": "revoked"}, bench.now, bench.now + 30)
+    bench.store.request_cancels(ENDPOINT, ["t1", "t2", "t3"], {"reason": "revoked"}, bench.now, bench.now + 30)
     bench.runpod.says("cancel", ZeroDivisionError("mad"))
     bench.check(after_s=3)
     assert (bench.runpod.called("cancel"), bench.runpod.called("status")) == (3, 2)

@@ -11,6 +11,7 @@ from celery_runpod.contract import FORMAT, Options
 from celery_runpod.errors import DeadlineExceeded, JobNotFound, StatusStuck, SubmissionUnconfirmed, Unavailable, decode
 from celery_runpod.records import HINT_EVERY_S, MOST_CANDIDATES
 from tasks.delivery import end_by_answer
+from tasks.gate import plan_post
 from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
@@ -246,7 +247,8 @@ def test_while_the_post_may_still_be_answered_no_id_is_asked_for() -> None:
     job = bench.job()
     bench.store.index(job, (), ())
     bench.store.accept(job, bench.now)
-    bench.store.claim_submit(job, "token", bench.now + bench.settings.window_s(False))
+    post = plan_post(bench.services, job, 1.0, bench.now)
+    bench.store.claim_submit(job, post, bench.now, bench.now + bench.settings.window_s(False))
     hint(bench, "r-foreign")
     bench.check(after_s=1)
     assert (bench.record().state, bench.runpod.called("status")) == (State.SUBMITTING, 0)
