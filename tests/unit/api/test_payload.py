@@ -70,7 +70,7 @@ def test_an_input_nested_without_end() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(InvalidInput, match="nested too deeply"):
+    with pytest.raises(InvalidInput, match=r"input\[0\]\[0\]\[0\]\.\.\. is nested deeper than 64 levels"):
         check_input(deep)
 
 
