@@ -133,7 +133,8 @@ class Endpoint:
         fields = dict(kwargs or {})
         given = merge_input(list(args), fields, self.name) if args or fields else {}
         # Also what a field replaces: the message carries it.
-        check_depth([*args], "input", self.name)
+        for one in args:
+            check_depth(one, "input", self.name)
         check_depth(fields, "fields", self.name)
         check_input(given, endpoint=self.name)
         arguments: dict[str, Any] = {"endpoint": self.name, "format": FORMAT}

@@ -104,6 +104,10 @@ class Keys:
         """While it exists, the records that were put aside are not tried again."""
         return f"{self._tag(endpoint)}:aside_looked"
 
+    def troubles(self, task_id: str) -> str:
+        """How often the task of this id met an error of an unknown kind; expires."""
+        return f"{self.namespace}:troubles:{task_id}"
+
     def aside_messages(self) -> str:
         """zset: entry of a message that no worker could run -> since when."""
         return f"{self.namespace}:aside:messages"

@@ -14,7 +14,8 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from celery import shared_task, states
+from celery import maybe_signature, shared_task, states
+from celery.app.task import Context
 from celery.exceptions import Ignore, TaskRevokedError
 
 from celery_runpod.api import Job as Answer
@@ -45,7 +46,10 @@ log = logging.getLogger(__name__)
 REPUBLISH_S = 30.0
 RETRY_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.1)
 MOST_CLAIMS = 10
-"""After so many claims without an end, the output itself must be what kills `finish`: an error is delivered."""
+"""After so many claims without an end, the output itself must be what kills `finish`: an error is delivered. After twice
+as many it is not told to errbacks and chord either."""
+MOST_PUBLISHES = 5
+"""After so many tries a continuation that cannot be published is given up."""
 
 
 def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
@@ -116,6 +120,21 @@ def publish(services: Services, job: Job) -> None:
         unpark(services.app, job.continuation, job.endpoint, job.task_id, job.attempt)
     except NOT_PUBLISHED as error:
         log.warning("finish.not_published", extra={"task_id": job.task_id, "error": str(error)})
+    except Exception as error:
+        # What hangs on this task cannot be sent; the jobs beside it can.
+        log.exception("finish.not_published", extra={"task_id": job.task_id})
+        if services.store.published(job.endpoint, job.task_id) >= MOST_PUBLISHES:
+            _give_up(services, job, f"{type(error).__name__}: {error}"[:300])
+
+
+def _give_up(services: Services, job: Job, reason: str) -> None:
+    """End the caller's task alone: what hangs on it could never be sent."""
+    problem = f"the outcome was fetched, but its delivery could not be published {MOST_PUBLISHES} times: {reason}"
+    error = JobUndeliverable(problem, job.name, job.task_id, job.job_id)
+    request = Context(id=job.task_id, task=RUN, root_id=job.root_id)
+    backend = services.app.backend
+    backend.mark_as_failure(job.task_id, error, request=request, store_result=not job.ignore_result)
+    mark_delivered(services, job)
 
 
 def hand_over(services: Services, waiter: Job) -> bool:
@@ -185,9 +204,20 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     job = found[0]
     reach(Step.FINISH_CLAIMED)
     stored = {"status": states.PENDING} if job.ignore_result else self.backend.get_task_meta(task_id)
+    undeliverable = JobUndeliverable(
+        f"the outcome was fetched, but handing it over failed {claims - 1} times", job.name, task_id, job.job_id
+    )
+    if claims > 2 * MOST_CLAIMS:
+        # Errbacks and chord are what cannot be told; where even that is not it, nothing is left to try.
+        self.request.update(errbacks=None, chord=None)
+        if stored["status"] in states.READY_STATES or claims > 3 * MOST_CLAIMS:
+            mark_delivered(deps, job)
+            raise Ignore
     if claims > 1 and stored["status"] == states.SUCCESS:
         # Stored after links and chain were sent, so only the chord may be left to tell.
-        if self.request.chord:
+        if self.request.chord and claims > MOST_CLAIMS:
+            _end_chord(self, undeliverable)
+        elif self.request.chord:
             self.backend.on_chord_part_return(self.request, states.SUCCESS, stored["result"])
         mark_delivered(deps, job)
         raise Ignore
@@ -199,11 +229,7 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         raise Ignore
     self.request.runpod_job = job
     if claims > MOST_CLAIMS:
-        problem = f"the outcome was fetched, but handing it over failed {claims - 1} times"
-        if claims > 2 * MOST_CLAIMS:
-            # Nor can the errbacks be called.
-            self.request.errbacks = None
-        raise JobUndeliverable(problem, job.name, task_id, job.job_id)
+        raise undeliverable
     if not outcome.get("error"):
         return outcome.get("output")
     error = decode(outcome["error"])
@@ -213,6 +239,21 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         # The handler's own, below ours: in the log, in Flower and in the result's traceback.
         error.add_note(error.traceback)
     raise error
+
+
+def _end_chord(task: Any, error: JobUndeliverable) -> None:
+    """End the body of a chord whose join fails, or kills its process, each time."""
+    backend, size = task.backend, task.backend.get_key_for_group(task.request.group, ".s")
+    if backend.get(size) is None:
+        return  # its body was published, or has failed
+    log.error("chord.undeliverable", extra={"task_id": task.request.id, "group": task.request.group})
+    try:
+        raise error
+    except JobUndeliverable:
+        # Celery reads the traceback of the error that is being handled.
+        backend.chord_error_from_stack(maybe_signature(task.request.chord, app=task.app), error)
+    # A member that comes later finds no chord, and fails none.
+    backend.delete(size)
 
 
 def _end_revoked(task: Any, deps: Services, job: Job, reason: str, *, errbacks: bool) -> None:

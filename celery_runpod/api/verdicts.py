@@ -22,6 +22,7 @@ Next: ``answers.py``, for what is in the JSON of a success.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

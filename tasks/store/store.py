@@ -257,6 +257,11 @@ class JobStore(SharedJobs, Operated, Cancels, Aside):
         ids: Any = self.redis.zrangebyscore(self.keys.undelivered(endpoint), "-inf", now, start=0, num=limit)
         return list(ids)
 
+    def published(self, endpoint: str, task_id: str) -> int:
+        """How often a verdict was published again."""
+        found: Any = self.redis.hget(self.keys.job(endpoint, task_id), "published")
+        return int(found or 0)
+
     def republish(self, endpoint: str, task_id: str, now: float, *, base_s: float = 30.0, cap_s: float = 900.0) -> str:
         keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint)]
         return str(self._run("republish", keys, task_id, now, base_s, cap_s))
