@@ -112,7 +112,7 @@ class LossTolerantConsumer(Consumer):
 
     def _let_go(self, message: Any) -> None:
         if not message.acknowledged:
-            self.call_soon_ack(message.reject_log_error, log)
+            self.call_soon_ack(message.reject_log_error, log, ())
 
     def call_soon_ack(self, p: Any, log: Any, errors: Any, *args: Any) -> Any:
         """Acknowledge, or reject, soon; `errors` are those that Celery would have swallowed."""

@@ -33,7 +33,6 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     @made.app.task(name="unit.after", shared=False)
     def after(*_: Any) -> None: ...
 
-    monkeypatch.setattr(guard.time, "sleep", made._sleep)
     return made
 
 
