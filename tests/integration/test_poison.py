@@ -142,12 +142,13 @@ def test_a_management_task_that_is_nested_without_end(poisoned: Poisoned) -> Non
 def test_what_cannot_be_read_is_put_aside(poisoned: Poisoned) -> None:
     queue = "runpod"
     poisoned.world.redis.lpush(queue, "no JSON {", nested(100_000), "[1, 2, 3]", '{"properties": {}}')
-    poisoned.send("no JSON")
+    with_id = poisoned.send("no JSON")
     poisoned.send(f"[[{nested(5_000)}], {{}}, {{}}]", task="runpod.cancel", queue="runpod.deliver")
     poisoned.send("[[], {}, {}]", id=["no", "text"])
     poisoned.send("[[], {}, {}]", deep=json.loads(nested(70)))
     poisoned.send("[[], {}, {}]", task=7)
-    eventually(lambda: len(poisoned.aside()), 9, within_s=60)
+    eventually(lambda: len(poisoned.aside()), 8, within_s=60)
+    assert isinstance(poisoned.result(with_id), InvalidInput)
     assert [one.id for one in poisoned.store.messages_aside() if not one.readable]
 
 
