@@ -98,7 +98,7 @@ class Job:
     execution_s: float | None = None
     worker_id: str | None = None
     retries: int = 0
-    too_deep: bool = False
+    too_deep: bool = field(default=False, repr=False)
 
     @property
     def final(self) -> bool:

@@ -74,8 +74,7 @@ def failure_of(job: _Ended, endpoint: str | None, task_id: str | None) -> JobErr
     message = told.message or (
         f"the job failed, and its error is nested deeper than {MAX_DEPTH} levels, so it was not taken"
         if job.too_deep
-        else
-        "the job failed without an error; what its output says is in `output`"
+        else "the job failed without an error; what its output says is in `output`"
         if job.has_output
         else "the job failed, and RunPod gave neither an error nor an output: the worker's log may tell why"
     )

@@ -41,7 +41,7 @@ class Poisoned:
             "    made = []\n"
             "    for _ in range(job['input']['depth']):\n"
             "        made = [made]\n"
-            "    return {'error': made} if job['input'].get('fails') else {'made': made}\n"
+            "    return {'made': made}\n"
         )
         self.world = World(folder, endpoints=("fast=synthetic:duration=0.2", f"deep={handlers / 'deep.py'}"))
         command = [*cli("worker"), "-n", "runpod@%h", "-c", "2", "--pool", pool, "--loglevel", "INFO"]
@@ -153,15 +153,25 @@ def test_what_cannot_be_read_is_put_aside(poisoned: Poisoned) -> None:
 
 
 def test_an_output_nested_without_end_keeps_its_job_id(poisoned: Poisoned) -> None:
-    deep = poisoned.world.endpoint("deep")
-    for depth in (600, 70):
-        result = deep.delay(depth=depth)
+    fast = poisoned.world.endpoint("fast")
+    for depth in (70, 600, 100_000):
+        body = f'{{"status": "COMPLETED", "output": {nested(depth)}}}'
+        poisoned.world.fault(kind="body", operation="status", body=body)
         with pytest.raises(OutputTooDeep) as caught:
-            result.get(timeout=WAIT_S)
+            fast.delay({"a": 1}).get(timeout=WAIT_S)
         assert caught.value.job_id and caught.value.job_id in str(caught.value)
+        poisoned.world.no_faults()
+    poisoned.world.fault(kind="body", operation="status", body=f'{{"status": "FAILED", "error": {nested(600)}}}')
+    with pytest.raises(JobFailed, match="nested deeper than 64 levels"):
+        fast.delay({"a": 1}).get(timeout=WAIT_S)
+    poisoned.world.no_faults()
+
+
+def test_an_output_of_a_handler_that_is_too_deep(poisoned: Poisoned) -> None:
+    deep = poisoned.world.endpoint("deep")
     assert deep.delay(depth=40).get(timeout=WAIT_S)["made"]
-    with pytest.raises(JobFailed):
-        deep.delay(depth=600, fails=True).get(timeout=WAIT_S)
+    with pytest.raises(OutputTooDeep):
+        deep.delay(depth=70).get(timeout=WAIT_S)
 
 
 def test_a_task_that_returns_a_deep_result_into_a_chain(poisoned: Poisoned) -> None:

@@ -52,7 +52,7 @@ def test_the_input_of_a_call_is_cut_out_and_its_canvas_stays(depth: int) -> None
 
 
 def test_a_message_within_the_bound_is_left_as_it_is() -> None:
-    body = f'[[{nested(MOST_MESSAGE_DEPTH - 2)}], {{}}, {{}}]'
+    body = f"[[{nested(MOST_MESSAGE_DEPTH - 2)}], {{}}, {{}}]"
     given = message(body)
     assert measure(given) is None and given.body == body.encode() and REFUSED not in given.headers
 
@@ -132,9 +132,7 @@ def test_what_the_pool_raises_ends_the_task_and_not_the_worker(error: Exception)
     def refuse(request: Any) -> None:
         raise error
 
-    controller = SimpleNamespace(
-        use_eventloop=True, _process_task=refuse, _quick_release=lambda: released.append(True)
-    )
+    controller = SimpleNamespace(use_eventloop=True, _process_task=refuse, _quick_release=lambda: released.append(True))
     consumer = LossTolerantConsumer(lambda request: None, app=bench.app, pool=None, controller=controller)
     consumer.ward = ward = Ward()  # type: ignore[assignment]
 

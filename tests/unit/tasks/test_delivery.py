@@ -323,9 +323,7 @@ def test_a_chord_whose_join_fails_each_time_ends_in_a_typed_error(
     assert (state(bench), record_state(bench)) == ("SUCCESS", "DELIVERED")
 
 
-def test_a_job_that_can_be_told_to_nobody_ends_as_a_tombstone(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_that_can_be_told_to_nobody_ends_as_a_tombstone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     ended(bench)
     backend = bench.app.backend
     backend.set(backend.get_key_for_group("g1", ".s"), "2")
