@@ -16,7 +16,7 @@ import json
 import uuid
 from typing import Any
 
-import kombu.transport.redis
+from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads as kombu_loads
 
 from celery_runpod.api.depth import MAX_DEPTH, is_deeper, too_deep
@@ -27,17 +27,18 @@ UNREADABLE = "application/x-celery-runpod-unreadable"
 
 def install(transport: Any) -> None:
     """Guard one connection's transport; others than Redis' are left as they are."""
-    if not isinstance(transport, kombu.transport.redis.Transport) or hasattr(transport, "runpod_guarded"):
+    if not isinstance(transport, kombu_redis.Transport) or hasattr(transport, "runpod_guarded"):
         return
+    guarded_transport: Any = transport
     # The name that kombu's module looks up (kombu 5.7): its channel has no method to override around it.
-    kombu.transport.redis.loads = measured_loads
-    deliver = transport._deliver
+    vars(kombu_redis)["loads"] = measured_loads
+    deliver = guarded_transport._deliver
 
     def guarded(message: Any, queue: str) -> None:
         deliver(message if problem_of(message) is None else unreadable(message, queue), queue)
 
-    transport._deliver = guarded
-    transport.runpod_guarded = True
+    guarded_transport._deliver = guarded
+    guarded_transport.runpod_guarded = True
 
 
 def measured_loads(text: str) -> Any:

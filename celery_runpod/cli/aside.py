@@ -15,7 +15,7 @@ from typing import Any
 import click
 from celery import Celery
 from celery.app.task import Context
-from kombu import Connection
+from kombu.connection import Connection
 
 from celery_runpod.cli.rows import store_or_sentence
 from celery_runpod.cli.stack import service_root

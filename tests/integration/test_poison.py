@@ -34,16 +34,7 @@ class Poisoned:
     """A world whose one worker has a pool of this kind."""
 
     def __init__(self, folder: Path, pool: str) -> None:
-        handlers = folder / "handlers"
-        handlers.mkdir()
-        (handlers / "deep.py").write_text(
-            "def handler(job):\n"
-            "    made = []\n"
-            "    for _ in range(job['input']['depth']):\n"
-            "        made = [made]\n"
-            "    return {'made': made}\n"
-        )
-        self.world = World(folder, endpoints=("fast=synthetic:duration=0.2", f"deep={handlers / 'deep.py'}"))
+        self.world = World(folder, endpoints=("fast=synthetic:duration=0.2",))
         command = [*cli("worker"), "-n", "runpod@%h", "-c", "2", "--pool", pool, "--loglevel", "INFO"]
         self.worker: Server = self.world.stack.start("runpod", command, cwd=ROOT, ready=_worker_ready)
         self.world.stack.application("tests.application", cwd=ROOT)
@@ -165,13 +156,6 @@ def test_an_output_nested_without_end_keeps_its_job_id(poisoned: Poisoned) -> No
     with pytest.raises(JobFailed, match="nested deeper than 64 levels"):
         fast.delay({"a": 1}).get(timeout=WAIT_S)
     poisoned.world.no_faults()
-
-
-def test_an_output_of_a_handler_that_is_too_deep(poisoned: Poisoned) -> None:
-    deep = poisoned.world.endpoint("deep")
-    assert deep.delay(depth=40).get(timeout=WAIT_S)["made"]
-    with pytest.raises(OutputTooDeep):
-        deep.delay(depth=70).get(timeout=WAIT_S)
 
 
 def test_a_task_that_returns_a_deep_result_into_a_chain(poisoned: Poisoned) -> None:

@@ -20,7 +20,7 @@ from celery_runpod.errors import JobFailed, encode
 from tasks import guard
 from tasks.control import cancel_jobs
 from tasks.debts import publish_undelivered
-from tasks.delivery import MOST_PUBLISHES, MOST_CLAIMS
+from tasks.delivery import MOST_CLAIMS, MOST_PUBLISHES
 from tasks.parking import park, unpark
 from tasks.store.record import Job
 from tasks.store.states import State
