@@ -64,8 +64,8 @@ def failure_of(job: _Ended, endpoint: str | None, task_id: str | None) -> JobErr
         return JobTimedOut(f"RunPod ended the job: {why}", endpoint, task_id, job.id)
     if job.state == "COMPLETED" and job.too_deep:
         problem = (
-            f"the job is COMPLETED, but its output is nested deeper than {MAX_DEPTH} levels and was not taken; RunPod keeps "
-            f"it for 30 minutes after the job's end: GET /v2/{endpoint or '<endpoint>'}/status/{job.id}"
+            f"the job is COMPLETED, but its output is nested deeper than {MAX_DEPTH} levels and was not taken; "
+            f"RunPod keeps it for 30 minutes after the job's end: GET /v2/<endpoint id>/status/{job.id}"
         )
         return OutputTooDeep(problem, endpoint, task_id, job.id)
     if job.state != "FAILED":

@@ -70,7 +70,7 @@ def test_an_output_that_is_too_deep_keeps_the_jobs_id(depth: int) -> None:
     job = parse_job(read(RawAnswer(200, {}, body), Where("status", "e1", "r1")))
     assert job.too_deep and job.has_output and job.output is None
     failed = job.failure("e1", "t1")
-    assert isinstance(failed, OutputTooDeep) and failed.job_id == "r1" and "/v2/e1/status/r1" in str(failed)
+    assert isinstance(failed, OutputTooDeep) and failed.job_id == "r1" and "/status/r1" in str(failed)
 
 
 def test_an_output_at_the_bound_is_taken() -> None:
