@@ -14,8 +14,7 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from celery import maybe_signature, shared_task, states
-from celery.app.task import Context
+from celery import shared_task, states
 from celery.exceptions import Ignore, TaskRevokedError
 
 from celery_runpod.api import Job as Answer
@@ -40,6 +39,7 @@ from tasks.services import Services, services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
+from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,6 @@ RETRY_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.1)
 MOST_CLAIMS = 10
 """After so many claims without an end, the output itself must be what kills `finish`: an error is delivered. After twice
 as many it is not told to errbacks and chord either."""
-MOST_PUBLISHES = 5
-"""After so many tries a continuation that cannot be published is given up."""
 
 
 def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
@@ -124,17 +122,8 @@ def publish(services: Services, job: Job) -> None:
         # What hangs on this task cannot be sent; the jobs beside it can.
         log.exception("finish.not_published", extra={"task_id": job.task_id})
         if services.store.published(job.endpoint, job.task_id) >= MOST_PUBLISHES:
-            _give_up(services, job, f"{type(error).__name__}: {error}"[:300])
-
-
-def _give_up(services: Services, job: Job, reason: str) -> None:
-    """End the caller's task alone: what hangs on it could never be sent."""
-    problem = f"the outcome was fetched, but its delivery could not be published {MOST_PUBLISHES} times: {reason}"
-    error = JobUndeliverable(problem, job.name, job.task_id, job.job_id)
-    request = Context(id=job.task_id, task=RUN, root_id=job.root_id)
-    backend = services.app.backend
-    backend.mark_as_failure(job.task_id, error, request=request, store_result=not job.ignore_result)
-    mark_delivered(services, job)
+            end_alone(services, job, f"{type(error).__name__}: {error}"[:300])
+            mark_delivered(services, job)
 
 
 def hand_over(services: Services, waiter: Job) -> bool:
@@ -216,7 +205,7 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     if claims > 1 and stored["status"] == states.SUCCESS:
         # Stored after links and chain were sent, so only the chord may be left to tell.
         if self.request.chord and claims > MOST_CLAIMS:
-            _end_chord(self, undeliverable)
+            end_chord(self, undeliverable)
         elif self.request.chord:
             self.backend.on_chord_part_return(self.request, states.SUCCESS, stored["result"])
         mark_delivered(deps, job)
@@ -239,21 +228,6 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         # The handler's own, below ours: in the log, in Flower and in the result's traceback.
         error.add_note(error.traceback)
     raise error
-
-
-def _end_chord(task: Any, error: JobUndeliverable) -> None:
-    """End the body of a chord whose join fails, or kills its process, each time."""
-    backend, size = task.backend, task.backend.get_key_for_group(task.request.group, ".s")
-    if backend.get(size) is None:
-        return  # its body was published, or has failed
-    log.error("chord.undeliverable", extra={"task_id": task.request.id, "group": task.request.group})
-    try:
-        raise error
-    except JobUndeliverable:
-        # Celery reads the traceback of the error that is being handled.
-        backend.chord_error_from_stack(maybe_signature(task.request.chord, app=task.app), error)
-    # A member that comes later finds no chord, and fails none.
-    backend.delete(size)
 
 
 def _end_revoked(task: Any, deps: Services, job: Job, reason: str, *, errbacks: bool) -> None:

@@ -12,7 +12,7 @@ Next: ``submit.py``.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from celery import Celery, Task
@@ -49,33 +49,6 @@ def park(finish: Task, request: Context, *, queue: str, shadow: str) -> str:
         # A repeat of finish sends its links again: with an id, whoever receives them can tell.
         link.setdefault("options", {}).setdefault("task_id", str(uuid.uuid4()))
     return str(dumps(dict(signature)))
-
-
-def drop_unfit(request: Context) -> str | None:
-    """Take out of a request what is no signature where one belongs: `finish` could not be sent with it, or could not end.
-    Answers what was dropped, in words."""
-    dropped = []
-    for name, option in (("callbacks", "link"), ("errbacks", "link_error"), ("chain", "chain")):
-        given = getattr(request, name)
-        if given is None:
-            continue
-        listed = given if isinstance(given, list | tuple) else [given]
-        fit = [one for one in listed if _is_signature(one)]
-        dropped += [f"{option} holds a {type(one).__name__}" for one in listed if not _is_signature(one)]
-        request.update({name: fit or None})
-    if request.chord is not None and not _is_signature(request.chord):
-        dropped.append(f"chord is a {type(request.chord).__name__}")
-        request.update(chord=None)
-    return ", ".join(dropped[:5]) or None
-
-
-def _is_signature(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and isinstance(value.get("task"), str)
-        and isinstance(value.get("args", []), list | tuple | None)
-        and all(isinstance(value.get(name, {}), Mapping | None) for name in ("kwargs", "options"))
-    )
 
 
 def unpark(app: Celery, continuation: str, endpoint: str, task_id: str, attempt: int) -> None:

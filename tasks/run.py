@@ -27,13 +27,14 @@ from tasks.control import cancel_if_wished
 from tasks.delivery import REPUBLISH_S, hand_over, publish
 from tasks.guard import CallersTask, nothing_but_verdicts, put_back
 from tasks.joining import join
-from tasks.parking import drop_unfit, ids_after, park
+from tasks.parking import ids_after, park
 from tasks.plan import plan_check
 from tasks.services import Services, services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
 from tasks.submit import submit
+from tasks.undeliverable import drop_unfit
 
 log = logging.getLogger(__name__)
 

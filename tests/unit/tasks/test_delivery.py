@@ -20,10 +20,11 @@ from celery_runpod.errors import JobFailed, encode
 from tasks import guard
 from tasks.control import cancel_jobs
 from tasks.debts import publish_undelivered
-from tasks.delivery import MOST_CLAIMS, MOST_PUBLISHES
+from tasks.delivery import MOST_CLAIMS
 from tasks.parking import park, unpark
 from tasks.store.record import Job
 from tasks.store.states import State
+from tasks.undeliverable import MOST_PUBLISHES
 from tests.builders import ENDPOINT, Bench
 
 
