@@ -133,6 +133,8 @@ def heal(deps: Services) -> list[str]:
     healed = []
     for endpoint in deps.store.endpoints():
         now = deps.clock()
+        # Another version may have written them, and this one may read them: after a rolling upgrade.
+        deps.store.take_back_readable(endpoint, now)
         deps.store.admit(endpoint, now, deps.settings.max_in_flight(endpoint))
         if deps.store.overdue(endpoint, now, OVERDUE_S):
             plan_check(deps, endpoint, now)

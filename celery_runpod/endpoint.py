@@ -20,7 +20,7 @@ from celery.canvas import Signature, maybe_signature
 from redis.exceptions import RedisError
 
 from celery_runpod.api.answers import Health
-from celery_runpod.api.payload import check_input
+from celery_runpod.api.payload import check_depth, check_input
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.confirms import NOT_PUBLISHED
 from celery_runpod.contract import (
@@ -132,6 +132,10 @@ class Endpoint:
         """
         fields = dict(kwargs or {})
         given = merge_input(list(args), fields, self.name) if args or fields else {}
+        # Also what a field replaces: the message carries it.
+        for one in args:
+            check_depth(one, "input", self.name)
+        check_depth(fields, "fields", self.name)
         check_input(given, endpoint=self.name)
         arguments: dict[str, Any] = {"endpoint": self.name, "format": FORMAT}
         if fields:

@@ -118,6 +118,30 @@ class Keys:
         """hash: what the last look at RunPod's /health told, and when the next one may be made."""
         return f"{self._tag(endpoint)}:health"
 
+    def aside(self, endpoint: str) -> str:
+        """zset: task id of a record that no worker could read -> since when, or when it was tried last."""
+        return f"{self._tag(endpoint)}:aside"
+
+    def aside_looked(self, endpoint: str) -> str:
+        """While it exists, the records that were put aside are not tried again."""
+        return f"{self._tag(endpoint)}:aside_looked"
+
+    def troubles(self, task_id: str) -> str:
+        """How often the task of this id met an error of an unknown kind; expires."""
+        return f"{self.namespace}:troubles:{task_id}"
+
+    def aside_messages(self) -> str:
+        """zset: entry of a message that no worker could run -> since when."""
+        return f"{self.namespace}:aside:messages"
+
+    def aside_entries(self) -> str:
+        """hash: entry -> JSON of that message."""
+        return f"{self.namespace}:aside:entries"
+
+    def aside_bytes(self) -> str:
+        """The size of all entries."""
+        return f"{self.namespace}:aside:bytes"
+
     def task(self, task_id: str) -> str:
         """index: JSON of `{"endpoint", "root"}`; endpoint is None for a step that is no job (yet)."""
         return f"{self.namespace}:task:{task_id}"
@@ -265,6 +289,16 @@ class RecordReader:
         bounds = (FORMAT, MOST_CANDIDATES, CANDIDATES_S, repr(HINT_EVERY_S))
         word: Any = Script(self.redis, HINT)(keys=keys, args=[task_id, attempt, repr(now), job_id, *bounds])
         return _text(word)
+
+    def count_aside(self) -> tuple[int, int]:
+        """How many messages and how many records were put aside, because no worker could run or read them."""
+        endpoints: Any = self.redis.smembers(self.keys.endpoints())
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(self.keys.aside_messages())
+            for endpoint in endpoints:
+                pipe.zcard(self.keys.aside(_text(endpoint)))
+            messages, *records = pipe.execute()
+        return messages, sum(records)
 
     def worker_up(self, now: float) -> bool:
         """Whether any RunPod worker's heartbeat is fresh."""

@@ -29,6 +29,8 @@ ISSUED_AT = "runpod_issued_at"
 """Message header: when the call was published, seconds since the epoch."""
 BEGUN_AT = "runpod_begun_at"
 """Message header: when the first message of the chain that this one belongs to was published."""
+REFUSED = "runpod_refused"
+"""Message header that a worker adds: why it took the input out of a call, before anything decoded it."""
 REPUBLISHED = "runpod_republished"
 """Message header of a copy out of the outbox: "lost", or "unconfirmed" when it must not be submitted any more."""
 

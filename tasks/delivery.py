@@ -39,13 +39,15 @@ from tasks.services import Services, apart, services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
+from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
 
 log = logging.getLogger(__name__)
 
 REPUBLISH_S = 30.0
 RETRY_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.1)
 MOST_CLAIMS = 10
-"""After so many claims without an end, the output itself must be what kills `finish`: an error is delivered."""
+"""After so many claims without an end, the output itself must be what kills `finish`: an error is delivered. After twice
+as many it is not told to errbacks and chord either."""
 
 
 def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
@@ -120,6 +122,12 @@ def publish(services: Services, job: Job) -> None:
         unpark(services.app, job.continuation, job.endpoint, job.task_id, job.attempt)
     except NOT_PUBLISHED as error:
         log.warning("finish.not_published", extra={"task_id": job.task_id, "error": str(error)})
+    except Exception as error:
+        # What hangs on this task cannot be sent; the jobs beside it can.
+        log.exception("finish.not_published", extra={"task_id": job.task_id})
+        if services.store.published(job.endpoint, job.task_id) >= MOST_PUBLISHES:
+            end_alone(services, job, f"{type(error).__name__}: {error}"[:300])
+            mark_delivered(services, job)
 
 
 def hand_over(services: Services, waiter: Job) -> bool:
@@ -195,9 +203,20 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     job = found[0]
     reach(Step.FINISH_CLAIMED)
     stored = {"status": states.PENDING} if job.ignore_result else self.backend.get_task_meta(task_id)
+    undeliverable = JobUndeliverable(
+        f"the outcome was fetched, but handing it over failed {claims - 1} times", job.name, task_id, job.job_id
+    )
+    if claims > 2 * MOST_CLAIMS:
+        # Errbacks and chord are what cannot be told; where even that is not it, nothing is left to try.
+        self.request.update(errbacks=None, chord=None)
+        if stored["status"] in states.READY_STATES or claims > 3 * MOST_CLAIMS:
+            mark_delivered(deps, job)
+            raise Ignore
     if claims > 1 and stored["status"] == states.SUCCESS:
         # Stored after links and chain were sent, so only the chord may be left to tell.
-        if self.request.chord:
+        if self.request.chord and claims > MOST_CLAIMS:
+            end_chord(self, undeliverable)
+        elif self.request.chord:
             self.backend.on_chord_part_return(self.request, states.SUCCESS, stored["result"])
         mark_delivered(deps, job)
         raise Ignore
@@ -209,11 +228,7 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         raise Ignore
     self.request.runpod_job = job
     if claims > MOST_CLAIMS:
-        problem = f"the outcome was fetched, but handing it over failed {claims - 1} times"
-        if claims > 2 * MOST_CLAIMS:
-            # Nor can the errbacks be called.
-            self.request.errbacks = None
-        raise JobUndeliverable(problem, job.name, task_id, job.job_id)
+        raise undeliverable
     if not outcome.get("error"):
         return outcome.get("output")
     error = decode(outcome["error"])

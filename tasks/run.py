@@ -17,15 +17,15 @@ from typing import Any
 
 from celery import shared_task, states
 from celery.app.task import Context
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore
 
 from celery_runpod.api.payload import check_input
 from celery_runpod.contract import DEFAULT_DEADLINE_S, FINISH, FORMAT, RUN, Options, merge_input
 from celery_runpod.errors import InvalidInput, InvalidOption, JobExpired, RunPodError, SubmissionUnconfirmed, encode
-from celery_runpod.routing import BEGUN_AT, ISSUED_AT, REPUBLISHED
+from celery_runpod.routing import BEGUN_AT, ISSUED_AT, REFUSED, REPUBLISHED
 from tasks.control import cancel_if_wished
 from tasks.delivery import REPUBLISH_S, hand_over, publish
-from tasks.guard import CallersTask, nothing_but_verdicts
+from tasks.guard import CallersTask, nothing_but_verdicts, put_back
 from tasks.joining import join
 from tasks.parking import ids_after, park
 from tasks.plan import plan_check
@@ -34,6 +34,7 @@ from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
 from tasks.submit import submit
+from tasks.undeliverable import drop_unfit
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def run(self: Any, *inputs: Any, **arguments: Any) -> None:
     reach(Step.RUN_RECEIVED)
     if isinstance(arguments.get("format"), int) and arguments["format"] > FORMAT:
         log.warning("run.newer_format", extra={"task_id": self.request.id, "format": arguments["format"]})
-        raise Reject("a message of a newer format: left to a newer worker", requeue=True)
+        put_back(self.app, "a message of a newer format: left to a newer worker")
     job = read_call(deps, self.request, self.app.tasks[FINISH], inputs, arguments, now)
     after = list(ids_after(job.continuation))
     groups = [any_id for kind, any_id in after if kind == "group"]
@@ -119,6 +120,7 @@ def read_call(
 ) -> Job:
     """The record for a call. What is wrong with it becomes the record's outcome."""
     name = arguments.get("endpoint")
+    unfit = drop_unfit(request)
     job = Job(
         task_id=request.id,
         endpoint=NO_ENDPOINT,
@@ -135,6 +137,10 @@ def read_call(
         ignore_result=bool(request.ignore_result),
     )
     try:
+        if unfit:
+            raise InvalidInput(f"{unfit}; a signature is needed", job.name, job.task_id)
+        if refused := _header(request, REFUSED):
+            raise InvalidInput(str(refused), job.name, job.task_id)
         return _checked(deps, job, request, inputs, arguments)
     except RunPodError as error:
         refusal = error

@@ -162,14 +162,14 @@ def check_store(settings: Settings) -> list[Finding]:
     """The namespace: a worker's heartbeat, and to whom it belongs."""
     reader = RecordReader(connect(settings.store_url), settings.namespace)
 
-    def read() -> tuple[list[str], str | None]:
+    def read() -> tuple[list[str], str | None, tuple[int, int]]:
         now = time.time()
         workers: Any = reader.redis.zrangebyscore(reader.keys.workers(), now, "+inf")
         identity: Any = reader.redis.get(reader.keys.identity())
-        return list(workers), identity
+        return list(workers), identity, reader.count_aside()
 
     try:
-        workers, identity = within(REDIS_S, read)
+        workers, identity, (messages, records) = within(REDIS_S, read)
     except TROUBLE as error:
         return [_unreachable("namespace", mask_url(settings.store_url), error)]
     found = []
@@ -177,6 +177,9 @@ def check_store(settings: Settings) -> list[Finding]:
         found.append(ok("workers", f"{len(workers)} up: {', '.join(sorted(workers)[:10])}"))
     else:
         found.append(warning("workers", "no RunPod worker is up", "start one: celery-runpod worker"))
+    if messages or records:
+        problem = f"{messages} messages and {records} records were put aside: no worker could run or read them"
+        found.append(warning("put aside", problem, "look: celery-runpod jobs --aside; then --release ID or --drop ID"))
     mine = {"broker": mask_url(settings.broker_url), "backend": mask_url(settings.result_backend)}
     begun = json.loads(identity) if identity else mine
     others = [name for name, url in mine.items() if begun.get(name) != url]

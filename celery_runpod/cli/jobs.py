@@ -17,6 +17,7 @@ import click
 from celery import Celery
 from rich.console import Console
 
+from celery_runpod.cli import aside as of_aside
 from celery_runpod.cli.following import INTERRUPTED, follow, report
 from celery_runpod.cli.output import read_json, table_of
 from celery_runpod.cli.rows import ANSWER_S, CONNECT_S, Row, open_rows, rows_of, store_or_sentence
@@ -42,9 +43,22 @@ def client() -> Celery:
 @click.command()
 @click.option("--endpoint", metavar="E", help="Only jobs of this endpoint: its name, or RunPod's id.")
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="At most so many.")
+@click.option("--aside", is_flag=True, help="What no worker could run or read.")
+@click.option("--release", "released", metavar="ID", help="Of --aside: send the message, or work on the record, again.")
+@click.option("--drop", "dropped", metavar="ID", help="Of --aside: remove it; a record's task ends with an error.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
-def jobs(endpoint: str | None, limit: int, as_json: bool) -> None:
-    """List the open jobs, the soonest to be looked at first."""
+def jobs(
+    endpoint: str | None, limit: int, aside: bool, released: str | None, dropped: str | None, as_json: bool
+) -> None:
+    """List the open jobs, the soonest to be looked at first; or, with --aside, what no worker could run or read."""
+    if released:
+        of_aside.release(released, client())
+    if dropped:
+        of_aside.drop(dropped, client())
+    if aside and not (released or dropped):
+        of_aside.list_aside(as_json=as_json)
+    if aside or released or dropped:
+        return
     with store_or_sentence() as reader:
         rows, left_out = open_rows(reader, endpoint, limit)
         worker_up = reader.worker_up(now())

@@ -15,6 +15,7 @@ from typing import Any
 
 from celery_runpod.contract import FORMAT
 from celery_runpod.records import Place
+from tasks.store.aside import Aside
 from tasks.store.cancels import Cancels
 from tasks.store.operated import Operated
 from tasks.store.record import Job
@@ -23,7 +24,7 @@ from tasks.store.states import State
 from tasks.store.submits import Submits
 
 
-class JobStore(Submits, SharedJobs, Operated, Cancels):
+class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
     """All transitions of a job. `redis` must decode its responses; one store a process, shared by its threads."""
 
     # A job's way in
@@ -85,13 +86,14 @@ class JobStore(Submits, SharedJobs, Operated, Cancels):
         self.redis.zrem(self.keys.checks(endpoint), token)
 
     def jobs(self, endpoint: str, task_ids: Iterable[str]) -> list[Job]:
-        """The open records among these ids. Records of a newer format are left out: another version's business."""
+        """The open records among these ids. One of a newer format is left out: another version works on it. One that
+        cannot be read is left out and put aside (``aside.py``)."""
         ids = list(task_ids)
         with self.redis.pipeline(transaction=False) as pipe:
             for task_id in ids:
                 pipe.hgetall(self.keys.job(endpoint, task_id))
             found = pipe.execute()
-        jobs = [Job.from_fields(endpoint, task_id, raw) for task_id, raw in zip(ids, found, strict=True) if raw]
+        jobs = [self.read_or_put_aside(endpoint, task_id, raw) for task_id, raw in zip(ids, found, strict=True) if raw]
         return [job for job in jobs if job is not None]
 
     def forget_due(self, endpoint: str, task_id: str) -> str:
@@ -215,6 +217,11 @@ class JobStore(Submits, SharedJobs, Operated, Cancels):
     def undelivered(self, endpoint: str, now: float, limit: int = 500) -> list[str]:
         ids: Any = self.redis.zrangebyscore(self.keys.undelivered(endpoint), "-inf", now, start=0, num=limit)
         return list(ids)
+
+    def published(self, endpoint: str, task_id: str) -> int:
+        """How often a verdict was published again."""
+        found: Any = self.redis.hget(self.keys.job(endpoint, task_id), "published")
+        return int(found or 0)
 
     def republish(self, endpoint: str, task_id: str, now: float, *, base_s: float = 30.0, cap_s: float = 900.0) -> str:
         keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint)]

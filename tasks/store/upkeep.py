@@ -23,6 +23,8 @@ from tasks.store.states import lua_prelude
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 
+TROUBLES_KEPT_S = 86_400
+
 
 @cache
 def script_source(name: str) -> str:
@@ -126,6 +128,13 @@ class Upkeep(RecordReader):
         """These calls' messages are in their queue now."""
         if task_ids:
             self._run("note_in_queue", [self.keys.outbox(), self.keys.outbox_waiting()], now, *task_ids)
+
+    def count_trouble(self, task_id: str) -> int:
+        """How often the task of this id has met an error of an unknown kind, this one included."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.incr(self.keys.troubles(task_id))
+            pipe.expire(self.keys.troubles(task_id), TROUBLES_KEPT_S)
+            return int(pipe.execute()[0])
 
     # Wishes to cancel
 
