@@ -25,6 +25,21 @@ REACHES: dict[bool | None, str] = {True: "tree", False: "job", None: "step"}
 (yet), the jobs on which it hangs. What a "step" is, is asked when it matters: it may be accepted meanwhile."""
 
 
+_KEEP_MESSAGE = """--[[ keep_message: a call was published, and no worker has accepted it yet.
+  KEYS  index of the task id; outbox zset (score: published at, s); hash of messages; hash of places
+  ARGV  task_id  published at (s)  place (JSON)  message (JSON)
+  Returns "kept" | "accepted" (a worker has it: nothing is written)
+  A worker writes the index before it drops the copy, so none is left over. ]]
+local known = redis.call('GET', KEYS[1])
+if known and cjson.decode(known).endpoint ~= cjson.null then return 'accepted' end
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[4])
+redis.call('HSET', KEYS[4], ARGV[1], ARGV[3])
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+return 'kept'
+"""
+"""A caller's only script: it knows the wheel alone, and the other scripts are the worker's."""
+
+
 @dataclass(frozen=True)
 class Keys:
     """Every key of one namespace. Keys of one endpoint share a hash tag, so that a script may use them together."""
@@ -132,6 +147,10 @@ class Keys:
         """zset: task id -> when its message was last known to be in its queue."""
         return f"{self.namespace}:outbox:waiting"
 
+    def agreement(self) -> str:
+        """JSON of the token by which callers find out whether they share this store (`agreement.py`)."""
+        return f"{self.namespace}:agreement"
+
     def leader(self) -> str:
         return f"{self.namespace}:leader"
 
@@ -211,11 +230,18 @@ class RecordReader:
             pipe.execute()
 
     def keep_message(self, task_id: str, issued_at: float, place: str, text: str) -> None:
-        """Keep a copy of a message, and where it goes, until a worker has accepted it."""
-        with self.redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self.keys.outbox_messages(), task_id, text)
-            pipe.hset(self.keys.outbox_places(), task_id, place)
-            pipe.zadd(self.keys.outbox(), {task_id: issued_at})
+        """Keep a copy of a message, and where it went, until a worker has accepted it; nothing where one has already."""
+        keys = self.keys
+        names = [keys.task(task_id), keys.outbox(), keys.outbox_messages(), keys.outbox_places()]
+        self.redis.register_script(_KEEP_MESSAGE)(keys=names, args=[task_id, issued_at, place, text])
+
+    def drop_message(self, task_id: str) -> None:
+        """The call needs no copy any more: a worker has accepted it, or it has ended."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zrem(self.keys.outbox(), task_id)
+            pipe.hdel(self.keys.outbox_messages(), task_id)
+            pipe.hdel(self.keys.outbox_places(), task_id)
+            pipe.zrem(self.keys.outbox_waiting(), task_id)
             pipe.execute()
 
     def published_at(self, task_id: str) -> float | None:

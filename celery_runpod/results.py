@@ -183,15 +183,16 @@ def _publish_cancel(app: Celery, ids: list[str], *, whole_tree: bool | None) -> 
 
 
 def store_unavailable(app: Celery, error: Exception) -> BrokerUnavailable:
-    return BrokerUnavailable("job store", mask_url(_store_url(app)), str(error) or type(error).__name__)
+    return BrokerUnavailable("job store", mask_url(store_url(app)), str(error) or type(error).__name__)
 
 
 def reader_for(app: Celery) -> RecordReader:
     """Reads the store of this process's settings."""
-    return RecordReader(_redis(_store_url(app), os.getpid()), client_settings().namespace)
+    return RecordReader(_redis(store_url(app), os.getpid()), client_settings().namespace)
 
 
-def _store_url(app: Celery) -> str:
+def store_url(app: Celery) -> str:
+    """Where this process looks for the job store; it holds the password."""
     settings = client_settings()
     # An app with its own broker URL may live in a process without any variable: then its Redis holds the store.
     url = settings.store_url
