@@ -13,7 +13,6 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from celery.backends.redis import RedisBackend
 
@@ -77,13 +76,7 @@ class Fingerprint:
             backend.store_result(name, token.to_json(), SHOWN)
             return
         # Not by `store_result`, which tries for half a minute while Redis is away.
-        record: dict[str, Any] = {
-            "task_id": name,
-            "status": SHOWN,
-            "result": token.to_json(),
-            "traceback": None,
-            "children": [],
-        }
+        record = {"task_id": name, "status": SHOWN, "result": token.to_json(), "traceback": None}
         lasts_s = int(self._deps.settings.result_expires_s)
         backend.client.set(backend.get_key_for_task(name), backend.encode(record), ex=lasts_s)
 

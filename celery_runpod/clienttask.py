@@ -119,14 +119,16 @@ class ClientTask(Task):
         """
         app: Celery = self.app
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
-        if _FOLLOWING.get():
-            # A worker publishes what follows a task of its own. It waits and tries again, where it is left to Celery.
-            return app.send_task(RUN, args, kwargs, **options)
-        refuse(app, args, kwargs, options)
         task_id = options["task_id"] = options.get("task_id") or str(uuid.uuid4())
+        # A worker publishes what follows a task of its own: Celery tries that again, by the errors that it knows.
+        follows = _FOLLOWING.get()
+        if not follows:
+            refuse(app, args, kwargs, options)
         try:
             return app.send_task(RUN, args, kwargs, **options)
         except (*NOT_PUBLISHED, RedisError, RuntimeError) as error:
+            if follows:
+                raise
             raise _unavailable(app, task_id, options, error, begun=forget(task_id)) from error
         finally:
             forget(task_id)
