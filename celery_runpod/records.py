@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 
@@ -243,6 +243,16 @@ class RecordReader:
             pipe.hdel(self.keys.outbox_places(), task_id)
             pipe.zrem(self.keys.outbox_waiting(), task_id)
             pipe.execute()
+
+    def kept_calls(self, endpoint: str | None = None) -> list[str]:
+        """Task ids of the calls that no worker has accepted yet; of one endpoint, as its callers name it."""
+        ids = [_text(one) for one in cast("list[Any]", self.redis.zrange(self.keys.outbox(), 0, -1))]
+        return ids if endpoint is None else [one for one in ids if self._called(one) == endpoint]
+
+    def _called(self, task_id: str) -> str | None:
+        raw: Any = self.redis.hget(self.keys.outbox_messages(), task_id)
+        found: Any = None if raw is None else json.loads(raw)["body"][1].get("endpoint")
+        return found if isinstance(found, str) else None
 
     def published_at(self, task_id: str) -> float | None:
         """When a call was published that no worker has accepted yet, in seconds since the epoch; None: it is no such."""

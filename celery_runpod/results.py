@@ -155,6 +155,15 @@ def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = Non
     _publish_cancel(app if app is not None else client_app(), ids, whole_tree=True)
 
 
+def cancel_calls(ids: Iterable[str], *, app: Celery) -> None:
+    """Cancel calls that no worker has taken yet, each with what hangs on it; those that one has taken meanwhile too.
+
+    Raises:
+        BrokerUnavailable: as for `cancel`.
+    """
+    _publish_cancel(app, list(ids), whole_tree=None)
+
+
 def _ids_of(result: Any) -> Iterable[str]:
     if getattr(result, "id", None):
         yield result.id
