@@ -21,6 +21,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from celery_app.epoch import Memory, beat
+from celery_app.fingerprint import Fingerprint
 from celery_app.outbox import OutboxWatch
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.settings import mask_url
@@ -91,6 +92,7 @@ class SelfHeal(bootsteps.StartStopStep):
         lock = deps.store.redis.register_script(_RENEW)
         # RabbitMQ keeps a message until it is acknowledged: only Redis loses one.
         outbox = OutboxWatch(deps) if is_redis(deps.settings.broker_url) else None
+        fingerprint = Fingerprint(deps)
         memory = Memory.of(deps.settings)
         away = False
         while not self._stop.is_set():
@@ -104,6 +106,7 @@ class SelfHeal(bootsteps.StartStopStep):
                     sweep_wishes(deps, WISH_S)
                     if outbox is not None:
                         outbox.look()
+                    fingerprint.renew()
                 if away:
                     log.warning("store.back")
                 away = False

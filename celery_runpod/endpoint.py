@@ -9,20 +9,18 @@ Next: ``contract.py``, what the message holds.
 from __future__ import annotations
 
 import contextlib
-import logging
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, Self
 
 from celery import Celery
-from celery.canvas import Signature, maybe_signature
-from redis.exceptions import RedisError
+from celery.canvas import Signature
 
 from celery_runpod.api.answers import Health
 from celery_runpod.api.payload import check_depth, check_input
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
-from celery_runpod.confirms import NOT_PUBLISHED
+from celery_runpod.clienttask import check_arguments, client_task, refuse_eager, refuse_wrong_links
 from celery_runpod.contract import (
     DEFAULT_DEADLINE_S,
     FORMAT,
@@ -35,13 +33,8 @@ from celery_runpod.contract import (
     merge_input,
 )
 from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from, refuse_other_endpoint, retry
-from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NotConfigured
-from celery_runpod.outbox import has_kept
-from celery_runpod.rabbitmq import broker_of, is_amqp
+from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
 from celery_runpod.results import JobResult
-from celery_runpod.settings import mask_url
-
-log = logging.getLogger(__name__)
 
 MARGIN_S = 600.0
 """A chord's counter must outlive its slowest member by this much."""
@@ -128,8 +121,12 @@ class Endpoint:
         """As `s`, with the input in `args`, the fields in `kwargs`, and Celery's options.
 
         Raises:
+            TypeError: `args` is no list or tuple.
+            InvalidOption: a link is no signature.
             ConfigurationError: the app's results, or chords, expire before the job's deadline.
         """
+        check_arguments(args, {} if kwargs is None else kwargs)
+        refuse_wrong_links(celery_options)
         fields = dict(kwargs or {})
         given = merge_input(list(args), fields, self.name) if args or fields else {}
         # Also what a field replaces: the message carries it.
@@ -169,25 +166,18 @@ class Endpoint:
         Raises:
             InvalidInput, PayloadTooLarge, InvalidOption: nothing was sent.
             NotConfigured: there is no Celery app, and none can be made from the environment.
+            TypeError: `args` is no list or tuple.
             ConfigurationError: the app's results expire before the job's deadline.
+            EagerMode: the app has `task_always_eager` on (docs/testing.md).
+            ConfigurationMismatch: the app and the RunPod workers do not share broker, result backend or job store.
             BrokerUnavailable: the broker or the result backend does not answer; nothing was enqueued, unless the error
                 is `unconfirmed`: then repeat the call with the task id that it names.
         """
         app = self.app
         task_id = celery_options.pop("task_id", None) or str(uuid.uuid4())
         signature = self.signature(args, kwargs, **celery_options)
-        check_reachable(app)
-        try:
-            maybe_signature(signature, app=app).apply_async(task_id=task_id)
-            return JobResult(task_id, app=app)
-        except (*NOT_PUBLISHED, RedisError, RuntimeError) as error:
-            reason = str(error) or type(error).__name__
-        if has_kept(task_id):
-            # A worker finds the copy and runs it: an error here would make the caller ask, and pay, a second time.
-            log.warning("task %s was kept, but not published; a worker finds it: %s", task_id, reason)
-            return JobResult(task_id, app=app)
-        broker = broker_of(app)
-        raise BrokerUnavailable("broker", mask_url(broker), f"task {task_id}: {reason}", is_amqp(broker))
+        client_task(app).apply_async(signature.args, signature.kwargs, **{**signature.options, "task_id": task_id})
+        return JobResult(task_id, app=app)
 
     def delay_on_commit(self, input: Any = None, /, **fields: Any) -> str:
         """Enqueue once Django's current transaction has been committed; answers the task id at once.
@@ -198,6 +188,8 @@ class Endpoint:
 
         task_id = str(uuid.uuid4())
         args = () if input is None else (input,)
+        # Django's tests roll back, and never come to the commit: eager mode would not be noticed.
+        refuse_eager(self.app)
         self.signature(args, fields)
         transaction.on_commit(lambda: self.apply_async(args, fields, task_id=task_id) and None)
         return task_id

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 from redis.commands.core import Script
@@ -32,6 +32,21 @@ HINT_EVERY_S = 5.0
 REACHES: dict[bool | None, str] = {True: "tree", False: "job", None: "step"}
 """How far a cancel goes, by its `whole_tree`: all under the same root; that job alone; that job or, if the id is none
 (yet), the jobs on which it hangs. What a "step" is, is asked when it matters: it may be accepted meanwhile."""
+
+
+_KEEP_MESSAGE = """--[[ keep_message: a call was published, and no worker has accepted it yet.
+  KEYS  index of the task id; outbox zset (score: published at, s); hash of messages; hash of places
+  ARGV  task_id  published at (s)  place (JSON)  message (JSON)
+  Returns "kept" | "accepted" (a worker has it: nothing is written)
+  A worker writes the index before it drops the copy, so none is left over. ]]
+local known = redis.call('GET', KEYS[1])
+if known and cjson.decode(known).endpoint ~= cjson.null then return 'accepted' end
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[4])
+redis.call('HSET', KEYS[4], ARGV[1], ARGV[3])
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+return 'kept'
+"""
+"""A caller's only script: it knows the wheel alone, and the other scripts are the worker's."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +201,10 @@ class Keys:
         """zset: task id -> when its message was last known to be in its queue."""
         return f"{self.namespace}:outbox:waiting"
 
+    def agreement(self) -> str:
+        """JSON of the token by which callers find out whether they share this store (`agreement.py`)."""
+        return f"{self.namespace}:agreement"
+
     def leader(self) -> str:
         return f"{self.namespace}:leader"
 
@@ -265,12 +284,29 @@ class RecordReader:
             pipe.execute()
 
     def keep_message(self, task_id: str, issued_at: float, place: str, text: str) -> None:
-        """Keep a copy of a message, and where it goes, until a worker has accepted it."""
-        with self.redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self.keys.outbox_messages(), task_id, text)
-            pipe.hset(self.keys.outbox_places(), task_id, place)
-            pipe.zadd(self.keys.outbox(), {task_id: issued_at})
+        """Keep a copy of a message, and where it went, until a worker has accepted it; nothing where one has already."""
+        keys = self.keys
+        names = [keys.task(task_id), keys.outbox(), keys.outbox_messages(), keys.outbox_places()]
+        self.redis.register_script(_KEEP_MESSAGE)(keys=names, args=[task_id, issued_at, place, text])
+
+    def drop_message(self, task_id: str) -> None:
+        """The call needs no copy any more: a worker has accepted it, or it has ended."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zrem(self.keys.outbox(), task_id)
+            pipe.hdel(self.keys.outbox_messages(), task_id)
+            pipe.hdel(self.keys.outbox_places(), task_id)
+            pipe.zrem(self.keys.outbox_waiting(), task_id)
             pipe.execute()
+
+    def kept_calls(self, endpoint: str | None = None) -> list[str]:
+        """Task ids of the calls that no worker has accepted yet; of one endpoint, as its callers name it."""
+        ids = [_text(one) for one in cast("list[Any]", self.redis.zrange(self.keys.outbox(), 0, -1))]
+        return ids if endpoint is None else [one for one in ids if self._called(one) == endpoint]
+
+    def _called(self, task_id: str) -> str | None:
+        raw: Any = self.redis.hget(self.keys.outbox_messages(), task_id)
+        found: Any = None if raw is None else json.loads(raw)["body"][1].get("endpoint")
+        return found if isinstance(found, str) else None
 
     def published_at(self, task_id: str) -> float | None:
         """When a call was published that no worker has accepted yet, in seconds since the epoch; None: it is no such."""

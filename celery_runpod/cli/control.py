@@ -21,7 +21,7 @@ from celery_runpod.cli.rows import store_or_sentence
 from celery_runpod.control import DEFAULT_TIMEOUT_S
 from celery_runpod.control import retry as ask_for_retry
 from celery_runpod.endpoint import Endpoint
-from celery_runpod.results import JobResult
+from celery_runpod.results import JobResult, cancel_calls
 
 timeout_option = click.option(
     "--timeout",
@@ -75,13 +75,23 @@ def health(endpoint: str, key_name: str | None, timeout: float, as_json: bool) -
 
 
 @click.command()
-@click.argument("endpoint")
+@click.argument("endpoint", required=False)
+@click.option("--calls", is_flag=True, help="Cancel the calls that no worker has taken yet, instead.")
 @key_option
 @timeout_option
 @yes_option
 @json_option
-def purge(endpoint: str, key_name: str | None, timeout: float, yes: bool, as_json: bool) -> None:
-    """Remove every job that waits in an endpoint's queue at RunPod, whoever submitted it. Running jobs go on."""
+def purge(endpoint: str | None, calls: bool, key_name: str | None, timeout: float, yes: bool, as_json: bool) -> None:
+    """Remove every job that waits in an endpoint's queue at RunPod, whoever submitted it. Running jobs go on.
+
+    With --calls: cancel the calls, of ENDPOINT or of all, that wait in the broker for a RunPod worker. Celery's own
+    purge does not: the workers publish a message that is missing again.
+    """
+    if calls:
+        _cancel_calls(endpoint, yes, as_json=as_json)
+        return
+    if endpoint is None:
+        raise click.UsageError("give an ENDPOINT, or --calls")
     asked = _endpoint(endpoint, key_name)
     if not yes:
         queued = asked.health(timeout=timeout).in_queue
@@ -89,6 +99,18 @@ def purge(endpoint: str, key_name: str | None, timeout: float, yes: bool, as_jso
     removed = asked.purge_queue(timeout=timeout)
     told = {"endpoint": endpoint, "removed": removed}
     say(f"{removed} jobs removed; ours among them end with JobPurged", told, as_json=as_json)
+
+
+def _cancel_calls(endpoint: str | None, yes: bool, *, as_json: bool) -> None:
+    with store_or_sentence() as reader:
+        ids = reader.kept_calls(endpoint)
+    of = f" of {endpoint}" if endpoint else ""
+    if ids and not yes:
+        ask_first(f"Cancel {len(ids)} calls{of} that no worker has taken yet?", yes)
+    if ids:
+        cancel_calls(ids, app=client())
+    told = {"endpoint": endpoint, "cancelled": len(ids)}
+    say(f"{len(ids)} calls cancelled; each ends as REVOKED when a worker takes it", told, as_json=as_json)
 
 
 def _endpoint(name: str, key_name: str | None) -> Any:

@@ -97,15 +97,6 @@ class Upkeep(RecordReader):
 
     # The outbox: copies of calls that no worker has accepted yet
 
-    def drop_message(self, task_id: str) -> None:
-        """A worker has accepted the call: the record stands for it now."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zrem(self.keys.outbox(), task_id)
-            pipe.hdel(self.keys.outbox_messages(), task_id)
-            pipe.hdel(self.keys.outbox_places(), task_id)
-            pipe.zrem(self.keys.outbox_waiting(), task_id)
-            pipe.execute()
-
     def kept_messages(self, until: float, most: int) -> list[Kept]:
         """The oldest calls published before `until`."""
         found: Any = self.redis.zrangebyscore(self.keys.outbox(), "-inf", until, start=0, num=most, withscores=True)
