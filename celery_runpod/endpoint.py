@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from celery_runpod.api.answers import Health
 from celery_runpod.api.payload import check_input
+from celery_runpod.bounds import refuse_over_bounds
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.confirms import NOT_PUBLISHED
 from celery_runpod.contract import (
@@ -34,7 +35,7 @@ from celery_runpod.contract import (
     Queues,
     merge_input,
 )
-from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from, refuse_other_endpoint, retry
+from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NotConfigured
 from celery_runpod.outbox import has_kept
 from celery_runpod.rabbitmq import broker_of, is_amqp
@@ -100,6 +101,9 @@ class Endpoint:
             on_error: "raise", or "return": the error becomes the result, so that a fan-out survives it.
             idempotency_key: calls with one key (of one namespace and endpoint) and the same input share one job, also
                 after its end, as long as its result is kept. A job that failed frees its key.
+            allow_empty_output: True makes None the result of a job that RunPod calls COMPLETED and gives no output for.
+                By default it ends with OutputMissing: RunPod loses a result over about 20 MB, and drops an empty dict.
+                An output of null is an output.
 
         Raises:
             InvalidOption: unknown, of a wrong type or out of bounds. A bare number over a day must be a timedelta.
@@ -166,6 +170,7 @@ class Endpoint:
             InvalidInput, PayloadTooLarge, InvalidOption: nothing was sent.
             NotConfigured: there is no Celery app, and none can be made from the environment.
             ConfigurationError: the app's results expire before the job's deadline.
+            TooManyOpenJobs: the namespace holds as many jobs, or bytes of input, as the workers allow.
             BrokerUnavailable: the broker or the result backend does not answer; nothing was enqueued, unless the error
                 is `unconfirmed`: then repeat the call with the task id that it names.
         """
@@ -173,6 +178,7 @@ class Endpoint:
         task_id = celery_options.pop("task_id", None) or str(uuid.uuid4())
         signature = self.signature(args, kwargs, **celery_options)
         check_reachable(app)
+        refuse_over_bounds(app)
         try:
             maybe_signature(signature, app=app).apply_async(task_id=task_id)
             return JobResult(task_id, app=app)
@@ -230,14 +236,36 @@ class Endpoint:
         refuse_other_endpoint(self.app, task_id, self.name)
         JobResult(task_id, app=self.app).cancel()
 
-    def retry(self, task_id: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> JobResult:
-        """Run a job of this endpoint that failed again: under a new task id, with the chain and links that hung on it.
+    def retry(self, task_id: str, *, force: bool = False, timeout: float = DEFAULT_TIMEOUT_S) -> JobResult:
+        """Run a job of this endpoint that failed again: under a new task id, with the chain, links and errbacks that hung
+        on it.
+
+        Args:
+            force: run it although it was run again by hand `RUNPOD_MOST_RETRIES_BY_HAND` times (3) before.
 
         Raises:
-            RetryRefused: it has not failed, is kept no longer (`RUNPOD_KEEP_FAILED_S`), is part of a group or chord, or
-                was run again already; nothing was submitted. NoAnswer, BrokerUnavailable: as for `health`.
+            RetryRefused: it has not failed, is kept no longer (`RUNPOD_KEEP_FAILED_S`), is part of a group or chord, was
+                run again already, or too often by hand; nothing was submitted.
+            NoAnswer, BrokerUnavailable: as for `health`.
         """
-        return retry(task_id, endpoint=self.name, timeout_s=timeout, app=self.app)
+        return retry(task_id, endpoint=self.name, force=force, timeout_s=timeout, app=self.app)
+
+    def pause(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+        """Submit no job of this endpoint until `resume`, in any worker: calls are accepted, and wait with the reason
+        ON_HOLD. What RunPod has goes on, and its results are delivered; deadlines and timeouts go on too.
+
+        Raises:
+            NoAnswer, BrokerUnavailable: as for `health`.
+        """
+        pause(self.name, timeout_s=timeout, app=self.app)
+
+    def resume(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> bool:
+        """Submit jobs of this endpoint again; answers False where a pause of all endpoints still holds them.
+
+        Raises:
+            NoAnswer, BrokerUnavailable: as for `health`.
+        """
+        return resume(self.name, timeout_s=timeout, app=self.app)
 
     def _ask(self, task: str, timeout: float) -> Any:
         arguments = {"api_key_name": self.options.api_key_name}

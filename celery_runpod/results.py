@@ -55,7 +55,8 @@ class JobResult(AsyncResult):
 
     @property
     def reason(self) -> str | None:
-        """Why an open job is not running: COUNTDOWN, BUDGET, PAUSED, RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED;
+        """Why an open job is not running: COUNTDOWN, BUDGET, ON_HOLD (paused by hand), PAUSED,
+        RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED;
         in RunPod's queue COLD_START (workers are starting), NO_CAPACITY (throttled, or none) or WORKERS_UNHEALTHY; or
         NO_WORKER (no celery-runpod worker is up); None otherwise."""
         if self.ready():

@@ -46,6 +46,8 @@ from tasks.store.states import State
 log = logging.getLogger(__name__)
 
 UNAUTHORIZED_WAIT_S = 60.0
+ON_HOLD_S = 60.0
+"""`runpod.resume` makes what is on hold due at once; this finds a job that was being put on hold at that moment."""
 INSIST_EVERY_S = 1.0
 
 
@@ -149,6 +151,8 @@ def _held_back(services: Services, job: Job, operation: str, now: float) -> tupl
     """Until when the job must wait, and why; (None, "") if it may go."""
     if now < job.not_before:
         return job.not_before, "COUNTDOWN"
+    if services.store.on_hold(job.endpoint) is not None:
+        return now + ON_HOLD_S, "ON_HOLD"
     until = services.store.paused_until(job.endpoint, operation)
     if until is not None and until > now:
         return until + services.spread(), "PAUSED"

@@ -56,11 +56,12 @@ def watch(task_id: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("task_id", metavar="ID")
+@click.option("--force", is_flag=True, help="Also if it was run again by hand too often (RUNPOD_MOST_RETRIES_BY_HAND).")
 @timeout_option
 @json_option
-def retry(task_id: str, timeout: float, as_json: bool) -> None:
+def retry(task_id: str, force: bool, timeout: float, as_json: bool) -> None:
     """Run a job that failed again, under a new id, with the chain and links that hung on it."""
-    job = ask_for_retry(task_id, timeout_s=timeout, app=client())
+    job = ask_for_retry(task_id, force=force, timeout_s=timeout, app=client())
     say(f"runs again as task {job.id}", {"task_id": task_id, "retried_as": job.id}, as_json=as_json)
 
 

@@ -29,6 +29,7 @@ REASONS = {
     "NO_WORKER": "no RunPod worker is up: start `celery-runpod worker`",
     "COUNTDOWN": "its countdown or eta has not come yet",
     "BUDGET": "RunPod's rate limit for this endpoint is used up for the moment",
+    "ON_HOLD": "submits were stopped by hand: `celery-runpod resume` lets them go on",
     "PAUSED": "the endpoint is paused for a moment after trouble with its API",
     "RATE_LIMITED": "RunPod answered 429; it is asked again later",
     "API_DOWN": "RunPod's API does not answer; it is asked again later",

@@ -34,6 +34,17 @@ class Operated(Upkeep):
                     pipe.hget(self.keys.job(endpoint, task_id), "state")
                 yield from zip(some, pipe.execute(), strict=True)
 
+    # The brake
+
+    def hold(self, endpoint: str, now: float) -> float:
+        """Submit nothing to this endpoint ("*": to any) until `release`; answers since when that is so."""
+        self.redis.hsetnx(self.keys.brake(), endpoint, repr(now))
+        found: Any = self.redis.hget(self.keys.brake(), endpoint)
+        return float(found or now)
+
+    def release(self, endpoint: str) -> None:
+        self.redis.hdel(self.keys.brake(), endpoint)
+
     # Purges
 
     def note_purge(self, endpoint: str, at: float | None) -> None:

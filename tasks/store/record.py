@@ -28,6 +28,8 @@ class Job:
 
     `group_ids` are those by which a cancel reaches the job, beside its own and its root's: its groups, what follows it.
 
+    `generation` is how often the job was run again by hand: 0 for a call, one more for each `runpod.retry`.
+
     `begun_at` is when the call, or the first call of its chain, was published."""
 
     task_id: str
@@ -49,6 +51,7 @@ class Job:
     state: State = State.WAITING
     attempt: int = 0
     retried: int = 0
+    generation: int = 0
     joined: str = ""
     shares: str = ""
     job_id: str | None = None
@@ -81,6 +84,7 @@ class Job:
             "expires_at": None if self.expires_at is None else repr(self.expires_at),
             "api_key_name": self.api_key_name,
             "reason": self.reason or None,
+            "generation": str(self.generation) if self.generation else None,
             "joined": self.joined or None,
             "shares": self.shares or None,
             "ignore_result": "1" if self.ignore_result else None,
@@ -118,6 +122,7 @@ class Job:
             state=state,
             attempt=int(raw["attempt"]),
             retried=int(raw.get("retried", 0)),
+            generation=int(raw.get("generation", 0)),
             joined=raw.get("joined", ""),
             shares=raw.get("shares", ""),
             job_id=raw.get("job_id") or None,

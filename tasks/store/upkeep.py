@@ -24,10 +24,24 @@ from tasks.store.states import lua_prelude
 _SCRIPTS = Path(__file__).parent / "scripts"
 
 
+_INPUT = """
+local function count_input(job, bytes)
+  local length = redis.call('HSTRLEN', job, 'input')
+  if length > 0 then redis.call('INCRBY', bytes, length) end
+end
+local function drop_input(job, bytes)
+  local length = redis.call('HSTRLEN', job, 'input')
+  if length > 0 and redis.call('DECRBY', bytes, length) <= 0 then redis.call('DEL', bytes) end
+  redis.call('HDEL', job, 'input')
+end
+"""
+"""Lua: a record's input comes, and goes, together with its part of the endpoint's `input_bytes`."""
+
+
 @cache
 def script_source(name: str) -> str:
     """The Lua of a transition, with the table of states before it."""
-    return lua_prelude() + (_SCRIPTS / f"{name}.lua").read_text()
+    return lua_prelude() + _INPUT + (_SCRIPTS / f"{name}.lua").read_text()
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,7 @@ class Upkeep(RecordReader):
             keys.cancels(endpoint),
             keys.cancel_keys(endpoint),
             keys.waiting(endpoint),
+            keys.input_bytes(endpoint),
         ]
 
     # Pauses
@@ -144,6 +159,19 @@ class Upkeep(RecordReader):
         found: Any = self.redis.mget([self.keys.cancel_note(any_id) for any_id in wanted])
         notes = {any_id: note for any_id, note in zip(wanted, found, strict=True) if note}
         return {any_id: "job" if note == "step" and self.is_job(any_id) else note for any_id, note in notes.items()}
+
+    # Bounds
+
+    def count(self, endpoint: str) -> tuple[int, int]:
+        """Open jobs of an endpoint, and the bytes of their inputs."""
+        keys = [self.keys.due(endpoint), self.keys.undelivered(endpoint), self.keys.input_bytes(endpoint)]
+        jobs, input_bytes = self._run("count", keys)
+        return int(jobs), int(input_bytes)
+
+    def note_totals(self, jobs: int, input_bytes: int, most_jobs: int, most_input_bytes: int) -> None:
+        """What all endpoints hold together, for callers to read."""
+        told = {"jobs": jobs, "input_bytes": input_bytes, "most_jobs": most_jobs, "most_input_bytes": most_input_bytes}
+        self.redis.hset(self.keys.totals(), mapping=told)
 
     # A worker's own notes
 
