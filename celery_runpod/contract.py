@@ -30,6 +30,7 @@ PURGE_QUEUE = "runpod.purge_queue"
 RETRY = "runpod.retry"
 PAUSE = "runpod.pause"
 RESUME = "runpod.resume"
+EVERY_ENDPOINT = "*"
 WAIT_FOR_POD = "runpod.pods.wait"
 MANAGEMENT = (
     *(f"runpod.pods.{name}" for name in ("list", "get", "create", "update", "start", "stop", "restart", "reset")),
@@ -41,9 +42,6 @@ MANAGEMENT = (
 CONTROL = (HEALTH, PURGE_QUEUE, RETRY, PAUSE, RESUME, WAIT_FOR_POD, *MANAGEMENT)
 """Asked by a caller who waits for the answer; served on the queue of deliveries, because each is short."""
 TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, RECEIVE_WEBHOOK, *CONTROL)
-
-EVERY_ENDPOINT = "*"
-"""Stands for all endpoints where they are paused or resumed; no endpoint can be called so."""
 
 HIDDEN = "<input hidden>"
 """Shown instead of arguments in logs, events and Flower."""

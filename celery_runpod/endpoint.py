@@ -101,9 +101,8 @@ class Endpoint:
             on_error: "raise", or "return": the error becomes the result, so that a fan-out survives it.
             idempotency_key: calls with one key (of one namespace and endpoint) and the same input share one job, also
                 after its end, as long as its result is kept. A job that failed frees its key.
-            allow_empty_output: True makes None the result of a job that RunPod calls COMPLETED and gives no output for.
-                By default it ends with OutputMissing: RunPod loses a result over about 20 MB, and drops an empty dict.
-                An output of null is an output.
+            allow_empty_output: a job that is COMPLETED without output gives None. By default it ends with OutputMissing:
+                RunPod loses a result over about 20 MB, and drops an empty dict. A null is an output.
 
         Raises:
             InvalidOption: unknown, of a wrong type or out of bounds. A bare number over a day must be a timedelta.
@@ -237,34 +236,21 @@ class Endpoint:
         JobResult(task_id, app=self.app).cancel()
 
     def retry(self, task_id: str, *, force: bool = False, timeout: float = DEFAULT_TIMEOUT_S) -> JobResult:
-        """Run a job of this endpoint that failed again: under a new task id, with the chain, links and errbacks that hung
-        on it.
-
-        Args:
-            force: run it although it was run again by hand `RUNPOD_MOST_RETRIES_BY_HAND` times (3) before.
+        """Run a job of this endpoint that failed again: under a new task id, with the chain and links that hung on it.
+        With `force` also one that was run again by hand `RUNPOD_MOST_RETRIES_BY_HAND` times (3) before.
 
         Raises:
-            RetryRefused: it has not failed, is kept no longer (`RUNPOD_KEEP_FAILED_S`), is part of a group or chord, was
-                run again already, or too often by hand; nothing was submitted.
-            NoAnswer, BrokerUnavailable: as for `health`.
+            RetryRefused: it has not failed, is kept no longer (`RUNPOD_KEEP_FAILED_S`), is part of a group or chord, or
+                was run again too often, or already; nothing was submitted. Else as for `health`.
         """
         return retry(task_id, endpoint=self.name, force=force, timeout_s=timeout, app=self.app)
 
     def pause(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
-        """Submit no job of this endpoint until `resume`, in any worker: calls are accepted, and wait with the reason
-        ON_HOLD. What RunPod has goes on, and its results are delivered; deadlines and timeouts go on too.
-
-        Raises:
-            NoAnswer, BrokerUnavailable: as for `health`.
-        """
+        """Submit no job of this endpoint until `resume`; see `celery_runpod.control.pause`."""
         pause(self.name, timeout_s=timeout, app=self.app)
 
     def resume(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> bool:
-        """Submit jobs of this endpoint again; answers False where a pause of all endpoints still holds them.
-
-        Raises:
-            NoAnswer, BrokerUnavailable: as for `health`.
-        """
+        """Submit its jobs again; see `celery_runpod.control.resume`."""
         return resume(self.name, timeout_s=timeout, app=self.app)
 
     def _ask(self, task: str, timeout: float) -> Any:

@@ -45,11 +45,6 @@ log = logging.getLogger(__name__)
 
 REPUBLISH_S = 30.0
 RETRY_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.1)
-OUTPUT_MISSING = (
-    "RunPod says COMPLETED and gives no output: it loses a result over about 20 MB (send a large one to object storage "
-    "and return its URL), and it drops an empty dict; a handler without an output is called with allow_empty_output=True"
-)
-"""runpod-python#309 and docs.runpod.io/serverless/workers/handler-functions (payload limits)."""
 MOST_CLAIMS = 10
 """After so many claims without an end, the output itself must be what kills `finish`: an error is delivered."""
 
@@ -62,9 +57,10 @@ def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
     if failure is not None and _try_again(services, job, answer):
         return "waiting"
     state = State(answer.state)
-    if state is State.COMPLETED and not answer.has_output and not job.options.allow_empty_output:
+    empty = answer.output is None and not answer.has_output
+    if state is State.COMPLETED and empty and not job.options.allow_empty_output:
         # Our verdict, not RunPod's: it frees the idempotency key, and keeps the input for a retry by hand.
-        state, failure = State.ENDED_HERE, OutputMissing(OUTPUT_MISSING, job.name, job.task_id, answer.id)
+        state, failure = State.ENDED_HERE, OutputMissing(OutputMissing.WHY, job.name, job.task_id, answer.id)
     outcome = {
         "output": answer.output if failure is None else None,
         "error": None if failure is None else encode(failure),

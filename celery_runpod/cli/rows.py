@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from celery_runpod.clientapp import client_settings
+from celery_runpod.contract import EVERY_ENDPOINT
 from celery_runpod.records import RecordReader
 from celery_runpod.settings import mask_url, redis_url
 
@@ -109,6 +111,14 @@ class Row:
             "why": self.why(),
         }
         return {**asdict(self), **told}
+
+
+def on_hold(endpoint: str, since: float) -> str:
+    """The sentence on an endpoint to which nothing is submitted; "*" is all of them."""
+    at = datetime.fromtimestamp(since).astimezone().isoformat(sep=" ", timespec="seconds")
+    every = endpoint == EVERY_ENDPOINT
+    lifted = f"celery-runpod resume {'--all' if every else endpoint}"
+    return f"on hold since {at}: {'every endpoint' if every else endpoint}; nothing is submitted until `{lifted}`"
 
 
 def open_store() -> RecordReader:
