@@ -130,9 +130,7 @@ def retry(
     return JobResult(str(new_id), app=app)
 
 
-def pause(
-    endpoint: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S, app: Celery | None = None
-) -> None:
+def pause(endpoint: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S, app: Celery | None = None) -> None:
     """Submit nothing to an endpoint, or with None to any, until `resume`. Workers stay up, calls are accepted and wait
     with the reason ON_HOLD; what RunPod has goes on, and is delivered. A pause outlives restarts and never expires.
 
@@ -144,9 +142,7 @@ def pause(
     ask(PAUSE, (_brake_of(endpoint),), timeout_s=timeout_s, app=app, endpoint=endpoint)
 
 
-def resume(
-    endpoint: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S, app: Celery | None = None
-) -> bool:
+def resume(endpoint: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S, app: Celery | None = None) -> bool:
     """Take back the pause of an endpoint, or with None the pause of all. The jobs that waited are submitted at once.
     Answers False where another pause still holds jobs.
 

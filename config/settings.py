@@ -235,7 +235,7 @@ class Settings(BaseSettings):
                 why = str(error)
             problem = problem or why
         raise ConfigurationError(
-            f"{problem}; {KEY_ADVICE}. A worker without a key does not start, because it would end each call with an error"
+            f"{problem}; {KEY_ADVICE}. Without a key a worker does not start: it would end each call with an error"
         )
 
     def resolve(self, name: str) -> tuple[str, Profile]:

@@ -15,8 +15,8 @@ from celery import Celery
 from kombu.connection import Connection
 from kombu.exceptions import ChannelError
 
-from celery_runpod.clientapp import client_settings
 from celery_runpod.cli.findings import Finding, ok, warning, within, wrong
+from celery_runpod.clientapp import client_settings
 from celery_runpod.contract import Queues
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.rabbitmq import QuorumQueue, is_amqp, our_queues

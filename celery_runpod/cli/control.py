@@ -1,4 +1,4 @@
-"""`watch`, `retry`, `health`, `purge`, `pause`, `resume`: a job to its end, and what the workers are asked about an endpoint.
+"""`watch`, `retry`, `health`, `purge`, `pause`, `resume`: a job to its end, and an endpoint by its workers.
 
 They need the broker and the store (`REDIS_URL` and its like), and no API key: a worker calls RunPod.
 

@@ -17,7 +17,6 @@ import click
 
 from celery_runpod.cli.stack import service_root
 
-
 NODE = "runpod"
 _SHORT_NAME = re.compile(r"-[BDE]*n")
 """`-n NAME`, `-nNAME`, and with flags before it (`-En NAME`)."""
