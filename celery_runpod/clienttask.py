@@ -21,6 +21,7 @@ from celery.app import amqp
 from redis.exceptions import RedisError
 
 from celery_runpod.agreement import refuse_mismatch
+from celery_runpod.bounds import refuse_over_bounds
 from celery_runpod.clientapp import check_reachable, is_worker
 from celery_runpod.confirms import NOT_PUBLISHED
 from celery_runpod.contract import RUN
@@ -50,6 +51,7 @@ def refuse(app: Celery, args: Any, kwargs: Any, options: Mapping[str, Any]) -> N
         EagerMode: the app runs tasks in the caller's process.
         BrokerUnavailable: broker or result backend does not answer.
         ConfigurationMismatch: the app and the RunPod workers do not share what they must.
+        TooManyOpenJobs: the namespace holds as much as the workers allow.
     """
     check_arguments(args, kwargs)
     refuse_wrong_links(options)
@@ -57,6 +59,7 @@ def refuse(app: Celery, args: Any, kwargs: Any, options: Mapping[str, Any]) -> N
     check_reachable(app)
     if not is_worker(app):
         refuse_mismatch(app, ignore_result=bool(options.get("ignore_result")))
+        refuse_over_bounds(app)
 
 
 def refuse_eager(app: Celery) -> None:

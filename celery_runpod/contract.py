@@ -27,6 +27,9 @@ CANCEL = "runpod.cancel"
 HEALTH = "runpod.health"
 PURGE_QUEUE = "runpod.purge_queue"
 RETRY = "runpod.retry"
+PAUSE = "runpod.pause"
+RESUME = "runpod.resume"
+EVERY_ENDPOINT = "*"
 WAIT_FOR_POD = "runpod.pods.wait"
 MANAGEMENT = (
     *(f"runpod.pods.{name}" for name in ("list", "get", "create", "update", "start", "stop", "restart", "reset")),
@@ -35,7 +38,7 @@ MANAGEMENT = (
     "runpod.gpus",
 )
 """Thin tasks around the methods of `celery_runpod.api.ManagementClient`."""
-CONTROL = (HEALTH, PURGE_QUEUE, RETRY, WAIT_FOR_POD, *MANAGEMENT)
+CONTROL = (HEALTH, PURGE_QUEUE, RETRY, PAUSE, RESUME, WAIT_FOR_POD, *MANAGEMENT)
 """Asked by a caller who waits for the answer; served on the queue of deliveries, because each is short."""
 TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, *CONTROL)
 

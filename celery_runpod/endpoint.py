@@ -32,7 +32,7 @@ from celery_runpod.contract import (
     Queues,
     merge_input,
 )
-from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from, refuse_other_endpoint, retry
+from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
 from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
 from celery_runpod.results import JobResult
 
@@ -93,6 +93,8 @@ class Endpoint:
             on_error: "raise", or "return": the error becomes the result, so that a fan-out survives it.
             idempotency_key: calls with one key (of one namespace and endpoint) and the same input share one job, also
                 after its end, as long as its result is kept. A job that failed frees its key.
+            allow_empty_output: a job that is COMPLETED without output gives None. By default it ends with OutputMissing:
+                RunPod loses a result over about 20 MB, and drops an empty dict. A null is an output.
 
         Raises:
             InvalidOption: unknown, of a wrong type or out of bounds. A bare number over a day must be a timedelta.
@@ -170,6 +172,7 @@ class Endpoint:
             ConfigurationError: the app's results expire before the job's deadline.
             EagerMode: the app has `task_always_eager` on (docs/testing.md).
             ConfigurationMismatch: the app and the RunPod workers do not share broker, result backend or job store.
+            TooManyOpenJobs: the namespace holds as many jobs, or bytes of input, as the workers allow.
             BrokerUnavailable: the broker or the result backend does not answer; nothing was enqueued, unless the error
                 is `unconfirmed`: then repeat the call with the task id that it names.
         """
@@ -226,14 +229,23 @@ class Endpoint:
         refuse_other_endpoint(self.app, task_id, self.name)
         JobResult(task_id, app=self.app).cancel()
 
-    def retry(self, task_id: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> JobResult:
+    def retry(self, task_id: str, *, force: bool = False, timeout: float = DEFAULT_TIMEOUT_S) -> JobResult:
         """Run a job of this endpoint that failed again: under a new task id, with the chain and links that hung on it.
+        With `force` also one that was run again by hand `RUNPOD_MOST_RETRIES_BY_HAND` times (3) before.
 
         Raises:
             RetryRefused: it has not failed, is kept no longer (`RUNPOD_KEEP_FAILED_S`), is part of a group or chord, or
-                was run again already; nothing was submitted. NoAnswer, BrokerUnavailable: as for `health`.
+                was run again too often, or already; nothing was submitted. Else as for `health`.
         """
-        return retry(task_id, endpoint=self.name, timeout_s=timeout, app=self.app)
+        return retry(task_id, endpoint=self.name, force=force, timeout_s=timeout, app=self.app)
+
+    def pause(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+        """Submit no job of this endpoint until `resume`; see `celery_runpod.control.pause`."""
+        pause(self.name, timeout_s=timeout, app=self.app)
+
+    def resume(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> bool:
+        """Submit its jobs again; see `celery_runpod.control.resume`."""
+        return resume(self.name, timeout_s=timeout, app=self.app)
 
     def _ask(self, task: str, timeout: float) -> Any:
         arguments = {"api_key_name": self.options.api_key_name}

@@ -514,6 +514,13 @@ class OutputMissing(JobError):
     """RunPod says COMPLETED and gives no output. It loses a result over about 20 MB, and drops an empty dict. A handler
     that has no output is called with `using(allow_empty_output=True)`."""
 
+    # runpod-python#309; docs.runpod.io/serverless/workers/handler-functions, payload limits
+    WHY = (
+        "RunPod says COMPLETED and gives no output: it loses a result over about 20 MB (put a large one into object "
+        "storage, and return its URL), and drops an empty dict; call a handler that has no output with "
+        "using(allow_empty_output=True)"
+    )
+
 
 @dataclass(eq=False)
 class OutputTooDeep(JobError):

@@ -18,7 +18,7 @@ from typing import Any, cast
 from redis import Redis
 from redis.commands.core import Script
 
-from celery_runpod.contract import DAY_S, FORMAT
+from celery_runpod.contract import DAY_S, EVERY_ENDPOINT, FORMAT
 
 CANCEL_NOTE_S = int(DAY_S)
 
@@ -129,6 +129,19 @@ class Keys:
         """When the endpoint's queue at RunPod was purged by us last, in seconds since the epoch."""
         return f"{self._tag(endpoint)}:purged"
 
+    def brake(self) -> str:
+        """hash: RunPod's endpoint id, or "*" for all -> since when (s) nothing is submitted, by hand. Never expires."""
+        return f"{self.namespace}:brake"
+
+    def input_bytes(self, endpoint: str) -> str:
+        """The bytes of input that the open records of this endpoint hold."""
+        return f"{self._tag(endpoint)}:input_bytes"
+
+    def totals(self) -> str:
+        """hash: jobs and input_bytes of the open records of all endpoints, as the leader counted them last; the
+        workers' bounds most_jobs and most_input_bytes."""
+        return f"{self.namespace}:totals"
+
     def health(self, endpoint: str) -> str:
         """hash: what the last look at RunPod's /health told, and when the next one may be made."""
         return f"{self._tag(endpoint)}:health"
@@ -181,10 +194,6 @@ class Keys:
         """hash: a member of `cancel_wishes` -> how often its cancel was published again."""
         return f"{self.namespace}:cancel_repeats"
 
-    def brake(self) -> str:
-        """hash: RunPod's endpoint id, or "*" for all -> since when nothing is submitted to it, by hand."""
-        return f"{self.namespace}:brake"
-
     def outbox(self) -> str:
         """zset: task id of a message that no worker has accepted yet -> when it was published."""
         return f"{self.namespace}:outbox"
@@ -230,6 +239,16 @@ class Place:
 
     endpoint: str | None
     root: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Open jobs and bytes of input of a namespace, and how much of each the workers allow."""
+
+    jobs: int
+    input_bytes: int
+    most_jobs: int
+    most_input_bytes: int
 
 
 class RecordReader:
@@ -335,6 +354,28 @@ class RecordReader:
                 pipe.zcard(self.keys.aside(_text(endpoint)))
             messages, *records = pipe.execute()
         return messages, sum(records)
+
+    def on_hold(self, endpoint: str) -> float | None:
+        """Since when nothing is submitted to this endpoint, by hand, in seconds since the epoch; None: it is."""
+        found: Any = self.redis.hmget(self.keys.brake(), [endpoint, EVERY_ENDPOINT])
+        return min((float(since) for since in found if since is not None), default=None)
+
+    def brakes(self) -> dict[str, float]:
+        """RunPod's endpoint id, or "*" for all -> since when (s) nothing is submitted there, by hand."""
+        found: Any = self.redis.hgetall(self.keys.brake())
+        return {_text(endpoint): float(since) for endpoint, since in found.items()}
+
+    def totals(self) -> Totals | None:
+        """What the namespace holds, calls that no worker has accepted yet among the jobs, and what it may hold; None
+        where no worker has counted yet."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(self.keys.totals(), ["jobs", "input_bytes", "most_jobs", "most_input_bytes"])
+            pipe.zcard(self.keys.outbox())
+            counted, waiting = pipe.execute()
+        if None in counted:
+            return None
+        jobs, input_bytes, most_jobs, most_input_bytes = map(int, counted)
+        return Totals(jobs + int(waiting), input_bytes, most_jobs, most_input_bytes)
 
     def worker_up(self, now: float) -> bool:
         """Whether any RunPod worker's heartbeat is fresh."""

@@ -25,6 +25,9 @@ from config.profiles import Profile, load_profiles
 Seconds = Annotated[float, Field(gt=0)]
 
 
+KEY_ADVICE = "keys are made in RunPod's console, under Settings"
+
+
 def _state_dir() -> Path | None:
     """Where programs of this user keep their state; None where that is nowhere."""
     base = os.environ.get("XDG_STATE_HOME")
@@ -70,6 +73,15 @@ class Settings(BaseSettings):
     result_expires_s: Seconds = Field(86_400.0, le=30 * 86_400, validation_alias="RUNPOD_RESULT_EXPIRES_S")
     keep_failed_s: Annotated[float, Field(ge=0, le=30 * 86_400)] = Field(
         86_400.0, validation_alias="RUNPOD_KEEP_FAILED_S"
+    )
+    most_retries_by_hand: Annotated[int, Field(ge=0, le=1000)] = Field(
+        3, validation_alias="RUNPOD_MOST_RETRIES_BY_HAND"
+    )
+    most_open_jobs: Annotated[int, Field(ge=1, le=100_000_000)] = Field(
+        200_000, validation_alias="RUNPOD_MOST_OPEN_JOBS"
+    )
+    most_input_bytes: Annotated[int, Field(ge=1_000_000, le=10**13)] = Field(
+        2_000_000_000, validation_alias="RUNPOD_MOST_INPUT_BYTES"
     )
     idempotency_ttl_s: Seconds | None = Field(None, le=30 * 86_400, validation_alias="RUNPOD_IDEMPOTENCY_TTL_S")
 
@@ -216,6 +228,27 @@ class Settings(BaseSettings):
                 problem = f"{variable}_FILE: {file} cannot be read: it is no text in UTF-8"
             raise ConfigurationError(problem)
         raise ConfigurationError(f"no RunPod API key: set {variable} or {variable}_FILE in the worker's environment")
+
+    def refuse_without_key(self) -> None:
+        """A worker that cannot read any API key would end each call that it takes with an error.
+
+        Raises:
+            ConfigurationError: neither RUNPOD_API_KEY nor one with a name is there; a file of a key must be readable now.
+        """
+        marks = ("RUNPOD_API_KEY_", "_FILE")
+        named = {name.removeprefix(marks[0]).removesuffix(marks[1]) for name in os.environ if name.startswith(marks[0])}
+        problem = ""
+        for name in (None, *sorted(named - {"FILE"})):
+            try:
+                if self.key(name):
+                    return
+                why = f"the API key{f' {name!r}' if name else ''} is empty"
+            except (ConfigurationError, UnicodeDecodeError) as error:
+                why = str(error)
+            problem = problem or why
+        raise ConfigurationError(
+            f"{problem}; {KEY_ADVICE}. Without a key a worker does not start: it would end each call with an error"
+        )
 
     def resolve(self, name: str) -> tuple[str, Profile]:
         """RunPod's endpoint id and the profile for a name: a profile, `RUNPOD_ENDPOINT_<NAME>`, else RunPod's id."""

@@ -26,6 +26,7 @@ from celery_runpod.errors import (
     JobError,
     JobFailed,
     JobUndeliverable,
+    OutputMissing,
     RunPodError,
     decode,
     encode,
@@ -57,13 +58,18 @@ def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
     failure = answer.failure(job.name, job.task_id)
     if failure is not None and _try_again(services, job, answer):
         return "waiting"
+    state = State(answer.state)
+    empty = answer.output is None and not answer.has_output
+    if state is State.COMPLETED and empty and not job.options.allow_empty_output:
+        # Our verdict, not RunPod's: it frees the idempotency key, and keeps the input for a retry by hand.
+        state, failure = State.ENDED_HERE, OutputMissing(OutputMissing.WHY, job.name, job.task_id, answer.id)
     outcome = {
         "output": answer.output if failure is None else None,
         "error": None if failure is None else encode(failure),
         "delay_s": answer.delay_s,
         "execution_s": answer.execution_s,
     }
-    return _end(services, job, State(answer.state), outcome, job_id=answer.id)
+    return _end(services, job, state, outcome, job_id=answer.id)
 
 
 def _try_again(services: Services, job: Job, answer: Answer) -> bool:

@@ -19,7 +19,10 @@ from tests.rabbitmq import Rabbit
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "test-key-that-must-never-be-seen"
-KEPT = ("task:", "endpoints", "workers", "leader", "identity", "epoch", "limits", "cancel:", "root:", "agreement")
+KEPT = (
+    *("task:", "endpoints", "workers", "leader", "identity", "epoch", "totals", "brake", "limits", "cancel:", "root:"),
+    "agreement",
+)
 """Keys of a namespace that may stay after every job has been delivered: indexes, notes, the worker's own."""
 PASSING = (
     "limits",

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from celery_runpod.agreement import compare
+from celery_runpod.cli.brokercheck import check_consumers
 from celery_runpod.cli.findings import Finding, ok, warning, wrong
 from celery_runpod.clientapp import check_reachable
 from celery_runpod.contract import DEFAULT_DEADLINE_S
@@ -54,6 +55,7 @@ def read_app(where: str) -> dict[str, Any]:
         "backend_keyprefix": options["result_backend"].get("global_keyprefix") or "",
         "priority_steps": list(options["broker"].get("priority_steps") or (0, 3, 6, 9)),
         "sep": options["broker"].get("sep") or "\x06\x16",
+        "default_queue": conf.task_default_queue,
         "imports_client": "celery_runpod" in sys.modules and "celery_runpod.endpoint" in sys.modules,
         "agreement": _agreement(app),
     }
@@ -87,7 +89,11 @@ def check_app(where: str, *, broker: str, backend: str, result_expires_s: float)
         return [
             wrong(check, f"it cannot be imported: {error}", "give it as `celery -A` takes it, from the same folder")
         ]
-    return judge(check, app, broker=broker, backend=backend, result_expires_s=result_expires_s)
+    found = judge(check, app, broker=broker, backend=backend, result_expires_s=result_expires_s)
+    if _place(app["broker"]) == _place(broker):
+        # What follows an endpoint goes there, and waits for ever where the project's own worker was forgotten.
+        found += check_consumers(broker, [app["default_queue"]])
+    return found
 
 
 def judge(check: str, app: Mapping[str, Any], *, broker: str, backend: str, result_expires_s: float) -> list[Finding]:

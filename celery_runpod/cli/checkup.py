@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
+from celery_runpod.bounds import MOST_INPUT_BYTES, MOST_OPEN_JOBS
 from celery_runpod.cli.brokercheck import check_broker
 from celery_runpod.cli.findings import MASK, SECRET_NAMES, Finding, TookTooLong, ok, warning, within, wrong
-from celery_runpod.records import RecordReader
+from celery_runpod.cli.rows import on_hold
+from celery_runpod.records import RecordReader, Totals
 from celery_runpod.settings import REDIS_SCHEMES, mask_url, redis_url
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ REDIS_S = 6.0
 """What a look at one server may take, in seconds."""
 
 MOST_CLOCK_SKEW_S = 1.0
+NEARLY_FULL = 0.8
 TROUBLE = (RedisError, OSError, ValueError, TookTooLong)
 
 
@@ -162,14 +165,14 @@ def check_store(settings: Settings) -> list[Finding]:
     """The namespace: a worker's heartbeat, and to whom it belongs."""
     reader = RecordReader(connect(settings.store_url), settings.namespace)
 
-    def read() -> tuple[list[str], str | None, tuple[int, int]]:
+    def read() -> tuple[list[str], str | None, tuple[int, int], dict[str, float], Totals | None]:
         now = time.time()
         workers: Any = reader.redis.zrangebyscore(reader.keys.workers(), now, "+inf")
         identity: Any = reader.redis.get(reader.keys.identity())
-        return list(workers), identity, reader.count_aside()
+        return list(workers), identity, reader.count_aside(), reader.brakes(), reader.totals()
 
     try:
-        workers, identity, (messages, records) = within(REDIS_S, read)
+        workers, identity, (messages, records), brakes, totals = within(REDIS_S, read)
     except TROUBLE as error:
         return [_unreachable("namespace", mask_url(settings.store_url), error)]
     found = []
@@ -180,6 +183,8 @@ def check_store(settings: Settings) -> list[Finding]:
     if messages or records:
         problem = f"{messages} messages and {records} records were put aside: no worker could run or read them"
         found.append(warning("put aside", problem, "look: celery-runpod jobs --aside; then --release ID or --drop ID"))
+    found += [warning("submits", on_hold(endpoint, since)) for endpoint, since in sorted(brakes.items())]
+    found += _bounds(totals)
     mine = {"broker": mask_url(settings.broker_url), "backend": mask_url(settings.result_backend)}
     begun = json.loads(identity) if identity else mine
     others = [name for name, url in mine.items() if begun.get(name) != url]
@@ -190,6 +195,24 @@ def check_store(settings: Settings) -> list[Finding]:
     if not others:
         words = "belongs to this broker and result backend" if identity else "not begun yet"
         found.append(ok("namespace", f"{settings.namespace!r} {words}"))
+    return found
+
+
+def _bounds(totals: Totals | None) -> list[Finding]:
+    """How much the namespace holds of what it may hold."""
+    if totals is None:
+        return []
+    found = []
+    for what, given, most, setting in (
+        ("open jobs", totals.jobs, totals.most_jobs, MOST_OPEN_JOBS),
+        ("bytes of input", totals.input_bytes, totals.most_input_bytes, MOST_INPUT_BYTES),
+    ):
+        told = f"{given} {what} of {most} ({setting})"
+        if given >= NEARLY_FULL * most:
+            advice = "at the bound every call raises TooManyOpenJobs: let jobs end, or raise it if Redis has the memory"
+            found.append(warning("bounds", told, advice))
+        else:
+            found.append(ok("bounds", told))
     return found
 
 

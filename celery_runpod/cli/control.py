@@ -1,4 +1,4 @@
-"""`watch`, `retry`, `health`, `purge`: a job to its end, and what the workers are asked about an endpoint.
+"""`watch`, `retry`, `health`, `purge`, `pause`, `resume`: a job to its end, and an endpoint by its workers.
 
 They need the broker and the store (`REDIS_URL` and its like), and no API key: a worker calls RunPod.
 
@@ -14,11 +14,13 @@ from typing import Any
 import click
 from celery import states
 
+from celery_runpod import control
 from celery_runpod.cli.following import INTERRUPTED, follow, report
 from celery_runpod.cli.jobs import client
 from celery_runpod.cli.output import ask_first, json_option, print_one, say, yes_option
-from celery_runpod.cli.rows import store_or_sentence
-from celery_runpod.control import DEFAULT_TIMEOUT_S
+from celery_runpod.cli.rows import on_hold, store_or_sentence
+from celery_runpod.contract import HEALTH
+from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from
 from celery_runpod.control import retry as ask_for_retry
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.results import JobResult, cancel_calls
@@ -31,6 +33,8 @@ timeout_option = click.option(
     metavar="SECONDS",
     help="How long to wait for a worker's answer.",
 )
+endpoint_argument = click.argument("endpoint", required=False)
+all_option = click.option("--all", "every", is_flag=True, help="Every endpoint.")
 key_option = click.option("--key-name", metavar="NAME", help="Which of the worker's API keys to use.")
 
 
@@ -56,11 +60,12 @@ def watch(task_id: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("task_id", metavar="ID")
+@click.option("--force", is_flag=True, help="Also if it was run again by hand too often (RUNPOD_MOST_RETRIES_BY_HAND).")
 @timeout_option
 @json_option
-def retry(task_id: str, timeout: float, as_json: bool) -> None:
+def retry(task_id: str, force: bool, timeout: float, as_json: bool) -> None:
     """Run a job that failed again, under a new id, with the chain and links that hung on it."""
-    job = ask_for_retry(task_id, timeout_s=timeout, app=client())
+    job = ask_for_retry(task_id, force=force, timeout_s=timeout, app=client())
     say(f"runs again as task {job.id}", {"task_id": task_id, "retried_as": job.id}, as_json=as_json)
 
 
@@ -71,7 +76,42 @@ def retry(task_id: str, timeout: float, as_json: bool) -> None:
 @json_option
 def health(endpoint: str, key_name: str | None, timeout: float, as_json: bool) -> None:
     """How many jobs and workers an endpoint has at RunPod."""
-    print_one(_endpoint(endpoint, key_name).health(timeout=timeout), as_json=as_json)
+    counts = ask(HEALTH, (endpoint, key_name), timeout_s=timeout, app=client(), endpoint=endpoint)
+    print_one(health_from(counts), as_json=as_json)
+    if since := counts.get("on_hold_since"):
+        click.echo(on_hold(endpoint, since), err=True)
+
+
+@click.command()
+@endpoint_argument
+@all_option
+@timeout_option
+@json_option
+def pause(endpoint: str | None, every: bool, timeout: float, as_json: bool) -> None:
+    """Submit nothing to an endpoint, or to any, until `resume`. Looks and deliveries go on, and workers stay up."""
+    one = _one_or_all(endpoint, every)
+    control.pause(one, timeout_s=timeout, app=client())
+    text = f"nothing is submitted to {one or 'any endpoint'}; calls wait with the reason ON_HOLD"
+    say(text, {"endpoint": one, "on_hold": True}, as_json=as_json)
+
+
+@click.command()
+@endpoint_argument
+@all_option
+@timeout_option
+@json_option
+def resume(endpoint: str | None, every: bool, timeout: float, as_json: bool) -> None:
+    """Submit again to an endpoint, or take back the pause of all; what waited is submitted at once."""
+    one = _one_or_all(endpoint, every)
+    free = control.resume(one, timeout_s=timeout, app=client())
+    text = "jobs are submitted again" if free else "taken back; another pause still holds jobs: see celery-runpod jobs"
+    say(text, {"endpoint": one, "on_hold": not free}, as_json=as_json)
+
+
+def _one_or_all(endpoint: str | None, every: bool) -> str | None:
+    if every is (endpoint is not None):
+        raise click.UsageError("give either an ENDPOINT or --all")
+    return endpoint
 
 
 @click.command()

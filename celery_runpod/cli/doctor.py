@@ -18,6 +18,7 @@ import click
 
 from celery_runpod.cli import checkup, keycheck, restcheck, runpodcheck
 from celery_runpod.cli.appcheck import check_app
+from celery_runpod.cli.brokercheck import check_consumers
 from celery_runpod.cli.findings import Finding, Level, Redactor, ok, wrong
 from celery_runpod.cli.stack import service_root
 from celery_runpod.errors import ConfigurationError
@@ -67,6 +68,7 @@ def examine(env: dict[str, str], where: str | None) -> tuple[dict[str, str], lis
         found += of_redis
         reached = reached and not ("store" in roles and of_redis[0].level is Level.WRONG)
     if settings is not None:
+        found += check_consumers(settings.broker_url, settings.queues.all())
         if reached:
             found += checkup.check_store(settings)
             found += keycheck.check_keys(settings)

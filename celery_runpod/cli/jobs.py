@@ -20,7 +20,7 @@ from rich.console import Console
 from celery_runpod.cli import aside as of_aside
 from celery_runpod.cli.following import INTERRUPTED, follow, report
 from celery_runpod.cli.output import read_json, table_of
-from celery_runpod.cli.rows import ANSWER_S, CONNECT_S, Row, open_rows, rows_of, store_or_sentence
+from celery_runpod.cli.rows import ANSWER_S, CONNECT_S, Row, on_hold, open_rows, rows_of, store_or_sentence
 from celery_runpod.clientapp import client_settings
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.results import JobResult
@@ -62,6 +62,7 @@ def jobs(
     with store_or_sentence() as reader:
         rows, left_out = open_rows(reader, endpoint, limit)
         worker_up = reader.worker_up(now())
+        brakes = reader.brakes()
     if as_json:
         click.echo(json.dumps([row.to_json(now()) for row in rows], indent=2))
         return
@@ -73,6 +74,8 @@ def jobs(
         click.echo("\t".join(_HEADINGS))
         for row in rows:
             click.echo("\t".join(_cells(row)))
+    for paused, since in sorted(brakes.items()):
+        click.echo(on_hold(paused, since), err=True)
     if left_out:
         click.echo(f"{left_out} more are not shown: use --endpoint or --limit", err=True)
     if not worker_up:

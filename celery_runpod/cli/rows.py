@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from celery_runpod.clientapp import client_settings
+from celery_runpod.contract import EVERY_ENDPOINT
 from celery_runpod.records import RecordReader
 from celery_runpod.settings import mask_url, redis_url
 
@@ -29,7 +31,7 @@ REASONS = {
     "NO_WORKER": "no RunPod worker is up: start `celery-runpod worker`",
     "COUNTDOWN": "its countdown or eta has not come yet",
     "BUDGET": "RunPod's rate limit for this endpoint is used up for the moment",
-    "ON_HOLD": "somebody has paused the endpoint by hand: it is submitted when that is taken back",
+    "ON_HOLD": "submits were stopped by hand: `celery-runpod resume` lets them go on",
     "PAUSED": "submits are paused after trouble with RunPod's API; when it answers again, one job tries first",
     "API_SLOW": "a submit under way gets no answer; no other is sent meanwhile",
     "RATE_LIMITED": "RunPod answered 429; it is asked again later",
@@ -113,6 +115,14 @@ class Row:
             "why": self.why(),
         }
         return {**asdict(self), **told}
+
+
+def on_hold(endpoint: str, since: float) -> str:
+    """The sentence on an endpoint to which nothing is submitted; "*" is all of them."""
+    at = datetime.fromtimestamp(since).astimezone().isoformat(sep=" ", timespec="seconds")
+    every = endpoint == EVERY_ENDPOINT
+    lifted = f"celery-runpod resume {'--all' if every else endpoint}"
+    return f"on hold since {at}: {'every endpoint' if every else endpoint}; nothing is submitted until `{lifted}`"
 
 
 def open_store() -> RecordReader:

@@ -36,6 +36,7 @@ class State(StrEnum):
 
 ENDED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_OUT})
 RETRYABLE = frozenset({State.FAILED, State.TIMED_OUT})
+LARGEST_RESULT = 20_000_000
 NOTHING: Any = object()
 """No value, where None is a value."""
 

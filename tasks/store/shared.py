@@ -52,6 +52,7 @@ class SharedJobs(Upkeep):
                 self.keys.job(endpoint, holder),
                 self.keys.waiters(endpoint, holder),
                 self.keys.due(endpoint),
+                self.keys.input_bytes(endpoint),
             ]
             own = json.dumps(replace(job, joined=holder).to_fields())
             answer = self._run(
@@ -113,5 +114,6 @@ class SharedJobs(Upkeep):
             self.keys.undelivered(shared.endpoint),
             self.keys.waiters(shared.endpoint, shared.task_id),
             self.keys.due(shared.endpoint),
+            self.keys.input_bytes(shared.endpoint),
         ]
         return str(self._run("close_shared", keys, shared.task_id, self.key_ttl_s))

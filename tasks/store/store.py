@@ -55,6 +55,7 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
             self.keys.job(job.endpoint, job.task_id),
             self.keys.due(job.endpoint),
             self.keys.undelivered(job.endpoint),
+            self.keys.input_bytes(job.endpoint),
         ]
         flat = [part for pair in job.to_fields().items() for part in pair]
         return str(self._run("accept", keys, job.task_id, due, *flat))
@@ -201,6 +202,7 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
             self.keys.undelivered(endpoint),
             self.keys.due(endpoint),
             self.keys.failed(endpoint, task_id),
+            self.keys.input_bytes(endpoint),
         ]
         flat = [part for pair in (kept or {}).items() for part in pair]
         ttl_s, keep_s = self.tombstone_ttl_s, math.ceil(keep_failed_s)

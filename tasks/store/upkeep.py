@@ -28,8 +28,9 @@ TROUBLES_KEPT_S = 86_400
 
 @cache
 def script_source(name: str) -> str:
-    """The Lua of a transition, with the table of states and the gate before it."""
-    return lua_prelude() + (_SCRIPTS.parent / "gate.lua").read_text() + (_SCRIPTS / f"{name}.lua").read_text()
+    """The Lua of a transition, with the table of states, the gate and the count of inputs before it."""
+    shared = "".join((_SCRIPTS.parent / f"{part}.lua").read_text() for part in ("gate", "inputs"))
+    return lua_prelude() + shared + (_SCRIPTS / f"{name}.lua").read_text()
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Upkeep(RecordReader):
             keys.cancels(endpoint),
             keys.cancel_keys(endpoint),
             keys.waiting(endpoint),
+            keys.input_bytes(endpoint),
         ]
 
     # Pauses
@@ -171,6 +173,19 @@ class Upkeep(RecordReader):
         """`cancel_notes` from what stands in the store."""
         notes = {any_id: note for any_id, note in found.items() if note}
         return {any_id: "job" if note == "step" and self.is_job(any_id) else note for any_id, note in notes.items()}
+
+    # Bounds
+
+    def count(self, endpoint: str) -> tuple[int, int]:
+        """Open jobs of an endpoint, and the bytes of their inputs."""
+        keys = [self.keys.due(endpoint), self.keys.undelivered(endpoint), self.keys.input_bytes(endpoint)]
+        jobs, input_bytes = self._run("count", keys)
+        return int(jobs), int(input_bytes)
+
+    def note_totals(self, jobs: int, input_bytes: int, most_jobs: int, most_input_bytes: int) -> None:
+        """What all endpoints hold together, for callers to read."""
+        told = {"jobs": jobs, "input_bytes": input_bytes, "most_jobs": most_jobs, "most_input_bytes": most_input_bytes}
+        self.redis.hset(self.keys.totals(), mapping=told)
 
     # A worker's own notes
 

@@ -1,5 +1,6 @@
 --[[ join: a call with an idempotency key becomes one of those that wait for one job.
-  KEYS  key hash (job, input); job hash of the call; job hash of the shared job; its waiters set; due zset
+  KEYS  key hash (job, input); job hash of the call; job hash of the shared job; its waiters set; due zset;
+        input_bytes
   ARGV  task_id  shared_id (the job that holds the key, or a new one)  replaces (a job that was found "free", or "")
         input (hash)  fields of the call (JSON)  end_by of the call (s)  due of the call (s: its end_by or its expires)
         fields of a new shared job (JSON)  due of a new shared job (s)  look_again (s)
@@ -30,10 +31,12 @@ end
 -- The key expired meanwhile: what the caller took for its holder is an old job.
 if answer == 'begun' and redis.call('EXISTS', KEYS[3]) == 1 then return {'free'} end
 for name, value in pairs(cjson.decode(ARGV[5])) do redis.call('HSET', KEYS[2], name, value) end
+count_input(KEYS[2], KEYS[6])
 if answer == 'begun' then
   redis.call('HSET', KEYS[1], 'job', ARGV[2], 'input', ARGV[4])
   redis.call('PERSIST', KEYS[1])
   for name, value in pairs(cjson.decode(ARGV[8])) do redis.call('HSET', KEYS[3], name, value) end
+  count_input(KEYS[3], KEYS[6])
   redis.call('ZADD', KEYS[5], ARGV[9], ARGV[2])
 end
 if answer == 'ended' then
