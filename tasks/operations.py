@@ -43,10 +43,12 @@ def target_of(deps: Services, name: Any, api_key_name: str | None) -> Target:
 
     Raises:
         InvalidInput: it is no name.
+        InvalidOption: calls of this endpoint may not choose this API key.
     """
     if not isinstance(name, str) or not name:
         raise InvalidInput(f"endpoint {name!r}: a name or RunPod's endpoint id is needed")
     endpoint, profile = deps.settings.resolve(name)
+    deps.settings.check_key_name(endpoint, name, api_key_name)
     return Target(name, endpoint, deps.client(api_key_name or profile.options.api_key_name))
 
 

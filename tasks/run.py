@@ -160,6 +160,7 @@ def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...]
     if not _is_id(endpoint):
         raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which is no endpoint id of RunPod's")
     options = Options.parse(arguments.get("options") or {}).over(profile.options)
+    deps.settings.check_key_name(endpoint, job.name, options.api_key_name)
     issued_at = _seconds_of(_header(request, ISSUED_AT))
     if issued_at and issued_at < now - deps.store.tombstone_ttl_s:
         problem = f"the call is {(now - issued_at) / 3600:.0f} h old: whether it ran is not known any more"
