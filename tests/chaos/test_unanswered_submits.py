@@ -28,7 +28,7 @@ def hooked(tmp_path: Path) -> Iterator[World]:
     env = {
         **SHORT_WAITS,
         "RUNPOD_WEBHOOK_URL": f"http://127.0.0.1:{port}/runpod/webhook",
-        "RUNPOD_WEBHOOK_SECRET": "secret",
+        "RUNPOD_WEBHOOK_SECRET": "a-secret-of-the-chaos",
         "RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S": "20",
     }
     world = World(tmp_path, endpoints=["two=synthetic:duration=2"], env=env)

@@ -21,8 +21,8 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     port = free_port()
     env = {
         "RUNPOD_WEBHOOK_URL": f"http://127.0.0.1:{port}/runpod/webhook",
-        "RUNPOD_WEBHOOK_SECRET": "current",
-        "RUNPOD_WEBHOOK_SECRET_PREVIOUS": "previous",
+        "RUNPOD_WEBHOOK_SECRET": "the-current-secret",
+        "RUNPOD_WEBHOOK_SECRET_PREVIOUS": "the-previous-secret",
     }
     endpoints = [
         "fast=synthetic:duration=0.5",
