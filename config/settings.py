@@ -15,7 +15,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from celery_runpod.api.access import clear_text_problem
@@ -275,7 +284,9 @@ class Settings(BaseSettings):
         allowed = self._key_names(endpoint)
         if given is not None and given not in allowed:
             lists = f"api_key_names of its profile, or {ENDPOINT_PREFIX}<NAME>{KEY_NAMES_SUFFIX}, lists them"
-            raise InvalidOption("api_key_name", _shown_name(given), f"for endpoint {name}: {_listed(allowed)} ({lists})")
+            raise InvalidOption(
+                "api_key_name", _shown_name(given), f"for endpoint {name}: {_listed(allowed)} ({lists})"
+            )
 
     def check_management(self, given: str | None) -> None:
         """Whether a management task may run, with the API key of this name.

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from celery import shared_task
 
 from celery_runpod.api import RunPodClient
-from celery_runpod.contract import HEALTH, PURGE_QUEUE
+from celery_runpod.contract import HEALTH, PURGE_QUEUE, described
 from celery_runpod.errors import ApiError, BadAnswer, InvalidInput, PurgeRefused, RateLimited, RunPodError, Unavailable
 from tasks.plan import plan_check
 from tasks.services import Services, services
@@ -46,7 +46,7 @@ def target_of(deps: Services, name: Any, api_key_name: str | None) -> Target:
         InvalidOption: calls of this endpoint may not choose this API key.
     """
     if not isinstance(name, str) or not name:
-        raise InvalidInput(f"endpoint {name!r}: a name or RunPod's endpoint id is needed")
+        raise InvalidInput(f"endpoint {described(name)}: a name or RunPod's endpoint id is needed")
     endpoint, profile = deps.settings.resolve(name)
     deps.settings.check_key_name(endpoint, name, api_key_name)
     return Target(name, endpoint, deps.client(api_key_name or profile.options.api_key_name))

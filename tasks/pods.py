@@ -26,7 +26,7 @@ from celery.app.task import Context
 from celery_runpod.api import BillingPeriod, ManagementClient, Pod
 from celery_runpod.api.creation import refuse_taken
 from celery_runpod.api.waiting import START_S
-from celery_runpod.contract import MANAGEMENT, WAIT_FOR_POD, Backoff
+from celery_runpod.contract import MANAGEMENT, WAIT_FOR_POD, Backoff, described
 from celery_runpod.errors import (
     BadAnswer,
     CreateUnconfirmed,
@@ -163,9 +163,12 @@ def _register(name: str, operation: Callable[..., Any]) -> None:
         client = _client(services(self.app), api_key_name)
         try:
             return plain(operation(client, self.request, *args, **kwargs))
-        except (TypeError, ValueError) as error:
+        except TypeError as error:
             # Arguments that the method does not take, sent by name: a caller's mistake, told as one.
             problem = f"{name}: {error}"
+        except ValueError as error:
+            # Its text may quote the value.
+            problem = f"{name}: an argument has a value that cannot be read ({type(error).__name__})"
         raise InvalidInput(problem)
 
     shared_task(bind=True, name=name, throws=(RunPodError,))(task)
@@ -195,7 +198,9 @@ def wait(
     deps = services(self.app)
     client = _client(deps, api_key_name)
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MOST_WAIT_S:
-        raise InvalidInput(f"timeout_s: {timeout_s!r} given; allowed: more than 0 and at most {MOST_WAIT_S:g} seconds")
+        raise InvalidInput(
+            f"timeout_s: {described(timeout_s)} given; allowed: more than 0, at most {MOST_WAIT_S:g} seconds"
+        )
     now = deps.clock()
     began = now if begun_at is None else begun_at
     status, asked_to_wait_s = "not known", 0.0

@@ -121,7 +121,10 @@ def clear_text_problem(url: str, allow_http: bool) -> str | None:
         return None
     if address is not None and (address.is_loopback or address.is_private or address.is_link_local):
         return None
-    return "is http:// to a public host, which shows the API key to everyone on the way: use https://, or set RUNPOD_ALLOW_HTTP=1"
+    return (
+        "is http:// to a public host, so that anyone on the way reads the API key, inputs and outputs: use https://, or "
+        "set RUNPOD_ALLOW_HTTP=1"
+    )
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

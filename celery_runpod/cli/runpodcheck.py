@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from celery_runpod.api import RunPodClient
+from celery_runpod.api.access import clear_text_problem
 from celery_runpod.api.answers import Health
 from celery_runpod.cli.checkup import configured
 from celery_runpod.cli.findings import Finding, TookTooLong, ok, together, warning, wrong
@@ -95,6 +96,16 @@ def _judge(check: str, answer: Callable[[], Health], settings: Settings) -> Find
 
 def _counts(health: Health, *names: str) -> str:
     return ", ".join(f"{getattr(health, name)} {name.replace('_', ' ')}" for name in names)
+
+
+def check_clear_text(settings: Settings) -> list[Finding]:
+    """URLs that `RUNPOD_ALLOW_HTTP` lets through."""
+    urls = {"RUNPOD_BASE_URL": settings.base_url, "RUNPOD_REST_URL": settings.rest_url}
+    return [
+        warning("clear text", f"{name} {problem}", "use https://, and unset RUNPOD_ALLOW_HTTP")
+        for name, url in urls.items()
+        if url and (problem := clear_text_problem(url, allow_http=False))
+    ]
 
 
 def check_webhooks(settings: Settings) -> list[Finding]:

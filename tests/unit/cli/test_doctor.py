@@ -218,6 +218,13 @@ def test_webhooks(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "use https" in ask(runner)[1]["webhooks", "warning"]
 
 
+def test_clear_text_that_was_allowed(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_ALLOW_HTTP", "1")
+    assert ("clear text", "warning") not in ask(runner)[1]
+    monkeypatch.setenv("RUNPOD_BASE_URL", "http://runpod.example/v2")
+    assert "unset RUNPOD_ALLOW_HTTP" in ask(runner)[1]["clear text", "warning"]
+
+
 def test_a_short_secret_of_webhooks(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNPOD_WEBHOOK_SECRET", "short-one")
     status, found, text = ask(runner)
