@@ -78,15 +78,13 @@ def configure_logging(as_json: bool, level: int | str = logging.INFO, logfile: s
     # JSON escapes by itself.
     lines: list[Any] = [escape_controls, structlog.dev.ConsoleRenderer(colors=False)]
     renderers: list[Any] = [structlog.processors.JSONRenderer()] if as_json else lines
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=before,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            mask_signatures,
-            *renderers,
-        ],
-    )
+    after: list[Any] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        mask_signatures,
+        *renderers,
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=after)
     # The root has one handler: the worker's command line chooses where it leads, as Celery's own does.
     handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)

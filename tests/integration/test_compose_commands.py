@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,12 +20,16 @@ from celery_runpod import Endpoint
 from celery_runpod.cli.stack import Server, Stack, cli, free_port, redis_server
 from tests.servers import ROOT
 
+ROLES = ("WORKER", "CALLER", "WEBHOOKS", "FLOWER")
 GIVEN = {
     "REDIS_PASSWORD": "a-password-of-redis",
+    **{f"REDIS_{role}_PASSWORD": f"a-password-of-the-{role.lower()}" for role in ROLES},
     "RUNPOD_API_KEY": "a-key",
     "RUNPOD_WEBHOOK_SECRET": "a-secret-that-signs-webhooks-0123456789",
     "FLOWER_BASIC_AUTH": "user:a-password-of-flower",
 }
+LEAST_MAJOR = 7
+"""Redis 6 knows no right to read alone."""
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}")
 
 
@@ -45,6 +50,15 @@ def _filled(value: Any, given: Mapping[str, str]) -> Any:
         return text or ""
 
     return VARIABLE.sub(one, value)
+
+
+def rights_for(server: str, words: list[str]) -> list[str]:
+    """The words of Redis' command, in those of an older server: `%R~key` and `%W~key` become `~key`."""
+    version = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"v=(\d+)", version)
+    if found and int(found[1]) >= LEAST_MAJOR:
+        return words
+    return [re.sub(r"^%[RW]~", "~", word) for word in words]
 
 
 class Deployment:
@@ -70,7 +84,11 @@ class Deployment:
         if first == "celery":
             return [sys.executable, "-m", "celery", *rest]
         assert first == "redis-server", first
-        return [redis_server(), *rest, "--port", str(self.ports["redis"]), "--bind", "127.0.0.1"]
+        return [redis_server(), *rights_for(redis_server(), rest), "--port", str(self.ports["redis"]), "--bind", "127.0.0.1"]
+
+    def url(self, user: str) -> str:
+        """Redis as one of the services sees it."""
+        return self.redis_url.replace(f":{GIVEN['REDIS_PASSWORD']}", f"{user}:{GIVEN[f'REDIS_{user.upper()}_PASSWORD']}")
 
     def start(self, name: str, ready: Callable[[Server], bool]) -> Server:
         env = {key: self._here(value) for key, value in self.services[name].get("environment", {}).items()}
@@ -126,7 +144,8 @@ def test_redis_keeps_jobs_and_asks_for_its_password(deployment: Deployment) -> N
 
 def test_the_worker_runs_a_job_of_the_simulator(deployment: Deployment) -> None:
     worker = deployment.start("worker", _worker_ready)
-    app = Celery("client", broker=deployment.redis_url, backend=deployment.redis_url, set_as_current=False)
+    url = deployment.url("caller")
+    app = Celery("client", broker=url, backend=url, set_as_current=False)
     assert Endpoint("echo", app=app).delay(a=1).get(timeout=90) is not None
     assert GIVEN["RUNPOD_API_KEY"] not in worker.text()
     assert GIVEN["REDIS_PASSWORD"] not in worker.text()
