@@ -1,19 +1,22 @@
-"""Flower's settings for `celery-runpod flower`, with a reason beside each. Next: `celery_runpod/cli/flower.py`."""
+"""Flower's settings for `celery-runpod flower`, with a reason beside each, and the guard of its port.
+
+Not here: the command itself (`celery_runpod/cli/flower.py`).
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 
 from celery_runpod.errors import ConfigurationError
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def flower_arguments(given: tuple[str, ...]) -> list[str]:
     """The arguments for Flower's own command.
 
     Raises:
-        ConfigurationError: it would be reachable from elsewhere without a password; Flower can revoke tasks.
+        ConfigurationError: it would be reachable from elsewhere without a password, or an entry of its passwords is
+            empty. Flower can revoke and send tasks.
     """
     arguments: list[str] = []
     for word in given:
@@ -22,20 +25,61 @@ def flower_arguments(given: tuple[str, ...]) -> list[str]:
             arguments[-1] += f"={word}"
         else:
             arguments.append(word)
-    names = {argument.partition("=")[0] for argument in arguments}
-    auth = os.environ.get("FLOWER_BASIC_AUTH")
-    protected = bool(auth) or any(name.endswith("auth") or name.endswith("auth-provider") for name in names)
-    address = next((a.partition("=")[2] for a in arguments if a.startswith("--address=")), None)
+    options = _options(arguments)
+    passwords = options.get("basic-auth")
+    # An empty entry matches an empty user and password.
+    if passwords is not None and not all(all(entry.partition(":")[::2]) for entry in passwords.split(",")):
+        raise ConfigurationError(
+            "Flower's --basic-auth (FLOWER_BASIC_AUTH) has an entry without a user or a password; allowed: "
+            "user:password, or several with commas between"
+        )
+    address = options.get("address")
     if address is None:
         address = "127.0.0.1"
         arguments.append(f"--address={address}")
-    if address not in LOOPBACK and not protected:
+    # An auth provider lets nobody in, and Flower everybody, unless --auth says whom.
+    protected = passwords is not None or bool(options.get("auth", "").strip())
+    if not protected and ("unix-socket" in options or not _is_loopback(address)):
         raise ConfigurationError(
-            f"Flower at {address} without a password: anybody could cancel jobs. Set FLOWER_BASIC_AUTH=user:password"
+            f"Flower at {options.get('unix-socket') or address or 'every address'} without a password: anybody could "
+            "cancel jobs and send tasks. Set FLOWER_BASIC_AUTH=user:password, or --auth-provider with --auth=PATTERN"
         )
-    if auth and "--basic-auth" not in names and "--basic_auth" not in names:
-        arguments.append(f"--basic-auth={auth}")
+    # On the command line they go over a flowerconfig.py in the current folder.
+    for name in ("basic-auth", "auth"):
+        if options.get(name) and not any(_name(argument) == name for argument in arguments):
+            arguments.append(f"--{name}={options[name]}")
     # Every worker keeps its events in order; more tasks than the default can be looked at after a large group.
-    if "--max-tasks" not in names and "--max_tasks" not in names:
+    if "max-tasks" not in options:
         arguments.append("--max-tasks=100000")
     return arguments
+
+
+def ask_password_for_metrics() -> None:
+    """Have Flower's /metrics ask for what its other pages ask for: Flower 2 answers it to everybody, with the names of
+    tasks and workers."""
+    from flower.views.monitor import Metrics
+    from tornado.web import authenticated
+
+    Metrics.get = authenticated(Metrics.get)
+
+
+def _options(arguments: list[str]) -> dict[str, str]:
+    """Option -> value as Flower reads it: variables first, then the command line, of which the last one counts."""
+    variables = ("basic-auth", "auth", "address", "unix-socket")
+    options = {name: os.environ.get(f"FLOWER_{name.replace('-', '_').upper()}", "") for name in variables}
+    found = {name: value for name, value in options.items() if value}
+    # The command line always gives an address, so that the variable does not count.
+    found.pop("address", None)
+    return found | {_name(argument): argument.partition("=")[2] for argument in arguments if argument.startswith("-")}
+
+
+def _name(argument: str) -> str:
+    """Tornado takes any number of dashes, and underscores for the dashes within."""
+    return argument.partition("=")[0].lstrip("-").replace("_", "-")
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from celery import shared_task
 
 from celery_runpod.api import RunPodClient
-from celery_runpod.contract import EVERY_ENDPOINT, HEALTH, PAUSE, PURGE_QUEUE, RESUME
+from celery_runpod.contract import EVERY_ENDPOINT, HEALTH, PAUSE, PURGE_QUEUE, RESUME, described
 from celery_runpod.errors import ApiError, BadAnswer, InvalidInput, PurgeRefused, RateLimited, RunPodError, Unavailable
 from config.profiles import Profile
 from tasks.plan import plan_check
@@ -44,8 +44,10 @@ def target_of(deps: Services, name: Any, api_key_name: str | None) -> Target:
 
     Raises:
         InvalidInput: it is no name.
+        InvalidOption: calls of this endpoint may not choose this API key.
     """
     endpoint, profile = resolved(deps, name)
+    deps.settings.check_key_name(endpoint, name, api_key_name)
     return Target(name, endpoint, deps.client(api_key_name or profile.options.api_key_name))
 
 
@@ -56,7 +58,7 @@ def resolved(deps: Services, name: Any) -> tuple[str, Profile]:
         InvalidInput: it is no name.
     """
     if not isinstance(name, str) or not name:
-        raise InvalidInput(f"endpoint {name!r}: a name or RunPod's endpoint id is needed")
+        raise InvalidInput(f"endpoint {described(name)}: a name or RunPod's endpoint id is needed")
     return deps.settings.resolve(name)
 
 

@@ -10,9 +10,11 @@ Next: ``parking.py``, then ``submit.py``.
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from celery import shared_task, states
@@ -20,7 +22,7 @@ from celery.app.task import Context
 from celery.exceptions import Ignore
 
 from celery_runpod.api.payload import check_input
-from celery_runpod.contract import DEFAULT_DEADLINE_S, FINISH, FORMAT, RUN, Options, merge_input
+from celery_runpod.contract import DEFAULT_DEADLINE_S, FINISH, FORMAT, RUN, Options, described, merge_input
 from celery_runpod.errors import InvalidInput, InvalidOption, JobExpired, RunPodError, SubmissionUnconfirmed, encode
 from celery_runpod.routing import BEGUN_AT, ISSUED_AT, REFUSED, REPUBLISHED
 from tasks.control import cancel_if_wished
@@ -119,12 +121,14 @@ def read_call(
     deps: Services, request: Context, finish: Any, inputs: tuple[Any, ...], arguments: Mapping[str, Any], now: float
 ) -> Job:
     """The record for a call. What is wrong with it becomes the record's outcome."""
-    name = arguments.get("endpoint")
+    given = arguments.get("endpoint")
+    # What is no name may be an input in the wrong place.
+    name = given if isinstance(given, str) and _is_id(given) else NO_ENDPOINT
     unfit = drop_unfit(request)
     job = Job(
         task_id=request.id,
         endpoint=NO_ENDPOINT,
-        name=name if isinstance(name, str) else NO_ENDPOINT,
+        name=name,
         root_id=request.root_id or request.id,
         continuation=park(
             finish, request, queue=deps.settings.queues.deliver, shadow=request.shadow or f"{RUN}[{name}]"
@@ -146,8 +150,10 @@ def read_call(
         refusal = error
     except Exception as error:
         # Nothing there talks to a server, so this call would raise each time: it ends, and does not come back for ever.
-        log.exception("run.not_understood")
-        refusal = InvalidInput(f"the call cannot be understood: {type(error).__name__}: {error}", job.name, job.task_id)
+        # Its type and its place, not its text: that may quote a value of the message.
+        what = f"{type(error).__name__} at {_place(error)}"
+        log.error("run.not_understood", extra={"task_id": job.task_id, "error": what})
+        refusal = InvalidInput(f"the call cannot be understood: {what}", job.name, job.task_id)
     log.error("run.refused", extra={"task_id": job.task_id, "endpoint": job.name, "error": str(refusal)})
     return replace(job, state=State.ENDED_HERE, outcome={"error": encode(refusal)})
 
@@ -155,17 +161,19 @@ def read_call(
 def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]) -> Job:
     now = job.accepted_at
     for unknown in arguments.keys() - KNOWN_ARGUMENTS:
-        raise InvalidOption(unknown, str(arguments[unknown])[:200], f"one of {', '.join(sorted(KNOWN_ARGUMENTS))}")
-    if not isinstance(arguments.get("endpoint"), str) or not _is_id(job.name):
-        raise InvalidInput(f"endpoint {arguments.get('endpoint')!r}: a name or RunPod's endpoint id is needed")
+        raise InvalidOption(unknown[:80], described(arguments[unknown]), f"one of {', '.join(sorted(KNOWN_ARGUMENTS))}")
+    if job.name != arguments.get("endpoint"):
+        given = described(arguments.get("endpoint"))
+        raise InvalidInput(f"endpoint {given}: a name or RunPod's endpoint id is needed")
     for name, kind, allowed in ARGUMENT_TYPES:
         given = arguments.get(name)
         if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
-            raise InvalidOption(name, repr(given)[:200], allowed)
+            raise InvalidOption(name, described(given), allowed)
     endpoint, profile = deps.settings.resolve(job.name)
     if not _is_id(endpoint):
         raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which is no endpoint id of RunPod's")
     options = Options.parse(arguments.get("options") or {}).over(profile.options)
+    deps.settings.check_key_name(endpoint, job.name, options.api_key_name)
     issued_at = _seconds_of(_header(request, ISSUED_AT))
     if issued_at and issued_at < now - deps.store.tombstone_ttl_s:
         problem = f"the call is {(now - issued_at) / 3600:.0f} h old: whether it ran is not known any more"
@@ -200,6 +208,12 @@ def _is_id(name: str) -> bool:
         and all(char.isalnum() or char in "-_." for char in name)
         and name.strip(".") != ""
     )
+
+
+def _place(error: BaseException) -> str:
+    """File and line where it was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
 def _timestamp(moment: Any) -> float | None:

@@ -63,8 +63,10 @@ def settings_shown(settings: Settings, env: Mapping[str, str]) -> dict[str, str]
             value = mask_url(value)
         shown[name] = str(value)
     for name in sorted(env):
-        if name.startswith(("RUNPOD_API_KEY_", "RUNPOD_WEBHOOK_SECRET_")) and name not in shown:
+        if name.startswith("RUNPOD_API_KEY_") and name not in shown:
             shown[name] = env[name] if name.endswith("_FILE") else MASK
+        elif name.startswith("RUNPOD_ENDPOINT_") and name.endswith("_API_KEY_NAMES"):
+            shown[name] = env[name]
     for name, endpoint in configured(settings, env).items():
         shown[f"endpoint {name}"] = endpoint
     return shown
@@ -72,20 +74,26 @@ def settings_shown(settings: Settings, env: Mapping[str, str]) -> dict[str, str]
 
 def configured(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
     """Endpoint name -> RunPod's id: the profiles, and the variables `RUNPOD_ENDPOINT_<NAME>`."""
-    prefix = "RUNPOD_ENDPOINT_"
+    from config.settings import ENDPOINT_PREFIX, is_endpoint_variable
+
     found = {name: profile.id for name, profile in settings.profiles.items()}
     for variable, value in sorted(env.items()):
-        name = variable.removeprefix(prefix)
-        if variable.startswith(prefix) and variable not in known_names() and name and value:
-            found.setdefault(name.lower(), value)
+        if is_endpoint_variable(variable) and value:
+            found.setdefault(variable.removeprefix(ENDPOINT_PREFIX).lower(), value)
     return found
 
 
 def check_names(env: Mapping[str, str]) -> list[Finding]:
     """Variables that look like a mistyped setting."""
-    known = [*known_names(), "RUNPOD_WEBHOOK_SECRET_PREVIOUS"]
-    found = []
+    from config.settings import ENDPOINT_PREFIX, KEY_NAMES_SUFFIX
+
+    known, found = known_names(), []
     for name in sorted(env):
+        if name.startswith(ENDPOINT_PREFIX) and name.endswith(KEY_NAMES_SUFFIX):
+            if (endpoint := name.removesuffix(KEY_NAMES_SUFFIX)) not in env:
+                problem = f"{name} lists API key names, and {endpoint} is not set"
+                found.append(warning("settings", problem, f"set {endpoint}, or api_key_names in its profile"))
+            continue
         if name in known or not name.startswith("RUNPOD_") or name.startswith(("RUNPOD_API_KEY_", "RUNPOD_ENDPOINT_")):
             continue
         if near := difflib.get_close_matches(name, known, 1, 0.9):

@@ -17,7 +17,7 @@ from celery import states
 from celery_runpod import control
 from celery_runpod.cli.following import INTERRUPTED, follow, report
 from celery_runpod.cli.jobs import client
-from celery_runpod.cli.output import ask_first, json_option, print_one, say, yes_option
+from celery_runpod.cli.output import ask_first, echo, json_option, print_one, say, yes_option
 from celery_runpod.cli.rows import on_hold, store_or_sentence
 from celery_runpod.contract import HEALTH
 from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from
@@ -53,7 +53,8 @@ def watch(task_id: str, as_json: bool) -> None:
     try:
         verdict = follow(job, started)
     except KeyboardInterrupt:
-        click.echo(f"\nthe job goes on; see celery-runpod show {task_id}", err=True)
+        click.echo(err=True)
+        echo(f"the job goes on; see celery-runpod show {task_id}", err=True)
         sys.exit(INTERRUPTED)
     report(job, started, verdict, as_json=as_json)
 

@@ -14,6 +14,7 @@ import sys
 import click
 
 from celery_runpod.cli.local import API_KEY, APPLICATION, HANDLER, Interrupted, LocalStack, local_stack
+from celery_runpod.cli.output import echo
 from celery_runpod.cli.stack import cli, free_port, listens
 from celery_runpod.errors import ConfigurationError
 
@@ -50,7 +51,7 @@ def dev(endpoints: tuple[str, ...], redis_port: int, simulator_port: int, flower
             flower = _flower(stack, flower_port or free_port())
             tried = served[0].partition("=")[0], "{}" if endpoints else json.dumps(TILE)
             for line in _addresses(stack, flower, *tried):
-                click.echo(line)
+                echo(line)
             while True:
                 stack.check()
                 signals.wait(LOOK_S)

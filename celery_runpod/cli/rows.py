@@ -23,6 +23,7 @@ from celery_runpod.clientapp import client_settings
 from celery_runpod.contract import EVERY_ENDPOINT
 from celery_runpod.records import RecordReader
 from celery_runpod.settings import mask_url, redis_url
+from celery_runpod.shown import shown
 
 CONNECT_S, ANSWER_S = 2.0, 5.0
 BATCH = 500
@@ -148,7 +149,7 @@ def store_or_sentence() -> Iterator[RecordReader]:
         reason = str(error) or type(error).__name__
     else:
         return
-    raise click.ClickException(f"the job store at {url} cannot be reached: {reason}")
+    raise click.ClickException(f"the job store at {url} cannot be reached: {shown(reason)}")
 
 
 def rows_of(reader: RecordReader, endpoint: str, task_ids: Iterable[str]) -> list[Row | None]:

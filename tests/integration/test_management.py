@@ -11,6 +11,7 @@ import requests
 from celery_runpod.contract import MANAGEMENT
 from celery_runpod.control import ask
 from celery_runpod.errors import (
+    ConfigurationError,
     EndpointNotFound,
     InvalidInput,
     InvalidOption,
@@ -30,7 +31,7 @@ PACE = ("--pod-provisioning", "1", "--pod-starting", "2", "--pod-terminated", "0
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = World(tmp_path_factory.mktemp("world"), endpoints=("fast=synthetic:duration=0.3",), simulator=PACE)
-    world.stack.env["RUNPOD_REST_URL"] = f"{world.simulator_url}/v2"
+    world.stack.env.update(RUNPOD_REST_URL=f"{world.simulator_url}/v2", RUNPOD_MANAGEMENT="on")
     try:
         world.stack.worker(concurrency=1, cwd=ROOT)
         yield world
@@ -163,7 +164,7 @@ def test_endpoints_gpus_and_bills(world: World) -> None:
 
 def test_version_1_behind_the_same_tasks(tmp_path: Any) -> None:
     world = World(tmp_path, endpoints=("fast=synthetic:duration=0.3",), simulator=PACE)
-    env = {"RUNPOD_REST_URL": f"{world.simulator_url}/v1", "RUNPOD_REST_VERSION": "v1"}
+    env = {"RUNPOD_REST_URL": f"{world.simulator_url}/v1", "RUNPOD_REST_VERSION": "v1", "RUNPOD_MANAGEMENT": "on"}
     try:
         world.stack.worker(env=env, cwd=ROOT)
         world.app()
@@ -173,6 +174,19 @@ def test_version_1_behind_the_same_tasks(tmp_path: Any) -> None:
             ask("runpod.pods.logs", (pod["id"],))
         ask("runpod.pods.terminate", (pod["id"],))
         assert requests.get(f"{world.simulator_url}/_simulator/requests", timeout=5).ok
+    finally:
+        world.stack.stop()
+        forget_connections()
+
+
+def test_without_the_switch_asking_fails_at_once(tmp_path: Any) -> None:
+    world = World(tmp_path)
+    try:
+        world.stack.worker(env={"RUNPOD_REST_URL": f"{world.simulator_url}/v2"}, cwd=ROOT)
+        world.app()
+        for task, args in (("runpod.pods.create", (POD,)), ("runpod.gpus", ()), ("runpod.pods.wait", ("p1",))):
+            with pytest.raises(ConfigurationError, match="RUNPOD_MANAGEMENT=on"):
+                ask(task, args, timeout_s=60)
     finally:
         world.stack.stop()
         forget_connections()

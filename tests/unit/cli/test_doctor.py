@@ -22,7 +22,7 @@ from celery_runpod.errors import EndpointNotFound, Unauthorized, Unavailable
 from celery_runpod.records import Keys
 from tests.unit.cli.conftest import worker_up
 
-PASSWORD, API_KEY, WEBHOOK_SECRET = "hush-hush", "rpa_key_of_a_user", "short-one"
+PASSWORD, API_KEY, WEBHOOK_SECRET = "hush-hush", "rpa_key_of_a_user", "a-secret-of-webhooks"
 URL = f"redis://user:{PASSWORD}@redis.example:6379/0"
 INFO = {"redis_version": "7.4.1", "maxmemory_policy": "noeviction", "aof_enabled": 1, "role": "master"}
 
@@ -217,7 +217,30 @@ def test_webhooks(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status == 1
     assert "RunPod cannot reach localhost" in found["webhooks", "wrong"]
     monkeypatch.setenv("RUNPOD_WEBHOOK_URL", "http://example.org/runpod")
+    assert "RUNPOD_ALLOW_HTTP=1" in ask(runner)[1]["settings", "wrong"]
+    monkeypatch.setenv("RUNPOD_ALLOW_HTTP", "1")
     assert "use https" in ask(runner)[1]["webhooks", "warning"]
+
+
+def test_clear_text_that_was_allowed(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_ALLOW_HTTP", "1")
+    assert ("clear text", "warning") not in ask(runner)[1]
+    monkeypatch.setenv("RUNPOD_BASE_URL", "http://runpod.example/v2")
+    assert "unset RUNPOD_ALLOW_HTTP" in ask(runner)[1]["clear text", "warning"]
+
+
+def test_a_short_secret_of_webhooks(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_WEBHOOK_SECRET", "short-one")
+    status, found, text = ask(runner)
+    assert status == 1 and "short-one" not in text
+    assert "9 characters; allowed: at least 16" in found["settings", "wrong"]
+
+
+def test_key_names_of_an_endpoint_that_is_not_set(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_ENDPOINT_NONE_API_KEY_NAMES", "a,b")
+    assert "RUNPOD_ENDPOINT_NONE is not set" in ask(runner)[1]["settings", "warning"]
+    monkeypatch.setenv("RUNPOD_ENDPOINT_NONE", "id1")
+    assert ("settings", "warning") not in ask(runner)[1]
 
 
 def test_a_server_that_never_answers_does_not_hold_doctor(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
