@@ -42,11 +42,16 @@ def filled(value: Any, given: Mapping[str, str]) -> Any:
     return VARIABLE.sub(one, value)
 
 
+def version_of(server: str) -> tuple[int, ...]:
+    """Of a redis-server: `(7, 4)`."""
+    text = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(map(int, re.findall(r"v=(\d+)\.(\d+)", text)[0]))
+
+
 def rights_for(server: str, words: list[str]) -> list[str]:
     """The words of Redis' command, in those that an older server knows: rights to read or to write alone came with Redis
     7.0, `client|setinfo` with 7.2."""
-    text = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
-    version = tuple(map(int, re.findall(r"v=(\d+)\.(\d+)", text)[0]))
+    version = version_of(server)
     if version < (7, 2):
         words = [word for word in words if word != "+client|setinfo"]
     return words if version >= (7, 0) else [re.sub(r"^%[RW]~", "~", word) for word in words]

@@ -6,7 +6,6 @@ That each can do its work is held by the services themselves (`test_compose_comm
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from celery_runpod.cli.stack import Stack, redis_server
-from tests.compose import GIVEN, ROLES, ROOT, password, rights_for, services
+from tests.compose import GIVEN, ROLES, ROOT, password, rights_for, services, version_of
 
 USERS = [role.lower() for role in ROLES]
 RECORD, QUEUE = "{runpod:e1}:job:t1", "runpod"
@@ -92,8 +91,7 @@ def test_no_role_administers_redis(url: str, redis: Any, user: str) -> None:
 
 
 def test_what_a_role_must_not_do(url: str, redis: Any) -> None:
-    text = subprocess.run([redis_server(), "--version"], capture_output=True, text=True, check=True).stdout
-    since_7 = int(re.findall(r"v=(\d+)", text)[0]) >= 7
+    since_7 = version_of(redis_server()) >= (7, 0)
     for user, command in [*FORBIDDEN, *(FORBIDDEN_SINCE_7 if since_7 else [])]:
         with pytest.raises(NoPermissionError):
             as_user(url, user).execute_command(*command.split(" "))
