@@ -286,15 +286,15 @@ class Settings(BaseSettings):
         Raises:
             ConfigurationError: neither RUNPOD_API_KEY nor one with a name is there; a file of a key must be readable now.
         """
-        marks = ("RUNPOD_API_KEY_", "_FILE")
-        named = {name.removeprefix(marks[0]).removesuffix(marks[1]) for name in os.environ if name.startswith(marks[0])}
+        variables = [name for name in self._env if name.startswith(KEY_PREFIX) and name not in VARIABLES]
+        named = {name.removeprefix(KEY_PREFIX).removesuffix("_FILE") for name in variables}
         problem = ""
-        for name in (None, *sorted(named - {"FILE"})):
+        for name in (None, *sorted(named)):
             try:
                 if self.key(name):
                     return
                 why = f"the API key{f' {name!r}' if name else ''} is empty"
-            except (ConfigurationError, UnicodeDecodeError) as error:
+            except ConfigurationError as error:
                 why = str(error)
             problem = problem or why
         raise ConfigurationError(

@@ -17,10 +17,12 @@ from celery import Celery
 from celery.app.task import Context
 from kombu.connection import Connection
 
+from celery_runpod.cli.output import echo
 from celery_runpod.cli.rows import store_or_sentence
 from celery_runpod.cli.stack import service_root
 from celery_runpod.contract import RUN
 from celery_runpod.errors import JobUndeliverable
+from celery_runpod.shown import shown_json
 
 HEADINGS = ("id", "kind", "task", "endpoint", "since", "bytes", "why")
 
@@ -30,15 +32,14 @@ def list_aside(*, as_json: bool) -> None:
     with _store() as store:
         rows = sorted(_rows(store), key=lambda row: float(row["since"]))
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(shown_json(rows))
         return
     if not rows:
         click.echo("nothing was put aside")
         return
-    click.echo("\t".join(HEADINGS))
+    echo("\t".join(HEADINGS))
     for row in rows:
-        # Anybody who reaches the broker may have written these texts.
-        click.echo("\t".join(_plain(row[name]) for name in HEADINGS))
+        echo("\t".join(_cell(row[name]) for name in HEADINGS))
 
 
 def release(entry: str, app: Celery) -> None:
@@ -54,7 +55,7 @@ def release(entry: str, app: Celery) -> None:
             with app.connection_for_write() as connection:
                 _publish(connection, message)
             done = store.take_message(message.id)
-    click.echo(f"released: {entry}" if done else f"{entry} is not put aside any more")
+    echo(f"released: {entry}" if done else f"{entry} is not put aside any more")
 
 
 def drop(entry: str, app: Celery) -> None:
@@ -67,7 +68,7 @@ def drop(entry: str, app: Celery) -> None:
                 _end(app, record)
         else:
             done = store.take_message(_message(store, entry).id)
-    click.echo(f"dropped: {entry}" if done else f"{entry} is not put aside any more")
+    echo(f"dropped: {entry}" if done else f"{entry} is not put aside any more")
 
 
 def _rows(store: Any) -> Iterator[dict[str, Any]]:
@@ -124,14 +125,14 @@ def _end(app: Celery, record: Any) -> None:
     app.backend.mark_as_failure(record.task_id, error, request=request, store_result=stored)
 
 
-def _plain(value: Any) -> str:
+def _cell(value: Any) -> str:
     if isinstance(value, float):
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(value))
-    return repr(value)[1:-1] if isinstance(value, str) and value else str(value) or "-"
+    return str(value) or "-"
 
 
 def _fail(problem: str) -> None:
-    click.echo(problem, err=True)
+    echo(problem, err=True)
     sys.exit(1)
 
 

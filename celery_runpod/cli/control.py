@@ -80,7 +80,7 @@ def health(endpoint: str, key_name: str | None, timeout: float, as_json: bool) -
     counts = ask(HEALTH, (endpoint, key_name), timeout_s=timeout, app=client(), endpoint=endpoint)
     print_one(health_from(counts), as_json=as_json)
     if since := counts.get("on_hold_since"):
-        click.echo(on_hold(endpoint, since), err=True)
+        echo(on_hold(endpoint, since), err=True)
 
 
 @click.command()

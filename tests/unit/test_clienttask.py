@@ -104,7 +104,9 @@ def test_arguments_are_a_list_or_a_tuple(args: Any, app: Celery) -> None:
 
 
 @pytest.mark.parametrize("name", ["link", "link_error"])
-@pytest.mark.parametrize("link", ["x", 5, {"no": "task"}, ["x"], lambda: None], ids=["text", "number", "dict", "list", "function"])
+@pytest.mark.parametrize(
+    "link", ["x", 5, {"no": "task"}, ["x"], lambda: None], ids=["text", "number", "dict", "list", "function"]
+)
 def test_a_link_is_a_signature(name: str, link: Any, app: Celery) -> None:
     endpoint = Endpoint("e1", app=app)
     linked = {name: link}

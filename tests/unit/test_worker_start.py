@@ -36,11 +36,10 @@ def test_a_key_file_must_be_readable_and_hold_something(tmp_path: Path) -> None:
     load_settings({"RUNPOD_API_KEY_FILE": str(file)}).refuse_without_key()
 
 
-def test_a_key_with_a_name_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_key_with_a_name_is_enough(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("rpa_1")
-    monkeypatch.setenv("RUNPOD_API_KEY_BILLING_A_FILE", str(file))
-    load_settings({}).refuse_without_key()
+    load_settings({"RUNPOD_API_KEY_BILLING_A_FILE": str(file)}).refuse_without_key()
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,9 @@ def states(bench: Bench) -> list[str]:
 
 
 def test_a_poll_that_raises_stops_no_other_one(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    bench.runpod.says("status", bad_poll, *[Answer(f"r{number}", "COMPLETED") for number in range(2, 6)])
+    bench.runpod.says(
+        "status", bad_poll, *[Answer(f"r{number}", "COMPLETED", has_output=True) for number in range(2, 6)]
+    )
     with caplog.at_level(logging.ERROR):
         bench.check(after_s=3)
     assert states(bench) == ["IN_QUEUE", *["COMPLETED"] * 4]
@@ -62,7 +64,7 @@ def test_a_poll_that_raises_stops_no_other_one(bench: Bench, caplog: pytest.LogC
 def test_an_end_that_raises_stops_no_other_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     step = failing("t3", tasks.check.end_by_answer, TypeError("mad"))
     monkeypatch.setattr(tasks.check, "end_by_answer", step)
-    bench.runpod.says("status", *[Answer(f"r{number}", "COMPLETED") for number in range(1, 6)])
+    bench.runpod.says("status", *[Answer(f"r{number}", "COMPLETED", has_output=True) for number in range(1, 6)])
     bench.check(after_s=3)
     assert states(bench) == ["COMPLETED", "COMPLETED", "IN_QUEUE", "COMPLETED", "COMPLETED"]
 
@@ -137,7 +139,7 @@ def test_calls_that_share_a_job_end_though_one_of_them_cannot(monkeypatch: pytes
         shared(bench, deadline)
     with monkeypatch.context() as broken:
         broken.setattr(tasks.delivery, "hand_over", failing("t200", tasks.delivery.hand_over, TypeError("mad")))
-        bench.runpod.says("status", Answer("r1", "COMPLETED"))
+        bench.runpod.says("status", Answer("r1", "COMPLETED", has_output=True))
         bench.check(after_s=3)
     found = {deadline: bench.record(f"t{deadline}").state for deadline in (100, 200, 300)}
     assert found == {100: "COMPLETED", 200: "JOINED", 300: "COMPLETED"}
@@ -154,7 +156,7 @@ def test_a_cancel_that_raises_stops_no_other_one(bench: Bench) -> None:
 
 
 def test_an_outcome_that_cannot_be_published_stops_no_other_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.runpod.says("status", *[Answer(f"r{number}", "COMPLETED") for number in range(1, 6)])
+    bench.runpod.says("status", *[Answer(f"r{number}", "COMPLETED", has_output=True) for number in range(1, 6)])
     bench.check(after_s=3)
     before = bench.count("runpod.deliver")
     monkeypatch.setattr(tasks.debts, "publish", failing("t1", tasks.debts.publish, TypeError("mad")))
@@ -163,13 +165,10 @@ def test_an_outcome_that_cannot_be_published_stops_no_other_one(bench: Bench, mo
 
 
 @pytest.mark.parametrize("name", [None, "blue"])
-def test_a_key_file_that_is_no_text_names_its_variable(
-    name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_file_that_is_no_text_names_its_variable(name: str | None, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_bytes(b"\xff\xfe\x00k")
-    monkeypatch.setenv("RUNPOD_API_KEY_BLUE_FILE", str(file))
-    settings = load_settings({"RUNPOD_API_KEY_FILE": str(file)})
+    settings = load_settings({"RUNPOD_API_KEY_FILE": str(file), "RUNPOD_API_KEY_BLUE_FILE": str(file)})
     with pytest.raises(
         ConfigurationError, match="RUNPOD_API_KEY_BLUE_FILE" if name else "RUNPOD_API_KEY_FILE"
     ) as caught:

@@ -143,13 +143,13 @@ def test_what_is_open_is_counted_and_leaves_nothing(end: str) -> None:
     bench.accepted("t2", input={"text": "y" * 1000})
     assert counted(bench) == (2, 2 * len('{"text": ""}') + 2000)
     if end == "cancel":
-        bench.store.request_cancel(ENDPOINT, "t1", {"reason": "revoked"}, bench.now, bench.now)
+        bench.store.request_cancels(ENDPOINT, ["t1"], {"reason": "revoked"}, bench.now, bench.now)
     else:
         bench.runpod.says("status", Answer("r1", end, output=1), Answer("r2", "IN_QUEUE"))
         bench.check(after_s=2)
     bench.deliver("t1")
     assert counted(bench) == (1, len('{"text": ""}') + 1000)
-    bench.store.request_cancel(ENDPOINT, "t2", {"reason": "revoked"}, bench.now, bench.now)
+    bench.store.request_cancels(ENDPOINT, ["t2"], {"reason": "revoked"}, bench.now, bench.now)
     bench.deliver("t2")
     assert counted(bench) == (0, 0)
     assert not bench.redis.exists(bench.store.keys.input_bytes(ENDPOINT))

@@ -49,7 +49,7 @@ def test_the_second_404_some_seconds_later_ends_the_job_and_its_cancel_is_owed(b
 
 @pytest.mark.parametrize("between", [RUNS, Unavailable("reset", "status", ENDPOINT)], ids=["answer", "no answer"])
 def test_another_answer_in_between_begins_the_count_anew(bench: Bench, between: object) -> None:
-    bench.runpod.says("status", GONE, between, GONE, Answer("r1", "COMPLETED"))
+    bench.runpod.says("status", GONE, between, GONE, Answer("r1", "COMPLETED", has_output=True))
     for _ in range(3):
         bench.check(after_s=80)
         assert not bench.record().ended
@@ -127,7 +127,7 @@ def test_a_404_of_the_endpoint_is_no_proof_of_a_purge_or_of_a_time_to_live_that_
 def test_a_404_at_the_deadline_is_looked_at_once_more() -> None:
     bench = Bench()
     bench.accepted(options=Options(deadline=60.0))
-    bench.runpod.says("status", GONE, Answer("r1", "COMPLETED"))
+    bench.runpod.says("status", GONE, Answer("r1", "COMPLETED", has_output=True))
     bench.check(after_s=60)
     assert bench.due() == pytest.approx(5)
     bench.check(after_s=5)
