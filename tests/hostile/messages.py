@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from tests.servers import World
+
 RUN = "runpod.run"
 QUEUE = "runpod"
 
@@ -46,6 +48,13 @@ def envelope(body: str, *, task: str = RUN, task_id: str | None, headers: Mappin
 def body(args: str = "[{}]", kwargs: str = '{"endpoint": "fast"}', embed: str = "{}") -> str:
     """A body from the texts of its three parts."""
     return f"[{args}, {kwargs}, {embed}]"
+
+
+def send(world: World, text: str, **headers: Any) -> str:
+    """Put a call with such a body into the queue; answers its task id."""
+    task_id = str(uuid.uuid4())
+    put(world.redis, envelope(text, task_id=task_id, headers=headers))
+    return task_id
 
 
 def put(redis: Any, message: str, queue: str = QUEUE) -> None:
