@@ -1,4 +1,4 @@
-"""Answers of RunPod, or of whoever stands in between, that nobody expects: each job ends by itself, typed, with its id."""
+"""Answers of RunPod, or of whoever stands in between, that nobody expects: each job ends alone, typed, with its id."""
 
 from __future__ import annotations
 
