@@ -1,4 +1,4 @@
-"""A user's unit tests, run as a process: every canvas of an endpoint under `task_always_eager`. Prints what each raised."""
+"""A user's unit tests, run as a process: every canvas under `task_always_eager`. Prints what each of them raised."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -77,13 +78,11 @@ def test_503_costs_what_was_under_way_and_one_a_probe(world: World) -> None:
 
 def _after_the_onset(world: World, fault: str) -> int:
     """How many POSTs had failed when no more of the first ones were under way: nothing failed for half a second."""
-    from time import monotonic, sleep
-
-    last, since = world.happened(fault), monotonic()
-    while monotonic() - since < 0.5:
-        sleep(0.05)
+    last, since = world.happened(fault), time.monotonic()
+    while time.monotonic() - since < 0.5:
+        time.sleep(0.05)
         if (now := world.happened(fault)) != last:
-            last, since = now, monotonic()
+            last, since = now, time.monotonic()
     return last
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, chain, chord, group
+from redis import Redis
 
 from celery_runpod import Endpoint
 from celery_runpod.errors import ConfigurationMismatch, RunPodError
@@ -68,9 +69,7 @@ def test_a_mismatch_is_raised_at_the_call(world: World, name: str, call: str) ->
                 CALLS[call](Endpoint("fast", app=app))
             assert str(caught.value)
         finally:
-            world.redis.execute_command("SELECT", 1)
-            world.redis.flushdb()
-            world.redis.execute_command("SELECT", 0)
+            Redis.from_url(other).flushdb()
             forget_connections()
             world.app()
 
