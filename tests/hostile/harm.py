@@ -103,8 +103,13 @@ def end_of(world: World, task_id: str, within_s: float = WAIT_S) -> Any:
 def typed(world: World, task_id: str, *kinds: type[Exception]) -> Exception:
     """The error with which a task ended: one of `kinds`."""
     end = end_of(world, task_id)
-    assert isinstance(end, kinds), repr(end)[:500]
+    assert isinstance(end, kinds), described(end)
     return end
+
+
+def described(end: Any) -> str:
+    """An end, for a failure's text. Not the value itself: what is nested too deep ends pytest too."""
+    return f"{type(end).__name__} {str(end)[:500]}" if isinstance(end, Exception) else type(end).__name__
 
 
 def typed_or_aside(world: World, task_id: str, *kinds: type[Exception]) -> None:
@@ -123,7 +128,7 @@ def typed_or_aside(world: World, task_id: str, *kinds: type[Exception]) -> None:
         assert time.monotonic() < give_up, seen
         time.sleep(0.5)
     if seen == "ended":
-        assert isinstance(result.result, kinds or (errors.RunPodError,)), repr(result.result)[:500]
+        assert isinstance(result.result, kinds or (errors.RunPodError,)), described(result.result)
 
 
 # Commands
