@@ -66,8 +66,8 @@ class Rule:
 class Havoc:
     """`gate` is held while Redis is being restarted, so that nobody publishes meanwhile. `deserters` are the workers
     that ended without having been killed; others take their place, as a supervisor would see to. `killed` are the
-    processes and process groups that were, and when; `spoilings` how often answers to a POST /run were lost, and when; `purged`
-    is how many jobs purges removed from RunPod's queue."""
+    processes and process groups that were, and when; `spoilings` how often answers to a POST /run were
+    lost, and when; `purged` is how many jobs purges removed from RunPod's queue."""
 
     def __init__(self, world: World, plan: Plan, gate: threading.RLock, die_at: Path, *, workers: int) -> None:
         self.world = world
