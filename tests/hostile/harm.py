@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 import uuid
@@ -82,6 +83,8 @@ def revive(world: World, start: Callable[[World], None]) -> None:
         server.log.unlink(missing_ok=True)
     world.no_faults()
     world.redis.flushall()
+    # What workers remember there is of the Redis that was.
+    shutil.rmtree(world.stack.env["RUNPOD_STATE_DIR"], ignore_errors=True)
     start(world)
 
 
