@@ -18,11 +18,15 @@ from celery_runpod.errors import DeadlineExceeded, SubmissionUnconfirmed
 from celery_runpod.results import JobResult
 from tests.hostile.conftest import servers_of, start_workers
 from tests.hostile.harm import (
+    GROWTH_BYTES,
     WAIT_S,
     asked,
     end_of,
     health_answers,
+    held_still,
+    memory,
     no_harm,
+    queued,
     revive,
     serve_webhooks,
     submits_of,
@@ -188,7 +192,7 @@ def test_the_url_of_another_attempt_changes_nothing(world: World) -> None:
     [
         {"attempt": "2"},
         {"task": "other"},
-        {"endpoint": "fast"},
+        {"endpoint": "small"},
         {"expires": "99999999999"},
         {"signature": "0" * 64},
         {"signature": ""},
@@ -237,12 +241,14 @@ def test_a_leaked_url_of_a_job_that_is_over_costs_nothing(world: World) -> None:
     url = webhook_of(world, mark)
     eventually(world.open_jobs, [], within_s=WAIT_S)
     with no_harm(world):
-        looks = asked(world, "status")
-        with requests.Session() as session:
+        looks, before = asked(world, "status"), memory(world)
+        with requests.Session() as session, held_still(world):
             for number in range(200):
                 body = LARGE if number % 20 == 0 else LARGE[:1000] + b'"}'
                 answer = session.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=60)
                 assert answer.status_code == 200
+            assert memory(world) - before < GROWTH_BYTES
+            assert queued(world) == {}
         assert asked(world, "status") - looks <= 1
     assert end_of(world, result.id) == {"mark": mark}
 
@@ -251,10 +257,12 @@ def test_the_url_of_a_job_that_runs_fills_nothing(world: World) -> None:
     with no_harm(world, submits=1):
         result, mark = at_work(world)
         url = webhook_of(world, mark)
-        with requests.Session() as session:
+        before = memory(world)
+        with requests.Session() as session, held_still(world):
             for _ in range(10):
                 answer = session.post(url, data=LARGE, headers={"Content-Type": "application/json"}, timeout=60)
                 assert answer.status_code == 200
+            assert memory(world) - before < GROWTH_BYTES
         assert end_of(world, result.id) == {"mark": mark}
     longest = max((len(world.redis.dump(key)) for key in world.redis.scan_iter("*adopted*")), default=0)
     assert longest < 1000
