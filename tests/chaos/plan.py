@@ -32,7 +32,7 @@ ENDPOINTS = (
     f"{NARROW}=synthetic:duration=0.3",
     f"{DEEP}=synthetic:duration=0.3",
     f"{EMPTY}=synthetic:duration=0.3",
-    f"{QUEUED}=synthetic:duration=0.5,workers=2",
+    f"{QUEUED}=synthetic:duration=0.8,workers=1",
 )
 """`slow` outlasts every cancel, so that a job of it that is COMPLETED was not cancelled; jobs of `queued` wait at RunPod,
 where a purge finds them."""
@@ -150,7 +150,7 @@ LOADS: Mapping[str, int] = {
     "poison": 2,
     "too_deep": 1,
     "no_output": 1,
-    "queue": 1,
+    "queue": 2,
 }
 """Kind of load -> how many of them are in one deck."""
 
