@@ -163,10 +163,7 @@ class Havoc:
                 with self.world.app().connection_for_write() as fresh:
                     fresh.default_channel.queue_purge(self._queue(one.pick, *HINTS))
             case "purge at RunPod":
-                # It is refused while a submit is under way, and no answer comes where its worker dies.
-                with suppress(RunPodError):
-                    removed = self.world.endpoint(QUEUED).purge_queue(timeout=PURGE_WAIT_S)
-                    self.purged += removed
+                self._purge_at_runpod()
             case "step":
                 self._disarm()
                 self._arm(one)
@@ -174,6 +171,17 @@ class Havoc:
                 began = time.time()
                 rule = self.world.fault(endpoint="*", **one.fault)
                 self._rules[rule] = Rule(one, began, time.monotonic() + one.lasts_s)
+
+    def _purge_at_runpod(self) -> None:
+        """By way of a worker, as a user does; soon, when jobs wait there."""
+        give_up = time.monotonic() + PURGE_WAIT_S
+        while time.monotonic() < give_up:
+            if any(job["status"] == "IN_QUEUE" for job in self.world.jobs(QUEUED)):
+                break
+            time.sleep(0.2)
+        # It is refused while a submit is under way, and no answer comes where its worker dies.
+        with suppress(RunPodError):
+            self.purged += self.world.endpoint(QUEUED).purge_queue(timeout=PURGE_WAIT_S)
 
     def _queue(self, pick: float, *names: str) -> str:
         name = names[int(pick * len(names))]
