@@ -92,22 +92,22 @@ def revive(world: World, start: Callable[[World], None]) -> None:
 # How a task ended
 
 
-def end_of(world: World, task_id: str, within_s: float = WAIT_S) -> Any:
+def end_of(world: World, task_id: str, within_s: float = WAIT_S, what: str = "") -> Any:
     """The output, or the error as it would be raised. Fails where there is none in time."""
     result = JobResult(task_id, app=world.app())
     give_up = time.monotonic() + within_s
     while not result.ready():
         if ended := [one.name for one in world.stack.servers if one.process.poll() is not None]:
-            pytest.fail(f"ended: {ended}\n{_ends(world, ended)}")
-        assert time.monotonic() < give_up, f"no end after {within_s:g} s: {result.state} {result.reason}"
+            pytest.fail(f"{what} ended: {ended}\n{_ends(world, ended)}")
+        assert time.monotonic() < give_up, f"{what} no end after {within_s:g} s: {result.state} {result.reason}"
         time.sleep(0.05)
     return result.result
 
 
-def typed(world: World, task_id: str, *kinds: type[Exception]) -> Exception:
-    """The error with which a task ended: one of `kinds`."""
-    end = end_of(world, task_id)
-    assert isinstance(end, kinds), described(end)
+def typed(world: World, task_id: str, *kinds: type[Exception], what: str = "") -> Exception:
+    """The error with which a task ended: one of `kinds`. `what` was sent, for a failure's text."""
+    end = end_of(world, task_id, what=what)
+    assert isinstance(end, kinds), f"{what} {described(end)}"
     return end
 
 
@@ -116,7 +116,7 @@ def described(end: Any) -> str:
     return f"{type(end).__name__} {str(end)[:500]}" if isinstance(end, Exception) else type(end).__name__
 
 
-def typed_or_aside(world: World, task_id: str, *kinds: type[Exception]) -> None:
+def typed_or_aside(world: World, task_id: str, *kinds: type[Any], what: str = "") -> None:
     """The task ended with one of these errors, or `jobs --aside` shows it: nothing else is an end."""
     result = JobResult(task_id, app=world.app())
 
@@ -132,11 +132,11 @@ def typed_or_aside(world: World, task_id: str, *kinds: type[Exception]) -> None:
     give_up = began + WAIT_S
     while (seen := end()).startswith("open"):
         if ended := [one.name for one in world.stack.servers if one.process.poll() is not None]:
-            pytest.fail(f"ended: {ended}\n{_ends(world, ended)}")
-        assert time.monotonic() < give_up, seen
+            pytest.fail(f"{what} ended: {ended}\n{_ends(world, ended)}")
+        assert time.monotonic() < give_up, f"{what} {seen}"
         time.sleep(0.2)
     if seen == "ended":
-        assert isinstance(result.result, kinds or (errors.RunPodError,)), described(result.result)
+        assert isinstance(result.result, kinds or (errors.RunPodError,)), f"{what} {described(result.result)}"
 
 
 # Commands

@@ -106,21 +106,21 @@ def test_nothing_is_published_from_unit_tests(world: World) -> None:
         stays(lambda: world.redis.llen("runpod") + world.redis.zcard("runpod:outbox"), 0, for_s=1)
 
 
-@pytest.mark.parametrize("args", [{"a": 1}, "text", {1, 2}, b"x", 3, iter([{}])], ids=repr)
-def test_arguments_that_are_no_list_are_a_type_error(world: World, args: Any) -> None:
+def test_arguments_that_are_no_list_are_a_type_error(world: World) -> None:
     with no_harm(world):
-        with pytest.raises(TypeError):
-            world.endpoint("fast").apply_async(args)
-        with pytest.raises(TypeError):
-            world.endpoint("fast").s().apply_async(args)
+        for args in ({"a": 1}, "text", {1, 2}, b"x", 3):
+            with pytest.raises(TypeError):
+                world.endpoint("fast").apply_async(args)
+            with pytest.raises(TypeError):
+                world.endpoint("fast").s().apply_async(args)
 
 
-@pytest.mark.parametrize("link", ["x", 3, ["x"], {"a": 1}, object()], ids=lambda one: repr(one)[:12])
-@pytest.mark.parametrize("name", ["link", "link_error"])
-def test_links_that_are_no_signatures_are_refused_at_the_call(world: World, name: str, link: Any) -> None:
-    with pytest.raises((TypeError, RunPodError)):
-        world.endpoint("fast").apply_async(({},), **{name: link})
-    assert world.redis.zcard("runpod:outbox") == 0
+def test_links_that_are_no_signatures_are_refused_at_the_call(world: World) -> None:
+    with no_harm(world):
+        for name in ("link", "link_error"):
+            for link in ("x", 3, ["x"], {"a": 1}, object()):
+                with pytest.raises((TypeError, RunPodError)):
+                    world.endpoint("fast").apply_async(({},), **{name: link})
 
 
 # Ends
@@ -199,14 +199,12 @@ def test_a_call_that_expires_is_not_submitted_also_with_an_idempotency_key(world
 # Rights
 
 
-@pytest.mark.parametrize("name", ["file", "FILE", "other_file", "base_url", "../x", "x" * 300])
-def test_names_of_keys_that_read_other_variables_are_refused(world: World, name: str) -> None:
-    mark = uuid.uuid4().hex
+def test_names_of_keys_that_read_other_variables_are_refused(world: World) -> None:
     with no_harm(world):
-        kwargs = {"endpoint": "fast", "fields": {"mark": mark}, "options": {"api_key_name": name}}
-        result = world.app().send_task("runpod.run", args=[{}], kwargs=kwargs, queue="runpod")
-        typed(world, result.id, RunPodError)
-        assert submits_of(world, mark) == []
+        for name in ("file", "FILE", "other_file", "base_url", "../x", "x" * 300):
+            kwargs = {"endpoint": "fast", "options": {"api_key_name": name}}
+            result = world.app().send_task("runpod.run", args=[{}], kwargs=kwargs, queue="runpod")
+            typed(world, result.id, RunPodError, what=name)
 
 
 def test_an_endpoints_name_reads_no_other_variable(world: World) -> None:
@@ -216,25 +214,22 @@ def test_an_endpoints_name_reads_no_other_variable(world: World) -> None:
             typed(world, result.id, RunPodError)
 
 
-@pytest.mark.parametrize(
-    ("task", "args", "kwargs"),
-    [
-        ("runpod.pods.create", [], {"name": "miner", "image": "evil/miner", "gpu_type": "NVIDIA A40"}),
-        ("runpod.pods.terminate", ["anything"], {}),
-        ("runpod.endpoints.delete", ["fast"], {}),
-        ("runpod.endpoints.create", [], {"name": "evil"}),
-        ("runpod.gpus", [], {}),
-        ("runpod.pods.billing", [], {}),
-    ],
+MANAGED: tuple[tuple[str, list[Any], dict[str, Any]], ...] = (
+    ("runpod.pods.create", [], {"name": "miner", "image": "evil/miner", "gpu_type": "NVIDIA A40"}),
+    ("runpod.pods.terminate", ["anything"], {}),
+    ("runpod.endpoints.delete", ["fast"], {}),
+    ("runpod.endpoints.create", [], {"name": "evil"}),
+    ("runpod.gpus", [], {}),
+    ("runpod.pods.billing", [], {}),
 )
-def test_nobody_who_reaches_the_broker_manages_the_account(
-    world: World, task: str, args: list[Any], kwargs: dict[str, Any]
-) -> None:
+
+
+def test_nobody_who_reaches_the_broker_manages_the_account(world: World) -> None:
     with no_harm(world):
         before = world.requests()
-        result = world.app().send_task(task, args=args, kwargs=kwargs, queue="runpod.deliver")
-        error = typed(world, result.id, Exception)
-        assert "RUNPOD_MANAGEMENT" in str(error)
+        for task, args, kwargs in MANAGED:
+            result = world.app().send_task(task, args=args, kwargs=kwargs, queue="runpod.deliver")
+            assert "RUNPOD_MANAGEMENT" in str(typed(world, result.id, Exception, what=task)), task
         managed = {name: found for name, found in world.requests().items() if "." in name or name.startswith("catalog")}
         assert managed == {name: found for name, found in before.items() if name in managed}
 

@@ -58,16 +58,16 @@ def app_of(world: World, **urls: Any) -> Celery:
     return app
 
 
-@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("name", APPS)
-def test_a_mismatch_is_raised_at_the_call(world: World, name: str, call: str) -> None:
+def test_a_mismatch_is_raised_at_the_call(world: World, name: str) -> None:
     other = world.redis_url.removesuffix("/0") + "/1"
     with no_harm(world):
         app = app_of(world, **APPS[name](world.redis_url, other))
         try:
-            with pytest.raises(ConfigurationMismatch) as caught:
-                CALLS[call](Endpoint("fast", app=app))
-            assert str(caught.value)
+            for call in CALLS.values():
+                with pytest.raises(ConfigurationMismatch) as caught:
+                    call(Endpoint("fast", app=app))
+                assert str(caught.value)
         finally:
             Redis.from_url(other).flushdb()
             forget_connections()
