@@ -37,7 +37,7 @@ GARBAGE = ("garbage", "{", "null", "[]", '{"body": 3}', '{"body": "AAAA", "heade
 """What no client writes into a queue."""
 HINTS = ("status", "deliver")
 """The queues whose messages are hints: what is in them can be lost, or purged, without the loss of a job."""
-PURGE_WAIT_S = 5.0
+PURGE_WAIT_S = 10.0
 BRPOP_S = 1.2
 """So long may a worker still be asking for a message of a queue that it gave up."""
 REDIS_ARGUMENTS = ("--appendfsync", "no", "--auto-aof-rewrite-percentage", "0")
@@ -179,6 +179,7 @@ class Havoc:
             if any(job["status"] == "IN_QUEUE" for job in self.world.jobs(QUEUED)):
                 break
             time.sleep(0.2)
+            self._lift(time.monotonic())
         # It is refused while a submit is under way, and no answer comes where its worker dies.
         with suppress(RunPodError):
             self.purged += self.world.endpoint(QUEUED).purge_queue(timeout=PURGE_WAIT_S)
