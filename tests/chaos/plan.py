@@ -14,7 +14,7 @@ Next: ``sender.py``, which sends the loads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -180,6 +180,9 @@ TAKES_S: Mapping[str, float] = {
 }
 """About how long a break keeps the one thread that breaks things: until another worker is up, or Redis is back."""
 
+QUEUES_S = 2.0
+"""So long after its send the jobs of a load "queue" have been submitted, and most of them wait at RunPod."""
+
 HTML = "<html><body>Bad gateway</body></html>"
 FAULTS: tuple[Mapping[str, Any], ...] = (
     # RunPod has certainly nothing: the job goes again.
@@ -250,9 +253,19 @@ def make_plan(seed: int, *, jobs: int, rate: float, break_every_s: float, webhoo
     for kind in _deck(random, BREAKS):
         if at_s >= sent / rate:
             break
-        breaks.append(_break(random, kind, at_s, faults, deaths))
+        one = _break(random, kind, at_s, faults, deaths)
+        if kind == "purge at RunPod":
+            one = _when_jobs_wait(one, loads)
+        breaks.append(one)
         at_s += break_every_s * random.uniform(0.5, 1.5) + TAKES_S.get(kind, 0.0)
-    return Plan(seed, tuple(loads), tuple(breaks))
+    return Plan(seed, tuple(loads), tuple(sorted(breaks, key=lambda one: one.at_s)))
+
+
+def _when_jobs_wait(one: Break, loads: Sequence[Load]) -> Break:
+    """A purge of an empty queue is none: it comes after the next load that fills it, where there is one."""
+    last_s = loads[-1].at_s
+    times = (load.at_s + QUEUES_S for load in loads if load.kind == "queue" and load.at_s >= one.at_s)
+    return replace(one, at_s=next((at_s for at_s in times if at_s < last_s), one.at_s))
 
 
 def _with_webhooks() -> dict[int, int]:
