@@ -67,7 +67,7 @@ def chaos_world(folder: Path, *, webhooks: bool = False) -> Iterator[World]:
     port = free_port()
     hooks = {
         "RUNPOD_WEBHOOK_URL": f"http://127.0.0.1:{port}/runpod/webhook",
-        "RUNPOD_WEBHOOK_SECRET": "a secret of the chaos runs",
+        "RUNPOD_WEBHOOK_SECRET": "a-secret-of-the-chaos",
         "RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S": SHORT_WAITS["RUNPOD_UNCONFIRMED_WINDOW_S"],
     }
     folder.mkdir(parents=True, exist_ok=True)
