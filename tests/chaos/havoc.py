@@ -36,7 +36,8 @@ SUBMIT_TIMEOUT_S = float(SHORT_WAITS["RUNPOD_SUBMIT_TIMEOUT_S"])
 GARBAGE = ("garbage", "{", "null", "[]", '{"body": 3}', '{"body": "AAAA", "headers": {}}', "[" * 5_000)
 """What no client writes into a queue."""
 HINTS = ("status", "deliver")
-"""The queues whose messages are hints: what is in them can be lost, or purged, without the loss of a job."""
+"""With the queue of calls: what is in them can be purged without the loss of a job; calls that are missing are published
+again (docs/decisions/0015), and the messages of these two are hints."""
 PURGE_WAIT_S = 10.0
 BRPOP_S = 1.2
 """So long may a worker still be asking for a message of a queue that it gave up."""
@@ -161,7 +162,7 @@ class Havoc:
                     self.world.redis.lpush(self._queue(one.pick, "", *HINTS), text)
             case "celery purge":
                 with self.world.app().connection_for_write() as fresh:
-                    fresh.default_channel.queue_purge(self._queue(one.pick, *HINTS))
+                    fresh.default_channel.queue_purge(self._queue(one.pick, "", *HINTS))
             case "purge at RunPod":
                 self._purge_at_runpod()
             case "step":

@@ -16,9 +16,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from celery_runpod.errors import BrokerUnavailable
+from celery_runpod.results import JobResult
 from tests.application import same
 from tests.hostile.conftest import servers_of, start_workers
-from tests.hostile.harm import WAIT_S, end_of, stays, submits_of
+from tests.hostile.harm import WAIT_S, command, end_of, stays, submits_of
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 
@@ -45,6 +46,8 @@ def world(servers: World, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("REDIS_URL", servers.redis_url)
     monkeypatch.setenv("RUNPOD_BROKER_URL", servers.broker_url)
     servers.app()
+    if not any(server.name.startswith("runpod") for server in servers.stack.servers):
+        start_workers(servers, application=False)
     return servers
 
 
@@ -96,9 +99,9 @@ def test_a_call_that_was_refused_does_not_run_and_its_repeat_is_paid_once(
 def purge(world: World, broker: Any, how: str) -> None:
     match how:
         case "celery purge":
-            command = [sys.executable, "-m", "celery", "-A", "tests.application", "purge", "-f", "-Q", "runpod"]
+            celery = [sys.executable, "-m", "celery", "-A", "tests.application", "purge", "-f", "-Q", "runpod"]
             answer = subprocess.run(
-                command, cwd=ROOT, env=world.stack.env, capture_output=True, text=True, timeout=60, check=False
+                celery, cwd=ROOT, env=world.stack.env, capture_output=True, text=True, timeout=60, check=False
             )
             assert answer.returncode == 0, answer.stderr
         case "deleted":
@@ -108,18 +111,37 @@ def purge(world: World, broker: Any, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["celery purge", "deleted", "flushed"])
-def test_what_was_purged_is_not_run(world: World, broker: Any, how: str) -> None:
-    workers = [one for one in world.stack.servers if one.name.startswith("runpod")]
-    for server in workers:
-        world.stack.remove(server)
-        server.log.unlink()
-    marks = [uuid.uuid4().hex for _ in range(5)]
-    for mark in marks:
-        world.endpoint("fast").delay(mark=mark)
-    eventually(lambda: broker.llen("runpod"), 5, within_s=WAIT_S)
+def test_what_was_taken_back_is_not_run_also_where_its_queue_was_purged(world: World, broker: Any, how: str) -> None:
+    results = {mark: calls_that_wait(world, broker, mark) for mark in (uuid.uuid4().hex for _ in range(5))}
     purge(world, broker, how)
+    answer = command(world, "purge", "--calls", "--yes")
+    assert answer.returncode == 0, answer.stderr
     start_workers(world, application=False)
-    stays(lambda: sum(len(submits_of(world, mark)) for mark in marks), 0, for_s=LOOKS_S)
+    eventually(lambda: {result.state for result in results.values()}, {"REVOKED"}, within_s=WAIT_S)
+    stays(lambda: sum(len(submits_of(world, mark)) for mark in results), 0, for_s=2)
     # And nobody is kept from calling again.
     mark = uuid.uuid4().hex
     assert end_of(world, world.endpoint("fast").delay(mark=mark).id) == {"mark": mark}
+
+
+def test_a_purged_queue_alone_loses_no_call_and_pays_none_twice(world: World, broker: Any) -> None:
+    """docs/decisions/0015: nothing tells a purge from a loss, so one command takes back what waits."""
+    results = {mark: calls_that_wait(world, broker, mark) for mark in (uuid.uuid4().hex for _ in range(5))}
+    purge(world, broker, "celery purge")
+    start_workers(world, application=False)
+    assert {mark: end_of(world, result.id) for mark, result in results.items()} == {
+        mark: {"mark": mark} for mark in results
+    }
+    assert [len(submits_of(world, mark)) for mark in results] == [1] * 5
+    eventually(world.open_jobs, [], within_s=WAIT_S)
+
+
+def calls_that_wait(world: World, broker: Any, mark: str) -> JobResult:
+    """A call that is in its queue, and no worker that could take it."""
+    for server in [one for one in world.stack.servers if one.name.startswith("runpod")]:
+        world.stack.remove(server)
+        server.log.unlink()
+    waiting = broker.llen("runpod")
+    result = world.endpoint("fast").delay(mark=mark)
+    eventually(lambda: broker.llen("runpod"), waiting + 1, within_s=WAIT_S)
+    return result

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from celery_runpod.errors import RunPodError
-from tests.hostile.harm import end_of, no_harm, typed_or_aside
+from celery_runpod.results import JobResult
+from tests.hostile.harm import aside, command, end_of, no_harm, typed, typed_or_aside
 from tests.servers import World
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "format-1"
@@ -40,11 +41,14 @@ def plant(world: World, changed: dict[str, str], name: str, index: str) -> str:
     return task_id
 
 
-def forget(world: World, task_id: str) -> None:
-    """What an operator's `drop` does for what was put aside; what had an end is gone already."""
-    keys = world.redis.scan_iter(f"*{task_id}*", count=1000)
-    for key in [key for key in keys if ":job:" in key and world.redis.hget(key, "state") != "DELIVERED"]:
-        world.redis.delete(key)
+def drop(world: World, task_id: str) -> None:
+    """Where it was put aside, an operator drops it, and its task ends too."""
+    if JobResult(task_id, app=world.app()).ready():
+        return
+    answer = command(world, "jobs", "--drop", task_id)
+    assert answer.returncode == 0, answer.stderr
+    typed(world, task_id, RunPodError)
+    assert task_id not in aside(world)
 
 
 @pytest.mark.parametrize(("name", "index"), [("waiting.json", "due"), ("completed.json", "undelivered")])
@@ -63,7 +67,7 @@ def test_unreadable_records_keep_no_good_job_from_its_end(world: World, name: st
         for task_id in planted.values():
             # What can be read without the field that is wrong may as well have its output.
             typed_or_aside(world, task_id, RunPodError, dict)
-            forget(world, task_id)
+            drop(world, task_id)
         assert len(world.jobs()) - before <= len(marks) + len(planted)
 
 
@@ -74,4 +78,4 @@ def test_a_task_that_fails_each_time_it_is_delivered_ends(world: World) -> None:
         }
         task_id = plant(world, wrong, "completed.json", "undelivered")
         typed_or_aside(world, task_id, RunPodError)
-        forget(world, task_id)
+        drop(world, task_id)

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from celery_runpod.cli.stack import free_port
-from celery_runpod.errors import DeadlineExceeded, SubmissionUnconfirmed
+from celery_runpod.errors import DeadlineExceeded, StatusStuck, SubmissionUnconfirmed
 from celery_runpod.results import JobResult
 from tests.hostile.conftest import servers_of, start_workers
 from tests.hostile.harm import (
@@ -30,6 +30,7 @@ from tests.hostile.harm import (
     revive,
     serve_webhooks,
     submits_of,
+    typed,
     webhook_of,
 )
 from tests.hostile.messages import deep
@@ -315,5 +316,13 @@ def test_a_status_that_goes_on_saying_in_progress_is_no_silence(world: World) ->
         world.fault(operation="status", endpoint="fast", kind="body", body='{"status": "IN_PROGRESS", "output": 1}')
         result = world.endpoint("fast", deadline=8).delay(mark=uuid.uuid4().hex)
         end = end_of(world, result.id)
-        assert isinstance(end, DeadlineExceeded) or type(end).__name__ == "StatusStuck", repr(end)
+        assert isinstance(end, DeadlineExceeded | StatusStuck), repr(end)
+        world.no_faults()
+
+
+def test_a_result_that_a_late_progress_update_hides_is_no_silence(world: World) -> None:
+    with no_harm(world, submits=1):
+        world.fault(operation="worker", endpoint="fast", kind="reopen")
+        result = world.endpoint("fast", deadline=8).delay(mark=uuid.uuid4().hex)
+        typed(world, result.id, DeadlineExceeded, StatusStuck)
         world.no_faults()
