@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from celery_runpod.cli.stack import cli
 from tests.hostile.harm import revive
 from tests.servers import ROOT, World, forget_connections
 
@@ -18,6 +20,8 @@ ENDPOINTS = (
     "slow=synthetic:duration=600",
     "failing=synthetic:duration=0.1,failures=1",
 )
+START_S = 180.0
+"""Bounds the start of a worker on a machine that is busy with other things."""
 SHORT_WAITS = {
     "RUNPOD_SUBMIT_TIMEOUT_S": "3",
     "RUNPOD_POLL_TIMEOUT_S": "2",
@@ -54,12 +58,13 @@ def servers_of(
 
 def start_workers(world: World, pool: str = "prefork", *, application: bool = True) -> None:
     """One RunPod worker, and the user's own with the tasks of `tests/hostile/application.py`."""
-    from celery_runpod.cli.stack import cli
-
     command = [*cli("worker"), "-n", "runpod0@%h", "-c", "4", "--pool", pool, "--loglevel", "INFO"]
-    world.stack.start("runpod0", command, cwd=ROOT, ready=lambda server: " ready." in server.text())
+    commands = {"runpod0": command}
     if application:
-        world.stack.application("tests.hostile.application", cwd=ROOT)
+        celery = [sys.executable, "-m", "celery", "-A", "tests.hostile.application", "worker"]
+        commands["application"] = [*celery, "-n", "application@%h", "-c", "2", "--loglevel", "INFO"]
+    for name, words in commands.items():
+        world.stack.start(name, words, cwd=ROOT, ready=lambda server: " ready." in server.text(), within_s=START_S)
 
 
 @pytest.fixture(scope="module")

@@ -64,8 +64,10 @@ def test_a_mismatch_is_raised_at_the_call(world: World, name: str) -> None:
     with no_harm(world):
         app = app_of(world, **APPS[name](world.redis_url, other))
         try:
-            for call in CALLS.values():
-                with pytest.raises(ConfigurationMismatch) as caught:
+            for kind, call in CALLS.items():
+                # Celery itself refuses a chord where results are not kept.
+                refused = (ConfigurationMismatch, *([NotImplementedError] if kind == "chord" else []))
+                with pytest.raises(refused) as caught:
                     call(Endpoint("fast", app=app))
                 assert str(caught.value)
         finally:
