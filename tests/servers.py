@@ -38,6 +38,8 @@ PASSING = (
     ":failed:",
     ":purged",
     ":health",
+    ":aside",
+    ":troubles:",
 )
 """Parts of keys that say nothing of an open job."""
 
