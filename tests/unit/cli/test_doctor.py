@@ -12,6 +12,7 @@ import fakeredis
 import pytest
 from celery import Celery
 from click.testing import CliRunner
+from kombu.transport.memory import Channel
 from redis import Redis
 
 from celery_runpod.api.answers import Health
@@ -284,6 +285,7 @@ def test_a_namespace_that_is_nearly_full(runner: CliRunner, reachable: Redis, jo
 
 
 def test_messages_to_which_no_worker_listens() -> None:
+    Channel.queues.clear()  # the memory of all apps
     app = Celery("unit", broker="memory://unheard", set_as_current=False)
     app.send_task("runpod.run", queue="runpod")
     app.send_task("mine", queue="mine")
