@@ -110,7 +110,8 @@ class Aside(Upkeep):
             log.critical("record.put_aside: it cannot be read", extra={"task_id": task_id, "why": why})
         # Whoever reads records has no time at hand, and this is rare.
         seconds, micros = self.server_time()
-        self._run("put_record_aside", self._record_keys(endpoint, task_id), task_id, seconds + micros / 1e6, why)
+        keys = [*self._record_keys(endpoint, task_id), self.keys.waiting(endpoint)]
+        self._run("put_record_aside", keys, task_id, seconds + micros / 1e6, why)
         return None
 
     def records_aside(self) -> Iterator[AsideRecord]:
@@ -151,10 +152,11 @@ class Aside(Upkeep):
         """Remove a record that was put aside; its job at RunPod is to be cancelled."""
         keys = [
             *self._record_keys(endpoint, task_id),
-            self.keys.inflight(endpoint),
             self.keys.waiting(endpoint),
+            self.keys.inflight(endpoint),
             self.keys.cancels(endpoint),
             self.keys.cancel_keys(endpoint),
+            self.keys.input_bytes(endpoint),
         ]
         return bool(self._run("drop_record", keys, task_id, now) == "dropped")
 

@@ -73,6 +73,19 @@ def test_a_dropped_record_leaves_a_cancel_and_nothing_else() -> None:
     assert not bench.store.drop_record(ENDPOINT, "bad", bench.now)
     assert bench.redis.zrange(bench.store.keys.cancels(ENDPOINT), 0, -1) == ["r1"]
     assert not bench.redis.exists(bench.store.keys.job(ENDPOINT, "bad"))
+    assert bench.store.count(ENDPOINT) == (0, 0), "its input is not counted any more"
+
+
+def test_a_bad_record_does_not_stay_first_of_those_that_wait_to_be_submitted() -> None:
+    """After trouble the first of them tries, and the others wait for it."""
+    bench = Bench()
+    bench.store.hold(ENDPOINT, bench.now)
+    bench.accepted("bad"), bench.accepted("good")
+    waiting = bench.store.keys.waiting(ENDPOINT)
+    assert bench.redis.zrange(waiting, 0, -1) == ["bad", "good"]
+    bench.redis.hset(bench.store.keys.job(ENDPOINT, "bad"), "options", "{")
+    assert bench.store.jobs(ENDPOINT, ["bad"]) == []
+    assert bench.redis.zrange(waiting, 0, -1) == ["good"]
 
 
 def test_the_oldest_message_makes_room(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
