@@ -36,8 +36,8 @@ _FOLLOWING: ContextVar[bool] = getattr(amqp, "_callback_publish_retry", ContextV
 """Celery's own mark of a worker that publishes what follows a task (Celery 5.7.0)."""
 
 EAGER = (
-    "{what}, and an endpoint's job runs on RunPod, where it is paid for: nothing was published. See docs/testing.md for "
-    "tests with endpoints"
+    "{what}, and an endpoint's job runs on RunPod, where it is paid for: nothing was published. In a test replace the "
+    "call, or run it against `celery-runpod simulator` (docs/testing.md)"
 )
 
 

@@ -517,8 +517,8 @@ class OutputMissing(JobError):
     # runpod-python#309; docs.runpod.io/serverless/workers/handler-functions, payload limits
     WHY = (
         "RunPod says COMPLETED and gives no output: it loses a result over about 20 MB (put a large one into object "
-        "storage, and return its URL), and drops an empty dict; call a handler that has no output with "
-        "using(allow_empty_output=True)"
+        "storage, and return its URL), and drops an empty dict; call a handler that never has an output with "
+        "using(allow_empty_output=True), and no other: a lost result would count as a success"
     )
 
 

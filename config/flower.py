@@ -5,7 +5,6 @@ Not here: the command itself (`celery_runpod/cli/flower.py`).
 
 from __future__ import annotations
 
-import ipaddress
 import os
 
 from celery_runpod.errors import ConfigurationError
@@ -15,8 +14,8 @@ def flower_arguments(given: tuple[str, ...]) -> list[str]:
     """The arguments for Flower's own command.
 
     Raises:
-        ConfigurationError: it would be reachable from elsewhere without a password, or an entry of its passwords is
-            empty. Flower can revoke and send tasks.
+        ConfigurationError: it would be reachable without a password, or an entry of its passwords is empty. Flower can
+            revoke and send tasks; and every user of a machine, and every page in its browser, reaches loopback.
     """
     arguments: list[str] = []
     for word in given:
@@ -33,16 +32,13 @@ def flower_arguments(given: tuple[str, ...]) -> list[str]:
             "Flower's --basic-auth (FLOWER_BASIC_AUTH) has an entry without a user or a password; allowed: "
             "user:password, or several with commas between"
         )
-    address = options.get("address")
-    if address is None:
-        address = "127.0.0.1"
-        arguments.append(f"--address={address}")
+    if "address" not in options:
+        arguments.append("--address=127.0.0.1")
     # An auth provider lets nobody in, and Flower everybody, unless --auth says whom.
-    protected = passwords is not None or bool(options.get("auth", "").strip())
-    if not protected and ("unix-socket" in options or not _is_loopback(address)):
+    if passwords is None and not options.get("auth", "").strip():
         raise ConfigurationError(
-            f"Flower at {options.get('unix-socket') or address or 'every address'} without a password: anybody could "
-            "cancel jobs and send tasks. Set FLOWER_BASIC_AUTH=user:password, or --auth-provider with --auth=PATTERN"
+            "Flower without a password: anybody who reaches it could cancel jobs and send tasks. Set "
+            "FLOWER_BASIC_AUTH=user:password, or --auth-provider with --auth=PATTERN"
         )
     # On the command line they go over a flowerconfig.py in the current folder.
     for name in ("basic-auth", "auth"):
@@ -76,10 +72,3 @@ def _options(arguments: list[str]) -> dict[str, str]:
 def _name(argument: str) -> str:
     """Tornado takes any number of dashes, and underscores for the dashes within."""
     return argument.partition("=")[0].lstrip("-").replace("_", "-")
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

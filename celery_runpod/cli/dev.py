@@ -9,6 +9,7 @@ Next: ``local.py``.
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 
 import click
@@ -62,8 +63,12 @@ def dev(endpoints: tuple[str, ...], redis_port: int, simulator_port: int, flower
 
 
 def _flower(stack: LocalStack, port: int) -> str:
-    stack.start("flower", [*cli("flower"), f"--port={port}"], ready=lambda _: listens(port))
-    return f"http://127.0.0.1:{port}"
+    """Start Flower; answers its address, and the password made for this run."""
+    login = f"dev:{secrets.token_urlsafe(9)}"
+    # By the environment: other users of the machine can read a command line.
+    command, env = [*cli("flower"), f"--port={port}"], {"FLOWER_BASIC_AUTH": login}
+    stack.start("flower", command, env=env, ready=lambda _: listens(port))
+    return f"http://{login}@127.0.0.1:{port}"
 
 
 def _addresses(stack: LocalStack, flower: str, endpoint: str, given: str) -> list[str]:

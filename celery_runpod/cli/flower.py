@@ -16,7 +16,8 @@ from celery_runpod.cli.worker import import_service
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def flower(options: tuple[str, ...]) -> None:
-    """Watch jobs and workers in a browser. On loopback, unless --address and FLOWER_BASIC_AUTH say otherwise."""
+    """Watch jobs and workers in a browser, with the password of FLOWER_BASIC_AUTH=user:password. On loopback, unless
+    --address says otherwise."""
     import_service()
     from celery.bin.celery import celery as celery_command
 

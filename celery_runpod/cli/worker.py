@@ -50,6 +50,11 @@ def worker(options: tuple[str, ...]) -> None:
     import_service()
     from celery.bin.celery import celery as celery_command
 
+    from config.settings import load_settings
+
+    # Celery's banner and its connections come first otherwise.
+    load_settings().refuse_without_key()
+
     arguments = ["-A", "celery_app", "worker", *node_name(options), *options]
     celery_command.main(args=arguments, prog_name="celery-runpod")
 

@@ -178,7 +178,8 @@ class Upkeep(RecordReader):
 
     def count(self, endpoint: str) -> tuple[int, int]:
         """Open jobs of an endpoint, and the bytes of their inputs."""
-        keys = [self.keys.due(endpoint), self.keys.undelivered(endpoint), self.keys.input_bytes(endpoint)]
+        own = self.keys
+        keys = [own.due(endpoint), own.undelivered(endpoint), own.aside(endpoint), own.input_bytes(endpoint)]
         jobs, input_bytes = self._run("count", keys)
         return int(jobs), int(input_bytes)
 

@@ -30,17 +30,18 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def test_flower_shows_jobs_by_name_and_their_states(web: World) -> None:
-    port = free_port()
+    port, session = free_port(), requests.Session()
+    session.auth = ("user", "password")
     flower = web.stack.start(
         "flower",
         [*cli("flower"), "--port", str(port)],
-        env={"FLOWER_UNAUTHENTICATED_API": "1"},
+        env={"FLOWER_BASIC_AUTH": "user:password"},
         ready=lambda server: "Visit me" in server.text(),
     )
 
     def listening() -> bool:
         web.endpoint("fast").delay(a=0).get(timeout=30)
-        return bool(requests.get(f"http://127.0.0.1:{port}/api/tasks", timeout=10).json())
+        return bool(session.get(f"http://127.0.0.1:{port}/api/tasks", timeout=10).json())
 
     try:
         # Flower says that it is ready before it listens to events.
@@ -49,12 +50,12 @@ def test_flower_shows_jobs_by_name_and_their_states(web: World) -> None:
         eventually(lambda: result.state, "IN_PROGRESS")
 
         def shown() -> tuple[str | None, str | None]:
-            tasks = requests.get(f"http://127.0.0.1:{port}/api/tasks", timeout=10).json()
+            tasks = session.get(f"http://127.0.0.1:{port}/api/tasks", timeout=10).json()
             task = tasks.get(result.id, {})
             return task.get("name"), task.get("state")
 
         eventually(shown, ("runpod.run[slow]", "IN_PROGRESS"), within_s=30)
-        requests.post(f"http://127.0.0.1:{port}/api/task/revoke/{result.id}?terminate=true", timeout=10)
+        session.post(f"http://127.0.0.1:{port}/api/task/revoke/{result.id}?terminate=true", timeout=10)
         eventually(lambda: result.state, "REVOKED")
         eventually(
             lambda: {job["status"] for job in web.jobs("slow") if job["id"] == result.job_id} - {"CANCELLED"}, set()

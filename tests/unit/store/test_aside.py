@@ -76,6 +76,17 @@ def test_a_dropped_record_leaves_a_cancel_and_nothing_else() -> None:
     assert bench.store.count(ENDPOINT) == (0, 0), "its input is not counted any more"
 
 
+def test_what_is_put_aside_is_counted_until_it_is_dropped() -> None:
+    bench = Bench()
+    bench.accepted("bad"), bench.accepted("good")
+    both = bench.store.count(ENDPOINT)
+    bench.redis.hset(bench.store.keys.job(ENDPOINT, "bad"), "state", "FANCY")
+    assert bench.store.jobs(ENDPOINT, ["bad"]) == []
+    assert bench.store.count(ENDPOINT) == both
+    assert bench.store.drop_record(ENDPOINT, "bad", bench.now)
+    assert bench.store.count(ENDPOINT) == (1, both[1] // 2)
+
+
 def test_a_bad_record_does_not_stay_first_of_those_that_wait_to_be_submitted() -> None:
     """After trouble the first of them tries, and the others wait for it."""
     bench = Bench()
