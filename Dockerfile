@@ -1,9 +1,9 @@
 # One image for worker, webhooks, Flower, simulator and the example application.
 # requirements.lock gives versions and hashes (uv verifies the hashes of constraints too), pyproject.toml says which of
 # them run here: compilers, linters and test tools of the lock stay out.
-FROM python:3.12-slim AS build
+FROM python:3.12.12-slim AS build
 WORKDIR /src
-RUN pip install --no-cache-dir uv && uv venv /venv
+RUN pip install --no-cache-dir uv==0.13.9 && uv venv /venv
 COPY requirements.lock pyproject.toml ./
 RUN uv pip install --no-cache --python /venv/bin/python --constraints requirements.lock \
     --extra worker --extra django --extra flask --extra simulator -r pyproject.toml
@@ -14,7 +14,7 @@ COPY tasks tasks
 COPY config config
 RUN uv pip install --no-cache --python /venv/bin/python --no-deps --build-constraints requirements.lock .
 
-FROM python:3.12-slim
+FROM python:3.12.12-slim
 # The folder is the worker's to write: a volume that is mounted there takes its owner over.
 RUN useradd --uid 10001 --create-home runpod && install --directory --owner runpod --group runpod /var/lib/celery-runpod
 COPY --from=build /venv /venv

@@ -43,7 +43,7 @@ def main() -> None:
         address = stack.simulator(*(f"{name(s)}=synthetic:duration={s}" for s in ROUNDS))
         stack.worker(env={"REDIS_URL": url, "RUNPOD_BASE_URL": f"{address}/v2"})
         app = Celery("benchmark", broker=url, backend=url)
-        Endpoint(name(0.2), app=app).delay().get(timeout=60)  # connections are made once
+        Endpoint(name(0.2), app=app).delay(prompt="warm").get(timeout=60)  # connections are made once
         cpus = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
         print(f"{datetime.now(UTC):%Y-%m-%d}, {cpus}")
         print("| job | sync | of it waiting | async | of it waiting |")

@@ -17,6 +17,7 @@ from celery_app.logs import configure_logging
 from celery_app.process import Process
 from celery_app.revocation import install as install_revocation
 from celery_app.selfheal import SelfHeal
+from celery_runpod.clientapp import WORKER
 from celery_runpod.contract import FINISH, RUN, TASK_NAMES
 from celery_runpod.rabbitmq import is_amqp
 from config.celery import celery_config, is_redis
@@ -36,6 +37,8 @@ def create_app(settings: Settings | None = None) -> Celery:
     amqp = "celery_app.queues:RabbitAMQP" if is_amqp(settings.broker_url) else None
     app = Celery("celery_runpod", set_as_current=True, amqp=amqp)
     app.config_from_object(celery_config(settings))
+    # Before it is finalized: callers' apps get a client task in the place of `runpod.run`.
+    setattr(app, WORKER, True)
     process = Process(app, settings)
     app.runpod_process = process
     app.runpod_services = process.services

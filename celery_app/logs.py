@@ -8,12 +8,20 @@ Next: ``app.py``.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from logging.handlers import WatchedFileHandler
 from typing import Any
 
 import structlog
 from celery import current_task
+
+from celery_runpod.shown import shown, shown_block
+
+CONSUMER = "celery.worker.consumer.consumer"
+_BODY = re.compile(r"(?s)(?:The full contents of the message body was:|\bbody: ).*")
+_SIGNATURE = re.compile(r"(?i)(signature(?:=|%3d|%253d))[^&\s\"']+")
+"""Of a webhook's URL: whoever has the URL can call the webhook."""
 
 
 def add_task_id(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
@@ -24,9 +32,37 @@ def add_task_id(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def drop_arguments(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Celery's own lines carry the task's arguments beside the text: an input must be in no log."""
+    """Celery's own lines carry the task's arguments beside the text, and its consumer's lines on a message that it
+    cannot take end with the whole message: an input must be in no log."""
     event.pop("data", None)
+    if getattr(event.get("_record"), "name", "") == CONSUMER:
+        event["event"] = _BODY.sub("(the message is not shown)", str(event["event"]))
     return event
+
+
+def mask_signatures(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """RunPod's answers, and other libraries at the level DEBUG, may repeat the URL of a webhook."""
+    return {name: _masked(value) for name, value in event.items()}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SIGNATURE.sub(r"\1***", value)
+    if isinstance(value, dict):
+        return {name: _masked(one) for name, one in value.items()}
+    return [_masked(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def escape_controls(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Handlers write errors and progress: nothing in them becomes a line of the log, or reaches a terminal as it is.
+    A traceback keeps its lines, indented. What is no text is shown by its `repr`, which escapes by itself."""
+    return {name: _escaped(name, value) for name, value in event.items()}
+
+
+def _escaped(name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return f"  {shown_block(value)}" if name in ("exception", "stack") else shown(value)
 
 
 def configure_logging(as_json: bool, level: int | str = logging.INFO, logfile: str | None = None) -> None:
@@ -39,15 +75,16 @@ def configure_logging(as_json: bool, level: int | str = logging.INFO, logfile: s
         drop_arguments,
         add_task_id,
     ]
-    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=before,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-    )
+    # JSON escapes by itself.
+    lines: list[Any] = [escape_controls, structlog.dev.ConsoleRenderer(colors=False)]
+    renderers: list[Any] = [structlog.processors.JSONRenderer()] if as_json else lines
+    after: list[Any] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        mask_signatures,
+        *renderers,
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=after)
     # The root has one handler: the worker's command line chooses where it leads, as Celery's own does.
     handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)

@@ -4,6 +4,9 @@ A message is missing when it is neither held by a worker nor in its queue, and a
 there if the queue is empty, or if the oldest message was published later. Missing at two looks in a row, it is published
 again, with doubling pauses; whichever copy comes first is accepted, and the others change nothing.
 
+A queue that was purged looks the same as a Redis that lost it, so its calls are published again too: who does not want
+them cancels them (`celery-runpod purge --calls`, docs/decisions/0015).
+
 A call that was missing for longer than the unconfirmed window is not submitted any more: a store that was restored from
 an old snapshot holds copies of calls that were paid for long ago. It ends with SubmissionUnconfirmed.
 
@@ -29,6 +32,9 @@ CONFIRM_S = 1.0
 """A message is nowhere for an instant, between the queue and the note of who holds it: two looks so far apart."""
 AGAIN_S, AGAIN_CAP_S = 10.0, 600.0
 MOST = 500
+MANY = 8
+PURGE = "if the queue was purged on purpose, cancel its calls: celery-runpod purge --calls"
+"""A Redis that lost its data looks the same as a queue that was purged (docs/decisions/0015)."""
 
 
 @dataclass
@@ -65,6 +71,8 @@ class OutboxWatch:
                     self._publish(connection, one, now)
                     published.append(one.task_id)
         self._deps.store.note_in_queue(waiting, now)
+        if len(published) >= MANY:
+            log.warning("outbox.many_published_again", extra={"calls": len(published), "hint": PURGE})
         return published
 
     def _is_lost(self, task_id: str, now: float) -> bool:

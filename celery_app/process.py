@@ -69,6 +69,7 @@ class Process:
                 read_timeout_s=settings.submit_timeout_s,
                 total_timeout_s=settings.submit_timeout_s,
                 pool_size=settings.http_threads,
+                allow_http=settings.allow_http,
             )
 
         @functools.cache
@@ -78,6 +79,7 @@ class Process:
                 rest_version=settings.rest_version,
                 base_url=settings.rest_url,
                 connect_timeout_s=settings.connect_timeout_s,
+                allow_http=settings.allow_http,
             )
 
         return Services(

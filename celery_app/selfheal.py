@@ -21,7 +21,9 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from celery_app.epoch import Memory, beat
+from celery_app.fingerprint import Fingerprint
 from celery_app.outbox import OutboxWatch
+from celery_runpod.contract import EVERY_ENDPOINT
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.settings import mask_url
 from config.celery import is_redis
@@ -62,6 +64,7 @@ class SelfHeal(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         try:
+            services(worker.app).settings.refuse_without_key()
             self._check(services(worker.app))
         except RedisError as error:
             store = mask_url(services(worker.app).settings.store_url)
@@ -91,6 +94,7 @@ class SelfHeal(bootsteps.StartStopStep):
         lock = deps.store.redis.register_script(_RENEW)
         # RabbitMQ keeps a message until it is acknowledged: only Redis loses one.
         outbox = OutboxWatch(deps) if is_redis(deps.settings.broker_url) else None
+        fingerprint = Fingerprint(deps)
         memory = Memory.of(deps.settings)
         away = False
         while not self._stop.is_set():
@@ -102,8 +106,10 @@ class SelfHeal(bootsteps.StartStopStep):
                 if lock(keys=[deps.store.keys.leader()], args=[self._token, LEADER_S * 1000]) == "mine":
                     heal(deps)
                     sweep_wishes(deps, WISH_S)
+                    count_jobs(deps)
                     if outbox is not None:
                         outbox.look()
+                    fingerprint.renew()
                 if away:
                     log.warning("store.back")
                 away = False
@@ -131,13 +137,24 @@ def heal(deps: Services) -> list[str]:
     """Publish a check for every endpoint with something overdue: a due time passed, a lease lapsed, an outcome not
     delivered, a cancel not confirmed, a job that waits although there is a place. Answers the endpoints."""
     healed = []
+    brakes = deps.store.brakes()
     for endpoint in deps.store.endpoints():
         now = deps.clock()
-        deps.store.admit(endpoint, now)
+        # Another version may have written them, and this one may read them: after a rolling upgrade.
+        deps.store.take_back_readable(endpoint, now)
+        if not brakes.keys() & {endpoint, EVERY_ENDPOINT}:
+            deps.store.admit(endpoint, now, deps.settings.max_in_flight(endpoint))
         if deps.store.overdue(endpoint, now, OVERDUE_S):
             plan_check(deps, endpoint, now)
             healed.append(endpoint)
     return healed
+
+
+def count_jobs(deps: Services) -> None:
+    """Note what the namespace holds, and may hold: callers are refused by it (`celery_runpod/bounds.py`)."""
+    counted = [deps.store.count(endpoint) for endpoint in deps.store.endpoints()]
+    jobs, input_bytes = sum(one[0] for one in counted), sum(one[1] for one in counted)
+    deps.store.note_totals(jobs, input_bytes, deps.settings.most_open_jobs, deps.settings.most_input_bytes)
 
 
 def refuse_wrong_store(store: JobStore, settings: Settings, now: float) -> None:

@@ -1,11 +1,12 @@
 """A RunPod Serverless endpoint as a Celery task.
 
-The public names, and nothing else. Importing this package connects the routing of what follows an endpoint, and lets
-Celery rebuild our errors: import it in every process that publishes or reads results.
+The public names, and nothing else. Importing this package registers the client task, connects the routing of what
+follows an endpoint, and lets Celery rebuild our errors: import it in every process that publishes or reads results.
 
 Next: ``endpoint.py``.
 """
 
+from celery_runpod import clienttask as _clienttask  # registers a task
 from celery_runpod import errors
 from celery_runpod import forks as _forks  # connects a hook
 from celery_runpod import routing as _routing  # connects the signal
@@ -15,4 +16,4 @@ from celery_runpod.results import JobResult, cancel
 __version__ = "0.1.0"
 __all__ = ["Endpoint", "JobResult", "cancel", "errors"]
 
-del _forks, _routing
+del _clienttask, _forks, _routing

@@ -69,15 +69,26 @@ def client_app() -> Celery:
         return current_app._get_current_object()  # type: ignore[no-any-return]
 
 
+WORKER = "runpod_worker"
+"""An attribute of the RunPod worker's own app, set before it is finalized."""
+
+
+def is_worker(app: Celery) -> bool:
+    """Whether this is the app of a RunPod worker."""
+    return bool(getattr(app, WORKER, False))
+
+
 def check_reachable(app: Celery) -> None:
-    """Ask broker and result backend for a sign of life.
+    """Ask broker and result backend for a sign of life; once, where they are one Redis.
 
     Raises:
         BrokerUnavailable: one of them did not answer within seconds; its URL is shown without the password.
     """
+    asked = set()
     for role, given in (("broker", broker_of(app)), ("result backend", app.conf.result_backend)):
-        if not isinstance(given, str):
+        if not isinstance(given, str) or given in asked:
             continue
+        asked.add(given)
         first = given.split(";", 1)[0]
         try:
             if first.startswith(REDIS_SCHEMES):

@@ -10,6 +10,7 @@ Next: ``tasks/run.py``, where a worker takes the message.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -24,10 +25,12 @@ RUN = "runpod.run"
 CHECK_STATUS = "runpod.check_status"
 FINISH = "runpod.finish"
 CANCEL = "runpod.cancel"
-RECEIVE_WEBHOOK = "runpod.receive_webhook"
 HEALTH = "runpod.health"
 PURGE_QUEUE = "runpod.purge_queue"
 RETRY = "runpod.retry"
+PAUSE = "runpod.pause"
+RESUME = "runpod.resume"
+EVERY_ENDPOINT = "*"
 WAIT_FOR_POD = "runpod.pods.wait"
 MANAGEMENT = (
     *(f"runpod.pods.{name}" for name in ("list", "get", "create", "update", "start", "stop", "restart", "reset")),
@@ -36,9 +39,9 @@ MANAGEMENT = (
     "runpod.gpus",
 )
 """Thin tasks around the methods of `celery_runpod.api.ManagementClient`."""
-CONTROL = (HEALTH, PURGE_QUEUE, RETRY, WAIT_FOR_POD, *MANAGEMENT)
+CONTROL = (HEALTH, PURGE_QUEUE, RETRY, PAUSE, RESUME, WAIT_FOR_POD, *MANAGEMENT)
 """Asked by a caller who waits for the answer; served on the queue of deliveries, because each is short."""
-TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, RECEIVE_WEBHOOK, *CONTROL)
+TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, *CONTROL)
 
 HIDDEN = "<input hidden>"
 """Shown instead of arguments in logs, events and Flower."""
@@ -90,14 +93,14 @@ class Backoff:
         if isinstance(value, Backoff):
             value = {field.name: getattr(value, field.name) for field in fields(value)}
         if not isinstance(value, Mapping):
-            raise InvalidOption("backoff", repr(value), f"a dict with any of {', '.join(cls.BOUNDS)}")
+            raise InvalidOption("backoff", described(value), f"a dict with any of {', '.join(cls.BOUNDS)}")
         numbers = {}
         for name, given in value.items():
             if name not in cls.BOUNDS:
-                raise InvalidOption(f"backoff.{name}", _safe(given), f"only {', '.join(cls.BOUNDS)}")
+                raise InvalidOption(f"backoff.{name}"[:80], described(given), f"only {', '.join(cls.BOUNDS)}")
             low, high = cls.BOUNDS[name]
             if isinstance(given, bool) or not isinstance(given, int | float) or not low <= given <= high:
-                raise InvalidOption(f"backoff.{name}", _safe(given), f"a number from {low:g} to {high:g}")
+                raise InvalidOption(f"backoff.{name}", described(given), f"a number from {low:g} to {high:g}")
             numbers[name] = float(given)
         backoff = cls(**numbers)
         if backoff.cap_s < backoff.first_s:
@@ -144,7 +147,7 @@ class Options:
         values: dict[str, Any] = {}
         for name, value in given.items():
             if name not in known:
-                raise InvalidOption(str(name), _safe(value), f"one of {', '.join(sorted(known))}")
+                raise InvalidOption(str(name)[:80], described(value), f"one of {', '.join(sorted(known))}")
             values[name] = None if value is None else cls._one(name, value)
         return cls(**values)
 
@@ -154,27 +157,27 @@ class Options:
             return _seconds(name, value, *cls.SECONDS[name])
         if name in ("low_priority", "sync", "webhook", "allow_empty_output"):
             if not isinstance(value, bool):
-                raise InvalidOption(name, _safe(value), "True or False")
+                raise InvalidOption(name, described(value), "True or False")
             return value
         if name == "backoff":
             return Backoff.parse(value)
         if name == "retries":
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
-                raise InvalidOption(name, _safe(value), f"a whole number from 0 to {MOST_RETRIES}")
+                raise InvalidOption(name, described(value), f"a whole number from 0 to {MOST_RETRIES}")
             return value
         if name == "on_error":
             if value not in ("raise", "return"):
-                raise InvalidOption(name, _safe(value), "'raise' or 'return'")
+                raise InvalidOption(name, described(value), "'raise' or 'return'")
             return value
         if name == "labels":
             if isinstance(value, str) or not isinstance(value, list | tuple | set | frozenset):
-                raise InvalidOption(name, _safe(value), "a list of texts")
+                raise InvalidOption(name, described(value), "a list of texts")
             labels = tuple(value)
             if len(labels) > 20 or not all(isinstance(label, str) and _LABEL.fullmatch(label) for label in labels):
-                raise InvalidOption(name, _safe(value), "at most 20 texts of 1 to 200 characters")
+                raise InvalidOption(name, described(value), "at most 20 texts of 1 to 200 characters")
             return labels
         if not isinstance(value, str) or not _LABEL.fullmatch(value):
-            raise InvalidOption(name, _safe(value), "a text of 1 to 200 characters")
+            raise InvalidOption(name, described(value), "a text of 1 to 200 characters")
         return value
 
     def over(self, defaults: Options) -> Options:
@@ -229,19 +232,29 @@ def _seconds(name: str, value: Any, low: float, high: float) -> float:
     elif isinstance(value, Mapping) and set(value) == {"seconds"} and isinstance(value["seconds"], int | float):
         seconds = float(value["seconds"])
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidOption(name, _safe(value), allowed)
+        raise InvalidOption(name, described(value), allowed)
     elif value > DAY_S:
-        raise InvalidOption(name, _safe(value), f"{allowed}; a number over a day must be a timedelta")
+        raise InvalidOption(name, described(value), f"{allowed}; a number over a day must be a timedelta")
     else:
         seconds = float(value)
     if not low <= seconds <= high:
-        raise InvalidOption(name, _safe(value), allowed)
+        raise InvalidOption(name, described(value), allowed)
     return seconds
 
 
-def _safe(value: Any) -> Any:
-    """A value as an error may carry it through JSON."""
-    return value if isinstance(value, str | int | bool) or value is None else repr(value)[:200]
+def described(value: Any) -> Any:
+    """A value that was refused, as an error and a log may carry it: a number as it is, of anything else its type and
+    size. It may be an input, or a secret, that was given in the wrong place.
+
+    >>> described("a text of somebody's"), described([1, 2]), described(0.5)
+    ('<text of 20 characters>', '<list of 2>', 0.5)
+    """
+    if isinstance(value, bool | int | float) or value is None:
+        return value if value is None or math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return f"<text of {len(value)} characters>"
+    size = f" of {len(value)}" if isinstance(value, list | tuple | set | frozenset | Mapping) else ""
+    return f"<{type(value).__name__}{size}>"
 
 
 def _first(value: Any, default: Any) -> Any:

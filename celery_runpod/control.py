@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from celery_runpod.api.answers import Health
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.confirms import NOT_PUBLISHED
-from celery_runpod.contract import HIDDEN, RETRY, Queues
+from celery_runpod.contract import EVERY_ENDPOINT, HIDDEN, PAUSE, RESUME, RETRY, Queues
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NoAnswer
 from celery_runpod.results import JobResult, reader_for, store_unavailable
 from celery_runpod.settings import mask_url
@@ -105,17 +105,55 @@ def health_from(counts: Mapping[str, int]) -> Health:
 
 
 def retry(
-    task_id: str, *, endpoint: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S, app: Celery | None = None
+    task_id: str,
+    *,
+    endpoint: str | None = None,
+    force: bool = False,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    app: Celery | None = None,
 ) -> JobResult:
     """Run a job that failed again, under a new task id, with the chain and the links that hung on it.
 
+    Args:
+        force: run it although it was run again by hand `RUNPOD_MOST_RETRIES_BY_HAND` times before.
+
     Raises:
-        RetryRefused: it has not failed, is kept no longer, is part of a group or chord, or was run again already.
+        RetryRefused: it has not failed, is kept no longer, is part of a group or chord, was run again already, or too
+            often by hand.
         NoAnswer, BrokerUnavailable: as for `ask`.
     """
     app = app if app is not None else client_app()
-    new_id = ask(RETRY, (task_id,), {"endpoint": endpoint}, timeout_s=timeout_s, app=app, endpoint=endpoint)
+    arguments: dict[str, Any] = {"endpoint": endpoint}
+    if force:
+        arguments["force"] = True  # left out otherwise: a worker of an older version does not know it
+    new_id = ask(RETRY, (task_id,), arguments, timeout_s=timeout_s, app=app, endpoint=endpoint)
     return JobResult(str(new_id), app=app)
+
+
+def pause(endpoint: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S, app: Celery | None = None) -> None:
+    """Submit nothing to an endpoint, or with None to any, until `resume`. Workers stay up, calls are accepted and wait
+    with the reason ON_HOLD; what RunPod has goes on, and is delivered. A pause outlives restarts and never expires.
+
+    A pause of all endpoints and one of a single endpoint are two: `resume` takes back the one that it names.
+
+    Raises:
+        InvalidInput: the endpoint is no name. NoAnswer, BrokerUnavailable: as for `ask`.
+    """
+    ask(PAUSE, (_brake_of(endpoint),), timeout_s=timeout_s, app=app, endpoint=endpoint)
+
+
+def resume(endpoint: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S, app: Celery | None = None) -> bool:
+    """Take back the pause of an endpoint, or with None the pause of all. The jobs that waited are submitted at once.
+    Answers False where another pause still holds jobs.
+
+    Raises:
+        InvalidInput: the endpoint is no name. NoAnswer, BrokerUnavailable: as for `ask`.
+    """
+    return bool(ask(RESUME, (_brake_of(endpoint),), timeout_s=timeout_s, app=app, endpoint=endpoint))
+
+
+def _brake_of(endpoint: str | None) -> str:
+    return EVERY_ENDPOINT if endpoint is None else endpoint
 
 
 def refuse_other_endpoint(app: Celery, task_id: str, name: str) -> None:

@@ -9,20 +9,18 @@ Next: ``contract.py``, what the message holds.
 from __future__ import annotations
 
 import contextlib
-import logging
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, Self
 
 from celery import Celery
-from celery.canvas import Signature, maybe_signature
-from redis.exceptions import RedisError
+from celery.canvas import Signature
 
 from celery_runpod.api.answers import Health
-from celery_runpod.api.payload import check_input
+from celery_runpod.api.payload import check_depth, check_input
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
-from celery_runpod.confirms import NOT_PUBLISHED
+from celery_runpod.clienttask import check_arguments, client_task, refuse_eager, refuse_wrong_links
 from celery_runpod.contract import (
     DEFAULT_DEADLINE_S,
     FORMAT,
@@ -34,14 +32,9 @@ from celery_runpod.contract import (
     Queues,
     merge_input,
 )
-from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from, refuse_other_endpoint, retry
-from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NotConfigured
-from celery_runpod.outbox import has_kept
-from celery_runpod.rabbitmq import broker_of, is_amqp
+from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
+from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
 from celery_runpod.results import JobResult
-from celery_runpod.settings import mask_url
-
-log = logging.getLogger(__name__)
 
 MARGIN_S = 600.0
 """A chord's counter must outlive its slowest member by this much."""
@@ -100,6 +93,8 @@ class Endpoint:
             on_error: "raise", or "return": the error becomes the result, so that a fan-out survives it.
             idempotency_key: calls with one key (of one namespace and endpoint) and the same input share one job, also
                 after its end, as long as its result is kept. A job that failed frees its key.
+            allow_empty_output: a job that is COMPLETED without output gives None. By default it ends with OutputMissing:
+                RunPod loses a result over about 20 MB, and drops an empty dict. A null is an output.
 
         Raises:
             InvalidOption: unknown, of a wrong type or out of bounds. A bare number over a day must be a timedelta.
@@ -128,10 +123,18 @@ class Endpoint:
         """As `s`, with the input in `args`, the fields in `kwargs`, and Celery's options.
 
         Raises:
+            TypeError: `args` is no list or tuple.
+            InvalidOption: a link is no signature.
             ConfigurationError: the app's results, or chords, expire before the job's deadline.
         """
+        check_arguments(args, {} if kwargs is None else kwargs)
+        refuse_wrong_links(celery_options)
         fields = dict(kwargs or {})
         given = merge_input(list(args), fields, self.name) if args or fields else {}
+        # Also what a field replaces: the message carries it.
+        for one in args:
+            check_depth(one, "input", self.name)
+        check_depth(fields, "fields", self.name)
         check_input(given, endpoint=self.name)
         arguments: dict[str, Any] = {"endpoint": self.name, "format": FORMAT}
         if fields:
@@ -165,25 +168,19 @@ class Endpoint:
         Raises:
             InvalidInput, PayloadTooLarge, InvalidOption: nothing was sent.
             NotConfigured: there is no Celery app, and none can be made from the environment.
+            TypeError: `args` is no list or tuple.
             ConfigurationError: the app's results expire before the job's deadline.
+            EagerMode: the app has `task_always_eager` on (docs/testing.md).
+            ConfigurationMismatch: the app and the RunPod workers do not share broker, result backend or job store.
+            TooManyOpenJobs: the namespace holds as many jobs, or bytes of input, as the workers allow.
             BrokerUnavailable: the broker or the result backend does not answer; nothing was enqueued, unless the error
                 is `unconfirmed`: then repeat the call with the task id that it names.
         """
         app = self.app
         task_id = celery_options.pop("task_id", None) or str(uuid.uuid4())
         signature = self.signature(args, kwargs, **celery_options)
-        check_reachable(app)
-        try:
-            maybe_signature(signature, app=app).apply_async(task_id=task_id)
-            return JobResult(task_id, app=app)
-        except (*NOT_PUBLISHED, RedisError, RuntimeError) as error:
-            reason = str(error) or type(error).__name__
-        if has_kept(task_id):
-            # A worker finds the copy and runs it: an error here would make the caller ask, and pay, a second time.
-            log.warning("task %s was kept, but not published; a worker finds it: %s", task_id, reason)
-            return JobResult(task_id, app=app)
-        broker = broker_of(app)
-        raise BrokerUnavailable("broker", mask_url(broker), f"task {task_id}: {reason}", is_amqp(broker))
+        client_task(app).apply_async(signature.args, signature.kwargs, **{**signature.options, "task_id": task_id})
+        return JobResult(task_id, app=app)
 
     def delay_on_commit(self, input: Any = None, /, **fields: Any) -> str:
         """Enqueue once Django's current transaction has been committed; answers the task id at once.
@@ -194,6 +191,8 @@ class Endpoint:
 
         task_id = str(uuid.uuid4())
         args = () if input is None else (input,)
+        # Django's tests roll back, and never come to the commit: eager mode would not be noticed.
+        refuse_eager(self.app)
         self.signature(args, fields)
         transaction.on_commit(lambda: self.apply_async(args, fields, task_id=task_id) and None)
         return task_id
@@ -230,14 +229,23 @@ class Endpoint:
         refuse_other_endpoint(self.app, task_id, self.name)
         JobResult(task_id, app=self.app).cancel()
 
-    def retry(self, task_id: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> JobResult:
+    def retry(self, task_id: str, *, force: bool = False, timeout: float = DEFAULT_TIMEOUT_S) -> JobResult:
         """Run a job of this endpoint that failed again: under a new task id, with the chain and links that hung on it.
+        With `force` also one that was run again by hand `RUNPOD_MOST_RETRIES_BY_HAND` times (3) before.
 
         Raises:
             RetryRefused: it has not failed, is kept no longer (`RUNPOD_KEEP_FAILED_S`), is part of a group or chord, or
-                was run again already; nothing was submitted. NoAnswer, BrokerUnavailable: as for `health`.
+                was run again too often, or already; nothing was submitted. Else as for `health`.
         """
-        return retry(task_id, endpoint=self.name, timeout_s=timeout, app=self.app)
+        return retry(task_id, endpoint=self.name, force=force, timeout_s=timeout, app=self.app)
+
+    def pause(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+        """Submit no job of this endpoint until `resume`; see `celery_runpod.control.pause`."""
+        pause(self.name, timeout_s=timeout, app=self.app)
+
+    def resume(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> bool:
+        """Submit its jobs again; see `celery_runpod.control.resume`."""
+        return resume(self.name, timeout_s=timeout, app=self.app)
 
     def _ask(self, task: str, timeout: float) -> Any:
         arguments = {"api_key_name": self.options.api_key_name}

@@ -148,7 +148,9 @@ class MissingExtra(ConfigurationError):
 
 @dataclass(eq=False)
 class ConfigurationMismatch(RunPodError):
-    """The caller's Celery app and the RunPod workers disagree on a setting that both must share."""
+    """The caller's Celery app and the RunPod workers disagree on what both must share: `setting` is "broker", "result
+    backend" or "job store", and `here` and `workers` are their URLs with passwords masked; or it is the name of a
+    setting of Celery's, with both values. Nothing was enqueued."""
 
     setting: str
     here: Any
@@ -156,8 +158,8 @@ class ConfigurationMismatch(RunPodError):
 
     def __str__(self) -> str:
         return (
-            f"{self.setting} is {self.here!r} in this process and {self.workers!r} in the RunPod workers; "
-            "both must have the same value, or results and chords would never arrive"
+            f"the {self.setting} of this process is {self.here}, which does not lead to the RunPod workers': theirs is "
+            f"{self.workers}. Calls, results or chords would never arrive, so nothing was enqueued"
         )
 
 
@@ -201,21 +203,37 @@ class IdempotencyConflict(InvalidInput):
 
 @dataclass(eq=False)
 class BrokerUnavailable(RunPodError):
-    """The broker or the result backend could not be reached in time. `url` has its password masked; `unconfirmed` says
-    that RabbitMQ may have the message all the same."""
+    """The broker or the result backend could not be reached in time. `url` has its password masked. `unconfirmed` says
+    that the broker may have the message all the same: repeat the call with `task_id`. `member` is the call's place
+    (from 0) in the group or chord header `group_id`, where it is part of one."""
 
     role: str
     url: str
     reason: str
     unconfirmed: bool = False
+    task_id: str | None = None
+    group_id: str | None = None
+    member: int | None = None
 
     def __str__(self) -> str:
         if self.unconfirmed:
-            return (
+            task_id = self.task_id or "its task_id"
+            text = (
                 f"the {self.role} at {self.url} did not confirm the message: {self.reason}; it may have it. A repeat "
-                "with the same task_id is run, and paid, once"
+                f"with the same task_id ({task_id}) is run, and paid, once"
             )
-        return f"the {self.role} at {self.url} cannot be reached: {self.reason}; nothing was enqueued"
+        else:
+            text = f"the {self.role} at {self.url} cannot be reached: {self.reason}; nothing was enqueued"
+        return text + self._about_the_group()
+
+    def _about_the_group(self) -> str:
+        if self.member is None:
+            return ""
+        part = f" for member {self.member} of group {self.group_id}"
+        before = (
+            "" if not self.member else "; the members before it were enqueued, and run unless the group is cancelled"
+        )
+        return f"{part}{before}"
 
 
 @dataclass(eq=False)
@@ -496,6 +514,13 @@ class OutputMissing(JobError):
     """RunPod says COMPLETED and gives no output. It loses a result over about 20 MB, and drops an empty dict. A handler
     that has no output is called with `using(allow_empty_output=True)`."""
 
+    # runpod-python#309; docs.runpod.io/serverless/workers/handler-functions, payload limits
+    WHY = (
+        "RunPod says COMPLETED and gives no output: it loses a result over about 20 MB (put a large one into object "
+        "storage, and return its URL), and drops an empty dict; call a handler that never has an output with "
+        "using(allow_empty_output=True), and no other: a lost result would count as a success"
+    )
+
 
 @dataclass(eq=False)
 class OutputTooDeep(JobError):
@@ -505,8 +530,8 @@ class OutputTooDeep(JobError):
 
 @dataclass(eq=False)
 class StatusStuck(JobError):
-    """A signed webhook said that the job has ended, and /status went on saying IN_PROGRESS until RunPod's retention was
-    over: a late progress update hides the result (runpod-python#250). The job was cancelled at RunPod."""
+    """The job has ended, and /status went on saying IN_PROGRESS until RunPod's retention, or the deadline, was over: a
+    late progress update hides the result (runpod-python#250). The job was cancelled at RunPod."""
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 `create_app` is a small application with nothing else, which `celery-runpod webhooks` serves for those who have none.
 
-Next: ``inbox.py``.
+Not here: what is done with a webhook (``inbox.py``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ def webhook() -> tuple[Response, int]:
     """RunPod's POST at a job's end."""
     # An application may have a smaller limit for its own forms; an output may be larger.
     request.max_content_length = MOST_BYTES + 1
-    status, answer = receive(request.args.to_dict(), request.get_data(cache=False))
+    status, answer = receive(
+        request.args.to_dict(), lambda size: request.stream.read(size), length=request.content_length
+    )
     return jsonify(answer), status
 
 

@@ -1,83 +1,148 @@
-"""What a view does with RunPod's webhook, whatever the framework.
+"""What a view does with RunPod's webhook, whatever the framework: verify the URL, note the hint, answer at once.
 
-Verify the URL, keep the job id in the store (RunPod does not repeat after a 200), hand the body to the workers, answer
-at once. RunPod's own fields `input` and `webhook` are dropped here: the URL is a capability, and bodies are not logged.
+A webhook is a hint and no verdict. Its body is not believed, and nothing of it travels on: the job becomes due, and a
+worker asks /status. The body is read in one case only, an unanswered submit, whose RunPod id it names.
 
-Next: ``flask.py`` and ``django/views.py``.
+Not here: how a framework reads a request (``flask.py``, ``django/views.py``), what a worker makes of a hint (the
+worker's ``tasks/hints.py``).
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
 
 from celery import Celery
 from redis.exceptions import RedisError
 
+from celery_runpod.api.access import part_of
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.confirms import NOT_PUBLISHED
-from celery_runpod.contract import HIDDEN, RECEIVE_WEBHOOK, Queues
-from celery_runpod.errors import BrokerUnavailable, NotConfigured
+from celery_runpod.contract import CHECK_STATUS, Queues
+from celery_runpod.errors import BrokerUnavailable, InvalidInput, NotConfigured
+from celery_runpod.records import RecordReader
 from celery_runpod.results import reader_for
+from celery_runpod.settings import ClientSettings
 from celery_runpod.webhooks import WebhookTarget, verify
 
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 25_000_000
 """RunPod's results are up to 20 MB; a larger body is nobody's result."""
+MOST_ID_LENGTH = 255
 
 Answer = tuple[int, dict[str, str]]
+TAKEN: Answer = (200, {"status": "taken"})
 
 
-def receive(query: Mapping[str, str], body: bytes, *, app: Celery | None = None) -> Answer:
+class _Refused(Exception):
+    """The request gets this answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self.answer = answer
+
+
+def receive(
+    query: Mapping[str, str], read: Callable[[int], bytes], *, length: int | None = None, app: Celery | None = None
+) -> Answer:
     """HTTP status and JSON body for a webhook request.
 
-    200 taken; 400 not a JSON object; 403 the URL was not signed by us; 413 too large; 503 cannot be taken now, or no
-    secret is set: RunPod then tries again.
+    200 taken, or the attempt is not open any more; 400 the body names no job; 403 the URL was not signed by us, or has
+    expired; 413 the body is over 25 MB; 503 cannot be taken now, or no secret is set: RunPod then tries again.
+
+    Args:
+        query: the URL's query.
+        read: reads at most so many bytes of the body. It is called after the URL was verified, and only if needed.
+        length: the Content-Length, if there is one.
+        app: the Celery app to publish with; by default the current one.
     """
+    now = time.time()  # noqa: TID251 - the edge
     settings = client_settings()
-    secrets = [settings.webhook_secret, settings.webhook_secret_previous]
+    secrets = _secrets(settings)
     if not any(secrets):
         log.error("webhook refused: RUNPOD_WEBHOOK_SECRET is not set in this process")
         return 503, {"error": "RUNPOD_WEBHOOK_SECRET is not set"}
-    target = verify(query, secrets, settings.namespace)
+    target = verify(query, secrets, settings.namespace, now)
     if target is None:
-        log.warning("webhook refused: its URL was not signed with this process's secret")
-        return 403, {"error": "the signature does not match"}
+        log.warning("webhook refused: its URL was not signed with this process's secret, or has expired")
+        return 403, {"error": "the signature does not match, or has expired"}
+    try:
+        app = app if app is not None else client_app()
+        word = _hint(reader_for(app), target, now, read, length)
+        if word == "publish":
+            _publish_check(app, settings.namespace, target.endpoint)
+    except _Refused as refused:
+        return refused.answer
+    except (BrokerUnavailable, NotConfigured, *NOT_PUBLISHED, RedisError) as error:
+        log.error("webhook of task %s cannot be taken: %s", target.task_id, error)
+        return 503, {"error": "the job store or the broker cannot be reached"}
+    return TAKEN
+
+
+def is_signed(query: Mapping[str, str]) -> bool:
+    """Whether `receive` would go on with a request with this query: for a server that may refuse it before its body."""
+    settings = client_settings()
+    now = time.time()  # noqa: TID251 - the edge
+    return verify(query, _secrets(settings), settings.namespace, now) is not None
+
+
+def _secrets(settings: ClientSettings) -> list[str | None]:
+    return [settings.webhook_secret, settings.webhook_secret_previous]
+
+
+def _hint(
+    reader: RecordReader, target: WebhookTarget, now: float, read: Callable[[int], bytes], length: int | None
+) -> str:
+    """Note the hint; the word of ``hint.lua``."""
+    word = reader.hint(target.endpoint, target.task_id, target.attempt, now)
+    if word != "unnamed":
+        return word
+    job_id = _job_id(_body(read, length))
+    word = reader.hint(target.endpoint, target.task_id, target.attempt, now, job_id)
+    if word == "full":
+        log.warning("webhook of task %s names one RunPod id too many", target.task_id)
+        raise _Refused((503, {"error": "other ids were named for this job, and are looked at"}))
+    return word
+
+
+def _body(read: Callable[[int], bytes], length: int | None) -> bytes:
+    too_large: Answer = (413, {"error": f"the body is over {MOST_BYTES // 1_000_000} MB"})
+    if length is not None and length > MOST_BYTES:
+        raise _Refused(too_large)
+    body = read(MOST_BYTES + 1)
     if len(body) > MOST_BYTES:
-        return 413, {"error": f"the body is over {MOST_BYTES // 1_000_000} MB"}
+        raise _Refused(too_large)
+    return body
+
+
+def _job_id(body: bytes) -> str:
+    """The id that a body names, as text that can stand in a URL's path."""
     try:
         told = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):
-        return 400, {"error": "the body is not a JSON object"}
-    kept = {name: value for name, value in told.items() if name not in ("input", "webhook")}
-    try:
-        _hand_over(target, kept, app if app is not None else client_app(), settings.namespace)
-    except (BrokerUnavailable, NotConfigured, *NOT_PUBLISHED, RedisError) as error:
-        log.error("webhook of task %s cannot be handed over: %s", target.task_id, error)
-        return 503, {"error": "the broker cannot be reached"}
-    return 200, {"status": "taken"}
-
-
-def _hand_over(target: WebhookTarget, told: dict[str, Any], app: Celery, namespace: str) -> None:
-    check_reachable(app)
+        raise _Refused((400, {"error": "the body is not a JSON object"}))
     job_id = told.get("id")
-    if isinstance(job_id, str) and job_id:
-        try:
-            reader_for(app).note_webhook(target.endpoint, target.task_id, target.attempt, job_id)
-        except RedisError as error:
-            # The message alone is enough unless a worker dies with it: then the checks make up for it.
-            log.warning("job id of task %s not kept: %s", target.task_id, error)
+    try:
+        if not isinstance(job_id, str) or len(job_id) > MOST_ID_LENGTH:
+            raise InvalidInput(f"id: a text of 1 to {MOST_ID_LENGTH} characters is expected")
+        part_of("job", job_id)
+    except InvalidInput:
+        raise _Refused((400, {"error": "the body's id cannot be the id of a RunPod job"})) from None
+    return job_id
+
+
+def _publish_check(app: Celery, namespace: str, endpoint: str) -> None:
+    check_reachable(app)
     app.send_task(
-        RECEIVE_WEBHOOK,
-        args=(target.endpoint, target.task_id, target.attempt, told),
-        queue=Queues.of(namespace).deliver,
+        CHECK_STATUS,
+        args=(endpoint,),
+        queue=Queues.of(namespace).status,
+        shadow=f"{CHECK_STATUS}[{endpoint}]",
         serializer="json",
         ignore_result=True,
-        argsrepr=HIDDEN,
-        kwargsrepr=HIDDEN,
     )

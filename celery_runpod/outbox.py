@@ -1,8 +1,11 @@
-"""A copy of each `runpod.run` message, kept in the store from before it is published until a worker has accepted it.
+"""A copy of each `runpod.run` message, kept in the store from its publishing until a worker has accepted it.
 
 kombu's Redis transport pops a message and only then writes down who has it: a worker killed in between loses it for
 good. What is lost so is found, and published again, by the workers' self-healing thread (`celery_app/outbox.py`).
 RabbitMQ needs no copy: it keeps a message until it is acknowledged.
+
+A copy is written after the publish, so a call whose publish failed never runs. Between the two this thread remembers
+the message; ``clienttask.py`` asks it whether a failed call had reached the broker.
 
 Called by ``routing.py`` for every process that imports `celery_runpod`.
 
@@ -15,6 +18,7 @@ import json
 import logging
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
@@ -28,37 +32,55 @@ from celery_runpod.results import reader_for
 log = logging.getLogger(__name__)
 
 REDIS = ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://")
+MOST_AT_ONCE = 16
+"""A message that was published outside the client task (a bare `send_task`) is never forgotten: so many are kept."""
 
-_published = threading.local()
+
+@dataclass(frozen=True)
+class Publishing:
+    """A message on its way to the broker: what the signal after the publish does not repeat."""
+
+    app: Celery
+    properties: Mapping[str, Any]
+
+
+class _OfThisThread(threading.local):
+    def __init__(self) -> None:
+        self.publishing: dict[str, Publishing] = {}
+
+
+_this_thread = _OfThisThread()
+
+
+def begin(app: Celery, task_id: str, properties: Mapping[str, Any]) -> None:
+    """The message of this task is handed to the broker next. A receiver of the same signal may publish other calls
+    meanwhile, so each has its own entry."""
+    publishing = _this_thread.publishing
+    publishing[task_id] = Publishing(app, properties)
+    while len(publishing) > MOST_AT_ONCE:
+        del publishing[next(iter(publishing))]
+
+
+def begun(task_id: str) -> Publishing | None:
+    """The message of this task, if this thread has begun to publish it."""
+    return _this_thread.publishing.get(task_id)
+
+
+def forget(task_id: str) -> bool:
+    """Whether this thread has begun to publish the message of this task; asked once."""
+    return _this_thread.publishing.pop(task_id, None) is not None
 
 
 def keep(
-    app: Celery,
-    headers: Mapping[str, Any],
-    body: Any,
-    properties: Mapping[str, Any] | None,
-    exchange: str,
-    routing_key: str,
-    issued_at: float,
+    publishing: Publishing, headers: Mapping[str, Any], body: Any, exchange: str, routing_key: str, issued_at: float
 ) -> None:
-    """Keep a copy of a message that is about to be published. Where it cannot be kept the message is published all the
-    same, with Celery's own guarantees."""
-    _published.task_id = None
-    if not broker_of(app).startswith(REDIS):
+    """Keep a copy of a message that was published. Where it cannot be kept, Celery's own guarantees hold for it."""
+    if not broker_of(publishing.app).startswith(REDIS):
         return
-    task_id = str(headers["id"])
+    task_id, properties = str(headers["id"]), publishing.properties
     try:
-        properties = properties or {}
         place = {"exchange": exchange, "routing_key": routing_key, "priority": properties.get("priority")}
         text = dumps({"body": body, "headers": headers, "properties": properties})
-        reader_for(app).keep_message(task_id, issued_at, json.dumps(place), str(text))
+        reader_for(publishing.app).keep_message(task_id, issued_at, json.dumps(place), str(text))
     except (RedisError, OSError, EncodeError, TypeError, ValueError) as error:
         log.warning("no copy of task %s is kept until a worker has it: %s", task_id, error)
-        return
-    _published.task_id = task_id
-
-
-def has_kept(task_id: str) -> bool:
-    """Whether this thread kept a copy of this task's message, which it published last. It will run, then, also if
-    publishing it failed."""
-    return bool(getattr(_published, "task_id", None) == task_id)

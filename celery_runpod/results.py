@@ -55,8 +55,10 @@ class JobResult(AsyncResult):
 
     @property
     def reason(self) -> str | None:
-        """Why an open job is not running: COUNTDOWN, BUDGET, PAUSED, RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED;
-        in RunPod's queue COLD_START (workers are starting), NO_CAPACITY (throttled, or none) or WORKERS_UNHEALTHY; or
+        """Why an open job is not running: COUNTDOWN, BUDGET, MAX_IN_FLIGHT, ON_HOLD (somebody has paused the endpoint),
+        PAUSED, API_SLOW, RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED, JOB_NOT_FOUND, ENDPOINT_NOT_FOUND;
+        in RunPod's queue COLD_START (workers are starting), NO_CAPACITY (throttled, or none) or WORKERS_UNHEALTHY;
+        STATUS_STUCK (RunPod's /status hides the end, runpod-python#250); or
         NO_WORKER (no celery-runpod worker is up); None otherwise."""
         if self.ready():
             return None
@@ -155,6 +157,15 @@ def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = Non
     _publish_cancel(app if app is not None else client_app(), ids, whole_tree=True)
 
 
+def cancel_calls(ids: Iterable[str], *, app: Celery) -> None:
+    """Cancel calls that no worker has taken yet, each with what hangs on it; those that one has taken meanwhile too.
+
+    Raises:
+        BrokerUnavailable: as for `cancel`.
+    """
+    _publish_cancel(app, list(ids), whole_tree=None)
+
+
 def _ids_of(result: Any) -> Iterable[str]:
     if getattr(result, "id", None):
         yield result.id
@@ -183,15 +194,16 @@ def _publish_cancel(app: Celery, ids: list[str], *, whole_tree: bool | None) -> 
 
 
 def store_unavailable(app: Celery, error: Exception) -> BrokerUnavailable:
-    return BrokerUnavailable("job store", mask_url(_store_url(app)), str(error) or type(error).__name__)
+    return BrokerUnavailable("job store", mask_url(store_url(app)), str(error) or type(error).__name__)
 
 
 def reader_for(app: Celery) -> RecordReader:
     """Reads the store of this process's settings."""
-    return RecordReader(_redis(_store_url(app), os.getpid()), client_settings().namespace)
+    return RecordReader(_redis(store_url(app), os.getpid()), client_settings().namespace)
 
 
-def _store_url(app: Celery) -> str:
+def store_url(app: Celery) -> str:
+    """Where this process looks for the job store; it holds the password."""
     settings = client_settings()
     # An app with its own broker URL may live in a process without any variable: then its Redis holds the store.
     url = settings.store_url

@@ -18,10 +18,10 @@ from typing import Any
 
 from celery import Celery, current_app, current_task
 from celery._state import _get_active_apps
-from celery.signals import before_task_publish
+from celery.signals import after_task_publish, before_task_publish
 
 from celery_runpod.contract import CHECK_STATUS, RUN
-from celery_runpod.outbox import keep
+from celery_runpod.outbox import begin, begun, keep
 from celery_runpod.rabbitmq import confirm, declare_followers, mend_declarations
 
 _CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
@@ -29,6 +29,8 @@ ISSUED_AT = "runpod_issued_at"
 """Message header: when the call was published, seconds since the epoch."""
 BEGUN_AT = "runpod_begun_at"
 """Message header: when the first message of the chain that this one belongs to was published."""
+REFUSED = "runpod_refused"
+"""Message header that a worker adds: why it took the input out of a call, before anything decoded it."""
 REPUBLISHED = "runpod_republished"
 """Message header of a copy out of the outbox: "lost", or "unconfirmed" when it must not be submitted any more."""
 
@@ -111,13 +113,13 @@ def _on_publish(
     body: Any = None,
     headers: Any = None,
     properties: Any = None,
-    exchange: Any = None,
-    routing_key: str = "",
     declare: Any = None,
     **_: Any,
 ) -> None:
     # Found before the declarations are changed: by those the app is known.
     app = publishing_app(declare)
+    if sender == RUN and isinstance(headers, dict):
+        begin(app, str(headers.get("id")), properties or {})
     mend_declarations(app, declare)
     carries_a_call = _pin_what_follows(app, sender, body, declare)
     # A check that is lost is planned again.
@@ -128,8 +130,15 @@ def _on_publish(
     if sender == RUN:
         # RabbitMQ would throw the message away then, and nobody would end the task.
         (properties or {}).pop("expiration", None)
-        issued_at = headers.setdefault(ISSUED_AT, time.time())  # noqa: TID251 - the edge: it is published now
-        keep(app, headers, body, properties, getattr(exchange, "name", exchange) or "", routing_key, float(issued_at))
+        headers.setdefault(ISSUED_AT, time.time())  # noqa: TID251 - the edge: it is published now
+
+
+@after_task_publish.connect(sender=RUN)
+def _on_published(body: Any = None, headers: Any = None, exchange: Any = None, routing_key: str = "", **_: Any) -> None:
+    publishing = begun(str(headers["id"])) if isinstance(headers, dict) and ISSUED_AT in headers else None
+    if publishing is not None:
+        place = getattr(exchange, "name", exchange) or ""
+        keep(publishing, headers, body, place, routing_key, float(headers[ISSUED_AT]))
 
 
 def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any) -> bool:

@@ -20,6 +20,8 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_NAMESPACE = "runpod"
 NAMESPACE_ALLOWED = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+LEAST_SECRET = 16
+"""Characters of a webhook secret."""
 QUERY_SECRET = re.compile(r"(?i)([?&][^=&\s]*(?:password|passwd|secret|token|key)=)[^&\s]+")
 _CERT_REQS = re.compile(r"(?i)(ssl_cert_reqs=)CERT_(\w+)")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -43,7 +45,8 @@ class ClientSettings:
         """Read `REDIS_URL` and the `RUNPOD_*` variables (README, table of settings).
 
         Raises:
-            ConfigurationError: the namespace has characters that would break queue or key names; or a URL is none.
+            ConfigurationError: the namespace has characters that would break queue or key names; a URL is none; or a
+                webhook secret is too short.
         """
         env = os.environ if env is None else env
         return cls(
@@ -51,8 +54,8 @@ class ClientSettings:
             broker_url=_url(env, "RUNPOD_BROKER_URL", "CELERY_BROKER_URL", of_celery=True),
             result_backend=_url(env, "RUNPOD_RESULT_BACKEND", of_celery=True),
             store_url=_url(env, "RUNPOD_STORE_URL"),
-            webhook_secret=env.get("RUNPOD_WEBHOOK_SECRET") or None,
-            webhook_secret_previous=env.get("RUNPOD_WEBHOOK_SECRET_PREVIOUS") or None,
+            webhook_secret=_secret(env, "RUNPOD_WEBHOOK_SECRET"),
+            webhook_secret_previous=_secret(env, "RUNPOD_WEBHOOK_SECRET_PREVIOUS"),
             explicit=any(env.get(name) for name in ("REDIS_URL", "RUNPOD_BROKER_URL", "CELERY_BROKER_URL")),
         )
 
@@ -62,6 +65,21 @@ def check_namespace(namespace: str) -> str:
     if not _NAMESPACE.fullmatch(namespace):
         raise ConfigurationError(f"RUNPOD_NAMESPACE is {namespace!r}; allowed: {NAMESPACE_ALLOWED}")
     return namespace
+
+
+def check_webhook_secret(variable: str, secret: str) -> str:
+    """The secret itself, or a `ConfigurationError` that names its variable. A GPU worker sees URLs that it signs, so a
+    short one can be found by trying."""
+    if len(secret) < LEAST_SECRET:
+        raise ConfigurationError(
+            f"{variable} has {len(secret)} characters; allowed: at least {LEAST_SECRET}, made at random, "
+            "as `openssl rand -hex 32` does"
+        )
+    return secret
+
+
+def _secret(env: Mapping[str, str], variable: str) -> str | None:
+    return check_webhook_secret(variable, env[variable]) if env.get(variable) else None
 
 
 def _url(env: Mapping[str, str], *names: str, of_celery: bool = False) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from kombu.entity import Exchange, Queue
 
 from celery_runpod.confirms import end_when_blocked
-from celery_runpod.contract import CANCEL, CHECK_STATUS, CONTROL, DEFAULT_QUEUE, FINISH, RECEIVE_WEBHOOK, RUN
+from celery_runpod.contract import CANCEL, CHECK_STATUS, CONTROL, DEFAULT_QUEUE, FINISH, RUN
 from celery_runpod.rabbitmq import QuorumQueue, is_amqp
 from config.settings import Settings
 
@@ -21,7 +21,6 @@ OUR_TASKS = (
     "tasks.check",
     "tasks.delivery",
     "tasks.control",
-    "tasks.webhook",
     "tasks.operations",
     "tasks.retrying",
     "tasks.pods",
@@ -57,7 +56,6 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             CHECK_STATUS: {"queue": queues.status},
             FINISH: {"queue": queues.deliver},
             CANCEL: {"queue": queues.deliver},
-            RECEIVE_WEBHOOK: {"queue": queues.deliver},
             **{name: {"queue": queues.deliver} for name in CONTROL},
         },
         # The caller's queues are not declared here; what follows an endpoint is sent to them by name.

@@ -5,6 +5,7 @@
     deadline = 900
     execution_timeout = 300
     api_key_name = "billing-a"
+    api_key_names = ["billing-b"]
     max_in_flight = 50
     [endpoints.sdxl.backoff]
     first_s = 2
@@ -29,7 +30,7 @@ S3_FIELDS = frozenset({"accessId", "accessSecret", "bucketName", "endpointUrl", 
 
 MOST_IN_FLIGHT = 100_000
 MOST_KEPT_S = 30 * 86_400
-OWN_FIELDS = frozenset({"id", "s3Config", "max_in_flight", "keep_failed_s"})
+OWN_FIELDS = frozenset({"id", "s3Config", "max_in_flight", "keep_failed_s", "api_key_names"})
 """Of a profile and of no call."""
 
 
@@ -37,13 +38,15 @@ OWN_FIELDS = frozenset({"id", "s3Config", "max_in_flight", "keep_failed_s"})
 class Profile:
     """One endpoint: RunPod's id, default options, how many jobs may be at RunPod at once (None: no limit; the others
     wait here, in the order of their calls), how many seconds a job that failed may be run again by hand (None: as the
-    settings say), and the S3 configuration that goes with each submit."""
+    settings say), the S3 configuration that goes with each submit, and the names of the API keys that a call may choose
+    instead of the profile's own."""
 
     id: str
     options: Options = field(default_factory=Options)
     s3_config: dict[str, str] | None = field(default=None, repr=False)
     max_in_flight: int | None = None
     keep_failed_s: float | None = None
+    api_key_names: frozenset[str] = frozenset()
 
 
 def load_profiles(path: Path) -> dict[str, Profile]:
@@ -92,7 +95,10 @@ def _profile(table: Any) -> Profile:
         isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 <= keep <= MOST_KEPT_S
     ):
         raise ConfigurationError(f"keep_failed_s: {keep!r} given; allowed: 0 to {MOST_KEPT_S} seconds")
+    key_names = table.get("api_key_names", [])
+    if not isinstance(key_names, list) or not all(isinstance(one, str) and one for one in key_names):
+        raise ConfigurationError(f'api_key_names: {type(key_names).__name__} given; allowed: a list of names, as ["a"]')
     if "idempotency_key" in table:
         raise ConfigurationError("idempotency_key: belongs to a call, not to a profile")
     options = Options.parse({name: value for name, value in table.items() if name not in OWN_FIELDS})
-    return Profile(table["id"], options, s3_config, most, None if keep is None else float(keep))
+    return Profile(table["id"], options, s3_config, most, None if keep is None else float(keep), frozenset(key_names))

@@ -9,20 +9,49 @@ Next: ``profiles.py``.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from celery_runpod.api.access import clear_text_problem
 from celery_runpod.contract import Queues
-from celery_runpod.errors import ConfigurationError
-from celery_runpod.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, REDIS_SCHEMES, check_namespace, has_sound_port
+from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
+from celery_runpod.settings import (
+    DEFAULT_NAMESPACE,
+    DEFAULT_REDIS_URL,
+    REDIS_SCHEMES,
+    check_namespace,
+    check_webhook_secret,
+    has_sound_port,
+)
 from config.profiles import Profile, load_profiles
 
 Seconds = Annotated[float, Field(gt=0)]
+
+KEY_PREFIX = "RUNPOD_API_KEY_"
+ENDPOINT_PREFIX = "RUNPOD_ENDPOINT_"
+KEY_NAMES_SUFFIX = "_API_KEY_NAMES"
+"""`RUNPOD_ENDPOINT_<NAME>_API_KEY_NAMES` lists the key names that calls of the endpoint may choose."""
+
+_SHORT_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
+"""A key name that an error may show. A longer text may be a key that somebody gave in place of its name."""
+
+
+KEY_ADVICE = "keys are made in RunPod's console, under Settings"
 
 
 def _state_dir() -> Path | None:
@@ -53,11 +82,17 @@ class Settings(BaseSettings):
         "https://api.runpod.ai/v2", validation_alias=AliasChoices("RUNPOD_BASE_URL", "RUNPOD_ENDPOINT_BASE_URL")
     )
     rest_url: str | None = Field(None, validation_alias="RUNPOD_REST_URL")
+    allow_http: bool = Field(False, validation_alias="RUNPOD_ALLOW_HTTP")
     rest_version: Literal["v2", "v1"] = Field("v2", validation_alias="RUNPOD_REST_VERSION")
     on_unauthorized: Literal["fail", "wait"] = Field("fail", validation_alias="RUNPOD_ON_UNAUTHORIZED")
+    management: bool = Field(False, validation_alias="RUNPOD_MANAGEMENT")
+    management_key_names: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), validation_alias="RUNPOD_MANAGEMENT_API_KEY_NAMES"
+    )
 
     webhook_url: str | None = Field(None, validation_alias="RUNPOD_WEBHOOK_URL")
     webhook_secret: SecretStr | None = Field(None, validation_alias="RUNPOD_WEBHOOK_SECRET")
+    webhook_secret_previous: SecretStr | None = Field(None, validation_alias="RUNPOD_WEBHOOK_SECRET_PREVIOUS")
 
     unconfirmed_submit: Literal["fail", "resubmit"] = Field("fail", validation_alias="RUNPOD_UNCONFIRMED_SUBMIT")
     unconfirmed_window_s: Seconds = Field(60.0, le=7200, validation_alias="RUNPOD_UNCONFIRMED_WINDOW_S")
@@ -70,6 +105,15 @@ class Settings(BaseSettings):
     result_expires_s: Seconds = Field(86_400.0, le=30 * 86_400, validation_alias="RUNPOD_RESULT_EXPIRES_S")
     keep_failed_s: Annotated[float, Field(ge=0, le=30 * 86_400)] = Field(
         86_400.0, validation_alias="RUNPOD_KEEP_FAILED_S"
+    )
+    most_retries_by_hand: Annotated[int, Field(ge=0, le=1000)] = Field(
+        3, validation_alias="RUNPOD_MOST_RETRIES_BY_HAND"
+    )
+    most_open_jobs: Annotated[int, Field(ge=1, le=100_000_000)] = Field(
+        200_000, validation_alias="RUNPOD_MOST_OPEN_JOBS"
+    )
+    most_input_bytes: Annotated[int, Field(ge=1_000_000, le=10**13)] = Field(
+        2_000_000_000, validation_alias="RUNPOD_MOST_INPUT_BYTES"
     )
     idempotency_ttl_s: Seconds | None = Field(None, le=30 * 86_400, validation_alias="RUNPOD_IDEMPOTENCY_TTL_S")
 
@@ -93,10 +137,23 @@ class Settings(BaseSettings):
     state_dir: Path | None = Field(default_factory=_state_dir, validation_alias="RUNPOD_STATE_DIR")
     log_json: bool = Field(False, validation_alias="RUNPOD_LOG_JSON")
 
-    @field_validator("imports", mode="before")
+    _env: Mapping[str, str] = PrivateAttr(default_factory=lambda: os.environ)
+    """Where the variables with a name in them are read: `RUNPOD_API_KEY_<NAME>`, `RUNPOD_ENDPOINT_<NAME>`."""
+
+    @field_validator("imports", "management_key_names", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return _names(value) if isinstance(value, str) else value
+
+    @field_validator("webhook_secret", "webhook_secret_previous")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            try:
+                check_webhook_secret(str(info.field_name), value.get_secret_value())
+            except ConfigurationError as error:
+                raise ValueError(str(error).partition(" ")[2]) from None
+        return value
 
     @field_validator("namespace")
     @classmethod
@@ -135,9 +192,8 @@ class Settings(BaseSettings):
     def _order(self) -> Settings:
         """The order of the clocks, on which the promise of one payment rests."""
         problems = []
-        longest_post = max(self.submit_timeout_s, self.sync_wait_s + 10)
-        if not longest_post < min(self.unconfirmed_window_s, self.unconfirmed_window_webhook_s):
-            problems.append(f"the unconfirmed window must be longer than the longest POST ({longest_post:g} s)")
+        if not self.longest_post_s < min(self.unconfirmed_window_s, self.unconfirmed_window_webhook_s):
+            problems.append(f"the unconfirmed window must be longer than the longest POST ({self.longest_post_s:g} s)")
         if not self.submit_timeout_s < self.check_total_s < self.check_lease_s < self.visibility_timeout_s:
             problems.append(
                 "required: RUNPOD_SUBMIT_TIMEOUT_S < RUNPOD_CHECK_TOTAL_S < RUNPOD_CHECK_LEASE_S "
@@ -149,6 +205,10 @@ class Settings(BaseSettings):
             )
         if self.webhook_url and not self.webhook_secret:
             problems.append("RUNPOD_WEBHOOK_URL is set but RUNPOD_WEBHOOK_SECRET is not: webhooks could be forged")
+        for name in ("base_url", "rest_url", "webhook_url"):
+            url = getattr(self, name)
+            if url and (problem := clear_text_problem(url, self.allow_http)):
+                problems.append(f"RUNPOD_{name.upper()} {problem}")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -173,9 +233,20 @@ class Settings(BaseSettings):
     def profiles(self) -> dict[str, Profile]:
         return load_profiles(self.config_file) if self.config_file else {}
 
+    @property
+    def longest_post_s(self) -> float:
+        """A submit has its answer, or none, after so long."""
+        return max(self.submit_timeout_s, self.sync_wait_s + 10)
+
     def window_s(self, webhook: bool) -> float:
         """How long an unanswered submit may still be confirmed."""
         return self.unconfirmed_window_webhook_s if webhook else self.unconfirmed_window_s
+
+    def max_in_flight(self, endpoint: str) -> int | None:
+        """How many jobs of RunPod's endpoint id may be at RunPod at once, by whatever name they were called: the least
+        of its profiles' limits, None without one."""
+        limits = [profile.max_in_flight for profile in self.profiles.values() if profile.id == endpoint]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def keep_failed(self, name: str) -> float:
         """How many seconds a job of this endpoint that failed may be run again by hand."""
@@ -189,8 +260,10 @@ class Settings(BaseSettings):
             ConfigurationError: no such key; the text names the key, never its value.
         """
         if name:
-            variable = f"RUNPOD_API_KEY_{_variable(name)}"
-            given, file = os.environ.get(variable), os.environ.get(f"{variable}_FILE")
+            variable = f"{KEY_PREFIX}{_variable(name)}"
+            if variable in VARIABLES or variable.endswith("_FILE"):
+                raise ConfigurationError(f"no API key can be called {name!r}: {variable} names a file")
+            given, file = self._env.get(variable), self._env.get(f"{variable}_FILE")
         else:
             variable = "RUNPOD_API_KEY"
             given = self.api_key.get_secret_value() if self.api_key else None
@@ -199,18 +272,110 @@ class Settings(BaseSettings):
             return given.strip()
         if file:
             try:
-                return Path(file).read_text().strip()
+                return Path(file).read_text("utf-8").strip()
             except OSError as error:
                 problem = f"{variable}_FILE: {file} cannot be read: {error.strerror}"
+            except UnicodeDecodeError:
+                problem = f"{variable}_FILE: {file} cannot be read: it is no text in UTF-8"
             raise ConfigurationError(problem)
         raise ConfigurationError(f"no RunPod API key: set {variable} or {variable}_FILE in the worker's environment")
 
+    def refuse_without_key(self) -> None:
+        """A worker that cannot read any API key would end each call that it takes with an error.
+
+        Raises:
+            ConfigurationError: neither RUNPOD_API_KEY nor one with a name is there; a file of a key must be readable now.
+        """
+        variables = [name for name in self._env if name.startswith(KEY_PREFIX) and name not in VARIABLES]
+        named = {name.removeprefix(KEY_PREFIX).removesuffix("_FILE") for name in variables}
+        problem = ""
+        for name in (None, *sorted(named)):
+            try:
+                if self.key(name):
+                    return
+                why = f"the API key{f' {name!r}' if name else ''} is empty"
+            except ConfigurationError as error:
+                why = str(error)
+            problem = problem or why
+        raise ConfigurationError(
+            f"{problem}; {KEY_ADVICE}. Without a key a worker does not start: it would end each call with an error"
+        )
+
     def resolve(self, name: str) -> tuple[str, Profile]:
-        """RunPod's endpoint id and the profile for a name: a profile, `RUNPOD_ENDPOINT_<NAME>`, else RunPod's id."""
+        """RunPod's endpoint id and the profile for a name: a profile, `RUNPOD_ENDPOINT_<NAME>`, else RunPod's id.
+
+        Raises:
+            InvalidInput: the name's variable is a setting of its own, as `RUNPOD_ENDPOINT_BASE_URL` is.
+        """
         profile = self.profiles.get(name)
         if profile is not None:
             return profile.id, profile
-        return os.environ.get(f"RUNPOD_ENDPOINT_{_variable(name)}") or name, Profile(id=name)
+        variable = f"{ENDPOINT_PREFIX}{_variable(name)}"
+        if not is_endpoint_variable(variable):
+            raise InvalidInput(f"no endpoint can be called {name!r}: {variable} is another setting")
+        return self._env.get(variable) or name, Profile(id=name)
+
+    def check_key_name(self, endpoint: str, name: str, given: str | None) -> None:
+        """Whether a call may choose this API key: for each of RunPod's endpoint ids, under whatever name it is called.
+
+        Args:
+            endpoint: RunPod's endpoint id.
+            name: the endpoint as the caller names it.
+            given: the name of a key; None is the worker's `RUNPOD_API_KEY`, which every call may use.
+
+        Raises:
+            InvalidOption: no profile or variable of this endpoint lists the name.
+        """
+        allowed = self._key_names(endpoint)
+        if given is not None and given not in allowed:
+            lists = f"api_key_names of its profile, or {ENDPOINT_PREFIX}<NAME>{KEY_NAMES_SUFFIX}, lists them"
+            raise InvalidOption(
+                "api_key_name", _shown_name(given), f"for endpoint {name}: {_listed(allowed)} ({lists})"
+            )
+
+    def check_management(self, given: str | None) -> None:
+        """Whether a management task may run, with the API key of this name.
+
+        Raises:
+            ConfigurationError: the workers serve no management task.
+            InvalidOption: `RUNPOD_MANAGEMENT_API_KEY_NAMES` does not list the name.
+        """
+        if not self.management:
+            raise ConfigurationError(
+                "the RunPod workers serve no management tasks: set RUNPOD_MANAGEMENT=on in their environment"
+            )
+        if given is not None and given not in self.management_key_names:
+            allowed = f"{_listed(self.management_key_names)} (RUNPOD_MANAGEMENT_API_KEY_NAMES lists them)"
+            raise InvalidOption("api_key_name", _shown_name(given), allowed)
+
+    def _key_names(self, endpoint: str) -> set[str]:
+        """The key names that calls of an endpoint may choose, by RunPod's id."""
+        found: set[str] = set()
+        for profile in self.profiles.values():
+            if profile.id == endpoint:
+                found |= profile.api_key_names | {profile.options.api_key_name or ""}
+        for variable, value in self._env.items():
+            if is_endpoint_variable(variable) and value == endpoint:
+                found |= set(_names(self._env.get(f"{variable}{KEY_NAMES_SUFFIX}") or ""))
+        return found - {""}
+
+
+VARIABLES = frozenset(
+    str(variable)
+    for one in Settings.model_fields.values()
+    for variable in getattr(one.validation_alias, "choices", None) or [one.validation_alias]
+)
+"""The environment variables of the settings: none of them is a key's or an endpoint's."""
+
+
+def is_endpoint_variable(variable: str) -> bool:
+    """Whether a variable gives RunPod's id of an endpoint: `RUNPOD_ENDPOINT_<NAME>`, and nothing that looks like it."""
+    return (
+        variable.startswith(ENDPOINT_PREFIX)
+        and variable != ENDPOINT_PREFIX
+        and variable not in VARIABLES
+        and not variable.endswith(KEY_NAMES_SUFFIX)
+    )
 
 
 def load_settings(env: Mapping[str, str] | None = None) -> Settings:
@@ -221,6 +386,8 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     """
     try:
         settings = Settings(**dict(env)) if env is not None else Settings()  # type: ignore[call-arg, arg-type]
+        if env is not None:
+            settings._env = dict(env)
         settings.profiles  # noqa: B018 - a wrong profile must stop the start
         return settings
     except ValidationError as error:
@@ -239,3 +406,15 @@ def _where(loc: tuple[int | str, ...]) -> str:
 
 def _variable(name: str) -> str:
     return "".join(char if char.isalnum() else "_" for char in name).upper()
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _shown_name(given: str) -> str:
+    return given if _SHORT_NAME.fullmatch(given) else f"a text of {len(given)} characters"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "no name"

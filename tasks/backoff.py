@@ -11,6 +11,8 @@ DEFAULT = Backoff(first_s=1.0, factor=1.5, cap_s=30.0, jitter=0.1)
 WITH_WEBHOOK = Backoff(first_s=10.0, factor=1.5, cap_s=120.0, jitter=0.1)
 """Slower, because the webhook brings the news and a check only makes up for one that was lost."""
 
+LAST_LOOK_S = 1.0
+"""A look planned so shortly before a job's last look would find little that the last look does not."""
 SYNC_CAP_S, CAP_S = 15.0, 900.0
 # docs.runpod.io/serverless/endpoints/job-states: results of /runsync are kept for one minute, of /run for 30
 
@@ -29,6 +31,12 @@ def delay_s(checks: int, backoff: Backoff, spread: float) -> float:
     # The exponent is bounded: a job looked at for days would overflow a float.
     grown = backoff.first_s * backoff.factor ** min(checks, 64)
     return min(grown, backoff.cap_s) * (1 + backoff.jitter * (2 * spread - 1))
+
+
+def look_before(at: float, verdict_at: float) -> float:
+    """When to look at a job at RunPod: as planned, or when our own verdict on it is due. No look comes just before that
+    one."""
+    return verdict_at if at > verdict_at - LAST_LOOK_S else at
 
 
 def next_look(at: float, *limits: float | None) -> float:

@@ -17,6 +17,8 @@ from celery_runpod.settings import redis_url
 WINDOW_S = 10
 # docs.runpod.io/serverless/endpoints/operation-reference: base limits per endpoint in 10 s
 PER_WINDOW = {"run": 1000, "runsync": 2000, "status": 2000, "cancel": 100, "purge-queue": 2}
+SPARED = 20
+"""One in so many calls of a window is kept for urgent ones: what becomes free goes to them while any of them waits."""
 
 
 class Budget:
@@ -38,10 +40,15 @@ class Budget:
         storage = storage_from_string(url, key_prefix=f"{namespace}:limits", wrap_exceptions=False)
         return cls(storage, namespace)  # type: ignore[arg-type]
 
-    def take(self, endpoint: str, operation: str, wanted: int) -> int:
-        """How many of the wanted calls are granted; they count from now."""
+    def take(self, endpoint: str, operation: str, wanted: int, *, spare: bool = False) -> int:
+        """How many of the wanted calls are granted; they count from now. With `spare`, several at once leave those alone
+        that are kept for urgent calls."""
         item = RateLimitItemPerSecond(PER_WINDOW[operation], WINDOW_S)
         names = (self._namespace, endpoint, operation)
         if wanted > 1:
-            wanted = min(wanted, max(1, self._limiter.get_window_stats(item, *names).remaining))
-        return wanted if self._limiter.hit(item, *names, cost=wanted) else 0
+            free = self._limiter.get_window_stats(item, *names).remaining
+            least = 1
+            if spare:
+                free, least = free - PER_WINDOW[operation] // SPARED, 0
+            wanted = min(wanted, max(least, free))
+        return wanted if wanted and self._limiter.hit(item, *names, cost=wanted) else 0

@@ -4,6 +4,9 @@ A check is a countdown message, one for many jobs: each job has its own exponent
 the least due time. It works on its jobs side by side, is over before its lease lapses, and gives back what it could
 not look at. It also pays the debts of the endpoint (``debts.py``): cancels not confirmed, outcomes not delivered.
 
+A job whose verdict of our own is due (``ends.py``) gets a last look first, before all other looks. Without it the
+verdict is given only while RunPod's API does not answer.
+
 Next: ``backoff.py``.
 """
 
@@ -13,39 +16,40 @@ import json
 import logging
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from celery import shared_task
 
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import CHECK_STATUS, DAY_S
+from celery_runpod.contract import CHECK_STATUS
 from celery_runpod.errors import (
-    ApiError,
     BadAnswer,
-    DeadlineExceeded,
     EndpointNotFound,
-    JobError,
-    JobExpired,
     JobNotFound,
     RateLimited,
     RunPodError,
-    StartTimeout,
-    SubmissionUnconfirmed,
     Unavailable,
 )
-from tasks.backoff import backoff_for, delay_s, next_look
+from tasks import hints
+from tasks.backoff import look_before, next_look
 from tasks.debts import pay_cancels, publish_undelivered
 from tasks.delivery import end_by_answer, end_here, hand_over
+from tasks.ends import MISSING_S, STUCK, expired, just_submitted, missing, outlived_ttl, verdict_at, verdict_on
+from tasks.joining import let_expire
+from tasks.looks import Looks, failed_again_s, next_look_at, plan_looks, shared_by_late_calls
 from tasks.plan import plan_check
 from tasks.purging import purge_of
 from tasks.reasons import refusal, why_queued
-from tasks.services import Services, services
+from tasks.services import Services, apart, services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import AT_RUNPOD, State
 from tasks.submit import close_window, submit
 
 log = logging.getLogger(__name__)
+
+Work = tuple[Callable[[Job], str | None], Job]
 
 
 @shared_task(bind=True, name=CHECK_STATUS, ignore_result=True)
@@ -66,6 +70,8 @@ class Check:
         self.lease = self.started + services.settings.check_lease_s
         self.stop_at = self.started + services.settings.check_total_s
         self.why_queued = ""
+        self.looks = Looks([], [], self.started, paused=False)
+        self.shared: dict[str, Job] = {}
 
     def run(self) -> None:
         settings = self.services.settings
@@ -80,8 +86,10 @@ class Check:
             if more:
                 plan_check(self.services, self.endpoint, self.started)
             self._look_at(ids)
-            pay_cancels(self.services, self.endpoint, self.stop_at)
-            publish_undelivered(self.services, self.endpoint)
+            with apart(endpoint=self.endpoint):
+                pay_cancels(self.services, self.endpoint, self.stop_at)
+            with apart(endpoint=self.endpoint):
+                publish_undelivered(self.services, self.endpoint)
         finally:
             self.store.end_check(self.endpoint, self.token)
         reach(Step.CHECK_ENDED)
@@ -94,89 +102,124 @@ class Check:
         jobs = self.store.jobs(self.endpoint, ids)
         for gone in set(ids) - {job.task_id for job in jobs}:
             self.store.forget_due(self.endpoint, gone)
-        polls = [job for job in jobs if job.state in AT_RUNPOD and not self._past_end(job)]
-        others = [job for job in jobs if job.state not in AT_RUNPOD]
-        # A last look before the start timeout, if one can be had.
-        polls.sort(key=lambda job: job.start_by if job.state is State.IN_QUEUE and job.start_by else job.end_by)
-        granted, retry_at, paused = self._budget(len(polls))
-        self.why_queued = why_queued(self.services, polls[:granted], self.started)
-        for job in polls[granted:]:
-            if not (paused and self._start_is_late(job, job.state)):
-                self._again(job, retry_at)
-        work: list[tuple[Callable[[Job], str | None], Job]] = [(self._poll, job) for job in polls[:granted]]
-        work += [(self._settle, job) for job in others]
-        troubles = set(self.services.pool.map(lambda item: item[0](item[1]), work))
+        self.shared = shared_by_late_calls(self.services, self.endpoint, jobs, self.started)
+        at_runpod = {job.task_id: job for job in jobs if job.state in AT_RUNPOD or job.task_id in self.shared}
+        looks = self.looks = plan_looks(self.services, self.endpoint, at_runpod.values(), self.started)
+        with apart(endpoint=self.endpoint):
+            self.why_queued = why_queued(self.services, looks.granted, self.started)
+        work: list[Work] = [(self._poll, job) for job in looks.granted]
+        work += [(self._settle, job) for job in jobs if job.task_id not in at_runpod]
+        work += [(self._give_back, job) for job in looks.others]
+        troubles = set(self.services.side_by_side(self._do, work))
         reach(Step.CHECK_LOOKED)
-        if "status" not in troubles and granted:
+        if "status" not in troubles and looks.granted:
             self.store.unpause(self.endpoint, "status")
 
-    def _budget(self, wanted: int) -> tuple[int, float, bool]:
-        """How many polls may be made, when the others may be tried, and whether polling is paused."""
-        until = self.store.paused_until(self.endpoint, "status")
-        if until is not None and until > self.started:
-            return 0, until, True
-        granted = self.services.budget.take(self.endpoint, "status", wanted) if wanted else 0
-        return granted, self.started + 1 + self.services.spread(), False
+    def _give_back(self, job: Job) -> str | None:
+        """A job that cannot be looked at now. While RunPod's API is paused, its verdict waits only if that ends soon."""
+        until, waits = self.looks.again_at, job.waits_since or self.started
+        if not self.looks.paused:
+            self._put_off(job, until, waits_since=waits)
+        elif until <= self._patience_ends(job) or not self._end_ours(job, self.started):
+            self._put_off(job, until)
+        return None
 
-    def _past_end(self, job: Job) -> bool:
-        """Deadlines are judged before, and without, a word from RunPod: it may be down."""
+    def _do(self, item: Work) -> str | None:
+        """The work on one job. What it raises puts off that job alone, and does not keep it from its deadline."""
+        do, job = item
+        with apart(task_id=job.task_id, job_id=job.job_id, failures=job.failures + 1):
+            return do(job)
         now = self.services.clock()
-        if now < job.end_by:
+        with apart(task_id=job.task_id, job_id=job.job_id):
+            if self._end_ours(job, now):
+                return None
+        self._put_off(job, now + failed_again_s(self.services, job), failures=job.failures + 1)
+        return None
+
+    def _end_ours(self, job: Job, at: float) -> bool:
+        """End a job whose verdict was due at this time; False for another."""
+        why = self.why_queued if job.state is State.IN_QUEUE else ""
+        verdict = verdict_on(job, at, why)
+        if verdict is None:
             return False
-        # An unanswered submit is told as one: RunPod may be running the job, and its idempotency key stays taken.
-        late = _unanswered(job) if job.state is State.SUBMITTING else _deadline_exceeded(job)
-        end_here(self.services, job, late, cancel=True)
+        end_here(self.services, job, verdict, cancel=True)
         return True
 
     def _settle(self, job: Job) -> str | None:
         """A job that is not in RunPod's hands, as far as anybody knows."""
         now = self.services.clock()
-        if self._past_end(job):
-            return None
         if job.state is State.JOINED:
-            if not hand_over(self.services, job):
-                self._again(job, job.end_by)
+            if hand_over(self.services, job) or self._end_ours(job, now):
+                return None
+            if (at := let_expire(self.services, job, now)) is not None:
+                self._put_off(job, at)
+        elif self._end_ours(job, now):
+            return None
         elif job.state is State.SUBMITTING:
-            # Its start timeout is judged once it is known whether RunPod has the job.
-            if job.window_ends is not None and now < job.window_ends:
-                due = next_look(job.window_ends, job.end_by)
-                self.store.observe(job, self.lease, due, now, reason=job.reason)
+            found = hints.adopt(self.services, job, self.stop_at)
+            if isinstance(found, hints.Adopted):
+                self._answered(found.job, found.answer, now)
+            elif found is not None:
+                self._put_off(job, found)
+            elif job.window_ends is not None and now < job.window_ends:
+                self._put_off(job, job.window_ends)
             else:
                 close_window(self.services, job, self.lease)
-        elif job.start_by is not None and now >= job.start_by:
-            end_here(self.services, job, _start_timeout(job), cancel=True)
         elif job.state is State.WAITING:
             post_s = self.services.settings.submit_timeout_s
             if now + post_s > self.stop_at:
-                self._again(job, now)
+                self._put_off(job, now)
             else:
                 submit(self.services, job, self.lease, sync_wait_s=max(1.0, post_s - 10))
         return None
 
     def _poll(self, job: Job) -> str | None:
         """Ask RunPod; answers "status" if the API itself is in trouble."""
-        timeout_s = self.services.settings.poll_timeout_s
-        if self.services.clock() + timeout_s > self.stop_at:
-            self._again(job, self.services.clock())
+        timeout_s, began = self.services.settings.poll_timeout_s, self.services.clock()
+        if began + timeout_s > self.stop_at:
+            self._put_off(job, began, waits_since=job.waits_since or self.started)
             return None
+        asked = self.shared.get(job.task_id, job)
         try:
-            client = self.services.client(job.api_key_name)
-            answer = client.status(job.endpoint, str(job.job_id), timeout_s=timeout_s)
+            client = self.services.client(asked.api_key_name)
+            answer = client.status(asked.endpoint, str(asked.job_id), timeout_s=timeout_s)
         except (JobNotFound, EndpointNotFound) as error:
-            self._not_found(job, error)
+            self._not_found(job, error, began)
             return None
         except RunPodError as error:
-            return self._poll_failed(job, error)
+            return self._poll_failed(job, error, began)
+        if asked is job:
+            self._answered(job, answer, began)
+            return None
+        if answer.final:
+            end_by_answer(self.services, asked, answer)
+            if hand_over(self.services, job):
+                return None
+        self._not_ended(job, answer, began)
+        return None
+
+    def _answered(self, job: Job, answer: Answer, began: float) -> None:
+        """What /status says of a job."""
         if answer.final:
             end_by_answer(self.services, job, answer)
-            return None
-        if self._start_is_late(job, answer.state):
-            return None
+        elif stuck := hints.given_up(job, answer, self.services.clock()):
+            end_here(self.services, job, stuck, cancel=True)
+        else:
+            self._not_ended(job, answer, began)
+
+    def _not_ended(self, job: Job, answer: Answer, began: float) -> None:
         state = State(answer.state) if answer.state in AT_RUNPOD else None
+        # Once a RunPod worker has taken the job, its start timeout is met.
+        seen = replace(job, state=state) if state is State.IN_PROGRESS else job
+        if self._end_ours(seen, began):
+            return
         progress = json.dumps(answer.output) if state is State.IN_PROGRESS and answer.output is not None else ""
-        due = self._next_poll(job)
-        reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
         now, checks = self.services.clock(), job.checks + 1
+        usual_s = next_look_at(self.services, seen) - now
+        due = look_before(now + hints.delay_s(job, answer, now, usual_s), verdict_at(seen))
+        reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
+        if hints.stuck(job, answer, now):
+            reason = STUCK
         word = self.store.observe(
             job, self.lease, due, now, state=state, checks=checks, progress=progress, reason=reason
         )
@@ -187,81 +230,75 @@ class Check:
             if answer.delay_s is not None:
                 shown["delay_s"] = answer.delay_s
             self.services.show(job, state or job.state, shown)
-        return None
 
-    def _poll_failed(self, job: Job, error: RunPodError) -> str | None:
+    def _poll_failed(self, job: Job, error: RunPodError, began: float) -> str | None:
         """No word from RunPod is no word on the job: it stays open until its own deadline."""
         now = self.services.clock()
         log.warning("poll.failed", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
-        if self._start_is_late(job, job.state):
-            return "status"
         in_trouble = isinstance(error, RateLimited) or (isinstance(error, Unavailable) and error.status != 404)
-        due = self._next_poll(job)
+        due = next_look_at(self.services, job)
         if in_trouble:
             after = error.retry_after_s if isinstance(error, RateLimited) else None
-            until = self.store.pause(self.endpoint, "status", now, after, self.services.spread())
-            due = next_look(max(due, until), job.start_by, job.end_by)
+            due = max(due, self.store.pause(self.endpoint, "status", now, after, self.services.spread()))
         reason = "" if isinstance(error, BadAnswer) else "API_DOWN" if in_trouble else refusal(error)
-        word = self.store.observe(job, self.lease, due, now, checks=job.checks + 1, reason=reason)
-        if word == "changed":
-            self.services.show(job, job.state, {"reason": reason})
+        self._look_again(job, due, began, reason, in_vain=not in_trouble and bool(reason))
         return "status" if in_trouble else None
 
-    def _not_found(self, job: Job, error: ApiError) -> None:
-        """A 404 right after the submit is a replica that lags; later, RunPod no longer keeps the job."""
-        if purged := purge_of(self.services, job):
-            end_here(self.services, job, purged)
-            return
+    def _not_found(self, job: Job, error: JobNotFound | EndpointNotFound, began: float) -> None:
+        """One 404 ends no job: a replica may lag, and a control plane may lose sight of an endpoint."""
         now = self.services.clock()
-        submitted_at, ttl_s = job.submitted_at or job.accepted_at, job.options.ttl or DAY_S
-        if job.state is State.IN_QUEUE and now >= submitted_at + ttl_s:
-            # Some answer TIMED_OUT for a job that was never taken in its time to live, some 404.
-            end_by_answer(self.services, job, Answer(str(job.job_id), "TIMED_OUT"))
+        if isinstance(error, JobNotFound):
+            if purged := purge_of(self.services, job):
+                end_here(self.services, job, purged)
+                return
+            if outlived_ttl(job, now):
+                # Some answer TIMED_OUT for a job that was never taken in its time to live, some 404.
+                end_by_answer(self.services, job, Answer(str(job.job_id), "TIMED_OUT"))
+                return
+            if just_submitted(job, now, self.services.settings.not_found_grace_s):
+                self._look_again(job, next_look_at(self.services, job), began, "")
+                return
+        reason, since, sure_at = missing(job, error, now)
+        # A call that shares the job learns its end from it.
+        if now >= sure_at and job.state is not State.JOINED:
+            end_here(self.services, job, expired(job, error), cancel=True)
             return
-        if now < submitted_at + self.services.settings.not_found_grace_s:
-            self.store.observe(job, self.lease, self._next_poll(job), now, checks=job.checks + 1)
-            return
-        problem = f"RunPod does not know this job any more ({error.message}): it expired there, or was lost"
-        end_here(self.services, job, JobExpired(problem, job.name, job.task_id, job.job_id))
+        log.warning("poll.not_found", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
+        at = max(now + MISSING_S, next_look_at(self.services, job))
+        self._look_again(job, min(at, sure_at), began, reason, missing_since=since)
 
-    def _start_is_late(self, job: Job, state: str) -> bool:
+    def _look_again(
+        self,
+        job: Job,
+        at: float,
+        began: float,
+        reason: str,
+        *,
+        missing_since: float | None = None,
+        in_vain: bool = False,
+    ) -> None:
+        """After a look that brought no word on the job. A last one is repeated unless that is `in_vain`, or too late."""
+        late = began >= verdict_at(job)
+        if late and (in_vain or at > self._patience_ends(job)):
+            self._end_ours(job, began)
+        elif job.state is State.JOINED:
+            self._put_off(job, at)
+        else:
+            due, now, checks = at if late else look_before(at, verdict_at(job)), self.services.clock(), job.checks + 1
+            word = self.store.observe(
+                job, self.lease, due, now, checks=checks, reason=reason, missing_since=missing_since
+            )
+            if word == "changed":
+                self.services.show(job, job.state, {"reason": reason})
+
+    def _patience_ends(self, job: Job) -> float:
+        """Until when a verdict that is due waits for an API in trouble: one lost answer throws no result away."""
+        return verdict_at(job) + self.services.settings.poll_timeout_s
+
+    def _put_off(self, job: Job, at: float, *, failures: int | None = None, waits_since: float | None = None) -> None:
+        """Give back a job of which there is no news, until then or until a verdict on it is due."""
         now = self.services.clock()
-        if job.start_by is None or now < job.start_by or state == State.IN_PROGRESS:
-            return False
-        end_here(self.services, job, _start_timeout(job, self.why_queued), cancel=True)
-        return True
-
-    def _next_poll(self, job: Job) -> float:
-        webhook = self.services.has_webhook(job)
-        backoff = backoff_for(job.options.backoff, webhook=webhook, sync=bool(job.options.sync))
-        at = self.services.clock() + delay_s(job.checks + 1, backoff, self.services.spread())
-        start_by = job.start_by if job.state is State.IN_QUEUE else None
-        return next_look(at, start_by, job.end_by)
-
-    def _again(self, job: Job, at: float) -> None:
-        """Give back what this check could not look at."""
-        now = self.services.clock()
-        # A start timeout that has passed is judged after a look, and must not make the job due at once for ever.
-        start_by = job.start_by if job.state is not State.IN_PROGRESS and now < (job.start_by or 0.0) else None
-        due = next_look(at, start_by, job.end_by)
-        self.store.observe(job, self.lease, max(due, self.started + 0.05), now, reason=job.reason)
-
-
-def _deadline_exceeded(job: Job) -> JobError:
-    deadline_s = job.end_by - max(job.accepted_at, job.not_before)
-    why = f" ({job.reason})" if job.reason else ""
-    problem = f"the job did not end within {deadline_s:g} s; last state {job.state}{why}"
-    return DeadlineExceeded(problem, job.name, job.task_id, job.job_id, deadline_s)
-
-
-def _unanswered(job: Job) -> JobError:
-    problem = f"submit {job.attempt} got no answer before the deadline, and whether RunPod took it is not known"
-    return SubmissionUnconfirmed(problem, job.name, job.task_id)
-
-
-def _start_timeout(job: Job, why_queued: str = "") -> JobError:
-    start_timeout_s = (job.start_by or job.end_by) - max(job.accepted_at, job.not_before)
-    reason = why_queued or job.reason
-    why = f" ({reason})" if reason else ""
-    problem = f"no RunPod worker took the job within {start_timeout_s:g} s{why}"
-    return StartTimeout(problem, job.name, job.task_id, job.job_id, start_timeout_s)
+        # A verdict that is due already, and waits, must not make the job due at once for ever.
+        limits = [by for by in (verdict_at(job), job.expires_at) if by is not None and by > now]
+        due = max(next_look(at, *limits), self.started + 0.05)
+        self.store.put_off(job, self.lease, due, failures=failures, waits_since=waits_since)

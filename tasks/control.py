@@ -1,7 +1,8 @@
 """runpod.cancel: cancel jobs by the id of a job, a group, a root, or any step of a chain.
 
 The decision is one script, `request_cancel`: no outcome yet means CANCELLED now. What RunPod is doing becomes a debt
-that the checks pay. Nothing here waits for RunPod.
+that the checks pay. Nothing here waits for RunPod. A note of the cancel is written first; every submit reads it, so that
+none begins while a large group is being cancelled.
 
 Next: ``check.py``, which pays the debts.
 """
@@ -9,19 +10,27 @@ Next: ``check.py``, which pays the debts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from celery import shared_task
 
 from celery_runpod.contract import CANCEL
 from celery_runpod.records import REACHES
-from tasks.delivery import REPUBLISH_S, publish
+from tasks.delivery import REPUBLISH_S, leave_shared, publish
 from tasks.plan import admit_waiting, plan_check
 from tasks.services import Services, services
 from tasks.store.record import Job
+from tasks.store.states import State
 
 log = logging.getLogger(__name__)
+
+NOT_AT_RUNPOD = frozenset({State.WAITING, State.JOINED})
+REPEAT_S, MOST_REPEATS = 60.0, 20
+"""How long a cancel has before it is published again, doubled with each repeat up to an hour; and how often that is
+done, within about a day, for which the note against later submits is kept."""
+BATCH = 300
+"""So many jobs are cancelled in one round trip."""
 
 STAMP = "stamp:"
 """Before `header=value`: the id under which a cancel by stamps is noted."""
@@ -47,11 +56,22 @@ def carry_out(deps: Services, ids: list[str], *, whole_tree: bool | None) -> Non
 
 
 def sweep_wishes(deps: Services, older_than_s: float) -> None:
-    """Carry out the cancels whose message was lost, or whose worker died over it."""
-    wishes = deps.store.cancel_wishes(deps.clock() - older_than_s)
+    """Publish the cancels again whose message was lost, or whose worker died over it. Nothing is carried out here: a
+    large group takes minutes, and the healing thread has other things to do."""
+    now = deps.clock()
+    wishes = deps.store.cancel_wishes(now - older_than_s)
     for whole_tree, reach in REACHES.items():
         if ids := [any_id for any_id, wished in wishes if wished == reach]:
-            carry_out(deps, ids, whole_tree=whole_tree)
+            deps.app.tasks[CANCEL].apply_async(
+                (ids, whole_tree),
+                queue=deps.settings.queues.deliver,
+                # When the next one is published, this one need not wait in the queue any more.
+                expires=REPEAT_S,
+                ignore_result=True,
+                add_to_parent=False,
+            )
+            for any_id in deps.store.note_repeats(ids, now, whole_tree=whole_tree, again_s=REPEAT_S, most=MOST_REPEATS):
+                log.critical("cancel.not_carried_out", extra={"task_id": any_id, "repeats": MOST_REPEATS})
 
 
 def reached_by(deps: Services, ids: Iterable[str]) -> list[str]:
@@ -67,18 +87,25 @@ def reached_by(deps: Services, ids: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def cancel_if_wished(deps: Services, job: Job, groups: Sequence[str], followers: Sequence[str]) -> bool:
-    """Carry out a cancel that came before this job was accepted; `groups` it belongs to, `followers` hang on it.
+def cancelled_by(job: Job) -> tuple[list[str], list[str]]:
+    """The ids by which a cancel of this job may have been noted: its own, and those above and after it."""
+    return [job.task_id, *(f"{STAMP}{stamp}" for stamp in job.stamps())], [job.root_id, *job.group_ids]
 
-    A cancel of one id alone says nothing of what stands before or after it in a chain: a step that was cancelled when
-    it had ended already must not end the next one."""
-    own = [job.task_id, *(f"{STAMP}{stamp}" for stamp in job.stamps())]
-    notes = deps.store.cancel_notes([*own, job.root_id, *groups, *followers])
+
+def is_cancelled(notes: Mapping[str, str], own: Iterable[str], others: Iterable[str]) -> bool:
+    """Whether a job is not wanted. A cancel of one id alone says nothing of what stands before or after it in a chain: a
+    step that was cancelled when it had ended already must not end the next one."""
+    return any(notes.get(any_id) for any_id in own) or any(notes.get(any_id, "job") != "job" for any_id in others)
+
+
+def cancel_if_wished(deps: Services, job: Job, groups: Sequence[str], followers: Sequence[str]) -> bool:
+    """Carry out a cancel that came before this job was accepted; `groups` it belongs to, `followers` hang on it."""
+    own, _ = cancelled_by(job)
+    others = [job.root_id, *groups, *followers]
+    notes = deps.store.cancel_notes([*own, *others])
     if any(notes.get(any_id) == "tree" for any_id in (job.task_id, job.root_id, *followers)):
         cancel_jobs(deps, reached_by(deps, [job.task_id]))
-    elif any(notes.get(any_id) for any_id in own) or any(
-        notes.get(any_id, "job") != "job" for any_id in (job.root_id, *groups, *followers)
-    ):
+    elif is_cancelled(notes, own, others):
         cancel_jobs(deps, [job.task_id])
     else:
         return False
@@ -86,21 +113,34 @@ def cancel_if_wished(deps: Services, job: Job, groups: Sequence[str], followers:
 
 
 def cancel_jobs(deps: Services, task_ids: Iterable[str], reason: str = "revoked") -> list[str]:
-    """Cancel these jobs alone; answers the ids of those that were open."""
+    """Cancel these jobs alone; answers the ids of those that were open. What is not at RunPod goes first: each end of a
+    job there frees a place, which none of the others may take."""
+    places = deps.store.places(task_ids)
+    here, there = {}, {}
+    for endpoint, ids in places.items():
+        states = deps.store.states(endpoint, ids)
+        here[endpoint] = [task_id for task_id in ids if states.get(task_id) in NOT_AT_RUNPOD]
+        there[endpoint] = [task_id for task_id in ids if states.get(task_id) not in NOT_AT_RUNPOD]
+    cancelled = [
+        task_id
+        for phase in (here, there)
+        for endpoint, ids in phase.items()
+        for start in range(0, len(ids), BATCH)
+        for task_id in _cancel_some(deps, endpoint, ids[start : start + BATCH], reason)
+    ]
+    if cancelled:
+        for endpoint in places:
+            admit_waiting(deps, endpoint)
+            # The check pays the debts at RunPod.
+            plan_check(deps, endpoint, deps.clock())
+    return cancelled
+
+
+def _cancel_some(deps: Services, endpoint: str, task_ids: list[str], reason: str) -> list[str]:
     now = deps.clock()
-    cancelled = []
-    for task_id in task_ids:
-        place = deps.store.place(task_id)
-        if place is None or place.endpoint is None:
-            continue
-        word = deps.store.request_cancel(place.endpoint, task_id, {"reason": reason}, now, now + REPUBLISH_S)
-        if word != "cancelled":
-            continue
-        cancelled.append(task_id)
-        log.info("job.cancelled", extra={"task_id": task_id})
-        for job in deps.store.jobs(place.endpoint, [task_id]):
-            publish(deps, job)
-        admit_waiting(deps, place.endpoint)
-        # The check pays the debt at RunPod.
-        plan_check(deps, place.endpoint, now)
+    cancelled = deps.store.request_cancels(endpoint, task_ids, {"reason": reason}, now, now + REPUBLISH_S)
+    for job in deps.store.jobs(endpoint, cancelled):
+        log.info("job.cancelled", extra={"task_id": job.task_id})
+        publish(deps, job)
+        leave_shared(deps, job)
     return cancelled

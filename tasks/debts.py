@@ -10,16 +10,27 @@ from __future__ import annotations
 
 import logging
 
-from celery_runpod.errors import RequestRejected, RunPodError
+from celery_runpod.contract import DAY_S
+from celery_runpod.errors import ConfigurationError, RateLimited, RequestRejected, RunPodError
+from tasks.budget import PER_WINDOW, WINDOW_S
 from tasks.delivery import publish
-from tasks.services import Services
+from tasks.services import Services, apart
 
 log = logging.getLogger(__name__)
 
-CANCEL_LEASE_S, CANCEL_AGAIN_S = 30.0, 5.0
-"""Longer than a POST may take; and soon, because a GPU is paid for meanwhile."""
+CANCEL_LEASE_S = 30.0
+"""Longer than a POST may take."""
+FAILED_S, FAILED_CAP_S = 5.0, 60.0
+"""How soon a cancel is tried again that RunPod did not answer: a GPU is paid for meanwhile."""
+REFUSED_S, REFUSED_CAP_S = 30.0, 600.0
+"""How soon one is tried again whose API key is refused, or is gone: somebody must set it first."""
+GIVE_UP_S = DAY_S
+"""By then RunPod has deleted the job: its default time to live is 24 hours.
+docs.runpod.io/serverless/endpoints/send-requests#execution-policies"""
 CANCEL_BATCH = 20
 # docs.runpod.io/serverless/endpoints/operation-reference: 20 /cancel at once
+BATCH_EVERY_S = CANCEL_BATCH * WINDOW_S / PER_WINDOW["cancel"]
+"""When the budget is spent, there is room for the next batch after this time."""
 
 
 def pay_cancels(services: Services, endpoint: str, stop_at: float) -> None:
@@ -30,26 +41,44 @@ def pay_cancels(services: Services, endpoint: str, stop_at: float) -> None:
         return
     too_late = now + services.settings.poll_timeout_s > stop_at
     granted = 0 if too_late else services.budget.take(endpoint, "cancel", owed)
-    # What is not granted is put off too, or the next check would come for it at once.
-    again_at = now + (CANCEL_LEASE_S if granted else 1.0)
-    debts = services.store.lease_cancels(endpoint, now, again_at, granted or owed)
-    if granted:
-        list(services.pool.map(lambda debt: _cancel(services, endpoint, *debt), debts))
+    if not granted:
+        # All of them are put off at once, or the next check would come for the others.
+        services.store.put_off_cancels(endpoint, now + (1.0 if too_late else BATCH_EVERY_S))
+        return
+    debts = services.store.lease_cancels(endpoint, now, now + CANCEL_LEASE_S, granted)
+    services.side_by_side(lambda debt: _cancel(services, endpoint, *debt), debts)
 
 
 def _cancel(services: Services, endpoint: str, job_id: str, key_name: str) -> None:
     """POST /cancel until RunPod says that there is nothing left to cancel."""
     try:
         services.client(key_name or None).cancel(endpoint, job_id, timeout_s=services.settings.poll_timeout_s)
-    except RequestRejected as error:
-        if error.status in (401, 403):
-            log.error("cancel.unauthorized", extra={"job_id": job_id, "error": str(error)})
-            return
     except RunPodError as error:
-        log.warning("cancel.failed", extra={"job_id": job_id, "error": str(error)})
-        services.store.put_off_cancel(endpoint, job_id, services.clock() + CANCEL_AGAIN_S)
-        return
+        refused = isinstance(error, ConfigurationError) or (
+            isinstance(error, RequestRejected) and error.status in (401, 403)
+        )
+        if refused or not isinstance(error, RequestRejected):
+            _not_cancelled(services, endpoint, job_id, error, refused=refused)
+            return
     services.store.settle_cancel(endpoint, job_id)
+
+
+def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPodError, *, refused: bool) -> None:
+    now, why = services.clock(), f"{type(error).__name__}: {error}"[:200]
+    if isinstance(error, RateLimited):
+        services.store.put_off_cancels(endpoint, now + (error.retry_after_s or FAILED_S))
+    base_s, cap_s = (REFUSED_S, REFUSED_CAP_S) if refused else (FAILED_S, FAILED_CAP_S)
+    word, tries, since = services.store.cancel_failed(
+        endpoint, job_id, why, now, base_s=base_s, cap_s=cap_s, most_s=GIVE_UP_S
+    )
+    fields = {"job_id": job_id, "endpoint": endpoint, "error": str(error), "tries": tries}
+    if word == "given_up":
+        problem = f"not cancelled in {(now - since) / 3600:.0f} h: RunPod may still run this job, and bill it"
+        log.critical("cancel.given_up", extra={**fields, "problem": problem})
+    elif refused:
+        log.error("cancel.unauthorized", extra=fields)
+    else:
+        log.warning("cancel.failed", extra=fields)
 
 
 def publish_undelivered(services: Services, endpoint: str) -> None:
@@ -61,4 +90,5 @@ def publish_undelivered(services: Services, endpoint: str) -> None:
         if services.store.republish(endpoint, task_id, now) == "publish"
     ]
     for job in services.store.jobs(endpoint, due):
-        publish(services, job)
+        with apart(task_id=job.task_id):
+            publish(services, job)

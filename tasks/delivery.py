@@ -26,6 +26,7 @@ from celery_runpod.errors import (
     JobError,
     JobFailed,
     JobUndeliverable,
+    OutputMissing,
     RunPodError,
     decode,
     encode,
@@ -35,17 +36,19 @@ from tasks.guard import CallersTask, nothing_but_verdicts
 from tasks.parking import unpark
 from tasks.plan import admit_waiting, plan_check
 from tasks.purging import purge_of
-from tasks.services import Services, services
+from tasks.services import Services, apart, services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
+from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
 
 log = logging.getLogger(__name__)
 
 REPUBLISH_S = 30.0
 RETRY_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.1)
 MOST_CLAIMS = 10
-"""After so many claims without an end, the output itself must be what kills `finish`: an error is delivered."""
+"""After so many claims without an end, the output itself must be what kills `finish`: an error is delivered. After twice
+as many it is not told to errbacks and chord either."""
 
 
 def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
@@ -55,13 +58,18 @@ def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
     failure = answer.failure(job.name, job.task_id)
     if failure is not None and _try_again(services, job, answer):
         return "waiting"
+    state = State(answer.state)
+    empty = answer.output is None and not answer.has_output
+    if state is State.COMPLETED and empty and not job.options.allow_empty_output:
+        # Our verdict, not RunPod's: it frees the idempotency key, and keeps the input for a retry by hand.
+        state, failure = State.ENDED_HERE, OutputMissing(OutputMissing.WHY, job.name, job.task_id, answer.id)
     outcome = {
         "output": answer.output if failure is None else None,
         "error": None if failure is None else encode(failure),
         "delay_s": answer.delay_s,
         "execution_s": answer.execution_s,
     }
-    return _end(services, job, State(answer.state), outcome, job_id=answer.id)
+    return _end(services, job, state, outcome, job_id=answer.id)
 
 
 def _try_again(services: Services, job: Job, answer: Answer) -> bool:
@@ -87,9 +95,9 @@ def end_here(services: Services, job: Job, error: RunPodError, *, cancel: bool =
     return _end(services, job, State.ENDED_HERE, {"error": encode(error)}, cancel=cancel)
 
 
-def end_expired(services: Services, job: Job) -> str:
-    """Celery's `expires` passed before the job could be submitted: REVOKED, as Celery does."""
-    return _end(services, job, State.CANCELLED, {"reason": "expired"})
+def end_revoked(services: Services, job: Job, reason: str) -> str:
+    """A job that was not submitted ends as REVOKED: "revoked", or "expired" as Celery does after `expires`."""
+    return _end(services, job, State.CANCELLED, {"reason": reason})
 
 
 def _end(services: Services, job: Job, state: State, outcome: dict[str, Any], **extra: Any) -> str:
@@ -108,14 +116,24 @@ def publish(services: Services, job: Job) -> None:
     """Publish the continuation of a job that has ended; of a shared one, those of all the calls that wait for it. If the
     broker is away, a later check does it."""
     if job.shares:
-        for waiter in services.store.jobs(job.endpoint, services.store.waiters(job)):
-            hand_over(services, waiter)
-        services.store.close_shared(job)
+        waiters, handed = services.store.jobs(job.endpoint, services.store.waiters(job)), 0
+        for waiter in waiters:
+            with apart(task_id=waiter.task_id):
+                hand_over(services, waiter)
+                handed += 1
+        if handed == len(waiters):
+            services.store.close_shared(job)
         return
     try:
         unpark(services.app, job.continuation, job.endpoint, job.task_id, job.attempt)
     except NOT_PUBLISHED as error:
         log.warning("finish.not_published", extra={"task_id": job.task_id, "error": str(error)})
+    except Exception as error:
+        # What hangs on this task cannot be sent; the jobs beside it can.
+        log.exception("finish.not_published", extra={"task_id": job.task_id})
+        if services.store.published(job.endpoint, job.task_id) >= MOST_PUBLISHES:
+            end_alone(services, job, f"{type(error).__name__}: {error}"[:300])
+            mark_delivered(services, job)
 
 
 def hand_over(services: Services, waiter: Job) -> bool:
@@ -152,14 +170,20 @@ def mark_delivered(services: Services, job: Job) -> None:
     timings = {name: repr(value) for name, value in timings_of(job).items()}
     above = (job.root_id, *job.group_ids)
     now = services.clock()
+    leave_shared(services, job)
+    keep_failed_s = services.settings.keep_failed(job.name)
+    services.store.mark_delivered(job.endpoint, job.task_id, above, now, timings, keep_failed_s, job.job_id)
+
+
+def leave_shared(services: Services, job: Job) -> None:
+    """This call waits no longer for the job that it shares, if it shares one; with the last one that job is cancelled,
+    and a check pays the debt at RunPod. Repeating it changes nothing."""
+    now = services.clock()
     if job.joined and services.store.leave(job, {"reason": "revoked"}, now, now + REPUBLISH_S) == "last":
-        # Nobody waits for the shared job any more: it was cancelled, and a check pays the debt at RunPod.
         for shared in services.store.jobs(job.endpoint, [job.joined]):
             publish(services, shared)
         admit_waiting(services, job.endpoint)
         plan_check(services, job.endpoint, now)
-    keep_failed_s = services.settings.keep_failed(job.name)
-    services.store.mark_delivered(job.endpoint, job.task_id, above, now, timings, keep_failed_s)
 
 
 def timings_of(job: Job) -> dict[str, float]:
@@ -185,9 +209,20 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     job = found[0]
     reach(Step.FINISH_CLAIMED)
     stored = {"status": states.PENDING} if job.ignore_result else self.backend.get_task_meta(task_id)
+    undeliverable = JobUndeliverable(
+        f"the outcome was fetched, but handing it over failed {claims - 1} times", job.name, task_id, job.job_id
+    )
+    if claims > 2 * MOST_CLAIMS:
+        # Errbacks and chord are what cannot be told; where even that is not it, nothing is left to try.
+        self.request.update(errbacks=None, chord=None)
+        if stored["status"] in states.READY_STATES or claims > 3 * MOST_CLAIMS:
+            mark_delivered(deps, job)
+            raise Ignore
     if claims > 1 and stored["status"] == states.SUCCESS:
         # Stored after links and chain were sent, so only the chord may be left to tell.
-        if self.request.chord:
+        if self.request.chord and claims > MOST_CLAIMS:
+            end_chord(self, undeliverable)
+        elif self.request.chord:
             self.backend.on_chord_part_return(self.request, states.SUCCESS, stored["result"])
         mark_delivered(deps, job)
         raise Ignore
@@ -199,11 +234,7 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         raise Ignore
     self.request.runpod_job = job
     if claims > MOST_CLAIMS:
-        problem = f"the outcome was fetched, but handing it over failed {claims - 1} times"
-        if claims > 2 * MOST_CLAIMS:
-            # Nor can the errbacks be called.
-            self.request.errbacks = None
-        raise JobUndeliverable(problem, job.name, task_id, job.job_id)
+        raise undeliverable
     if not outcome.get("error"):
         return outcome.get("output")
     error = decode(outcome["error"])

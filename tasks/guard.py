@@ -12,37 +12,64 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Task
 from celery.exceptions import Ignore, Reject, TaskRevokedError
+from redis.exceptions import RedisError
 
-from celery_runpod.errors import RunPodError
+from celery_runpod.confirms import NOT_PUBLISHED
+from celery_runpod.errors import JobUndeliverable, RunPodError
+from tasks.services import services
 
 log = logging.getLogger(__name__)
 
 REQUEUE_PAUSE_S = 1.0
 """A message that goes back comes again at once; without a pause a store that is away would be hammered."""
+MOST_TRIES = 10
+"""So often an error of an unknown kind is taken for one that passes."""
+AWAY = (RedisError, OSError, *NOT_PUBLISHED)
 
 
 def nothing_but_verdicts(body: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a `RunPodError`, `Ignore` and `Reject` through; put the message of anything else back into its queue."""
+    """Let a `RunPodError`, `Ignore` and `Reject` of a task through; put the message of anything else back into its queue.
+
+    A server that is away is waited for. Any other error that comes each time ends the task with `JobUndeliverable`."""
 
     @functools.wraps(body)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+    def guarded(task: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return body(*args, **kwargs)
+            return body(task, *args, **kwargs)
         except (RunPodError, Ignore, Reject):
             raise
         except Exception as error:
             log.exception("task.requeued")
-            reason = f"{type(error).__name__}: {error}"
-        time.sleep(REQUEUE_PAUSE_S)
-        raise Reject(reason, requeue=True)
+            reason, away = f"{type(error).__name__}: {error}", isinstance(error, AWAY)
+        if not away:
+            _give_up_after_many(task, reason)
+        put_back(task.app, reason)
 
     return guarded
+
+
+def put_back(app: Any, reason: str) -> NoReturn:
+    """Raises Reject, after a pause: the running task's message goes back to its queue."""
+    services(app).sleep(REQUEUE_PAUSE_S)
+    raise Reject(reason, requeue=True)
+
+
+def _give_up_after_many(task: Any, reason: str) -> None:
+    try:
+        tries = services(task.app).store.count_trouble(task.request.id)
+    except RedisError:
+        return
+    if tries > 2 * MOST_TRIES:
+        # What hangs on the task may be what cannot be told.
+        task.request.update(errbacks=None, callbacks=None, chain=None, chord=None)
+    if tries > MOST_TRIES:
+        problem = f"the task failed {tries} times with an unexpected error, the last time with {reason[:300]}"
+        raise JobUndeliverable(problem, None, task.request.id)
 
 
 class VerdictsOnly:
@@ -57,13 +84,23 @@ class VerdictsOnly:
         return getattr(self._backend, name)
 
     def mark_as_done(self, *args: Any, **kwargs: Any) -> None:
-        nothing_but_verdicts(self._backend.mark_as_done)(*args, **kwargs)
+        self._or_put_back(self._backend.mark_as_done, *args, **kwargs)
 
     def mark_as_failure(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> None:
         if not isinstance(exc, RunPodError | TaskRevokedError):
             log.error("task.requeued", extra={"task_id": task_id, "error": f"{type(exc).__name__}: {exc}"})
-            raise Reject(f"{type(exc).__name__}: {exc}", requeue=True)
-        nothing_but_verdicts(self._backend.mark_as_failure)(task_id, exc, *args, **kwargs)
+            put_back(self._backend.app, f"{type(exc).__name__}: {exc}")
+        self._or_put_back(self._backend.mark_as_failure, task_id, exc, *args, **kwargs)
+
+    def _or_put_back(self, call: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        try:
+            return call(*args, **kwargs)
+        except (RunPodError, Ignore, Reject):
+            raise
+        except Exception as error:
+            log.exception("task.requeued")
+            reason = f"{type(error).__name__}: {error}"
+        put_back(self._backend.app, reason)
 
 
 class CallersTask(Task):

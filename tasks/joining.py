@@ -1,7 +1,8 @@
 """Idempotency keys: calls with one key and the same input share one job.
 
 The first call begins the shared job, whose record goes the usual way; every call, the first too, waits for it with a
-continuation of its own. Cancelling one call lets the others wait on; with the last one the job is cancelled.
+continuation of its own. Cancelling one call lets the others wait on; with the last one the job is cancelled. `expires`
+is each call's own: one that expires before the shared job was submitted leaves it.
 
 Not here: how the store does it (`store/shared.py`), and how a verdict reaches those who wait (``delivery.py``).
 
@@ -16,6 +17,7 @@ import uuid
 from dataclasses import replace
 
 from celery_runpod.errors import IdempotencyConflict, encode
+from tasks.delivery import end_revoked, leave_shared
 from tasks.services import Services
 from tasks.store.record import Job
 from tasks.store.states import State
@@ -46,6 +48,29 @@ def join(services: Services, job: Job, due: float) -> tuple[str, Job, Job | None
         return services.store.accept(refused, now), refused, None
     word = "known" if joined.word == "known" else "accepted"
     return word, replace(waiter, joined=joined.shared_id), shared if joined.word == "begun" else None
+
+
+def let_expire(services: Services, waiter: Job, now: float) -> float | None:
+    """When to look at a call again that waits for a shared job; None where it has expired, and left that job."""
+    if waiter.expires_at is None:
+        return waiter.end_by
+    if now < waiter.expires_at:
+        return min(waiter.expires_at, waiter.end_by)
+    for shared in services.store.jobs(waiter.endpoint, [waiter.joined]):
+        if shared.state is State.WAITING and not shared.retried:
+            end_revoked(services, waiter, "expired")
+            leave_shared(services, waiter)
+            return None
+        if shared.state is State.SUBMITTING and not shared.retried:
+            # Perhaps RunPod does not take it: then it has not been submitted in time.
+            return min(shared.window_ends or waiter.end_by, waiter.end_by)
+    return waiter.end_by
+
+
+def let_all_expire(services: Services, shared: Job, now: float) -> None:
+    """The calls leave a shared job that was not submitted in time for any of them; with the last one it is cancelled."""
+    for waiter in services.store.jobs(shared.endpoint, services.store.waiters(shared)):
+        let_expire(services, waiter, now)
 
 
 def _digest(text: str) -> str:

@@ -1,4 +1,4 @@
-"""runpod.health, runpod.purge_queue: what is asked of an endpoint as a whole, by a process that has no API key.
+"""runpod.health, pause, resume, purge_queue: what is asked of an endpoint as a whole, by a process that has no API key.
 
 Each answers the caller who waits for it, or raises a typed error; what is older than the caller's patience has expired
 and is not begun.
@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 from celery import shared_task
 
 from celery_runpod.api import RunPodClient
-from celery_runpod.contract import HEALTH, PURGE_QUEUE
+from celery_runpod.contract import EVERY_ENDPOINT, HEALTH, PAUSE, PURGE_QUEUE, RESUME, described
 from celery_runpod.errors import ApiError, BadAnswer, InvalidInput, PurgeRefused, RateLimited, RunPodError, Unavailable
+from config.profiles import Profile
 from tasks.plan import plan_check
 from tasks.services import Services, services
 from tasks.store.states import State
@@ -43,11 +44,22 @@ def target_of(deps: Services, name: Any, api_key_name: str | None) -> Target:
 
     Raises:
         InvalidInput: it is no name.
+        InvalidOption: calls of this endpoint may not choose this API key.
+    """
+    endpoint, profile = resolved(deps, name)
+    deps.settings.check_key_name(endpoint, name, api_key_name)
+    return Target(name, endpoint, deps.client(api_key_name or profile.options.api_key_name))
+
+
+def resolved(deps: Services, name: Any) -> tuple[str, Profile]:
+    """RunPod's id and the profile of an endpoint.
+
+    Raises:
+        InvalidInput: it is no name.
     """
     if not isinstance(name, str) or not name:
-        raise InvalidInput(f"endpoint {name!r}: a name or RunPod's endpoint id is needed")
-    endpoint, profile = deps.settings.resolve(name)
-    return Target(name, endpoint, deps.client(api_key_name or profile.options.api_key_name))
+        raise InvalidInput(f"endpoint {described(name)}: a name or RunPod's endpoint id is needed")
+    return deps.settings.resolve(name)
 
 
 def asked(target: Target, ask: Callable[[], T]) -> T:
@@ -60,15 +72,48 @@ def asked(target: Target, ask: Callable[[], T]) -> T:
 
 
 @shared_task(bind=True, name=HEALTH, throws=(RunPodError,))
-def health(self: Any, endpoint: str, api_key_name: str | None = None) -> dict[str, int]:
-    """The counts of jobs and workers of an endpoint, as `celery_runpod.api.Health` has them.
+def health(self: Any, endpoint: str, api_key_name: str | None = None) -> dict[str, Any]:
+    """The counts of jobs and workers of an endpoint, as `celery_runpod.api.Health` has them; and, where nothing is
+    submitted to it by hand, `on_hold_since` (seconds since the epoch).
 
     Raises:
         ApiError: RunPod refused, or did not answer.
     """
     deps = services(self.app)
     target = target_of(deps, endpoint, api_key_name)
-    return asdict(asked(target, lambda: target.client.health(target.endpoint, timeout_s=deps.settings.poll_timeout_s)))
+    found = asdict(asked(target, lambda: target.client.health(target.endpoint, timeout_s=deps.settings.poll_timeout_s)))
+    since = deps.store.on_hold(target.endpoint)
+    return found if since is None else {**found, "on_hold_since": since}
+
+
+@shared_task(bind=True, name=PAUSE, throws=(RunPodError,))
+def pause(self: Any, endpoint: str) -> float:
+    """Submit nothing to an endpoint ("*": to any) until `runpod.resume`; answers since when, in seconds since the epoch.
+    Looks and deliveries go on."""
+    deps = services(self.app)
+    since = deps.store.hold(_held(deps, endpoint), deps.clock())
+    log.warning("endpoint.paused", extra={"endpoint": endpoint, "since": since})
+    return since
+
+
+@shared_task(bind=True, name=RESUME, throws=(RunPodError,))
+def resume(self: Any, endpoint: str) -> bool:
+    """Take back a pause, and make the jobs due that it held back. Answers False where another pause still holds jobs:
+    that of all endpoints, or, for "*", that of a single one."""
+    deps = services(self.app)
+    held = _held(deps, endpoint)
+    deps.store.lift(held)
+    log.warning("endpoint.resumed", extra={"endpoint": endpoint})
+    for one in deps.store.endpoints() if held == EVERY_ENDPOINT else [held]:
+        if deps.store.on_hold(one) is None:
+            now = deps.clock()
+            deps.store.release(one, now, deps.settings.max_in_flight(one))
+            plan_check(deps, one, now)
+    return not deps.store.brakes() if held == EVERY_ENDPOINT else deps.store.on_hold(held) is None
+
+
+def _held(deps: Services, endpoint: Any) -> str:
+    return EVERY_ENDPOINT if endpoint == EVERY_ENDPOINT else resolved(deps, endpoint)[0]
 
 
 @shared_task(bind=True, name=PURGE_QUEUE, throws=(RunPodError,))

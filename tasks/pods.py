@@ -1,5 +1,7 @@
 """runpod.pods.*, runpod.endpoints.*, runpod.gpus: RunPod's management API for processes that have no API key.
 
+They run where `RUNPOD_MANAGEMENT=on` is set alone: whoever can write to the broker could rent GPUs with them.
+
 Each task is a method of `celery_runpod.api.ManagementClient` with the same arguments; answers are JSON, errors arrive
 typed. Environment variables of pods and endpoints are left out of the answers: they may be secrets, and a result stands
 in Redis. A message that creates can come twice (a worker was killed over it), and still creates once: the second time
@@ -24,7 +26,7 @@ from celery.app.task import Context
 from celery_runpod.api import BillingPeriod, ManagementClient, Pod
 from celery_runpod.api.creation import refuse_taken
 from celery_runpod.api.waiting import START_S
-from celery_runpod.contract import MANAGEMENT, WAIT_FOR_POD, Backoff
+from celery_runpod.contract import MANAGEMENT, WAIT_FOR_POD, Backoff, described
 from celery_runpod.errors import (
     BadAnswer,
     CreateUnconfirmed,
@@ -145,14 +147,28 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
+def _client(deps: Services, api_key_name: str | None) -> ManagementClient:
+    """The client for a task that may run.
+
+    Raises:
+        ConfigurationError: `RUNPOD_MANAGEMENT` is off.
+        InvalidOption: management tasks may not use this API key.
+    """
+    deps.settings.check_management(api_key_name)
+    return deps.management(api_key_name)
+
+
 def _register(name: str, operation: Callable[..., Any]) -> None:
     def task(self: Any, *args: Any, api_key_name: str | None = None, **kwargs: Any) -> Any:
-        client = services(self.app).management(api_key_name)
+        client = _client(services(self.app), api_key_name)
         try:
             return plain(operation(client, self.request, *args, **kwargs))
-        except (TypeError, ValueError) as error:
+        except TypeError as error:
             # Arguments that the method does not take, sent by name: a caller's mistake, told as one.
             problem = f"{name}: {error}"
+        except ValueError as error:
+            # Its text may quote the value.
+            problem = f"{name}: an argument has a value that cannot be read ({type(error).__name__})"
         raise InvalidInput(problem)
 
     shared_task(bind=True, name=name, throws=(RunPodError,))(task)
@@ -177,15 +193,19 @@ def wait(
     Raises:
         PodNotRunning: not after `timeout_s` seconds; or it ended. EXITED is believed of it after `START_S` seconds.
         RequestRejected: PodNotFound, Unauthorized: waiting would not help.
+        ConfigurationError, InvalidOption: as for `_client`.
     """
     deps = services(self.app)
+    client = _client(deps, api_key_name)
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MOST_WAIT_S:
-        raise InvalidInput(f"timeout_s: {timeout_s!r} given; allowed: more than 0 and at most {MOST_WAIT_S:g} seconds")
+        raise InvalidInput(
+            f"timeout_s: {described(timeout_s)} given; allowed: more than 0, at most {MOST_WAIT_S:g} seconds"
+        )
     now = deps.clock()
     began = now if begun_at is None else begun_at
     status, asked_to_wait_s = "not known", 0.0
     try:
-        pod: Pod = deps.management(api_key_name).get_pod(pod_id)
+        pod: Pod = client.get_pod(pod_id)
         if pod.status == "RUNNING":
             return plain(pod)
         status = pod.status

@@ -4,6 +4,9 @@ Input and continuation of a failed job are kept for a while (`RUNPOD_KEEP_FAILED
 record, a new submit, new deadlines. Its chain and links are those of the old one, so the result of the chain's last
 step, which said FAILURE, is replaced when the retry succeeds. A chord that has failed cannot be mended: refused.
 
+The retry keeps the errbacks too, and one of them may call `Endpoint.retry`. So a record counts how often its job was run
+again by hand (`generation`), and after `RUNPOD_MOST_RETRIES_BY_HAND` times only `force` goes on.
+
 Not here: `retries=n` of a call (``delivery.py``); RunPod's own /retry, which keeps the job id, so that late news of the
 failed attempt would be believed of the next one.
 
@@ -35,24 +38,28 @@ LOOKS, LOOK_S = 30, 0.1
 
 
 @shared_task(bind=True, name=RETRY, throws=(RunPodError,))
-def retry(self: Any, task_id: str, endpoint: str | None = None) -> str:
-    """Run a failed job again; answers the new task id. With `endpoint` the job must be one of that endpoint.
+def retry(self: Any, task_id: str, endpoint: str | None = None, force: bool = False) -> str:
+    """Run a failed job again; answers the new task id. With `endpoint` the job must be one of that endpoint. With
+    `force` it may have been run again by hand any number of times.
 
     Raises:
-        RetryRefused: it has not failed, is not kept (any more), is part of a group or chord, or was run again already.
+        RetryRefused: it has not failed, is not kept (any more), is part of a group or chord, was run again already,
+            or was run again by hand `RUNPOD_MOST_RETRIES_BY_HAND` times before.
     """
     deps = services(self.app)
     if not isinstance(task_id, str) or not task_id:
         raise InvalidInput(f"task id {task_id!r}: a text is needed")
+    if not isinstance(force, bool):
+        raise InvalidInput(f"force {force!r}: True or False is needed", task_id=task_id)
     # The same for each copy of this message: a repeat begins no second job.
     new_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.request.id}:{task_id}"))
-    job = _again(deps, task_id, new_id, endpoint)
+    job = _again(deps, task_id, new_id, endpoint, force)
     holder, begun = deps.store.claim_retry(job.endpoint, task_id, new_id)
     if holder != new_id:
         if begun:
             raise RetryRefused(task_id, f"it was run again already, as task {holder}")
         # Whoever claimed it has not come to write its record, and its message may have expired: done in its place.
-        job = _again(deps, task_id, holder, endpoint)
+        job = _again(deps, task_id, holder, endpoint, force)
     followers = [any_id for kind, any_id in ids_after(job.continuation) if kind == "task"]
     deps.store.index(job, followers, job.group_ids)
     now = deps.clock()
@@ -64,7 +71,7 @@ def retry(self: Any, task_id: str, endpoint: str | None = None) -> str:
     return holder
 
 
-def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None) -> Job:
+def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None, force: bool) -> Job:
     """The record of the new call."""
     place = deps.store.place(task_id)
     if place is None or place.endpoint is None:
@@ -76,6 +83,14 @@ def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None) -> J
         raise RetryRefused(task_id, f"it is a job of endpoint {kept['name']}, not of {endpoint}")
     if int(kept["format"]) > FORMAT:
         raise RetryRefused(task_id, "a newer version of celery-runpod has kept it")
+    generation, most = int(kept.get("generation", 0)), deps.settings.most_retries_by_hand
+    if generation >= most and not force:
+        raise RetryRefused(
+            task_id,
+            f"it was run again by hand {generation} times already, and RUNPOD_MOST_RETRIES_BY_HAND of the workers allows "
+            f"{most} (an errback that runs its own job again would go on for ever): force=True, or `celery-runpod retry "
+            f"{task_id} --force`, runs it again, and pays for it",
+        )
     continuation: Any = loads(kept["continuation"])
     if _in_group(continuation):
         raise RetryRefused(task_id, "it is part of a group or chord, which has ended with it: call the whole again")
@@ -102,6 +117,7 @@ def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None) -> J
         ignore_result=kept.get("ignore_result") == "1",
         input=json.loads(kept["input"]),
         reason="RETRY",
+        generation=generation + 1,
     )
 
 

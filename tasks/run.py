@@ -4,31 +4,28 @@ After the record is written, messages are hints and the store is the truth: what
 or the self-healing thread goes on. The task raises no verdict itself; what is wrong with a call is recorded as the
 job's end, and reaches the caller as every end does.
 
+Not here: what a message may hold, and how it becomes a record (``reading.py``).
+
 Next: ``parking.py``, then ``submit.py``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from celery import shared_task, states
-from celery.app.task import Context
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore
 
-from celery_runpod.api.payload import check_input
-from celery_runpod.contract import DEFAULT_DEADLINE_S, FINISH, FORMAT, RUN, Options, merge_input
-from celery_runpod.errors import InvalidInput, InvalidOption, JobExpired, RunPodError, SubmissionUnconfirmed, encode
-from celery_runpod.routing import BEGUN_AT, ISSUED_AT, REPUBLISHED
+from celery_runpod.contract import FINISH, FORMAT, RUN
 from tasks.control import cancel_if_wished
 from tasks.delivery import REPUBLISH_S, hand_over, publish
-from tasks.guard import CallersTask, nothing_but_verdicts
+from tasks.guard import CallersTask, nothing_but_verdicts, put_back
 from tasks.joining import join
-from tasks.parking import ids_after, park
+from tasks.parking import ids_after
 from tasks.plan import plan_check
+from tasks.reading import read_call
 from tasks.services import Services, services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
@@ -39,20 +36,6 @@ log = logging.getLogger(__name__)
 
 FIRST_TRY_S = 10.0
 """How long the accepting process has the job to itself, before a check may submit it instead."""
-
-NO_ENDPOINT = "_"
-"""Stands for the endpoint of a call that names none: its error must be kept somewhere until it is delivered."""
-
-MOST_AHEAD_S = 366 * 86_400.0
-
-KNOWN_ARGUMENTS = frozenset({"endpoint", "fields", "options", "format", "not_before"})
-ARGUMENT_TYPES: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
-    ("fields", dict, "an object"),
-    ("options", dict, "an object"),
-    ("format", int, "a whole number"),
-    ("not_before", (int, float), "seconds since the epoch"),
-)
-"""A message may come from another language: what has another type is refused in words."""
 
 
 @shared_task(bind=True, name=RUN, base=CallersTask)
@@ -65,7 +48,7 @@ def run(self: Any, *inputs: Any, **arguments: Any) -> None:
     reach(Step.RUN_RECEIVED)
     if isinstance(arguments.get("format"), int) and arguments["format"] > FORMAT:
         log.warning("run.newer_format", extra={"task_id": self.request.id, "format": arguments["format"]})
-        raise Reject("a message of a newer format: left to a newer worker", requeue=True)
+        put_back(self.app, "a message of a newer format: left to a newer worker")
     job = read_call(deps, self.request, self.app.tasks[FINISH], inputs, arguments, now)
     after = list(ids_after(job.continuation))
     groups = [any_id for kind, any_id in after if kind == "group"]
@@ -112,102 +95,3 @@ def _go_on(deps: Services, job: Job, to_submit: Job | None, due: float) -> None:
 
 def _expired(job: Job, now: float) -> bool:
     return job.expires_at is not None and now >= job.expires_at
-
-
-def read_call(
-    deps: Services, request: Context, finish: Any, inputs: tuple[Any, ...], arguments: Mapping[str, Any], now: float
-) -> Job:
-    """The record for a call. What is wrong with it becomes the record's outcome."""
-    name = arguments.get("endpoint")
-    job = Job(
-        task_id=request.id,
-        endpoint=NO_ENDPOINT,
-        name=name if isinstance(name, str) else NO_ENDPOINT,
-        root_id=request.root_id or request.id,
-        continuation=park(
-            finish, request, queue=deps.settings.queues.deliver, shadow=request.shadow or f"{RUN}[{name}]"
-        ),
-        options=Options(),
-        accepted_at=now,
-        not_before=now,
-        end_by=now + DEFAULT_DEADLINE_S,
-        begun_at=_seconds_of(_header(request, BEGUN_AT)) or _seconds_of(_header(request, ISSUED_AT)) or now,
-        ignore_result=bool(request.ignore_result),
-    )
-    try:
-        return _checked(deps, job, request, inputs, arguments)
-    except RunPodError as error:
-        refusal = error
-    except Exception as error:
-        # Nothing there talks to a server, so this call would raise each time: it ends, and does not come back for ever.
-        log.exception("run.not_understood")
-        refusal = InvalidInput(f"the call cannot be understood: {type(error).__name__}: {error}", job.name, job.task_id)
-    log.error("run.refused", extra={"task_id": job.task_id, "endpoint": job.name, "error": str(refusal)})
-    return replace(job, state=State.ENDED_HERE, outcome={"error": encode(refusal)})
-
-
-def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]) -> Job:
-    now = job.accepted_at
-    for unknown in arguments.keys() - KNOWN_ARGUMENTS:
-        raise InvalidOption(unknown, str(arguments[unknown])[:200], f"one of {', '.join(sorted(KNOWN_ARGUMENTS))}")
-    if not isinstance(arguments.get("endpoint"), str) or not _is_id(job.name):
-        raise InvalidInput(f"endpoint {arguments.get('endpoint')!r}: a name or RunPod's endpoint id is needed")
-    for name, kind, allowed in ARGUMENT_TYPES:
-        given = arguments.get(name)
-        if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
-            raise InvalidOption(name, repr(given)[:200], allowed)
-    endpoint, profile = deps.settings.resolve(job.name)
-    if not _is_id(endpoint):
-        raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which is no endpoint id of RunPod's")
-    options = Options.parse(arguments.get("options") or {}).over(profile.options)
-    issued_at = _seconds_of(_header(request, ISSUED_AT))
-    if issued_at and issued_at < now - deps.store.tombstone_ttl_s:
-        problem = f"the call is {(now - issued_at) / 3600:.0f} h old: whether it ran is not known any more"
-        raise JobExpired(f"{problem}; it was not sent, so that it is not paid for twice", job.name, job.task_id)
-    if _header(request, REPUBLISHED) == "unconfirmed":
-        problem = "the call was found in the outbox after the unconfirmed window, and whether it ran is not known"
-        raise SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id)
-    value = merge_input(inputs, arguments.get("fields") or {}, job.name)
-    check_input(value, endpoint=job.name)
-    not_before = max(now, float(arguments.get("not_before") or _timestamp(request.eta) or now))
-    if not_before > now + MOST_AHEAD_S:
-        raise InvalidOption("not_before", not_before, f"at most {MOST_AHEAD_S / 86_400:g} days ahead")
-    return replace(
-        job,
-        endpoint=endpoint,
-        options=options,
-        input=value,
-        not_before=not_before,
-        reason="COUNTDOWN" if not_before > now else "",
-        end_by=not_before + (options.deadline or DEFAULT_DEADLINE_S),
-        start_by=None if options.start_timeout is None else not_before + options.start_timeout,
-        expires_at=_timestamp(request.expires),
-        api_key_name=options.api_key_name,
-    )
-
-
-def _is_id(name: str) -> bool:
-    """RunPod's ids are letters and digits; a name must also be safe in a URL and in a key's hash tag."""
-    return (
-        name.isascii()
-        and 0 < len(name) <= 128
-        and all(char.isalnum() or char in "-_." for char in name)
-        and name.strip(".") != ""
-    )
-
-
-def _timestamp(moment: Any) -> float | None:
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment)
-    if not isinstance(moment, datetime):
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _seconds_of(header: Any) -> float:
-    return float(header) if isinstance(header, int | float) and not isinstance(header, bool) else 0.0
-
-
-def _header(request: Context, name: str) -> Any:
-    found = request.get(name)
-    return found if found is not None else (request.headers or {}).get(name)

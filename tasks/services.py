@@ -7,18 +7,47 @@ Next: ``run.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celery_runpod.api import ManagementClient, RunPodClient
 from config.settings import Settings
 from tasks.budget import Budget
 from tasks.store import JobStore
 from tasks.store.record import Job
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AWAY = (OperationalError, RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
+"""What the store or the broker raises while it cannot work for anybody: no fault of the job at hand."""
+
+
+@contextmanager
+def apart(**fields: Any) -> Iterator[None]:
+    """The work on one of many jobs: what it raises is logged with these fields, and does not end the work on the others.
+
+    Raises:
+        Exception: one of `AWAY`, which the others meet too.
+    """
+    try:
+        yield
+    except AWAY:
+        raise
+    except Exception:
+        log.exception("work.failed", extra=fields)
 
 
 @dataclass(frozen=True)
@@ -41,6 +70,18 @@ class Services:
 
     def has_webhook(self, job: Job) -> bool:
         return self.settings.webhook_url is not None and job.options.webhook is not False
+
+    def side_by_side(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """Do the work on each item in the pool. An exception is raised when all are done: `pool.map` would cancel what
+        has not begun."""
+        begun = [self.pool.submit(work, item) for item in items]
+        try:
+            wait(begun)
+        finally:
+            # Nothing is left to cancel, unless this thread was interrupted.
+            for each in begun:
+                each.cancel()
+        return [each.result() for each in begun]
 
     def show(self, job: Job, state: str, news: Mapping[str, Any]) -> None:
         """Show the state of an open job; that of a shared one on every call that waits for it."""

@@ -7,6 +7,7 @@
 
 RunPod's POST /run has no idempotency key. So the intent stands in the store first, only the holder of a numbered
 attempt may POST it, and what may have been accepted is never sent again unless `RUNPOD_UNCONFIRMED_SUBMIT=resubmit`.
+Whether an attempt may begin now is asked at the endpoint's gate (``gate.py``).
 
 Next: ``check.py``.
 """
@@ -14,9 +15,9 @@ Next: ``check.py``.
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -37,11 +38,15 @@ from celery_runpod.errors import (
 )
 from celery_runpod.webhooks import sign_url
 from tasks.backoff import backoff_for, delay_s, next_look
-from tasks.delivery import end_by_answer, end_expired, end_here
+from tasks.control import cancelled_by, is_cancelled
+from tasks.delivery import end_by_answer, end_here, end_revoked
+from tasks.gate import claim_attempt, plan_post, post_over
+from tasks.joining import let_all_expire
 from tasks.services import Services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
+from tasks.store.submits import Post, Signs
 
 log = logging.getLogger(__name__)
 
@@ -52,45 +57,55 @@ INSIST_EVERY_S = 1.0
 def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) -> None:
     """Submit a WAITING job now, or say when it may be tried again. `lease` is its score among what is due."""
     now = services.clock()
-    expires_at = _expires_at(job)
+    expires_at = _expires_at(services, job)
     if expires_at is not None and now >= expires_at:
-        end_expired(services, job)
+        if not job.shares:
+            end_revoked(services, job, "expired")
+            return
+        let_all_expire(services, job, now)
+        # Cancelled with the last of them, unless another call has joined meanwhile.
+        services.store.observe(job, lease, now + 1, now, reason=job.reason)
         return
-    operation = "runsync" if job.options.sync else "run"
-    epoch = services.store.epoch()
+    own, others = cancelled_by(job)
+    signs = services.store.signs(job.endpoint, [*own, *others])
+    if is_cancelled(signs.notes, own, others):
+        # Its cancel is decided, and will be carried out by the task that reads the whole group.
+        end_revoked(services, job, "revoked")
+        return
     # When it could first have been submitted: at its countdown or eta, else when it was called.
     earliest = job.not_before if job.not_before > job.accepted_at else job.begun_at
-    if epoch.fence and earliest <= epoch.fence and not _may_resubmit(services):
+    if signs.epoch.fence and earliest <= signs.epoch.fence and not _may_resubmit(services):
         problem = "the store was restored to an older state, and whether the call was submitted before is not known"
         end_here(services, job, SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id))
         return
-    wait_until, reason = _held_back(services, job, operation, now) if epoch.settled else (now + 1, "STORE_RESTARTED")
+    held = "ON_HOLD" if signs.on_hold else "PAUSED" if signs.paused_until > now else ""
+    post = plan_post(services, job, sync_wait_s, now)
+    wait_until, reason = _not_yet(services, job, signs, post, now, held)
     if wait_until is not None:
         due = next_look(wait_until, job.start_by, job.end_by, expires_at)
         if services.store.observe(job, lease, due, now, reason=reason) == "changed":
             services.show(job, State.WAITING, {"reason": reason})
         return
-    window_ends = now + services.settings.window_s(services.has_webhook(job))
-    _, profile = services.settings.resolve(job.name)
-    look_again = next_look(job.end_by, job.start_by, expires_at)
-    attempt = services.store.claim_submit(job, str(uuid.uuid4()), window_ends, profile.max_in_flight, look_again)
-    if attempt is None:
-        if profile.max_in_flight is not None:
-            services.show(job, State.WAITING, {"reason": "MAX_IN_FLIGHT"})
+    claimed = claim_attempt(services, job, post, next_look(job.end_by, job.start_by, expires_at), held)
+    if claimed is None:
         return
-    job = replace(job, attempt=attempt, state=State.SUBMITTING, window_ends=window_ends)
+    job, began = claimed, services.clock()
     reach(Step.SUBMIT_INTENT_STORED)
     try:
         answer = _post(services, job, sync_wait_s)
     except RunPodError as error:
-        _refused(services, job, operation, error)
+        _refused(services, job, error, partial(post_over, services, post, error=error))
         return
+    except BaseException:
+        post_over(services, post, "")
+        raise
+    took_s = services.clock() - began
     reach(Step.SUBMIT_POSTED)
-    services.store.unpause(job.endpoint, operation)
     if answer.final:
         _insist(services, job, lambda: end_by_answer(services, job, answer), answer.id)
     else:
         accept_answer(services, job, answer.id)
+    post_over(services, post, "works", took_s)
     reach(Step.SUBMIT_RECORDED)
 
 
@@ -124,10 +139,7 @@ def _insist(services: Services, job: Job, record: Callable[[], str], job_id: str
 def close_window(services: Services, job: Job, lease: float) -> None:
     """Nobody has said what became of a submit, and its window is over."""
     now = services.clock()
-    adopted = services.store.adopted(job)
-    if adopted is not None:
-        accept_answer(services, job, adopted)
-    elif _may_resubmit(services):
+    if _may_resubmit(services):
         log.warning("submit.resubmit", extra={"task_id": job.task_id, "attempt": job.attempt})
         services.store.not_submitted(job, now, "RESUBMIT")
     else:
@@ -136,24 +148,26 @@ def close_window(services: Services, job: Job, lease: float) -> None:
         end_here(services, job, SubmissionUnconfirmed(problem, job.name, job.task_id), cancel=True)
 
 
-def _expires_at(job: Job) -> float | None:
-    """Celery's `expires` is for the first submit: a retry belongs to a job that began in time."""
-    return None if job.retried else job.expires_at
+def _expires_at(services: Services, job: Job) -> float | None:
+    """Celery's `expires` is for the first submit: a retry belongs to a job that began in time. A shared job expires with
+    the last of the calls that wait for it."""
+    if job.retried:
+        return None
+    return services.store.waiters_expire_at(job) if job.shares else job.expires_at
 
 
 def _may_resubmit(services: Services) -> bool:
     return services.settings.unconfirmed_submit == "resubmit"
 
 
-def _held_back(services: Services, job: Job, operation: str, now: float) -> tuple[float | None, str]:
-    """Until when the job must wait, and why; (None, "") if it may go."""
+def _not_yet(s: Services, job: Job, signs: Signs, post: Post, now: float, held: str) -> tuple[float | None, str]:
+    """Until when the job must wait for what is not the gate's, and why; (None, "") if it may ask there."""
+    if not signs.epoch.settled:
+        return now + 1, "STORE_RESTARTED"
     if now < job.not_before:
         return job.not_before, "COUNTDOWN"
-    until = services.store.paused_until(job.endpoint, operation)
-    if until is not None and until > now:
-        return until + services.spread(), "PAUSED"
-    if not services.budget.take(job.endpoint, operation, 1):
-        return now + 1 + services.spread(), "BUDGET"
+    if not held and not s.budget.take(job.endpoint, post.operation, 1):
+        return now + 1 + s.spread(), "BUDGET"
     return None, ""
 
 
@@ -164,8 +178,9 @@ def _post(services: Services, job: Job, sync_wait_s: float) -> Answer:
     extra: dict[str, Any] = {"policy": _policy(job), "s3_config": profile.s3_config}
     if services.has_webhook(job) and settings.webhook_url and settings.webhook_secret:
         secret = settings.webhook_secret.get_secret_value()
+        ends_at = max(job.end_by, job.window_ends or 0.0)
         extra["webhook"] = sign_url(
-            settings.webhook_url, secret, settings.namespace, job.endpoint, job.task_id, job.attempt
+            settings.webhook_url, secret, settings.namespace, job.endpoint, job.task_id, job.attempt, ends_at
         )
     client = services.client(job.api_key_name)
     if options.sync:
@@ -185,18 +200,17 @@ def _policy(job: Job) -> Policy | None:
     return Policy(execution_timeout_s=options.execution_timeout, ttl_s=ttl_s, low_priority=options.low_priority)
 
 
-def _refused(services: Services, job: Job, operation: str, error: RunPodError) -> None:
-    """What an error of the POST means; the table at the top, row by row."""
+def _refused(services: Services, job: Job, error: RunPodError, over: Callable[[str], float]) -> None:
+    """What an error of the POST means; the table at the top, row by row. `over` takes the verdict on the API itself."""
     now = services.clock()
     fields = {"task_id": job.task_id, "endpoint": job.name, "attempt": job.attempt, "error": str(error)}
     if isinstance(error, RateLimited) or (isinstance(error, Unavailable) and not error.sent):
-        after = error.retry_after_s if isinstance(error, RateLimited) else None
-        until = services.store.pause(job.endpoint, operation, now, after, services.spread())
+        until = over("trouble")
         reason = "RATE_LIMITED" if isinstance(error, RateLimited) else "API_DOWN"
         log.warning("submit.not_sent", extra=fields)
         _wait(services, job, until + services.spread(), reason)
     elif isinstance(error, Unavailable | BadAnswer):
-        services.store.pause(job.endpoint, operation, now, None, services.spread())
+        over("trouble")
         log.warning("submit.unknown", extra=fields)
         window_ends = job.window_ends or now
         if services.store.observe(job, window_ends, window_ends, now, reason="UNCONFIRMED") == "changed":
@@ -204,14 +218,16 @@ def _refused(services: Services, job: Job, operation: str, error: RunPodError) -
     elif isinstance(error, Unauthorized | ConfigurationError) and services.settings.on_unauthorized == "wait":
         log.error("submit.unauthorized", extra=fields)
         _wait(services, job, now + UNAUTHORIZED_WAIT_S, "UNAUTHORIZED")
+        over("works" if isinstance(error, ApiError) else "")
     else:
         log.error("submit.rejected", extra=fields)
         if isinstance(error, ApiError | InvalidInput):
             error = replace(error, endpoint=job.name, task_id=job.task_id)
         end_here(services, job, error)
+        over("works" if isinstance(error, ApiError) else "")
 
 
 def _wait(services: Services, job: Job, until: float, reason: str) -> None:
-    due = next_look(until, job.start_by, job.end_by, _expires_at(job))
+    due = next_look(until, job.start_by, job.end_by, _expires_at(services, job))
     if services.store.not_submitted(job, due, reason) == "waiting":
         services.show(job, State.WAITING, {"reason": reason})

@@ -56,6 +56,16 @@ def note(value: Any, key: str) -> None:
 
 
 @app.task
+def retry_for_ever(task_id: str, endpoint: str, key: str) -> None:
+    """An errback that runs its own job again, and notes what becomes of that."""
+    try:
+        told = celery_runpod.Endpoint(endpoint, app=app).retry(task_id).id
+    except celery_runpod.errors.RetryRefused as error:
+        told = str(error)
+    app.backend.client.rpush(key, told)
+
+
+@app.task
 def note_error(task_id: str, key: str = "errors") -> None:
     """An errback of an endpoint takes the task id alone."""
     error = celery_runpod.JobResult(task_id, app=app).error

@@ -20,9 +20,9 @@ import tasks.operations
 import tasks.pods
 import tasks.retrying
 import tasks.run
-import tasks.webhook
 from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
+from celery_runpod.clientapp import WORKER
 from celery_runpod.contract import FINISH, Options, Queues
 from config.profiles import Profile
 from config.settings import Settings, load_settings
@@ -96,6 +96,7 @@ class Bench:
         self.redis: Any = fakeredis.FakeRedis(decode_responses=True)
         self.app = Celery("bench", broker="memory://bench", backend="cache+memory://", set_as_current=False)
         self.app.conf.broker_transport_options = {"polling_interval": 0}
+        setattr(self.app, WORKER, True)
         self.app.finalize()
         Channel.queues.clear()  # the memory of all apps
         self.settings: Settings = load_settings({"RUNPOD_API_KEY": "bench-key", **env})

@@ -19,20 +19,27 @@ from tests.rabbitmq import Rabbit
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "test-key-that-must-never-be-seen"
-KEPT = ("task:", "endpoints", "workers", "leader", "identity", "epoch", "limits", "cancel:", "root:")
+KEPT = (
+    *("task:", "endpoints", "workers", "leader", "identity", "epoch", "totals", "brake", "limits", "cancel:", "root:"),
+    "agreement",
+)
 """Keys of a namespace that may stay after every job has been delivered: indexes, notes, the worker's own."""
 PASSING = (
     "limits",
     "next_check_at",
     ":checks",
-    ":adopted:",
+    ":candidates:",
+    ":by_job_id:",
     ":pause:",
-    ":room",
+    ":posts",
+    ":post_times:",
     ":key:",
     ".unacked",
     ":failed:",
     ":purged",
     ":health",
+    ":aside",
+    ":troubles:",
 )
 """Parts of keys that say nothing of an open job."""
 

@@ -30,6 +30,7 @@ Both:
     transport.py     the one place that does HTTP
     verdicts.py      an HTTP answer: its JSON, or the error it stands for
     ratelimits.py    how long to stay away after a 429
+    depth.py         how deeply JSON is nested: measured and cut before anything parses it
     fields.py        one field of an answer, read liberally
     connections.py   deadlines on sockets, and whether a request has left
 

@@ -10,8 +10,10 @@ Next: ``transport.py``, which uses them.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -67,16 +69,16 @@ def _from_file(path: str | None) -> Callable[[], str] | None:
     return content
 
 
-def base_url_of(given: str | None) -> str:
+def base_url_of(given: str | None, allow_http: bool | None = None) -> str:
     """`given`, else `RUNPOD_BASE_URL`, else the SDK's `RUNPOD_ENDPOINT_BASE_URL`, else RunPod's own; without a slash
     at its end.
 
     Raises:
-        ConfigurationError: not an http(s) URL, or one with a user name, a query or a fragment.
+        ConfigurationError: not an http(s) URL; one with a user name, a query or a fragment; or `clear_text_problem`.
     """
     environ = os.environ
     url = given or environ.get("RUNPOD_BASE_URL") or environ.get("RUNPOD_ENDPOINT_BASE_URL") or DEFAULT_BASE_URL
-    return _checked(url, DEFAULT_BASE_URL)
+    return _checked(url, DEFAULT_BASE_URL, allow_http)
 
 
 def rest_version_of(given: str | None) -> str:
@@ -96,17 +98,55 @@ def rest_version_of(given: str | None) -> str:
     return version
 
 
-def rest_url_of(given: str | None, version: str) -> str:
+def rest_url_of(given: str | None, version: str, allow_http: bool | None = None) -> str:
     """`given`, else `RUNPOD_REST_URL`, else RunPod's own for this version; without a slash at its end.
 
     Raises:
         ConfigurationError: as for `base_url_of`.
     """
-    return _checked(given or os.environ.get("RUNPOD_REST_URL") or REST_URLS[version], REST_URLS[version])
+    url = given or os.environ.get("RUNPOD_REST_URL") or REST_URLS[version]
+    return _checked(url, REST_URLS[version], allow_http)
 
 
-def _checked(url: str, example: str) -> str:
-    if problem := _problem(url):
+def clear_text_problem(url: str, allow_http: bool) -> str | None:
+    """What is wrong with `http://` to this host, or None. Anyone on the way reads the API key, inputs and outputs, so
+    clear text goes to loopback, to a private or link-local address, and to a name without a dot (as Compose's
+    `simulator`), unless it is allowed."""
+    parts = urlsplit(url)
+    if allow_http or parts.scheme != "http" or not parts.hostname:
+        return None
+    host = parts.hostname.removesuffix(".")
+    address = _address(host)
+    if address is None and "." not in host:
+        return None
+    if address is not None and (address.is_loopback or address.is_private or address.is_link_local):
+        return None
+    return (
+        "is http:// to a public host, so that anyone on the way reads the API key, inputs and outputs: use https://, or "
+        "set RUNPOD_ALLOW_HTTP=1"
+    )
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host is written as, also in the shorter forms that a resolver takes (`134744072`)."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except OSError:
+            return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _allows_http(given: bool | None) -> bool:
+    if given is not None:
+        return given
+    return os.environ.get("RUNPOD_ALLOW_HTTP", "").strip().lower() in ("1", "true", "yes", "on", "t", "y")
+
+
+def _checked(url: str, example: str, allow_http: bool | None) -> str:
+    if problem := _problem(url) or clear_text_problem(url, _allows_http(allow_http)):
         # Not the URL itself: it may hold a password.
         raise ConfigurationError(f"the base URL of RunPod's API {problem}; it must look like {example}")
     return url.rstrip("/")

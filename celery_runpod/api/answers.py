@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from celery_runpod.api.depth import too_deep
 from celery_runpod.api.failures import failure_of
 from celery_runpod.api.fields import count, kind_of, mapping, number, seconds_of
 from celery_runpod.errors import BadAnswer, InvalidOption, JobError
@@ -82,6 +83,8 @@ class Job:
         execution_s: the handler's own time, and
         worker_id: the RunPod worker that took the job.
         retries: how often RunPod itself began the job again.
+        too_deep: the output or the error is nested deeper than 64 levels: it was not taken, and is None here. A COMPLETED
+            job then counts as failed with OutputTooDeep.
 
     Output and error are not in its repr: they may be large, and other people's.
     """
@@ -95,6 +98,7 @@ class Job:
     execution_s: float | None = None
     worker_id: str | None = None
     retries: int = 0
+    too_deep: bool = field(default=False, repr=False)
 
     @property
     def final(self) -> bool:
@@ -102,8 +106,8 @@ class Job:
         return self.state in FINAL_STATES
 
     def failure(self, endpoint: str | None = None, task_id: str | None = None) -> JobError | None:
-        """The error that the job ended with: JobFailed, JobTimedOut or JobCancelled, with `endpoint` and `task_id` on
-        it; None for a COMPLETED job, and for one that has not ended.
+        """The error that the job ended with: JobFailed, JobTimedOut, JobCancelled or OutputTooDeep, with `endpoint`
+        and `task_id` on it; None for a COMPLETED job, and for one that has not ended.
 
         >>> failed = Job("9f-u1", "FAILED", error={"error_type": "<class 'ValueError'>", "error_message": "no face"})
         >>> print(failed.failure("sdxl"))
@@ -115,7 +119,7 @@ class Job:
         """The output of a COMPLETED job.
 
         Raises:
-            JobFailed, JobTimedOut, JobCancelled: it ended so.
+            JobFailed, JobTimedOut, JobCancelled, OutputTooDeep: it ended so.
             JobError: it has not ended.
         """
         if failed := self.failure():
@@ -163,16 +167,19 @@ def parse_job(data: Any, *, job_id: str | None = None) -> Job:
         raise BadAnswer("the answer has no job id")
     if not isinstance(state, str) or not state:
         raise BadAnswer("the answer has no status", job_id=named)
+    output, error = data.get("output"), data.get("error")
+    deep_output, deep_error = bool(too_deep(output)), bool(too_deep(error))
     return Job(
         id=named,
         state="IN_PROGRESS" if state == "RUNNING" else state,
-        output=data.get("output"),
-        error=data.get("error"),
+        output=None if deep_output else output,
+        error=None if deep_error else error,
         has_output="output" in data,
         delay_s=seconds_of(data.get("delayTime")),
         execution_s=seconds_of(data.get("executionTime")),
         worker_id=worker_id if isinstance(worker_id, str) and worker_id else None,
         retries=count(data.get("retries")),
+        too_deep=deep_output or deep_error,
     )
 
 
@@ -213,11 +220,13 @@ def parse_removed(data: Any) -> int:
 
 
 def parse_chunks(data: Any) -> list[Any]:
-    """The outputs in an answer of GET /stream: a chunk is `{"output": ...}`, perhaps with further fields."""
+    """The outputs in an answer of GET /stream: a chunk is `{"output": ...}`, perhaps with further fields. One that
+    is nested deeper than 64 levels is None."""
     chunks = data.get("stream") if isinstance(data, Mapping) else None
     if not isinstance(chunks, list):
         return []
-    return [chunk["output"] if isinstance(chunk, Mapping) and "output" in chunk else chunk for chunk in chunks]
+    outputs = [chunk["output"] if isinstance(chunk, Mapping) and "output" in chunk else chunk for chunk in chunks]
+    return [None if too_deep(output) else output for output in outputs]
 
 
 def bounded(option: str, value: float | None, least_s: float, most_s: float) -> None:

@@ -16,7 +16,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from celery_runpod.errors import JobCancelled, JobError, JobFailed, JobTimedOut
+from celery_runpod.api.depth import MAX_DEPTH, loads
+from celery_runpod.errors import JobCancelled, JobError, JobFailed, JobTimedOut, OutputTooDeep
 
 MAX_MESSAGE = 2000
 """Longer texts are cut in the message; `JobFailed.error` has them whole."""
@@ -41,6 +42,8 @@ class _Ended(Protocol):
     def has_output(self) -> bool: ...
     @property
     def worker_id(self) -> str | None: ...
+    @property
+    def too_deep(self) -> bool: ...
 
 
 class Told(NamedTuple):
@@ -59,11 +62,19 @@ def failure_of(job: _Ended, endpoint: str | None, task_id: str | None) -> JobErr
     if job.state == "TIMED_OUT":
         why = read_error(job.error).message or "it ran over its execution timeout, or its time to live"
         return JobTimedOut(f"RunPod ended the job: {why}", endpoint, task_id, job.id)
+    if job.state == "COMPLETED" and job.too_deep:
+        problem = (
+            f"the job is COMPLETED, but its output is nested deeper than {MAX_DEPTH} levels and was not taken; "
+            f"RunPod keeps it for 30 minutes after the job's end: GET /v2/<endpoint id>/status/{job.id}"
+        )
+        return OutputTooDeep(problem, endpoint, task_id, job.id)
     if job.state != "FAILED":
         return None
     told = read_error(job.error)
     message = told.message or (
-        "the job failed without an error; what its output says is in `output`"
+        f"the job failed, and its error is nested deeper than {MAX_DEPTH} levels, so it was not taken"
+        if job.too_deep
+        else "the job failed without an error; what its output says is in `output`"
         if job.has_output
         else "the job failed, and RunPod gave neither an error nor an output: the worker's log may tell why"
     )
@@ -84,8 +95,8 @@ def read_error(error: Any) -> Told:
     if isinstance(error, str):
         if error.lstrip().startswith("{"):
             try:
-                data = json.loads(error)
-            except (ValueError, RecursionError):
+                data = loads(error)
+            except ValueError:
                 data = None
             if isinstance(data, Mapping):
                 return _of_mapping(data)
@@ -128,7 +139,7 @@ def _text(value: Any) -> str | None:
         return _cut(value) if value and value.strip() else None
     try:
         return _cut(json.dumps(value, default=repr))
-    except (ValueError, RecursionError):
+    except ValueError:
         return f"a {type(value).__name__} that cannot be shown"
 
 

@@ -49,7 +49,7 @@ class ManagementClient(RestClient):
             that `RUNPOD_API_KEY_FILE` names. It is in no repr, log line or exception.
         rest_version: "v2" or "v1"; by default the variable `RUNPOD_REST_VERSION`, else "v2".
         base_url: by default the variable `RUNPOD_REST_URL`, else RunPod's own for the version.
-        connect_timeout_s, read_timeout_s, total_timeout_s, pool_size: as for RunPodClient.
+        connect_timeout_s, read_timeout_s, total_timeout_s, pool_size, allow_http: as for RunPodClient.
 
     Raises:
         NotConfigured, ConfigurationError, InvalidOption: as for RunPodClient.

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery_runpod.api.answers import Policy
+from celery_runpod.api.depth import MAX_DEPTH, too_deep
 from celery_runpod.errors import InvalidInput, PayloadTooLarge
 
 RUN_LIMIT_BYTES = 10_000_000
@@ -24,15 +25,13 @@ RUN_LIMIT_BYTES = 10_000_000
 RUNSYNC_LIMIT_BYTES = 20_000_000
 """Of the whole body of POST /runsync (same page)."""
 
-MAX_DEPTH = 200
-"""Deeper than any input: what is nested so contains itself, or would break the parsers on its way."""
-
 
 def check_input(value: Any, *, endpoint: str | None = None, limit_bytes: int = RUN_LIMIT_BYTES) -> int:
     """The size of an input in bytes, as JSON in UTF-8.
 
     Raises:
-        InvalidInput: it is not JSON (NaN and Infinity are not); the text names the place.
+        InvalidInput: it is not JSON (NaN and Infinity are not), or is nested deeper than 64 levels; the text names the
+            place.
         PayloadTooLarge: it is over the limit.
 
     >>> check_input({"prompt": "an astronaut"})
@@ -77,13 +76,21 @@ def encode(value: Any, *, endpoint: str | None = None, name: str = "input") -> b
     """A value as JSON in UTF-8, without spaces.
 
     Raises:
-        InvalidInput: it is not JSON; `name` begins the path in the text.
+        InvalidInput: it is not JSON, or is nested too deeply; `name` begins the path in the text.
     """
+    check_depth(value, name, endpoint)
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError, RecursionError):
-        problem = _find(value, name, 0) or f"{name} cannot be written as JSON"
+    except (TypeError, ValueError):
+        problem = _find(value, name) or f"{name} cannot be written as JSON"
     raise InvalidInput(problem, endpoint)
+
+
+def check_depth(value: Any, name: str, endpoint: str | None) -> None:
+    """Raises InvalidInput for a value that is nested deeper than 64 levels, or contains itself; `name` begins the path in
+    the text."""
+    if place := too_deep(value, name):
+        raise InvalidInput(f"{place} is nested deeper than {MAX_DEPTH} levels", endpoint)
 
 
 def check_size(size_bytes: int, limit_bytes: int, endpoint: str | None) -> None:
@@ -96,10 +103,8 @@ def check_size(size_bytes: int, limit_bytes: int, endpoint: str | None) -> None:
         raise PayloadTooLarge(problem, endpoint, None, size_bytes, limit_bytes)
 
 
-def _find(value: Any, path: str, depth: int) -> str | None:
+def _find(value: Any, path: str) -> str | None:
     """The first thing in a value that is not JSON, in words."""
-    if depth > MAX_DEPTH:
-        return f"{path[:80]}... is nested too deeply, or contains itself"
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -109,14 +114,14 @@ def _find(value: Any, path: str, depth: int) -> str | None:
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{path} is {float(value)!r}, which JSON does not have"
     if isinstance(value, dict):
-        return _find_in_dict(value, path, depth)
+        return _find_in_dict(value, path)
     if isinstance(value, list | tuple):
-        found = (_find(one, f"{path}[{index}]", depth + 1) for index, one in enumerate(value))
+        found = (_find(one, f"{path}[{index}]") for index, one in enumerate(value))
         return next(filter(None, found), None)
     return f"{path} is a {type(value).__name__}, which is not JSON: give text, numbers, lists or dicts"
 
 
-def _find_in_dict(value: dict[Any, Any], path: str, depth: int) -> str | None:
+def _find_in_dict(value: dict[Any, Any], path: str) -> str | None:
     for key, one in value.items():
         if not isinstance(key, str | int | float) and key is not None:
             return f"{path} has a key that is a {type(key).__name__}; JSON's keys are text"
@@ -125,7 +130,7 @@ def _find_in_dict(value: dict[Any, Any], path: str, depth: int) -> str | None:
         if isinstance(key, str) and not _is_text(key):
             return f"{path} has a key that holds a lone surrogate, which is not text"
         place = f"{path}.{key}" if isinstance(key, str) and key.isidentifier() else f"{path}[{key!r}]"
-        if found := _find(one, place, depth + 1):
+        if found := _find(one, place):
             return found
     return None
 

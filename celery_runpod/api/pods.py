@@ -7,11 +7,11 @@ Next: ``endpoints.py``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from celery_runpod.api.depth import loads
 from celery_runpod.api.fields import moment, text
 
 POD_STATUSES = ("PROVISIONING", "STARTING", "RUNNING", "EXITED", "ERROR", "TERMINATED")
@@ -92,8 +92,8 @@ def log_lines(lines: Iterable[str]) -> Iterator[LogLine]:
 
 def _log_line(data: str) -> LogLine:
     try:
-        event = json.loads(data)
-    except (ValueError, RecursionError):
+        event = loads(data)
+    except ValueError:
         event = None
     if not isinstance(event, Mapping) or not isinstance(event.get("line"), str):
         return LogLine(data)

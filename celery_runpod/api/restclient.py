@@ -37,6 +37,7 @@ class RestClient:
         read_timeout_s: float = 30.0,
         total_timeout_s: float = 40.0,
         pool_size: int = 8,
+        allow_http: bool | None = None,
     ) -> None:
         for name, value in (
             ("connect_timeout_s", connect_timeout_s),
@@ -48,7 +49,7 @@ class RestClient:
         self._version: RestVersion = RestV1() if self.rest_version == "v1" else RestV2()
         self._http = Transport(
             Key(api_key),
-            rest_url_of(base_url, self.rest_version),
+            rest_url_of(base_url, self.rest_version, allow_http),
             connect_timeout_s=connect_timeout_s,
             read_timeout_s=read_timeout_s,
             total_timeout_s=total_timeout_s,

@@ -55,10 +55,12 @@ class RunPodClient:
         total_timeout_s: seconds for a call as a whole; only looking up the host's name may add to it. Every method
             takes its own as `timeout_s`.
         pool_size: connections kept open; more threads than this work, with more connecting.
+        allow_http: whether `http://` may lead to a public host; by default as the variable `RUNPOD_ALLOW_HTTP` says,
+            else not. Loopback, private addresses and names without a dot are always allowed.
 
     Raises:
         NotConfigured: no key is given or found.
-        ConfigurationError: `base_url` is not a URL.
+        ConfigurationError: `base_url` is not a URL, or is `http://` to a public host.
         InvalidOption: a timeout that is not above 0.
 
     Every method raises an `ApiError`: Unauthorized, EndpointNotFound, RequestRejected (RunPod refused), RateLimited
@@ -75,6 +77,7 @@ class RunPodClient:
         read_timeout_s: float = 15.0,
         total_timeout_s: float = 20.0,
         pool_size: int = 32,
+        allow_http: bool | None = None,
     ) -> None:
         for name, value in (
             ("connect_timeout_s", connect_timeout_s),
@@ -84,7 +87,7 @@ class RunPodClient:
             bounded(name, value, 0.001, MAX_S)
         self._http = Transport(
             Key(api_key),
-            base_url_of(base_url),
+            base_url_of(base_url, allow_http),
             connect_timeout_s=connect_timeout_s,
             read_timeout_s=read_timeout_s,
             total_timeout_s=total_timeout_s,

@@ -21,6 +21,7 @@ Next: ``verdicts.py``.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -64,7 +65,12 @@ class Bearer(AuthBase):
 
     def hidden(self, text: bytes) -> bytes:
         # A key of a simulator may be a word that stands in any text; RunPod's are longer than 40 characters.
-        return text if len(self._key) < MIN_KEY_CHARS else text.replace(self._key.encode(), b"***")
+        hidden = text if len(self._key) < MIN_KEY_CHARS else text.replace(self._key.encode(), b"***")
+        return _SIGNATURE.sub(rb"\1***", hidden)
+
+
+_SIGNATURE = re.compile(rb"(?i)(signature(?:=|%3d))[0-9a-f]{16,}")
+"""Of a webhook's URL: RunPod's words on a submit that it refuses may repeat it."""
 
 
 class _Session(requests.Session):

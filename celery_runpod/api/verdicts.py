@@ -1,6 +1,6 @@
 """What an HTTP answer means: its JSON, or the error that it stands for. Pure.
 
-    2xx with JSON                           the JSON
+    2xx with JSON                           the JSON; what is nested far too deeply in it is null (``depth.py``)
     2xx where no body is awaited            None, whatever the body is
     400 with a FAILED job                   the JSON: public endpoints answer so
     429                                     RateLimited: not taken, whatever the body is
@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from celery_runpod.api.depth import loads
 from celery_runpod.api.ratelimits import wait_s
 from celery_runpod.errors import (
     ApiError,
@@ -92,8 +93,8 @@ def read(answer: RawAnswer, where: Where, *, has_body: bool = True) -> Any:
         if answer.oversized:
             raise where.error(BadAnswer, f"the answer is longer than {len(answer.body)} bytes", status)
         try:
-            return json.loads(answer.body)
-        except (ValueError, RecursionError):
+            return loads(answer.body)
+        except ValueError:
             problem = "the answer is not JSON" if answer.body else "the answer is empty"
         raise where.error(BadAnswer, problem, status)
     if status == 400:
@@ -131,8 +132,8 @@ def _not_found(answer: RawAnswer, where: Where, reason: str) -> ApiError:
 
 def _json(answer: RawAnswer) -> Any:
     try:
-        return json.loads(answer.body)
-    except (ValueError, RecursionError):
+        return loads(answer.body)
+    except ValueError:
         return None
 
 

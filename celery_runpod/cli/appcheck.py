@@ -1,7 +1,8 @@
 """`doctor --app`: whether the user's Celery app and the RunPod workers agree on what both must share.
 
-The app is imported in a process of its own: a project's packages may be called `config` and `tasks`, as the worker's
-are, and an import may hang. Run as a program, this module is that process.
+Where workers are up, their token is looked for through the app's own connections (`agreement.py`), as each call does;
+else the URLs are compared. The app is imported in a process of its own: a project's packages may be called `config` and
+`tasks`, as the worker's are, and an import may hang. Run as a program, this module is that process.
 
 Next: ``doctor.py``.
 """
@@ -16,11 +17,16 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from celery_runpod.agreement import compare
+from celery_runpod.cli.brokercheck import check_consumers
 from celery_runpod.cli.findings import Finding, ok, warning, wrong
+from celery_runpod.clientapp import check_reachable
 from celery_runpod.contract import DEFAULT_DEADLINE_S
+from celery_runpod.errors import RunPodError
 from celery_runpod.settings import mask_url
 
 IMPORT_S = 20.0
+SAME_PLACES = "give both the same, or calls and results would never arrive"
 MARK = "celery-runpod-app:"
 MARGIN_S = 600.0
 LOOPBACK = {"localhost": "127.0.0.1", "::1": "127.0.0.1"}
@@ -49,8 +55,20 @@ def read_app(where: str) -> dict[str, Any]:
         "backend_keyprefix": options["result_backend"].get("global_keyprefix") or "",
         "priority_steps": list(options["broker"].get("priority_steps") or (0, 3, 6, 9)),
         "sep": options["broker"].get("sep") or "\x06\x16",
+        "default_queue": conf.task_default_queue,
         "imports_client": "celery_runpod" in sys.modules and "celery_runpod.endpoint" in sys.modules,
+        "agreement": _agreement(app),
     }
+
+
+def _agreement(app: Any) -> dict[str, Any]:
+    """Whether the workers' token is found through this app's connections, as a call finds out."""
+    try:
+        check_reachable(app)
+        verdict = compare(app)
+    except RunPodError:
+        return {"agrees": None, "problems": []}
+    return {"agrees": verdict.agrees, "problems": [str(problem) for problem in verdict.problems]}
 
 
 def _seconds(value: Any) -> float | None:
@@ -71,20 +89,34 @@ def check_app(where: str, *, broker: str, backend: str, result_expires_s: float)
         return [
             wrong(check, f"it cannot be imported: {error}", "give it as `celery -A` takes it, from the same folder")
         ]
-    return judge(check, app, broker=broker, backend=backend, result_expires_s=result_expires_s)
+    found = judge(check, app, broker=broker, backend=backend, result_expires_s=result_expires_s)
+    if _place(app["broker"]) == _place(broker):
+        # What follows an endpoint goes there, and waits for ever where the project's own worker was forgotten.
+        found += check_consumers(broker, [app["default_queue"]])
+    return found
 
 
 def judge(check: str, app: Mapping[str, Any], *, broker: str, backend: str, result_expires_s: float) -> list[Finding]:
     """The findings on an app's settings, as `read_app` gives them."""
-    found: list[Finding] = []
-    for role, given, workers in (("broker", app["broker"], broker), ("result backend", app["backend"], backend)):
+    agreement = app.get("agreement") or {}
+    # What was found through the app's own connections counts more than how its URLs are written.
+    found = [wrong(check, problem, SAME_PLACES) for problem in agreement.get("problems", ())]
+    places = [("broker", app["broker"], broker), ("result backend", app["backend"], backend)]
+    if agreement.get("agrees"):
+        found.append(ok(check, "same broker, result backend and job store as the RunPod workers that are up"))
+        places = []
+    for role, given, workers in places:
+        if any(role in one.found for one in found):
+            continue
         if _place(given) == _place(workers):
             found.append(ok(check, f"same {role} as the RunPod workers"))
         else:
             here = mask_url(given) if isinstance(given, str) and given else "not set"
             problem = f"its {role} is {here}, the RunPod workers' is {mask_url(workers)}"
-            found.append(wrong(check, problem, "give both the same, or calls and results would never arrive"))
+            found.append(wrong(check, problem, SAME_PLACES))
     for name in ("accept_content", "result_accept_content"):
+        if any(name in one.found for one in found):
+            continue
         if not {"json", "application/json"} & set(app[name]):
             problem = f"{name} is {', '.join(app[name]) or 'empty'}: what the RunPod workers send is JSON"
             found.append(wrong(check, problem, f"add 'json' to {name}"))
@@ -99,7 +131,7 @@ def judge(check: str, app: Mapping[str, Any], *, broker: str, backend: str, resu
         found.append(wrong(check, problem, "set task_protocol = 2"))
     found += _expiry(check, app["result_expires"], result_expires_s)
     for name, option in (("broker_keyprefix", "broker"), ("backend_keyprefix", "result_backend")):
-        if app[name]:
+        if app[name] and not any("global_keyprefix" in one.found for one in found):
             problem = f"{option}_transport_options has global_keyprefix {app[name]!r}, the RunPod workers have none"
             found.append(wrong(check, problem, "take it out: RUNPOD_NAMESPACE and Redis' databases keep things apart"))
     if not app["result_chord_ordered"]:

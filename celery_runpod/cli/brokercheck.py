@@ -7,17 +7,23 @@ Next: ``runpodcheck.py``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from amqp.exceptions import AccessRefused, NotFound
+from celery import Celery
 from kombu.connection import Connection
+from kombu.exceptions import ChannelError
 
-from celery_runpod.cli.findings import Finding, ok, within, wrong
+from celery_runpod.cli.findings import Finding, ok, warning, within, wrong
+from celery_runpod.clientapp import client_settings
+from celery_runpod.contract import Queues
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.rabbitmq import QuorumQueue, is_amqp, our_queues
 from celery_runpod.settings import mask_url
 
 BROKER_S = 6.0
+INSPECT_S = 1.5
 OLDEST = (3, 10)
 """Quorum queues that delay messages need it: at-least-once dead lettering came with RabbitMQ 3.10."""
 
@@ -73,6 +79,54 @@ def _look_at_queues(role: str, connection: Any) -> list[Finding]:
     if missing:
         found.append(ok(f"{role}: queues", f"{', '.join(missing)}: not made yet; the first worker or call makes them"))
     return found
+
+
+def check_consumers(broker_url: str, names: Sequence[str]) -> list[Finding]:
+    """A warning for each queue in which messages wait while no worker listens to it."""
+    try:
+        waiting = within(BROKER_S, lambda: _unheard(broker_url, names))
+    except Exception:
+        return []  # that the broker is in trouble is another check's finding
+    return [
+        warning(
+            f"queue {name}",
+            f"{number} messages wait, and no worker listens to it",
+            "start one: "
+            + (
+                "celery-runpod worker"
+                if name in _ours()
+                else f"your own Celery worker for it (celery -A your_project worker -Q {name})"
+            ),
+        )
+        for name, number in waiting.items()
+    ]
+
+
+def _unheard(broker_url: str, names: Sequence[str]) -> dict[str, int]:
+    with Celery("celery_runpod_doctor", broker=broker_url, set_as_current=False) as app:
+        waiting, heard = {}, set()
+        with app.connection_for_read(connect_timeout=3) as connection:
+            for name in names:
+                try:
+                    there = connection.channel().queue_declare(queue=name, passive=True)
+                except ChannelError:
+                    continue  # no such queue, so nothing waits in it
+                if there.message_count:
+                    waiting[name] = int(there.message_count)
+                if there.consumer_count:  # RabbitMQ knows it; Redis does not
+                    heard.add(name)
+        if waiting.keys() - heard:
+            # Workers of every app on this broker answer.
+            answers = app.control.inspect(timeout=INSPECT_S).active_queues() or {}
+            heard |= {queue["name"] for queues in answers.values() for queue in queues}
+        return {name: number for name, number in waiting.items() if name not in heard}
+
+
+def _ours() -> tuple[str, ...]:
+    try:
+        return Queues.of(client_settings().namespace).all()
+    except ConfigurationError:
+        return ()
 
 
 def _age(version: str) -> tuple[int, ...]:

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
+from celery_runpod.bounds import MOST_INPUT_BYTES, MOST_OPEN_JOBS
 from celery_runpod.cli.brokercheck import check_broker
 from celery_runpod.cli.findings import MASK, SECRET_NAMES, Finding, TookTooLong, ok, warning, within, wrong
-from celery_runpod.records import RecordReader
+from celery_runpod.cli.rows import on_hold
+from celery_runpod.records import RecordReader, Totals
 from celery_runpod.settings import REDIS_SCHEMES, mask_url, redis_url
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ REDIS_S = 6.0
 """What a look at one server may take, in seconds."""
 
 MOST_CLOCK_SKEW_S = 1.0
+NEARLY_FULL = 0.8
 TROUBLE = (RedisError, OSError, ValueError, TookTooLong)
 
 
@@ -60,8 +63,10 @@ def settings_shown(settings: Settings, env: Mapping[str, str]) -> dict[str, str]
             value = mask_url(value)
         shown[name] = str(value)
     for name in sorted(env):
-        if name.startswith(("RUNPOD_API_KEY_", "RUNPOD_WEBHOOK_SECRET_")) and name not in shown:
+        if name.startswith("RUNPOD_API_KEY_") and name not in shown:
             shown[name] = env[name] if name.endswith("_FILE") else MASK
+        elif name.startswith("RUNPOD_ENDPOINT_") and name.endswith("_API_KEY_NAMES"):
+            shown[name] = env[name]
     for name, endpoint in configured(settings, env).items():
         shown[f"endpoint {name}"] = endpoint
     return shown
@@ -69,20 +74,26 @@ def settings_shown(settings: Settings, env: Mapping[str, str]) -> dict[str, str]
 
 def configured(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
     """Endpoint name -> RunPod's id: the profiles, and the variables `RUNPOD_ENDPOINT_<NAME>`."""
-    prefix = "RUNPOD_ENDPOINT_"
+    from config.settings import ENDPOINT_PREFIX, is_endpoint_variable
+
     found = {name: profile.id for name, profile in settings.profiles.items()}
     for variable, value in sorted(env.items()):
-        name = variable.removeprefix(prefix)
-        if variable.startswith(prefix) and variable not in known_names() and name and value:
-            found.setdefault(name.lower(), value)
+        if is_endpoint_variable(variable) and value:
+            found.setdefault(variable.removeprefix(ENDPOINT_PREFIX).lower(), value)
     return found
 
 
 def check_names(env: Mapping[str, str]) -> list[Finding]:
     """Variables that look like a mistyped setting."""
-    known = [*known_names(), "RUNPOD_WEBHOOK_SECRET_PREVIOUS"]
-    found = []
+    from config.settings import ENDPOINT_PREFIX, KEY_NAMES_SUFFIX
+
+    known, found = known_names(), []
     for name in sorted(env):
+        if name.startswith(ENDPOINT_PREFIX) and name.endswith(KEY_NAMES_SUFFIX):
+            if (endpoint := name.removesuffix(KEY_NAMES_SUFFIX)) not in env:
+                problem = f"{name} lists API key names, and {endpoint} is not set"
+                found.append(warning("settings", problem, f"set {endpoint}, or api_key_names in its profile"))
+            continue
         if name in known or not name.startswith("RUNPOD_") or name.startswith(("RUNPOD_API_KEY_", "RUNPOD_ENDPOINT_")):
             continue
         if near := difflib.get_close_matches(name, known, 1, 0.9):
@@ -162,14 +173,14 @@ def check_store(settings: Settings) -> list[Finding]:
     """The namespace: a worker's heartbeat, and to whom it belongs."""
     reader = RecordReader(connect(settings.store_url), settings.namespace)
 
-    def read() -> tuple[list[str], str | None]:
+    def read() -> tuple[list[str], str | None, tuple[int, int], dict[str, float], Totals | None]:
         now = time.time()
         workers: Any = reader.redis.zrangebyscore(reader.keys.workers(), now, "+inf")
         identity: Any = reader.redis.get(reader.keys.identity())
-        return list(workers), identity
+        return list(workers), identity, reader.count_aside(), reader.brakes(), reader.totals()
 
     try:
-        workers, identity = within(REDIS_S, read)
+        workers, identity, (messages, records), brakes, totals = within(REDIS_S, read)
     except TROUBLE as error:
         return [_unreachable("namespace", mask_url(settings.store_url), error)]
     found = []
@@ -177,6 +188,11 @@ def check_store(settings: Settings) -> list[Finding]:
         found.append(ok("workers", f"{len(workers)} up: {', '.join(sorted(workers)[:10])}"))
     else:
         found.append(warning("workers", "no RunPod worker is up", "start one: celery-runpod worker"))
+    if messages or records:
+        problem = f"{messages} messages and {records} records were put aside: no worker could run or read them"
+        found.append(warning("put aside", problem, "look: celery-runpod jobs --aside; then --release ID or --drop ID"))
+    found += [warning("submits", on_hold(endpoint, since)) for endpoint, since in sorted(brakes.items())]
+    found += _bounds(totals)
     mine = {"broker": mask_url(settings.broker_url), "backend": mask_url(settings.result_backend)}
     begun = json.loads(identity) if identity else mine
     others = [name for name, url in mine.items() if begun.get(name) != url]
@@ -187,6 +203,24 @@ def check_store(settings: Settings) -> list[Finding]:
     if not others:
         words = "belongs to this broker and result backend" if identity else "not begun yet"
         found.append(ok("namespace", f"{settings.namespace!r} {words}"))
+    return found
+
+
+def _bounds(totals: Totals | None) -> list[Finding]:
+    """How much the namespace holds of what it may hold."""
+    if totals is None:
+        return []
+    found = []
+    for what, given, most, setting in (
+        ("open jobs", totals.jobs, totals.most_jobs, MOST_OPEN_JOBS),
+        ("bytes of input", totals.input_bytes, totals.most_input_bytes, MOST_INPUT_BYTES),
+    ):
+        told = f"{given} {what} of {most} ({setting})"
+        if given >= NEARLY_FULL * most:
+            advice = "at the bound every call raises TooManyOpenJobs: let jobs end, or raise it if Redis has the memory"
+            found.append(warning("bounds", told, advice))
+        else:
+            found.append(ok("bounds", told))
     return found
 
 

@@ -30,7 +30,7 @@ from celery_runpod.cli.local import (
     environment_of,
     local_stack,
 )
-from celery_runpod.cli.output import table_of
+from celery_runpod.cli.output import echo, table_of
 from celery_runpod.cli.rows import Row, open_store, rows_of
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.records import RecordReader
@@ -69,7 +69,7 @@ def demo(output: Path) -> None:
     except Interrupted as interrupted:
         click.echo("interrupted; everything is stopped", err=True)
         sys.exit(interrupted.status)
-    click.echo(f"the picture lies at {output} ({time.monotonic() - started:.0f} s in all)")
+    echo(f"the picture lies at {output} ({time.monotonic() - started:.0f} s in all)")
 
 
 def _render(stack: LocalStack, signals: StopSignals, output: Path) -> None:
@@ -83,7 +83,7 @@ def _render(stack: LocalStack, signals: StopSignals, output: Path) -> None:
     if header is None:
         raise ConfigurationError("the chord was sent without its header")
     task_ids = [job.id for job in header.results]
-    click.echo(f"sent: chord of {len(task_ids)} tiles -> join_tiles ({picture.id})")
+    echo(f"sent: chord of {len(task_ids)} tiles -> join_tiles ({picture.id})")
     board = Board(open_store(), application.ENDPOINT, task_ids)
     give_up = time.monotonic() + LONGEST_S
     try:
@@ -149,7 +149,7 @@ class Board:
             state, _, checks, _, progress = self._cells(task_id)
             told = f"tile {number:2}  {state:<12} {progress}".rstrip()
             if self._told.get(task_id) != told and task_id in self._rows:
-                click.echo(f"{told}  (checks made: {checks})")
+                echo(f"{told}  (checks made: {checks})")
                 self._told[task_id] = told
 
     def table(self) -> Table:

@@ -9,11 +9,13 @@ Next: ``local.py``.
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 
 import click
 
 from celery_runpod.cli.local import API_KEY, APPLICATION, HANDLER, Interrupted, LocalStack, local_stack
+from celery_runpod.cli.output import echo
 from celery_runpod.cli.stack import cli, free_port, listens
 from celery_runpod.errors import ConfigurationError
 
@@ -50,7 +52,7 @@ def dev(endpoints: tuple[str, ...], redis_port: int, simulator_port: int, flower
             flower = _flower(stack, flower_port or free_port())
             tried = served[0].partition("=")[0], "{}" if endpoints else json.dumps(TILE)
             for line in _addresses(stack, flower, *tried):
-                click.echo(line)
+                echo(line)
             while True:
                 stack.check()
                 signals.wait(LOOK_S)
@@ -61,8 +63,12 @@ def dev(endpoints: tuple[str, ...], redis_port: int, simulator_port: int, flower
 
 
 def _flower(stack: LocalStack, port: int) -> str:
-    stack.start("flower", [*cli("flower"), f"--port={port}"], ready=lambda _: listens(port))
-    return f"http://127.0.0.1:{port}"
+    """Start Flower; answers its address, and the password made for this run."""
+    login = f"dev:{secrets.token_urlsafe(9)}"
+    # By the environment: other users of the machine can read a command line.
+    command, env = [*cli("flower"), f"--port={port}"], {"FLOWER_BASIC_AUTH": login}
+    stack.start("flower", command, env=env, ready=lambda _: listens(port))
+    return f"http://{login}@127.0.0.1:{port}"
 
 
 def _addresses(stack: LocalStack, flower: str, endpoint: str, given: str) -> list[str]:

@@ -18,10 +18,13 @@ import click
 
 from celery_runpod.cli import checkup, keycheck, restcheck, runpodcheck
 from celery_runpod.cli.appcheck import check_app
+from celery_runpod.cli.brokercheck import check_consumers
 from celery_runpod.cli.findings import Finding, Level, Redactor, ok, wrong
+from celery_runpod.cli.output import echo
 from celery_runpod.cli.stack import service_root
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.settings import ClientSettings
+from celery_runpod.shown import shown as escaped
 
 SIGNS = {Level.OK: "ok     ", Level.WARNING: "warning", Level.WRONG: "WRONG  "}
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.WRONG: "red"}
@@ -67,11 +70,13 @@ def examine(env: dict[str, str], where: str | None) -> tuple[dict[str, str], lis
         found += of_redis
         reached = reached and not ("store" in roles and of_redis[0].level is Level.WRONG)
     if settings is not None:
+        found += check_consumers(settings.broker_url, settings.queues.all())
         if reached:
             found += checkup.check_store(settings)
             found += keycheck.check_keys(settings)
         found += runpodcheck.check_runpod(settings, env)
         found += restcheck.check_rest(settings, env)
+        found += runpodcheck.check_clear_text(settings)
         found += runpodcheck.check_webhooks(settings)
     if where:
         found += check_app(where, broker=urls["broker"], backend=urls["backend"], result_expires_s=expires_s)
@@ -120,13 +125,14 @@ def _print(shown: dict[str, str], found: list[Finding]) -> None:
         click.echo("Settings")
         width = max(len(name) for name in shown)
         for name, value in shown.items():
-            click.echo(f"  {name:<{width}}  {value}")
+            echo(f"  {name:<{width}}  {value}")
         click.echo()
     click.echo("Checks")
     for one in found:
-        click.echo(f"  {click.style(SIGNS[one.level], fg=COLOURS[one.level])}  {one.check}: {one.found}")
+        sign = click.style(SIGNS[one.level], fg=COLOURS[one.level])
+        click.echo(f"  {sign}  {escaped(f'{one.check}: {one.found}')}")
         if one.advice:
-            click.echo(f"           -> {one.advice}")
+            echo(f"           -> {one.advice}")
     numbers = {level: sum(one.level is level for one in found) for level in Level}
     click.echo()
-    click.echo(f"{numbers[Level.WRONG]} wrong, {numbers[Level.WARNING]} warnings, {numbers[Level.OK]} ok")
+    echo(f"{numbers[Level.WRONG]} wrong, {numbers[Level.WARNING]} warnings, {numbers[Level.OK]} ok")

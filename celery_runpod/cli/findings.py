@@ -59,7 +59,7 @@ class Redactor:
     """Takes secrets out of texts that others made: an exception may carry a URL, and that a password."""
 
     def __init__(self, env: Mapping[str, str], more: Iterable[str] = ()) -> None:
-        secrets = {value.strip() for name, value in env.items() if SECRET_NAMES.search(name) and "_FILE" not in name}
+        secrets = {value.strip() for name, value in env.items() if _holds_secret(name)}
         secrets |= {given.strip() for given in more}
         for value in env.values():
             secrets |= _password_of(value)
@@ -71,6 +71,11 @@ class Redactor:
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return text
+
+
+def _holds_secret(variable: str) -> bool:
+    """`..._FILE` holds a path, and `..._API_KEY_NAMES` the names of keys."""
+    return bool(SECRET_NAMES.search(variable)) and "_FILE" not in variable and not variable.endswith("_KEY_NAMES")
 
 
 def _password_of(value: str) -> set[str]:

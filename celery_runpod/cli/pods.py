@@ -15,6 +15,7 @@ from celery_runpod.api import ManagementClient, Pod
 from celery_runpod.cli.output import (
     Columns,
     ask_first,
+    echo,
     fields_from,
     json_option,
     print_one,
@@ -91,7 +92,7 @@ def create(
     management = ManagementClient()
     pod = management.create_pod(fields_from(spec, settings, env, named))
     if wait_s is not None:
-        click.echo(f"pod {pod.id} is created; waiting until it runs", err=True)
+        echo(f"pod {pod.id} is created; waiting until it runs", err=True)
         pod = management.wait_until_running(pod.id, wait_s)
     print_one(pod, as_json=as_json)
 
@@ -159,7 +160,7 @@ def logs(pod_id: str, source: str | None, tail: int, follow_s: float, as_json: b
         print_rows(list(lines), {}, as_json=True, none="")
         return
     for line in lines:
-        click.echo(line.text)
+        echo(line.text)
 
 
 @pods.command()

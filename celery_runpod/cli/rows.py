@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import click
@@ -19,8 +20,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from celery_runpod.clientapp import client_settings
+from celery_runpod.contract import EVERY_ENDPOINT
 from celery_runpod.records import RecordReader
 from celery_runpod.settings import mask_url, redis_url
+from celery_runpod.shown import shown
 
 CONNECT_S, ANSWER_S = 2.0, 5.0
 BATCH = 500
@@ -29,17 +32,22 @@ REASONS = {
     "NO_WORKER": "no RunPod worker is up: start `celery-runpod worker`",
     "COUNTDOWN": "its countdown or eta has not come yet",
     "BUDGET": "RunPod's rate limit for this endpoint is used up for the moment",
-    "PAUSED": "the endpoint is paused for a moment after trouble with its API",
+    "ON_HOLD": "submits were stopped by hand: `celery-runpod resume` lets them go on",
+    "PAUSED": "submits are paused after trouble with RunPod's API; when it answers again, one job tries first",
+    "API_SLOW": "a submit under way gets no answer; no other is sent meanwhile",
     "RATE_LIMITED": "RunPod answered 429; it is asked again later",
     "API_DOWN": "RunPod's API does not answer; it is asked again later",
     "UNAUTHORIZED": "RunPod refuses the API key; the worker asks again (RUNPOD_ON_UNAUTHORIZED=wait)",
     "API_REFUSES": "RunPod refuses to tell how the job stands; it is asked again later",
+    "JOB_NOT_FOUND": "RunPod answers that it does not know the job; it is asked once more before that is believed",
+    "ENDPOINT_NOT_FOUND": "RunPod answers that it does not know the endpoint; it is asked for a minute more",
     "COLD_START": "a RunPod worker is being started for it",
     "NO_CAPACITY": "RunPod has no worker for it: the endpoint's workers are throttled, or it has none",
     "WORKERS_UNHEALTHY": "the endpoint's workers are unhealthy: look at their logs in RunPod's console",
     "MAX_IN_FLIGHT": "as many jobs of this endpoint are at RunPod as its profile allows; it waits for a place",
     "RETRY": "the last attempt failed; it is submitted again later",
     "STORE_RESTARTED": "Redis was restarted; nothing is submitted until the workers have compared what they remember",
+    "STATUS_STUCK": "the job has ended, but RunPod's /status goes on saying IN_PROGRESS (runpod-python#250)",
     "UNCONFIRMED": "the submit went unanswered: RunPod may or may not have the job, so it is not sent again",
 }
 WHYS = {
@@ -110,6 +118,14 @@ class Row:
         return {**asdict(self), **told}
 
 
+def on_hold(endpoint: str, since: float) -> str:
+    """The sentence on an endpoint to which nothing is submitted; "*" is all of them."""
+    at = datetime.fromtimestamp(since).astimezone().isoformat(sep=" ", timespec="seconds")
+    every = endpoint == EVERY_ENDPOINT
+    lifted = f"celery-runpod resume {'--all' if every else endpoint}"
+    return f"on hold since {at}: {'every endpoint' if every else endpoint}; nothing is submitted until `{lifted}`"
+
+
 def open_store() -> RecordReader:
     """The job store, as the environment names it."""
     settings = client_settings()
@@ -133,7 +149,7 @@ def store_or_sentence() -> Iterator[RecordReader]:
         reason = str(error) or type(error).__name__
     else:
         return
-    raise click.ClickException(f"the job store at {url} cannot be reached: {reason}")
+    raise click.ClickException(f"the job store at {url} cannot be reached: {shown(reason)}")
 
 
 def rows_of(reader: RecordReader, endpoint: str, task_ids: Iterable[str]) -> list[Row | None]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from celery_runpod.api import RunPodClient
+from celery_runpod.api.access import clear_text_problem
 from celery_runpod.api.answers import Health
 from celery_runpod.cli.checkup import configured
 from celery_runpod.cli.findings import Finding, TookTooLong, ok, together, warning, wrong
@@ -97,6 +98,16 @@ def _counts(health: Health, *names: str) -> str:
     return ", ".join(f"{getattr(health, name)} {name.replace('_', ' ')}" for name in names)
 
 
+def check_clear_text(settings: Settings) -> list[Finding]:
+    """URLs that `RUNPOD_ALLOW_HTTP` lets through."""
+    urls = {"RUNPOD_BASE_URL": settings.base_url, "RUNPOD_REST_URL": settings.rest_url}
+    return [
+        warning("clear text", f"{name} {problem}", "use https://, and unset RUNPOD_ALLOW_HTTP")
+        for name, url in urls.items()
+        if url and (problem := clear_text_problem(url, allow_http=False))
+    ]
+
+
 def check_webhooks(settings: Settings) -> list[Finding]:
     """Whether webhooks are set up, and could arrive."""
     url = settings.webhook_url
@@ -108,7 +119,4 @@ def check_webhooks(settings: Settings) -> list[Finding]:
         found.append(wrong("webhooks", f"RunPod cannot reach {parts.hostname}", advice))
     elif parts.scheme == "http" and parts.hostname not in LOOPBACK:
         found.append(warning("webhooks", "the URL is http: outputs cross the internet in clear", "use https"))
-    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
-    if len(secret) < 16:
-        found.append(warning("webhooks", "RUNPOD_WEBHOOK_SECRET is shorter than 16 characters", "use a random one"))
     return found or [ok("webhooks", f"set up: {mask_url(url)}")]

@@ -9,11 +9,17 @@ Next: `celery_app/app.py`.
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 
 import click
 
 from celery_runpod.cli.stack import service_root
+
+NODE = "runpod"
+_SHORT_NAME = re.compile(r"-[BDE]*n")
+"""`-n NAME`, `-nNAME`, and with flags before it (`-En NAME`)."""
 
 
 def import_service() -> None:
@@ -44,4 +50,17 @@ def worker(options: tuple[str, ...]) -> None:
     import_service()
     from celery.bin.celery import celery as celery_command
 
-    celery_command.main(args=["-A", "celery_app", "worker", *options], prog_name="celery-runpod")
+    from config.settings import load_settings
+
+    # Celery's banner and its connections come first otherwise.
+    load_settings().refuse_without_key()
+
+    arguments = ["-A", "celery_app", "worker", *node_name(options), *options]
+    celery_command.main(args=arguments, prog_name="celery-runpod")
+
+
+def node_name(options: Sequence[str]) -> list[str]:
+    """The option for a node name of our own, unless one is given: a project's own worker on the same machine is called
+    celery@host, and two of one name answer for each other in Flower and `celery inspect`."""
+    given = any(option.split("=")[0] == "--hostname" or _SHORT_NAME.match(option) for option in options)
+    return [] if given else ["-n", f"{NODE}@%h"]

@@ -1,4 +1,7 @@
-"""The webhook's view. RunPod cannot hold a CSRF token: the URL's own signature stands for it. Next: ``inbox.py``."""
+"""The webhook's view. RunPod cannot hold a CSRF token: the URL's own signature stands for it.
+
+Not here: what is done with a webhook (``celery_runpod/inbox.py``).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from django.http import HttpRequest, HttpResponseNotAllowed, JsonResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
-from celery_runpod.inbox import MOST_BYTES, receive
+from celery_runpod.inbox import receive
 
 
 @csrf_exempt
@@ -14,7 +17,8 @@ def webhook(request: HttpRequest) -> HttpResponseBase:
     """RunPod's POST at a job's end."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
+    length = request.META.get("CONTENT_LENGTH") or ""
     # Read from the stream: `request.body` refuses what is over DATA_UPLOAD_MAX_MEMORY_SIZE (2.5 MB by default), and an
     # output may be larger.
-    status, answer = receive(request.GET.dict(), request.read(MOST_BYTES + 1))
+    status, answer = receive(request.GET.dict(), request.read, length=int(length) if length.isdigit() else None)
     return JsonResponse(answer, status=status)

@@ -19,13 +19,12 @@ from celery_runpod.simulator import answers, strict
 from celery_runpod.simulator.answers import Refused, as_json
 from celery_runpod.simulator.faults import AT_RESULT, Faults
 from celery_runpod.simulator.gateway import accepts
-from celery_runpod.simulator.jobs import NOTHING, Job
+from celery_runpod.simulator.jobs import LARGEST_RESULT, NOTHING, Job
 from celery_runpod.simulator.processes import Worker
 from celery_runpod.simulator.workers import Fleet
 
 CALLS = frozenset({"job-take", "job-take-batch", "job-done", "job-stream", "job-stop", "ping"})
 HOLD_S = 15.0
-LARGEST_RESULT = 20_000_000
 LARGEST_CHUNK = 1_000_000
 
 

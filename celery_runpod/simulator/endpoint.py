@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from celery_runpod.simulator.faults import AT_TAKE, Faults
+from celery_runpod.simulator.faults import AT_END, AT_TAKE, Faults
 from celery_runpod.simulator.jobs import EXECUTION_TIMEOUT_S, NOTHING, Job, State
 from celery_runpod.simulator.management.billing import Meter
 from celery_runpod.simulator.store import Store
@@ -230,6 +230,9 @@ class Endpoint:
     def _finish(self, job: Job, attempt: int, output: Any, error: Any, *, announce: bool) -> None:
         if not job.gone and job.attempts == attempt and job.finish(time.time(), output, error):
             self._ended(job, announce=announce)
+            # After the webhook, which has the result.
+            if reopened := self.faults.at(self.name, "worker", AT_END).get("reopen"):
+                job.late_progress = reopened.body or "working"
 
     def _ended(self, job: Job, *, announce: bool = True) -> None:
         self.store.ended(job)

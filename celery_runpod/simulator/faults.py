@@ -16,6 +16,8 @@ truncate              half the answer            half the body                  
 vanish                the job is forgotten                                       the job is forgotten when taken
 run_twice             /run, /runsync: the first result is lost                   the same, at the first attempt
 crash                 /run, /runsync: the worker dies `seconds` after it took the job (the same at `worker`)
+reopen                worker only: a late progress update (`body`, or "working") lies over the result: after the job's end
+                      /status says IN_PROGRESS for ever, beside an executionTime (runpod-python#250)
 duplicate, late       webhook only, once for each end of a job: sent twice; sent after `seconds`
 early                 the same: sent `seconds` before /status knows the end
 reorder               the same: sent after the endpoint's next one, at the latest after `seconds`; one at a time is held
@@ -48,7 +50,9 @@ ANSWERS = frozenset({"status", "body", "delay", "drop_before", "drop_after", "tr
 STATUS_AFTER = frozenset({"status_after"})
 OF_A_RUN = frozenset({"run_twice", "crash"})
 OF_A_WEBHOOK = frozenset({"duplicate", "late", "early", "reorder"})
-KINDS = ANSWERS | STATUS_AFTER | OF_A_RUN | OF_A_WEBHOOK | {"vanish"}
+AT_END = frozenset({"reopen"})
+"""Worker faults that act when a job ends."""
+KINDS = ANSWERS | STATUS_AFTER | OF_A_RUN | OF_A_WEBHOOK | AT_END | {"vanish"}
 
 AT_SEND = OF_A_WEBHOOK - {"early"}
 """Webhook faults that act once for each end of a job; those of `ANSWERS` act on each try."""
@@ -78,7 +82,7 @@ def kinds_at(operation: str) -> frozenset[str]:
     if operation == "webhook":
         return ANSWERS | OF_A_WEBHOOK
     if operation == "worker":
-        return ANSWERS | OF_A_RUN | {"vanish"}
+        return ANSWERS | OF_A_RUN | AT_END | {"vanish"}
     at_a_request = ANSWERS | STATUS_AFTER
     if operation in SUBMITS:
         return at_a_request | OF_A_RUN | {"vanish"}

@@ -4,7 +4,8 @@ Not here: where jobs wait (``store.py``), who runs them (``synthetic.py``, ``wor
 (``webhooks.py``). Times are seconds since the epoch; RunPod's milliseconds are made in `answer`.
 
 Where RunPod's documents disagree: a job over its time to live is deleted whatever its state, so /status is 404. A
-progress update that comes after the end is ignored (at RunPod it can reopen the job in /status: runpod-python#250).
+progress update that comes after the end is ignored. At RunPod it can reopen the job in /status (runpod-python#250): here
+the fault `reopen` does that.
 
 Next: ``store.py``.
 """
@@ -35,6 +36,7 @@ class State(StrEnum):
 
 ENDED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_OUT})
 RETRYABLE = frozenset({State.FAILED, State.TIMED_OUT})
+LARGEST_RESULT = 20_000_000
 NOTHING: Any = object()
 """No value, where None is a value."""
 
@@ -71,6 +73,8 @@ class Job:
     """Faults that wait for the job to be taken: kind -> seconds."""
     repeat: bool = False
     """The next result is lost, so that the job runs once more (fault `run_twice`)."""
+    late_progress: Any = NOTHING
+    """Lies over the result in /status (fault `reopen`)."""
     gone: str | None = None
     """Why RunPod no longer knows the job: EXPIRED, PURGED, VANISHED, FORGOTTEN."""
 
@@ -176,6 +180,8 @@ class Job:
             found["workerId"] = self.worker_id
         if self.retries:
             found["retries"] = self.retries
+        if self.late_progress is not NOTHING:
+            return {**found, "status": State.IN_PROGRESS.value, "output": self.late_progress}
         shown = self.progress if self.state is State.IN_PROGRESS else self.output
         if shown is not NOTHING:
             found["output"] = shown
@@ -208,5 +214,5 @@ class Job:
     def _again(self, now: float) -> None:
         self.state, self.queued_at = State.IN_QUEUE, now
         self.started_at = self.ended_at = self.worker_id = None
-        self.output = self.error = self.progress = NOTHING
+        self.output = self.error = self.progress = self.late_progress = NOTHING
         self.chunks.clear()

@@ -12,10 +12,11 @@ import json
 import random
 import time
 from itertools import count
+from typing import Any
 
 from celery_runpod.simulator.endpoint import Endpoint
 from celery_runpod.simulator.faults import AT_RESULT
-from celery_runpod.simulator.jobs import Job
+from celery_runpod.simulator.jobs import LARGEST_RESULT, NOTHING, Job
 from celery_runpod.simulator.specs import Synthetic
 
 
@@ -112,8 +113,14 @@ class SyntheticBackend:
             if self.spec.failures and self.random.random() < self.spec.failures:
                 self.endpoint.finish(job, error=failure(worker_id))
             else:
-                self.endpoint.finish(job, output=self._bulk if self.spec.output_bytes else job.input)
+                self.endpoint.finish(job, output=self._output(job))
         self.wake()
+
+    def _output(self, job: Job) -> Any:
+        """As a handler's: RunPod loses a result over 20 MB, and the job is COMPLETED without output."""
+        if self.spec.output_bytes > LARGEST_RESULT:
+            return NOTHING
+        return self._bulk if self.spec.output_bytes else job.input
 
     def _crash(self, job: Job) -> None:
         self._release(job)

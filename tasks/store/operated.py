@@ -34,6 +34,18 @@ class Operated(Upkeep):
                     pipe.hget(self.keys.job(endpoint, task_id), "state")
                 yield from zip(some, pipe.execute(), strict=True)
 
+    # The brake
+
+    def hold(self, endpoint: str, now: float) -> float:
+        """Submit nothing to this endpoint ("*": to any) until `lift`; answers since when that is so."""
+        self.redis.hsetnx(self.keys.brake(), endpoint, repr(now))
+        found: Any = self.redis.hget(self.keys.brake(), endpoint)
+        return float(found or now)
+
+    def lift(self, endpoint: str) -> None:
+        """Take the brake off; `release` makes the jobs due that it held back."""
+        self.redis.hdel(self.keys.brake(), endpoint)
+
     # Purges
 
     def note_purge(self, endpoint: str, at: float | None) -> None:

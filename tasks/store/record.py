@@ -28,7 +28,13 @@ class Job:
 
     `group_ids` are those by which a cancel reaches the job, beside its own and its root's: its groups, what follows it.
 
-    `begun_at` is when the call, or the first call of its chain, was published."""
+    `begun_at` is when the call, or the first call of its chain, was published. `hinted_at` is when the first webhook said
+    that the attempt has ended.
+
+    `generation` is how often the job was run again by hand: 0 for a call, one more for each `runpod.retry`.
+
+    What the latest looks left: `missing_since`, when RunPod's answers 404 began; `waits_since`, when its look began to
+    wait for the budget; `failures`, how often in a row the work on it raised."""
 
     task_id: str
     endpoint: str
@@ -49,6 +55,7 @@ class Job:
     state: State = State.WAITING
     attempt: int = 0
     retried: int = 0
+    generation: int = 0
     joined: str = ""
     shares: str = ""
     job_id: str | None = None
@@ -57,6 +64,10 @@ class Job:
     window_ends: float | None = None
     reason: str = ""
     progress: str = ""
+    missing_since: float | None = None
+    waits_since: float | None = None
+    failures: int = 0
+    hinted_at: float | None = None
     outcome: dict[str, Any] | None = field(default=None, repr=False)
 
     def to_fields(self) -> dict[str, str]:
@@ -81,6 +92,7 @@ class Job:
             "expires_at": None if self.expires_at is None else repr(self.expires_at),
             "api_key_name": self.api_key_name,
             "reason": self.reason or None,
+            "generation": str(self.generation) if self.generation else None,
             "joined": self.joined or None,
             "shares": self.shares or None,
             "ignore_result": "1" if self.ignore_result else None,
@@ -118,6 +130,7 @@ class Job:
             state=state,
             attempt=int(raw["attempt"]),
             retried=int(raw.get("retried", 0)),
+            generation=int(raw.get("generation", 0)),
             joined=raw.get("joined", ""),
             shares=raw.get("shares", ""),
             job_id=raw.get("job_id") or None,
@@ -126,6 +139,10 @@ class Job:
             window_ends=_number(raw.get("window_ends")),
             reason=raw.get("reason", ""),
             progress=raw.get("progress", ""),
+            missing_since=_number(raw.get("missing_since")),
+            waits_since=_number(raw.get("waits_since")),
+            failures=int(raw.get("failures", 0)),
+            hinted_at=_number(raw.get("hinted_at")),
             outcome=json.loads(raw["outcome"]) if "outcome" in raw else None,
         )
 

@@ -52,6 +52,7 @@ class SharedJobs(Upkeep):
                 self.keys.job(endpoint, holder),
                 self.keys.waiters(endpoint, holder),
                 self.keys.due(endpoint),
+                self.keys.input_bytes(endpoint),
             ]
             own = json.dumps(replace(job, joined=holder).to_fields())
             answer = self._run(
@@ -63,6 +64,7 @@ class SharedJobs(Upkeep):
                 input_hash,
                 own,
                 job.end_by,
+                job.end_by if job.expires_at is None else min(job.end_by, job.expires_at),
                 json.dumps(shared.to_fields()),
                 due,
                 look_again,
@@ -86,6 +88,14 @@ class SharedJobs(Upkeep):
         found: Any = self.redis.smembers(self.keys.waiters(shared.endpoint, shared.task_id))
         return sorted(found)
 
+    def waiters_expire_at(self, shared: Job) -> float | None:
+        """When the last of the calls that wait for a shared job expires; None if one of them does not."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for task_id in self.waiters(shared):
+                pipe.hmget(self.keys.job(shared.endpoint, task_id), ["state", "expires_at"])
+            found = [expires_at for state, expires_at in pipe.execute() if state == State.JOINED]
+        return max(map(float, found)) if found and all(found) else None
+
     def verdict(self, endpoint: str, shared_id: str) -> Verdict | None:
         """How a shared job ended, while its key is kept; None while it is open, and when it is forgotten."""
         names = ["state", "verdict", "outcome", "job_id"]
@@ -104,5 +114,6 @@ class SharedJobs(Upkeep):
             self.keys.undelivered(shared.endpoint),
             self.keys.waiters(shared.endpoint, shared.task_id),
             self.keys.due(shared.endpoint),
+            self.keys.input_bytes(shared.endpoint),
         ]
         return str(self._run("close_shared", keys, shared.task_id, self.key_ttl_s))

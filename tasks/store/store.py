@@ -15,14 +15,16 @@ from typing import Any
 
 from celery_runpod.contract import FORMAT
 from celery_runpod.records import Place
+from tasks.store.aside import Aside
 from tasks.store.cancels import Cancels
 from tasks.store.operated import Operated
 from tasks.store.record import Job
 from tasks.store.shared import SharedJobs
 from tasks.store.states import State
+from tasks.store.submits import Submits
 
 
-class JobStore(SharedJobs, Operated, Cancels):
+class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
     """All transitions of a job. `redis` must decode its responses; one store a process, shared by its threads."""
 
     # A job's way in
@@ -53,37 +55,12 @@ class JobStore(SharedJobs, Operated, Cancels):
             self.keys.job(job.endpoint, job.task_id),
             self.keys.due(job.endpoint),
             self.keys.undelivered(job.endpoint),
+            self.keys.input_bytes(job.endpoint),
         ]
         flat = [part for pair in job.to_fields().items() for part in pair]
         return str(self._run("accept", keys, job.task_id, due, *flat))
 
-    # Submitting
-
-    def claim_submit(
-        self, job: Job, token: str, window_ends: float, max_in_flight: int | None = None, look_again: float = 0.0
-    ) -> int | None:
-        """The number of the attempt that the caller alone may POST; None where it may not: another has it, or
-        `max_in_flight` jobs are at RunPod, and the job waits in its order, or until `look_again`."""
-        keys = [
-            self.keys.job(job.endpoint, job.task_id),
-            self.keys.due(job.endpoint),
-            self.keys.inflight(job.endpoint),
-            self.keys.waiting(job.endpoint),
-            self.keys.room(job.endpoint),
-        ]
-        most = "" if max_in_flight is None else max_in_flight
-        answer = str(self._run("claim_submit", keys, job.task_id, token, window_ends, most, job.not_before, look_again))
-        return int(answer) if answer.isdigit() else None
-
-    def admit(self, endpoint: str, now: float, most: int = 500) -> int:
-        """How many jobs that waited for a place of `max_in_flight` are due now."""
-        keys = [
-            self.keys.due(endpoint),
-            self.keys.inflight(endpoint),
-            self.keys.waiting(endpoint),
-            self.keys.room(endpoint),
-        ]
-        return int(self._run("admit", keys, now, most))
+    # Attempts that failed
 
     def retry_later(
         self, job: Job, verdict: State, retries: int, due: float, start_by: float | None, job_id: str
@@ -95,29 +72,6 @@ class JobStore(SharedJobs, Operated, Cancels):
         ]
         by = "" if start_by is None else start_by
         return str(self._run("retry_later", keys, job.task_id, job.attempt, verdict, retries, due, by, job_id))
-
-    def submitted(self, job: Job, job_id: str, due: float, now: float) -> str:
-        keys = [
-            self.keys.job(job.endpoint, job.task_id),
-            self.keys.due(job.endpoint),
-            self.keys.cancels(job.endpoint),
-            self.keys.cancel_keys(job.endpoint),
-        ]
-        key_name = job.api_key_name or ""
-        return str(self._run("submitted", keys, job.task_id, job.attempt, job_id, due, now, key_name))
-
-    def not_submitted(self, job: Job, due: float, reason: str) -> str:
-        keys = [
-            self.keys.job(job.endpoint, job.task_id),
-            self.keys.due(job.endpoint),
-            self.keys.inflight(job.endpoint),
-        ]
-        return str(self._run("not_submitted", keys, job.task_id, job.attempt, due, reason))
-
-    def adopted(self, job: Job) -> str | None:
-        """The job id that a webhook named for this attempt, if one came."""
-        found: Any = self.redis.get(self.keys.adopted(job.endpoint, job.task_id, job.attempt))
-        return found or None
 
     # Checking
 
@@ -133,13 +87,14 @@ class JobStore(SharedJobs, Operated, Cancels):
         self.redis.zrem(self.keys.checks(endpoint), token)
 
     def jobs(self, endpoint: str, task_ids: Iterable[str]) -> list[Job]:
-        """The open records among these ids. Records of a newer format are left out: another version's business."""
+        """The open records among these ids. One of a newer format is left out: another version works on it. One that
+        cannot be read is left out and put aside (``aside.py``)."""
         ids = list(task_ids)
         with self.redis.pipeline(transaction=False) as pipe:
             for task_id in ids:
                 pipe.hgetall(self.keys.job(endpoint, task_id))
             found = pipe.execute()
-        jobs = [Job.from_fields(endpoint, task_id, raw) for task_id, raw in zip(ids, found, strict=True) if raw]
+        jobs = [self.read_or_put_aside(endpoint, task_id, raw) for task_id, raw in zip(ids, found, strict=True) if raw]
         return [job for job in jobs if job is not None]
 
     def forget_due(self, endpoint: str, task_id: str) -> str:
@@ -162,19 +117,30 @@ class JobStore(SharedJobs, Operated, Cancels):
         checks: int | None = None,
         progress: str = "",
         reason: str = "",
+        missing_since: float | None = None,
     ) -> str:
         keys = [self.keys.job(job.endpoint, job.task_id), self.keys.due(job.endpoint)]
-        count = job.checks if checks is None else checks
-        args = (job.task_id, job.attempt, lease, state or "", due, count, progress, reason, now)
+        count, missing = job.checks if checks is None else checks, "" if missing_since is None else missing_since
+        args = (job.task_id, job.attempt, lease, state or "", due, count, progress, reason, now, missing)
         return str(self._run("observe", keys, *args))
+
+    def put_off(
+        self, job: Job, lease: float, due: float, *, failures: int | None = None, waits_since: float | None = None
+    ) -> str:
+        keys = [self.keys.job(job.endpoint, job.task_id), self.keys.due(job.endpoint)]
+        count, since = job.failures if failures is None else failures, "" if waits_since is None else waits_since
+        return str(self._run("put_off", keys, job.task_id, job.attempt, lease, due, count, since))
 
     def least_due(self, endpoint: str) -> float | None:
         """When the next thing of this endpoint is to be looked at: a job or a cancel."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zrange(self.keys.due(endpoint), 0, 0, withscores=True)
             pipe.zrange(self.keys.cancels(endpoint), 0, 0, withscores=True)
-            found = pipe.execute()
-        scores = [float(rows[0][1]) for rows in found if rows]
+            pipe.hget(self.keys.pause(endpoint, "cancel"), "until")
+            jobs, cancels, until = pipe.execute()
+        scores = [float(jobs[0][1])] if jobs else []
+        if cancels:
+            scores.append(max(float(cancels[0][1]), float(until or 0.0)))
         return min(scores) if scores else None
 
     def plan_check(self, endpoint: str, at: float, now: float, *, slack_s: float = 0.5, overdue_s: float = 3.0) -> bool:
@@ -197,7 +163,7 @@ class JobStore(SharedJobs, Operated, Cancels):
     ) -> str:
         answer = self._run(
             "record_outcome",
-            self._ending_keys(job.endpoint, job.task_id),
+            [*self._ending_keys(job.endpoint, job.task_id), self.keys.by_job_id(job.endpoint, job_id)],
             job.task_id,
             job.attempt,
             state,
@@ -207,14 +173,9 @@ class JobStore(SharedJobs, Operated, Cancels):
             job_id,
             "1" if cancel else "0",
             job.api_key_name or "",
+            self._index_ttl_s(job, now),
         )
         return str(answer)
-
-    def request_cancel(
-        self, endpoint: str, task_id: str, outcome: Mapping[str, Any], now: float, deliver_again_at: float
-    ) -> str:
-        keys = self._ending_keys(endpoint, task_id)
-        return str(self._run("request_cancel", keys, task_id, json.dumps(outcome), now, deliver_again_at))
 
     def claim_finish(
         self, endpoint: str, task_id: str, attempt: int, token: str, now: float, lease_until: float
@@ -232,14 +193,16 @@ class JobStore(SharedJobs, Operated, Cancels):
         now: float,
         kept: Mapping[str, str] | None = None,
         keep_failed_s: float = 0.0,
+        job_id: str | None = None,
     ) -> str:
         """Leave a tombstone with `kept`, and leave the indexes of the roots and groups `above`. What failed can be run
-        again for `keep_failed_s` seconds."""
+        again for `keep_failed_s` seconds. `job_id` is RunPod's, whose index then lives as long as the tombstone."""
         keys = [
             self.keys.job(endpoint, task_id),
             self.keys.undelivered(endpoint),
             self.keys.due(endpoint),
             self.keys.failed(endpoint, task_id),
+            self.keys.input_bytes(endpoint),
         ]
         flat = [part for pair in (kept or {}).items() for part in pair]
         ttl_s, keep_s = self.tombstone_ttl_s, math.ceil(keep_failed_s)
@@ -248,12 +211,19 @@ class JobStore(SharedJobs, Operated, Cancels):
             for any_id in above:
                 pipe.srem(self.keys.root(any_id), task_id)
             pipe.expire(self.keys.task(task_id), self.tombstone_ttl_s)
+            if job_id:
+                pipe.expire(self.keys.by_job_id(endpoint, job_id), self.tombstone_ttl_s)
             pipe.execute()
         return answer
 
     def undelivered(self, endpoint: str, now: float, limit: int = 500) -> list[str]:
         ids: Any = self.redis.zrangebyscore(self.keys.undelivered(endpoint), "-inf", now, start=0, num=limit)
         return list(ids)
+
+    def published(self, endpoint: str, task_id: str) -> int:
+        """How often a verdict was published again."""
+        found: Any = self.redis.hget(self.keys.job(endpoint, task_id), "published")
+        return int(found or 0)
 
     def republish(self, endpoint: str, task_id: str, now: float, *, base_s: float = 30.0, cap_s: float = 900.0) -> str:
         keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint)]
@@ -272,7 +242,9 @@ class JobStore(SharedJobs, Operated, Cancels):
             pipe.zcount(self.keys.due(endpoint), "-inf", late)
             pipe.zcount(self.keys.cancels(endpoint), "-inf", late)
             pipe.zcount(self.keys.undelivered(endpoint), "-inf", late)
-            return any(pipe.execute())
+            pipe.hget(self.keys.pause(endpoint, "cancel"), "until")
+            due, cancels, undelivered, until = pipe.execute()
+        return bool(due or undelivered or (cancels and float(until or 0.0) <= late))
 
     def find(self, task_id: str) -> Job | None:
         """The open record of a task id."""

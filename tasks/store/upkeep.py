@@ -8,7 +8,7 @@ Next: ``store.py``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,11 +23,14 @@ from tasks.store.states import lua_prelude
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 
+TROUBLES_KEPT_S = 86_400
+
 
 @cache
 def script_source(name: str) -> str:
-    """The Lua of a transition, with the table of states before it."""
-    return lua_prelude() + (_SCRIPTS / f"{name}.lua").read_text()
+    """The Lua of a transition, with the table of states, the gate and the count of inputs before it."""
+    shared = "".join((_SCRIPTS.parent / f"{part}.lua").read_text() for part in ("gate", "inputs"))
+    return lua_prelude() + shared + (_SCRIPTS / f"{name}.lua").read_text()
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,9 @@ class Upkeep(RecordReader):
         self.key_ttl_s = int(key_ttl_s)
         self._scripts = {path.stem: redis.register_script(script_source(path.stem)) for path in _SCRIPTS.glob("*.lua")}
 
-    def _run(self, script: str, keys: list[str], *args: str | float | int) -> Any:
-        return self._scripts[script](keys=keys, args=[_arg(arg) for arg in args])
+    def _run(self, script: str, keys: list[str], *args: str | float | int, on: Any = None) -> Any:
+        """Run a script now, or as part of a pipeline."""
+        return self._scripts[script](keys=keys, args=[_arg(arg) for arg in args], client=on)
 
     def _ending_keys(self, endpoint: str, task_id: str) -> list[str]:
         keys = self.keys
@@ -75,6 +79,7 @@ class Upkeep(RecordReader):
             keys.cancels(endpoint),
             keys.cancel_keys(endpoint),
             keys.waiting(endpoint),
+            keys.input_bytes(endpoint),
         ]
 
     # Pauses
@@ -93,15 +98,6 @@ class Upkeep(RecordReader):
         self.redis.delete(self.keys.pause(endpoint, operation))
 
     # The outbox: copies of calls that no worker has accepted yet
-
-    def drop_message(self, task_id: str) -> None:
-        """A worker has accepted the call: the record stands for it now."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zrem(self.keys.outbox(), task_id)
-            pipe.hdel(self.keys.outbox_messages(), task_id)
-            pipe.hdel(self.keys.outbox_places(), task_id)
-            pipe.zrem(self.keys.outbox_waiting(), task_id)
-            pipe.execute()
 
     def kept_messages(self, until: float, most: int) -> list[Kept]:
         """The oldest calls published before `until`."""
@@ -126,24 +122,71 @@ class Upkeep(RecordReader):
         if task_ids:
             self._run("note_in_queue", [self.keys.outbox(), self.keys.outbox_waiting()], now, *task_ids)
 
+    def count_trouble(self, task_id: str) -> int:
+        """How often the task of this id has met an error of an unknown kind, this one included."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.incr(self.keys.troubles(task_id))
+            pipe.expire(self.keys.troubles(task_id), TROUBLES_KEPT_S)
+            return int(pipe.execute()[0])
+
     # Wishes to cancel
 
     def cancel_wishes(self, until: float) -> list[tuple[str, str]]:
-        """(id, one of `REACHES`) of the cancels wished before `until` and not carried out."""
+        """(id, one of `REACHES`) of the cancels wished, or to be published again, before `until`."""
         found: Any = self.redis.zrangebyscore(self.keys.cancel_wishes(), "-inf", until, start=0, num=1000)
         return [(any_id, reach) for reach, _, any_id in (wish.partition(":") for wish in found)]
 
     def fulfil_wishes(self, ids: Iterable[str], *, whole_tree: bool | None) -> None:
         if members := [f"{REACHES[whole_tree]}:{any_id}" for any_id in ids]:
-            self.redis.zrem(self.keys.cancel_wishes(), *members)
+            with self.redis.pipeline(transaction=False) as pipe:
+                pipe.zrem(self.keys.cancel_wishes(), *members)
+                pipe.hdel(self.keys.cancel_repeats(), *members)
+                pipe.execute()
+
+    def note_repeats(
+        self, ids: Iterable[str], now: float, *, whole_tree: bool | None, again_s: float, most: int
+    ) -> list[str]:
+        """The cancels of these ids were published again, and are after `again_s` seconds, doubled with each repeat up to
+        an hour; answers the ids for which that was done `most` times: they are given up."""
+        members = {f"{REACHES[whole_tree]}:{any_id}": any_id for any_id in ids}
+        with self.redis.pipeline(transaction=False) as pipe:
+            for member in members:
+                pipe.hincrby(self.keys.cancel_repeats(), member, 1)
+            repeats = dict(zip(members, pipe.execute(), strict=True))
+        spent = [members[member] for member, times in repeats.items() if times >= most]
+        due = {
+            member: now + min(again_s * 2.0 ** (times - 1), 3600.0) for member, times in repeats.items() if times < most
+        }
+        if due:
+            self.redis.zadd(self.keys.cancel_wishes(), due, xx=True)
+        self.fulfil_wishes(spent, whole_tree=whole_tree)
+        return spent
 
     def cancel_notes(self, ids: Iterable[str]) -> dict[str, str]:
         """Which of these ids were cancelled, and how far that goes (`REACHES`). What was a "step" when nobody knew it is
         a "job" once it is accepted."""
         wanted = list(dict.fromkeys(ids))
         found: Any = self.redis.mget([self.keys.cancel_note(any_id) for any_id in wanted])
-        notes = {any_id: note for any_id, note in zip(wanted, found, strict=True) if note}
+        return self.settled_notes(dict(zip(wanted, found, strict=True)))
+
+    def settled_notes(self, found: Mapping[str, str | None]) -> dict[str, str]:
+        """`cancel_notes` from what stands in the store."""
+        notes = {any_id: note for any_id, note in found.items() if note}
         return {any_id: "job" if note == "step" and self.is_job(any_id) else note for any_id, note in notes.items()}
+
+    # Bounds
+
+    def count(self, endpoint: str) -> tuple[int, int]:
+        """Open jobs of an endpoint, and the bytes of their inputs."""
+        own = self.keys
+        keys = [own.due(endpoint), own.undelivered(endpoint), own.aside(endpoint), own.input_bytes(endpoint)]
+        jobs, input_bytes = self._run("count", keys)
+        return int(jobs), int(input_bytes)
+
+    def note_totals(self, jobs: int, input_bytes: int, most_jobs: int, most_input_bytes: int) -> None:
+        """What all endpoints hold together, for callers to read."""
+        told = {"jobs": jobs, "input_bytes": input_bytes, "most_jobs": most_jobs, "most_input_bytes": most_input_bytes}
+        self.redis.hset(self.keys.totals(), mapping=told)
 
     # A worker's own notes
 
@@ -166,20 +209,17 @@ class Upkeep(RecordReader):
         known = "" if remembered is None else remembered
         return str(self._run("beat", [self.keys.epoch()], server, now, known, lost_s, grace_s))
 
-    def epoch(self) -> Epoch:
-        """Whether this Redis process was vouched for."""
-        found: Any = self.redis.hmget(self.keys.epoch(), ["run_id", "fence"])
-        run_id, fence = found
-        # Asked in this order: a restart between the two is seen as one.
-        return Epoch(run_id is None or self._server() in (None, run_id), float(fence or 0.0))
-
     def _server(self) -> str | None:
         """Which Redis process answers: another one after each start. None where INFO is forbidden."""
         try:
             found: Any = self.redis.info("server")
-        except ResponseError:
-            return None
-        return str(found.get("run_id", ""))
+        except ResponseError as error:
+            found = error
+        return self._serving(found)
+
+    def _serving(self, found: Any) -> str | None:
+        """`_server` from the answer to INFO, or its refusal."""
+        return None if isinstance(found, ResponseError) else str(found.get("run_id", ""))
 
     def server_time(self) -> tuple[int, int]:
         """Redis' own clock: seconds and microseconds."""

@@ -26,7 +26,7 @@ from tests.chaos.conftest import SHORT_WAITS
 from tests.chaos.evidence import Evidence, story_of
 from tests.chaos.havoc import REDIS_ARGUMENTS, Havoc
 from tests.chaos.noting import NOTES
-from tests.chaos.plan import BROKEN, ENDPOINTS, FAST, NARROW, PROFILES, SLOW, Plan
+from tests.chaos.plan import BROKEN, DEEP, EMPTY, ENDPOINTS, FAST, NARROW, OUTPUTS, PROFILES, QUEUED, SLOW, Plan
 from tests.chaos.sender import Sender
 from tests.chaos.verifier import DOUBLE, LOST, WRONG, Judge, Verdict, every_id
 from tests.servers import World, forget_connections
@@ -36,7 +36,7 @@ SETTLE_S = 240.0
 WINDOW_S = float(SHORT_WAITS["RUNPOD_UNCONFIRMED_WINDOW_S"])
 NOTED = "submits.log"
 MOST_STORIES = 12
-NAMES = (FAST, SLOW, BROKEN, NARROW)
+NAMES = (FAST, SLOW, BROKEN, NARROW, DEEP, EMPTY, QUEUED)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def chaos_world(folder: Path, *, webhooks: bool = False) -> Iterator[World]:
     port = free_port()
     hooks = {
         "RUNPOD_WEBHOOK_URL": f"http://127.0.0.1:{port}/runpod/webhook",
-        "RUNPOD_WEBHOOK_SECRET": "chaos",
+        "RUNPOD_WEBHOOK_SECRET": "a-secret-of-the-chaos",
         "RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S": SHORT_WAITS["RUNPOD_UNCONFIRMED_WINDOW_S"],
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +83,8 @@ def chaos_world(folder: Path, *, webhooks: bool = False) -> Iterator[World]:
                 "webhooks", [*cli("webhooks"), "--port", str(port)], ready=lambda server: " ready at " in server.text()
             )
         world.app()
+        for endpoint, body in OUTPUTS.items():
+            world.fault(operation="status", endpoint=endpoint, kind="body", body=body)
         yield world
     finally:
         world.stack.stop()
@@ -199,6 +201,8 @@ def _tally(sender: Sender, havoc: Havoc, verdict: Verdict, spent_s: tuple[float,
         "sends refused": str(sender.refused),
         "kills": _counted(_some(broken, "kill")),
         "kills at steps": _counted(_some(broken, "at ")),
+        "purges": f"{_counted(_some(broken, 'celery purge', 'purge at'))}; {havoc.purged} jobs removed",
+        "garbage": str(broken["garbage"]),
         "Redis": _counted(_some(broken, "redis")),
         "faults": _counted(havoc.faults),
         "ends": _counted(verdict.ends),
@@ -208,7 +212,7 @@ def _tally(sender: Sender, havoc: Havoc, verdict: Verdict, spent_s: tuple[float,
     }
 
 
-def _some(counter: Counter[str], prefix: str) -> Counter[str]:
+def _some(counter: Counter[str], *prefix: str) -> Counter[str]:
     return Counter({name: count for name, count in counter.items() if name.startswith(prefix)})
 
 

@@ -60,7 +60,8 @@ def ends_of(world: World, ids: Iterable[str]) -> dict[str, End]:
 def submits_by_mark(world: World) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for job in world.jobs():
-        found.setdefault(job["input"]["mark"], []).append(job)
+        # What has no mark is nobody's, and is found as that.
+        found.setdefault(job["input"].get("mark", job["id"]), []).append(job)
     return found
 
 

@@ -24,14 +24,21 @@ import psutil
 import requests
 
 from celery_runpod.cli.stack import Server
+from celery_runpod.errors import RunPodError
 from tests.chaos.conftest import SHORT_WAITS
-from tests.chaos.plan import Break, Plan, loses_answers
+from tests.chaos.plan import QUEUED, Break, Plan, loses_answers
 from tests.chaos.submits import Spoiling
 from tests.servers import ROOT, World
 
 CONCURRENCY = 2
 USERS_QUEUE = "celery"
 SUBMIT_TIMEOUT_S = float(SHORT_WAITS["RUNPOD_SUBMIT_TIMEOUT_S"])
+GARBAGE = ("garbage", "{", "null", "[]", '{"body": 3}', '{"body": "AAAA", "headers": {}}', "[" * 5_000)
+"""What no client writes into a queue."""
+HINTS = ("status", "deliver")
+"""With the queue of calls: what is in them can be purged without the loss of a job; calls that are missing are published
+again (docs/decisions/0015), and the messages of these two are hints."""
+PURGE_WAIT_S = 10.0
 BRPOP_S = 1.2
 """So long may a worker still be asking for a message of a queue that it gave up."""
 REDIS_ARGUMENTS = ("--appendfsync", "no", "--auto-aof-rewrite-percentage", "0")
@@ -60,7 +67,8 @@ class Rule:
 class Havoc:
     """`gate` is held while Redis is being restarted, so that nobody publishes meanwhile. `deserters` are the workers
     that ended without having been killed; others take their place, as a supervisor would see to. `killed` are the
-    processes and process groups that were, and when; `spoilings` how often answers to a POST /run were lost, and when."""
+    processes and process groups that were, and when; `spoilings` how often answers to a POST /run were
+    lost, and when; `purged` is how many jobs purges removed from RunPod's queue."""
 
     def __init__(self, world: World, plan: Plan, gate: threading.RLock, die_at: Path, *, workers: int) -> None:
         self.world = world
@@ -70,6 +78,7 @@ class Havoc:
         self.done: list[Broken] = []
         self.faults: Counter[str] = Counter()
         self.deserters: list[str] = []
+        self.purged = 0
         self.killed: dict[int, float] = {}
         self.spoilings: list[Spoiling] = []
         self.trouble: BaseException | None = None
@@ -148,6 +157,14 @@ class Havoc:
             case "redis client pause":
                 self.world.redis.execute_command("CLIENT", "PAUSE", int(one.lasts_s * 1000), "ALL")
                 time.sleep(one.lasts_s)
+            case "garbage":
+                for text in GARBAGE:
+                    self.world.redis.lpush(self._queue(one.pick, "", *HINTS), text)
+            case "celery purge":
+                with self.world.app().connection_for_write() as fresh:
+                    fresh.default_channel.queue_purge(self._queue(one.pick, "", *HINTS))
+            case "purge at RunPod":
+                self._purge_at_runpod()
             case "step":
                 self._disarm()
                 self._arm(one)
@@ -155,6 +172,22 @@ class Havoc:
                 began = time.time()
                 rule = self.world.fault(endpoint="*", **one.fault)
                 self._rules[rule] = Rule(one, began, time.monotonic() + one.lasts_s)
+
+    def _purge_at_runpod(self) -> None:
+        """By way of a worker, as a user does; soon, when jobs wait there."""
+        give_up = time.monotonic() + PURGE_WAIT_S
+        while time.monotonic() < give_up:
+            if any(job["status"] == "IN_QUEUE" for job in self.world.jobs(QUEUED)):
+                break
+            time.sleep(0.2)
+            self._lift(time.monotonic())
+        # It is refused while a submit is under way, and no answer comes where its worker dies.
+        with suppress(RunPodError):
+            self.purged += self.world.endpoint(QUEUED).purge_queue(timeout=PURGE_WAIT_S)
+
+    def _queue(self, pick: float, *names: str) -> str:
+        name = names[int(pick * len(names))]
+        return f"{self.world.namespace}.{name}" if name else self.world.namespace
 
     # RunPod workers
 

@@ -56,12 +56,12 @@ def _of(job: Any) -> dict[str, Any]:
     return {"task_id": job.task_id, "attempt": job.attempt}
 
 
-def claim_submit(self: Any, job: Any, token: str, *args: Any, **kwargs: Any) -> Any:
-    _mine.token = token
+def claim_submit(self: Any, job: Any, post: Any, *args: Any, **kwargs: Any) -> Any:
+    _mine.token = token = post.token
     note("claims", token=token, task_id=job.task_id, mark=job.input["mark"])
-    attempt = _claim(self, job, token, *args, **kwargs)
-    note("denied" if attempt is None else "claimed", token=token, task_id=job.task_id, attempt=attempt)
-    return attempt
+    claim = _claim(self, job, post, *args, **kwargs)
+    note("claimed" if claim.word == "go" else "denied", token=token, task_id=job.task_id, attempt=claim.attempt)
+    return claim
 
 
 def submit(*args: Any, **kwargs: Any) -> None:

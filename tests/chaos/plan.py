@@ -14,7 +14,7 @@ Next: ``sender.py``, which sends the loads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -22,14 +22,33 @@ from tasks.steps import Step as DeathStep
 
 USER = "user"
 FAST, SLOW, BROKEN, NARROW = "fast", "slow", "broken", "narrow"
+DEEP, EMPTY, QUEUED = "deep", "empty", "queued"
+POISON = "poison"
 SLOW_S = 60.0
 ENDPOINTS = (
     f"{FAST}=synthetic:duration=0.3,jitter=0.4",
     f"{SLOW}=synthetic:duration={SLOW_S:g}",
     f"{BROKEN}=synthetic:duration=0.2,failures=1",
     f"{NARROW}=synthetic:duration=0.3",
+    f"{DEEP}=synthetic:duration=0.3",
+    f"{EMPTY}=synthetic:duration=0.3",
+    f"{QUEUED}=synthetic:duration=0.8,workers=1",
 )
-"""`slow` outlasts every cancel, so that a job of it that is COMPLETED was not cancelled."""
+"""`slow` outlasts every cancel, so that a job of it that is COMPLETED was not cancelled; jobs of `queued` wait at RunPod,
+where a purge finds them."""
+OUTPUTS: Mapping[str, str] = {
+    DEEP: f'{{"status": "COMPLETED", "output": {"[" * 600}{"]" * 600}}}',
+    EMPTY: '{"status": "COMPLETED"}',
+}
+"""Endpoint -> what /status says of every job of it."""
+POISONS: Mapping[str, Mapping[str, Any]] = {
+    "deeper than allowed": {"input": 70},
+    "deeper than a pool can hand on": {"input": 500},
+    "an unknown option": {"options": {"nope": 1}},
+    "an unknown argument": {"nope": 1},
+    "fields that are none": {"fields": 3},
+}
+"""Messages that other programs send by name; `input` is how many levels their input has."""
 PROFILES = f"""
 [endpoints.{NARROW}]
 id = "{NARROW}"
@@ -39,8 +58,9 @@ max_in_flight = 3
 
 @dataclass(frozen=True)
 class Step:
-    """One task. `does` is an endpoint's name or USER; `options` are those of `Endpoint.using`; `link` and `errback` are
-    the ids of tasks to link to it. The mark of a job is its id, unless several calls share the job: then `shares`."""
+    """One task. `does` is an endpoint's name, USER or POISON; `options` are those of `Endpoint.using`, or for POISON the
+    name of one of `POISONS`; `link` and `errback` are the ids of tasks to link to it. The mark of a job is its id, unless
+    several calls share the job: then `shares`."""
 
     id: str
     does: str
@@ -56,7 +76,7 @@ class Step:
     @property
     def submits(self) -> int:
         """How many submits are right, at most."""
-        return 1 + int(self.options.get("retries", 0))
+        return 0 if self.does == POISON else 1 + int(self.options.get("retries", 0))
 
 
 @dataclass(frozen=True)
@@ -77,7 +97,7 @@ class Load:
 
     @property
     def jobs(self) -> int:
-        return sum(step.does != USER for step in self.steps)
+        return sum(step.does not in (USER, POISON) for step in self.steps)
 
 
 @dataclass(frozen=True)
@@ -127,6 +147,10 @@ LOADS: Mapping[str, int] = {
     "crowd": 1,
     "cancelled": 2,
     "cancelled_somewhere": 2,
+    "poison": 2,
+    "too_deep": 1,
+    "no_output": 1,
+    "queue": 2,
 }
 """Kind of load -> how many of them are in one deck."""
 
@@ -140,6 +164,9 @@ BREAKS: Mapping[str, int] = {
     "redis client pause": 1,
     "step": 5,
     "fault": 8,
+    "garbage": 1,
+    "celery purge": 1,
+    "purge at RunPod": 2,
 }
 
 TAKES_S: Mapping[str, float] = {
@@ -149,8 +176,12 @@ TAKES_S: Mapping[str, float] = {
     "redis killed": 6.0,
     "redis stopped": 1.5,
     "redis client pause": 1.5,
+    "purge at RunPod": 1.0,
 }
 """About how long a break keeps the one thread that breaks things: until another worker is up, or Redis is back."""
+
+QUEUES_S = 2.0
+"""So long after its send the jobs of a load "queue" have been submitted, and most of them wait at RunPod."""
 
 HTML = "<html><body>Bad gateway</body></html>"
 FAULTS: tuple[Mapping[str, Any], ...] = (
@@ -165,6 +196,10 @@ FAULTS: tuple[Mapping[str, Any], ...] = (
     {"operation": "run", "kind": "truncate", "times": 2},
     {"operation": "run", "kind": "body", "body": HTML, "times": 1},
     {"operation": "run", "kind": "delay", "seconds": 4, "times": 2},
+    # An outage: whatever is sent meanwhile may be lost, so nothing but a probe is.
+    {"operation": "run", "kind": "status", "status": 503, "body": HTML, "times": 20},
+    {"operation": "run", "kind": "delay", "seconds": 6, "times": 20},
+    {"operation": "health", "kind": "status", "status": 503, "body": HTML, "times": 30},
     # No word on a job is no word on a job.
     {"operation": "status", "kind": "status", "status": 429, "body": HTML, "times": 30},
     {"operation": "status", "kind": "status", "status": 503, "body": HTML, "times": 30},
@@ -174,6 +209,7 @@ FAULTS: tuple[Mapping[str, Any], ...] = (
     {"operation": "status", "kind": "drop_before", "probability": 0.5},
     {"operation": "status", "kind": "drop_after", "probability": 0.5},
     {"operation": "status", "kind": "delay", "seconds": 3, "probability": 0.3},
+    {"operation": "status", "kind": "status", "status": 404, "body": '{"error": "job not found"}', "times": 1},
     # A cancel is owed until RunPod has said that there is nothing left to cancel.
     {"operation": "cancel", "kind": "status", "status": 429, "times": 5},
     {"operation": "cancel", "kind": "status", "status": 500, "body": HTML, "times": 5},
@@ -217,9 +253,19 @@ def make_plan(seed: int, *, jobs: int, rate: float, break_every_s: float, webhoo
     for kind in _deck(random, BREAKS):
         if at_s >= sent / rate:
             break
-        breaks.append(_break(random, kind, at_s, faults, deaths))
+        one = _break(random, kind, at_s, faults, deaths)
+        if kind == "purge at RunPod":
+            one = _when_jobs_wait(one, loads)
+        breaks.append(one)
         at_s += break_every_s * random.uniform(0.5, 1.5) + TAKES_S.get(kind, 0.0)
-    return Plan(seed, tuple(loads), tuple(breaks))
+    return Plan(seed, tuple(loads), tuple(sorted(breaks, key=lambda one: one.at_s)))
+
+
+def _when_jobs_wait(one: Break, loads: Sequence[Load]) -> Break:
+    """A purge of an empty queue is none: it comes after the next load that fills it, where there is one."""
+    last_s = loads[-1].at_s
+    times = (load.at_s + QUEUES_S for load in loads if load.kind == "queue" and load.at_s >= one.at_s)
+    return replace(one, at_s=next((at_s for at_s in times if at_s < last_s), one.at_s))
 
 
 def _with_webhooks() -> dict[int, int]:
@@ -278,6 +324,15 @@ def _load(random: Random, kind: str, name: str, at_s: float) -> Load:
             return Load(kind, at_s, lanes(*[[NARROW]] * 8))
         case "cancelled":
             return Load(kind, at_s, lanes([SLOW]), cancel_after_s=random.uniform(0, 4))
+        case "poison":
+            kinds = random.sample(sorted(POISONS), k=2)
+            return Load(kind, at_s, tuple((step(POISON, options={"poison": one}),) for one in kinds))
+        case "too_deep":
+            return Load(kind, at_s, lanes([DEEP, USER], [FAST]), step(USER))
+        case "no_output":
+            return Load(kind, at_s, lanes([EMPTY, USER]))
+        case "queue":
+            return Load(kind, at_s, lanes(*[[QUEUED]] * 8))
         case "cancelled_somewhere":
             return Load(kind, at_s, lanes(random.choice([[FAST], chain])), cancel_after_s=random.uniform(0, 3))
     raise ValueError(f"no load of kind {kind!r}")

@@ -18,9 +18,10 @@ from celery.canvas import Signature
 from celery.result import denied_join_result
 
 from celery_runpod import JobResult
+from celery_runpod.contract import RUN, Queues
 from celery_runpod.errors import BrokerUnavailable
 from tests.chaos.application import gather, note, step
-from tests.chaos.plan import USER, Load, Plan, Step
+from tests.chaos.plan import FAST, POISON, POISONS, USER, Load, Plan, Step
 from tests.servers import World
 
 START: dict[str, Any] = {"path": []}
@@ -81,6 +82,10 @@ class Sender:
 
     def _apply(self, load: Load) -> None:
         first = load.lanes[0][0]
+        if first.does == POISON:
+            for lane in load.lanes:
+                self._poison(lane[0])
+            return
         if len(load.steps) == 1:
             endpoint = self.world.endpoint(first.does, **first.options)
             endpoint.apply_async((START,), {"mark": first.mark}, task_id=first.id, **_links(first))
@@ -90,6 +95,20 @@ class Sender:
             chord(lanes, gather.s(load.body.id).set(task_id=load.body.id)).apply_async()
         else:
             (group(lanes) if len(lanes) > 1 else lanes[0]).apply_async()
+
+    def _poison(self, one: Step) -> None:
+        """As a program without our client sends it, which checks nothing."""
+        wrong = dict(POISONS[one.options["poison"]])
+        value: Any = []
+        for _ in range(int(wrong.pop("input", 1)) - 1):
+            value = [value]
+        self.world.app().send_task(
+            RUN,
+            args=[{"mark": one.mark, "value": value}],
+            kwargs={"endpoint": FAST, **wrong},
+            queue=Queues.of(self.world.namespace).run,
+            task_id=one.id,
+        )
 
     def _lane(self, lane: tuple[Step, ...]) -> Signature:
         first, *others = lane

@@ -8,10 +8,25 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.errors import JobFailed, SubmissionUnconfirmed
+from celery_runpod.errors import InvalidInput, JobFailed, JobPurged, OutputTooDeep, SubmissionUnconfirmed
 from tasks.steps import Step as DeathStep
 from tests.chaos.evidence import End, Evidence
-from tests.chaos.plan import BREAKS, BROKEN, FAST, FAULTS, LOADS, SLOW, USER, Load, Step, make_plan
+from tests.chaos.plan import (
+    BREAKS,
+    BROKEN,
+    DEEP,
+    FAST,
+    FAULTS,
+    LOADS,
+    POISON,
+    POISONS,
+    QUEUED,
+    SLOW,
+    USER,
+    Load,
+    Step,
+    make_plan,
+)
 from tests.chaos.submits import KILLED
 from tests.chaos.submits import LOST as LOST_ANSWER
 from tests.chaos.verifier import DOUBLE, LOST, WRONG, Judge
@@ -56,13 +71,31 @@ CANCELLED_RIGHT = _evidence(
     ends={"a": End("REVOKED", None)}, submits={"a": [{"status": "CANCELLED"}]}, cancelled=frozenset({"a"})
 )
 
+PURGED = Load("queue", 0, ((Step("a", QUEUED),),))
+PURGED_RIGHT = _evidence(ends={"a": End("FAILURE", JobPurged("oh"))}, submits={"a": [{"status": "PURGED"}]})
+
+TOO_DEEP = Load("too_deep", 0, ((Step("a", DEEP),),))
+TOO_DEEP_RIGHT = _evidence(
+    ends={"a": End("FAILURE", OutputTooDeep("oh", job_id="j"))}, submits={"a": [{"status": "COMPLETED"}]}
+)
+
+POISONED = Load("poison", 0, ((Step("a", POISON, options={"poison": next(iter(POISONS))}),),))
+POISONED_RIGHT = _evidence(ends={"a": End("FAILURE", InvalidInput("oh"))})
 
 SHARED = Load("shared", 0, ((Step("a", FAST, shares="job"),), (Step("b", FAST, shares="job"),)))
 
 
 @pytest.mark.parametrize(
     ("load", "evidence"),
-    [(SINGLE, SINGLE_RIGHT), (CHAIN, CHAIN_RIGHT), (CHORD, CHORD_RIGHT), (CANCELLED, CANCELLED_RIGHT)],
+    [
+        (SINGLE, SINGLE_RIGHT),
+        (CHAIN, CHAIN_RIGHT),
+        (CHORD, CHORD_RIGHT),
+        (CANCELLED, CANCELLED_RIGHT),
+        (PURGED, PURGED_RIGHT),
+        (TOO_DEEP, TOO_DEEP_RIGHT),
+        (POISONED, POISONED_RIGHT),
+    ],
     ids=lambda value: value.kind if isinstance(value, Load) else "",
 )
 def test_the_judge_finds_nothing_where_all_is_right(load: Load, evidence: Evidence) -> None:
@@ -80,6 +113,17 @@ def test_the_judge_finds_nothing_where_all_is_right(load: Load, evidence: Eviden
         (SINGLE, replace(SINGLE_RIGHT, ends={"a": End("REVOKED", None)}), [(WRONG, "a")]),
         (SINGLE, replace(SINGLE_RIGHT, left=["{runpod:fast}:job:a WAITING"]), [(WRONG, "a")]),
         (SINGLE, replace(SINGLE_RIGHT, deserters=["runpod1 ended with status 1"]), [(WRONG, "runpod1")]),
+        (SINGLE, replace(SINGLE_RIGHT, submits={**SINGLE_RIGHT.submits, "x": [{}]}), [(WRONG, "x")]),
+        # A purge removed this very job, and it ends so.
+        (PURGED, replace(PURGED_RIGHT, submits={"a": [{"status": "COMPLETED"}]}), [(WRONG, "a")]),
+        (PURGED, replace(PURGED_RIGHT, ends={"a": End("SUCCESS", {**START, "mark": "a"})}), [(WRONG, "a")]),
+        (PURGED, _evidence(ends=PURGED_RIGHT.ends), [(WRONG, "a")]),
+        (TOO_DEEP, replace(TOO_DEEP_RIGHT, ends={"a": End("SUCCESS", None)}), [(WRONG, "a")]),
+        (TOO_DEEP, replace(TOO_DEEP_RIGHT, submits={"a": [{}, {}]}), [(DOUBLE, "a"), (WRONG, "a")]),
+        # Poison has an end that says what is wrong with it, and costs nothing.
+        (POISONED, _evidence(), [(LOST, "a")]),
+        (POISONED, _evidence(ends={"a": End("FAILURE", RecursionError())}), [(WRONG, "a")]),
+        (POISONED, _evidence(ends={"a": End("SUCCESS", 1)}, submits={"a": [{}]}), [(WRONG, "a")] * 2),
         # Why was it not confirmed? Neither a fault nor a kill explains it, or one does.
         (SINGLE, _evidence(ends={"a": UNCONFIRMED}), [(WRONG, "a")]),
         (SINGLE, _evidence(ends={"a": UNCONFIRMED}, unanswered={"b": KILLED}), [(WRONG, "a")]),

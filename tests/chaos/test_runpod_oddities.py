@@ -24,6 +24,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         endpoints=[
             "fast=synthetic:duration=0.3",
             "slow=synthetic:duration=60",
+            "some_seconds=synthetic:duration=5",
             "queued=synthetic:duration=60,workers=1",
             "fail=examples/handlers/fail.py",
         ],
@@ -85,6 +86,29 @@ def test_a_job_that_runpod_loses_from_its_queue_is_told_as_lost(world: World) ->
     result, _ = run(world)
     with pytest.raises(JobExpired, match="was lost"):
         result.get(timeout=WAIT_S)
+
+
+def test_one_404_about_a_job_that_runs_ends_nothing(world: World) -> None:
+    result, mark = run(world, "some_seconds")
+    eventually(lambda: result.state, "IN_PROGRESS")
+    gone = {"kind": "status", "status": 404, "body": '{"error": "job not found"}'}
+    world.fault(endpoint="some_seconds", operation="status", times=1, **gone)
+    assert result.get(timeout=WAIT_S) == {"mark": mark}
+
+
+def test_an_endpoint_that_is_lost_for_some_seconds_costs_no_job(world: World) -> None:
+    results = [run(world) for _ in range(5)]
+    world.fault(operation="status", kind="status", status=404, body='{"error": "endpoint not found"}')
+    eventually(lambda: {result.reason for result, _ in results}, {"ENDPOINT_NOT_FOUND"}, within_s=30)
+    world.no_faults()
+    for result, mark in results:
+        assert result.get(timeout=WAIT_S) == {"mark": mark}
+        assert statuses(world, mark) == ["COMPLETED"]
+
+
+def test_a_job_that_is_looked_at_for_the_first_time_at_its_deadline_has_its_result(world: World) -> None:
+    result, mark = run(world, "some_seconds", deadline=10, backoff={"first_s": 600, "cap_s": 600})
+    assert result.get(timeout=WAIT_S) == {"mark": mark}
 
 
 def test_a_job_that_runpod_runs_twice_ends_once(world: World) -> None:

@@ -5,8 +5,9 @@
     wrong     an end that is not a right one, or something left behind
 
 Legal ends of an endpoint's task: its output; the error of its job; SubmissionUnconfirmed, if a kill or a fault explains
-this very one (``submits.py``); REVOKED, if it was cancelled. Where a lane ends early, what follows has the same state
-and has not run.
+this very one (``submits.py``); JobPurged, if RunPod's queue was purged of this very one; REVOKED, if it was cancelled.
+A poison message ends with an error that says what is wrong with it, and is not submitted. Where a lane ends early, what
+follows has the same state and has not run.
 
 Next: ``driver.py``.
 """
@@ -20,12 +21,24 @@ from typing import Any
 
 from celery.states import FAILURE, REVOKED, SUCCESS
 
-from celery_runpod.errors import JobFailed, SubmissionUnconfirmed
+from celery_runpod.errors import (
+    InvalidInput,
+    InvalidOption,
+    JobFailed,
+    JobPurged,
+    OutputMissing,
+    OutputTooDeep,
+    SubmissionUnconfirmed,
+)
 from tests.chaos.evidence import End, Evidence
-from tests.chaos.plan import BROKEN, SLOW, USER, Load, Step
+from tests.chaos.plan import BROKEN, DEEP, EMPTY, POISON, SLOW, USER, Load, Step
 from tests.chaos.submits import UNEXPLAINED
 
 LOST, DOUBLE, WRONG = "lost", "double", "wrong"
+RIGHT_ERRORS = {BROKEN: JobFailed.__name__, DEEP: OutputTooDeep.__name__, EMPTY: OutputMissing.__name__}
+"""Endpoint -> the error that every job of it ends with."""
+PURGED = "PURGED"
+"""What the simulator calls a job that a purge removed."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,10 @@ class Judge:
             self._say(WRONG, deserter.split()[0], f"a worker that nobody killed is gone: {deserter}")
         for left in self.evidence.left:
             self._say(WRONG, left.split(":job:")[-1].split()[0], f"left in the store: {left}")
+        known = {step.mark for load in loads for step in load.steps}
+        for mark, submits in self.evidence.submits.items():
+            if mark not in known:
+                self._say(WRONG, mark, f"submitted, and nobody asked for it: {submits}"[:300])
         return self.verdict
 
     def _load(self, load: Load) -> None:
@@ -87,7 +104,9 @@ class Judge:
             if broken is not None:
                 self._after_a_break(load, step, end, broken)
                 continue
-            if step.does == USER:
+            if step.does == POISON:
+                self._poison(load, step, end)
+            elif step.does == USER:
                 value = {**value, "path": [*value["path"], step.id]}
                 self._user(load, step, end, value)
             else:
@@ -95,6 +114,13 @@ class Judge:
             if end.state != SUCCESS:
                 broken = end
         return broken is None, value
+
+    def _poison(self, load: Load, step: Step, end: End) -> None:
+        self.verdict.ends[f"{end.state} {_name(end)}".strip()] += 1
+        if end.state != FAILURE or not isinstance(end.result, InvalidInput | InvalidOption):
+            self._say(WRONG, step.id, f"{load.kind}: {step.options['poison']} ended as {_text(end)}")
+        if self.evidence.submits.get(step.mark):
+            self._say(WRONG, step.id, f"{load.kind}: {step.options['poison']} was submitted")
 
     def _user(self, load: Load, step: Step, end: End, value: Any) -> None:
         if end.state != SUCCESS or end.result != value:
@@ -126,13 +152,15 @@ class Judge:
             self._unconfirmed(load, step, end)
         elif end.state == REVOKED:
             self._revoked(load, step, submits)
+        elif name == JobPurged.__name__ or any(job.get("status") == PURGED for job in submits):
+            self._purged(load, step, end, submits)
         else:
             self._verdict_of_runpod(load, step, end, value, submits)
         return end.result if step.options.get("on_error") == "return" else value
 
     def _verdict_of_runpod(self, load: Load, step: Step, end: End, value: Any, submits: list[dict[str, Any]]) -> None:
-        if step.does == BROKEN:
-            right = _name(end) == JobFailed.__name__ and (end.state == SUCCESS) is ("on_error" in step.options)
+        if step.does in RIGHT_ERRORS:
+            right = _name(end) == RIGHT_ERRORS[step.does] and (end.state == SUCCESS) is ("on_error" in step.options)
             right = right and len(submits) in (0, step.submits)
         else:
             right = end.state == SUCCESS and end.result == value
@@ -142,6 +170,12 @@ class Judge:
             self._say(WRONG, step.id, f"{load.kind}: ended as {_text(end)} but was never submitted")
         elif step.does == SLOW:
             self._say(WRONG, step.id, f"{load.kind}: the cancel was lost, the job ran to its end")
+
+    def _purged(self, load: Load, step: Step, end: End, submits: list[dict[str, Any]]) -> None:
+        if _name(end) != JobPurged.__name__:
+            self._say(WRONG, step.id, f"{load.kind}: ended as {_text(end)}, but a purge removed it")
+        elif [job["status"] for job in submits] != [PURGED]:
+            self._say(WRONG, step.id, f"{load.kind}: JobPurged, but at the simulator {submits}")
 
     def _unconfirmed(self, load: Load, step: Step, end: End) -> None:
         why = self.evidence.unanswered.get(step.mark, UNEXPLAINED)

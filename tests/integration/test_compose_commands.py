@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +17,8 @@ from redis.exceptions import RedisError
 
 from celery_runpod import Endpoint
 from celery_runpod.cli.stack import Server, Stack, cli, free_port, redis_server
+from tests.compose import GIVEN, filled, password, rights_for, version_of
 from tests.servers import ROOT
-
-GIVEN = {
-    "REDIS_PASSWORD": "a-password-of-redis",
-    "RUNPOD_API_KEY": "a-key",
-    "RUNPOD_WEBHOOK_SECRET": "a-secret-that-signs-webhooks-0123456789",
-    "FLOWER_BASIC_AUTH": "user:a-password-of-flower",
-}
-VARIABLE = re.compile(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}")
-
-
-def _filled(value: Any, given: Mapping[str, str]) -> Any:
-    """As `docker compose` puts variables in: ${A}, ${A:-default}, ${A:?what to say}."""
-    if isinstance(value, dict):
-        return {name: _filled(one, given) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_filled(one, given) for one in value]
-    if not isinstance(value, str):
-        return value
-
-    def one(match: re.Match[str]) -> str:
-        name, how, text = match.groups()
-        if given.get(name):
-            return given[name]
-        assert how == ":-", f"{name} is asked for: {text}"
-        return text or ""
-
-    return VARIABLE.sub(one, value)
 
 
 class Deployment:
@@ -55,7 +29,7 @@ class Deployment:
         self.ports = {name: free_port() for name in ("redis", "8900", "8000", "5555")}
         self.simulator_url = f"http://127.0.0.1:{self.ports['8900']}"
         given = {**GIVEN, "RUNPOD_BASE_URL": f"{self.simulator_url}/v2"}
-        self.services: dict[str, Any] = _filled(composed, given)
+        self.services: dict[str, Any] = filled(composed, given)
         self.data = folder / "data"
         self.data.mkdir()
         self.stack = Stack(folder)
@@ -70,7 +44,18 @@ class Deployment:
         if first == "celery":
             return [sys.executable, "-m", "celery", *rest]
         assert first == "redis-server", first
-        return [redis_server(), *rest, "--port", str(self.ports["redis"]), "--bind", "127.0.0.1"]
+        return [
+            redis_server(),
+            *rights_for(redis_server(), rest),
+            "--port",
+            str(self.ports["redis"]),
+            "--bind",
+            "127.0.0.1",
+        ]
+
+    def url(self, user: str) -> str:
+        """Redis as one of the services sees it."""
+        return self.redis_url.replace(f":{GIVEN['REDIS_PASSWORD']}", f"{user}:{password(user)}")
 
     def start(self, name: str, ready: Callable[[Server], bool]) -> Server:
         env = {key: self._here(value) for key, value in self.services[name].get("environment", {}).items()}
@@ -126,7 +111,8 @@ def test_redis_keeps_jobs_and_asks_for_its_password(deployment: Deployment) -> N
 
 def test_the_worker_runs_a_job_of_the_simulator(deployment: Deployment) -> None:
     worker = deployment.start("worker", _worker_ready)
-    app = Celery("client", broker=deployment.redis_url, backend=deployment.redis_url, set_as_current=False)
+    url = deployment.url("caller")
+    app = Celery("client", broker=url, backend=url, set_as_current=False)
     assert Endpoint("echo", app=app).delay(a=1).get(timeout=90) is not None
     assert GIVEN["RUNPOD_API_KEY"] not in worker.text()
     assert GIVEN["REDIS_PASSWORD"] not in worker.text()
@@ -140,13 +126,33 @@ def test_the_webhooks_refuse_what_is_not_signed(deployment: Deployment) -> None:
 
 def test_flower_asks_for_its_password(deployment: Deployment) -> None:
     url = f"http://127.0.0.1:{deployment.ports['5555']}/"
-    user, password = GIVEN["FLOWER_BASIC_AUTH"].split(":")
+    user, word = GIVEN["FLOWER_BASIC_AUTH"].split(":")
     deployment.start("flower", lambda _: _status(url) is not None)
     assert _status(url) == 401
-    assert _status(url, auth=(user, password)) == 200
+    assert _status(url, auth=(user, word)) == 200
+    assert (_status(f"{url}metrics"), _status(f"{url}metrics", auth=(user, word))) == (401, 200)
+    for page in ("workers?refresh=1", "broker", "tasks", "api/workers?refresh=1"):
+        assert _status(f"{url}{page}", auth=(user, word)) == 200
+    revoked = requests.post(f"{url}api/task/revoke/no-such-task", auth=(user, word), timeout=10)
+    assert revoked.status_code == 200
+    if version_of(redis_server()) >= (7, 0):
+        sent = requests.post(f"{url}api/task/send-task/runpod.gpus", json={}, auth=(user, word), timeout=10)
+        assert sent.status_code >= 500, "Flower's Redis user cannot send a task"
 
 
 def test_the_workers_of_the_application(deployment: Deployment) -> None:
     worker = deployment.start("app-worker", _worker_ready)
     assert worker.process.poll() is None
     assert "flask_app.keep" in worker.text()
+
+
+def test_every_role_does_its_work(deployment: Deployment) -> None:
+    """After all that the services did above, Redis has refused none of them anything."""
+    redis = Redis.from_url(deployment.redis_url, decode_responses=True)
+    refused = {(one["username"], one["object"]) for one in redis.acl_log(100)}
+    # A Redis before 7.2 is asked by redis-py for a command that is not allowed there; redis-py goes on without.
+    introductions = {(user, thing) for user, thing in refused if thing in ("client|setinfo", "client")}
+    # The test above had Flower try to send a task.
+    sent = {one for one in refused if one == ("flower", "runpod.deliver") or one[1].startswith("celery-task-meta-")}
+    assert refused - introductions - sent == set()
+    assert {user for user, _ in sent} <= {"flower"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ import pytest
 import requests
 from celery import chain, chord, group
 
-from celery_runpod import JobResult
+from celery_runpod import JobResult, control
 from celery_runpod.control import ask
 from celery_runpod.errors import (
     ConfigurationError,
@@ -22,12 +23,14 @@ from celery_runpod.errors import (
     JobFailed,
     JobPurged,
     NoAnswer,
+    OutputMissing,
     PurgeRefused,
     RateLimited,
     RetryRefused,
     StartTimeout,
 )
-from tests.application import collect, note, same
+from tasks.submit import ON_HOLD_S
+from tests.application import collect, note, retry_for_ever, same
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 
@@ -65,6 +68,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory, toggled: Path) -> Iterator
         f"moody={toggled / 'handler.py'},idle=60",
         f"cold={toggled / 'cold.py'}",
         "absent=external",
+        "slow=synthetic:duration=4",
+        "huge=synthetic:duration=0.3,output_bytes=21000000",
     )
     world = World(tmp_path_factory.mktemp("world"), endpoints=endpoints)
     try:
@@ -276,6 +281,62 @@ def test_what_cannot_be_run_again_is_refused_in_words(world: World, failing: Pat
     with pytest.raises(RetryRefused, match="CANCELLED"):
         fast.retry(waiting.id)
     assert len(world.jobs()) == before
+
+
+def test_an_errback_that_runs_its_own_job_again_comes_to_an_end(world: World, failing: Path) -> None:
+    key = uuid.uuid4().hex
+    before = len(world.jobs("moody"))
+    first = world.endpoint("moody").s(a=1).on_error(retry_for_ever.s("moody", key)).apply_async()
+    eventually(lambda: world.redis.llen(key), 4, within_s=120)
+    *again, refused = world.redis.lrange(key, 0, -1)
+    assert len(world.jobs("moody")) == before + 4
+    assert "3 times already" in refused
+    assert "--force" in refused
+    failing.unlink()
+    assert world.endpoint("moody").retry(again[-1], force=True).get(timeout=WAIT_S) == {"again": {"a": 1}}
+    assert first.state == "FAILURE"
+
+
+# a job without output
+
+
+def test_a_chain_does_not_go_on_without_an_output(world: World) -> None:
+    key = uuid.uuid4().hex
+    last = chain(world.endpoint("huge").s(a=1), note.s(key)).delay()
+    with pytest.raises(OutputMissing, match="20 MB") as caught:
+        last.parent.get(timeout=WAIT_S)
+    assert caught.value.job_id
+    eventually(lambda: last.parent.state, "FAILURE")
+    assert world.endpoint("fast", allow_empty_output=True).delay({}).get(timeout=WAIT_S) is None
+    with pytest.raises(OutputMissing, match="empty dict"):
+        world.endpoint("fast", retries=2).delay({}).get(timeout=WAIT_S)
+    assert world.redis.llen(key) == 0
+    assert len(world.jobs("huge")) == 1
+    again = world.endpoint("huge").retry(last.parent.id)
+    with pytest.raises(OutputMissing):
+        again.get(timeout=WAIT_S)
+
+
+# the brake
+
+
+@pytest.mark.parametrize("which", ["fast", None])
+def test_nothing_is_submitted_until_it_is_resumed(world: World, which: str | None) -> None:
+    running = world.endpoint("slow").delay(a=0)
+    eventually(lambda: running.state, "IN_PROGRESS")
+    control.pause(which, app=world.app())
+    try:
+        before = len(world.jobs("fast"))
+        held = [world.endpoint("fast").delay(a=number) for number in range(3)]
+        eventually(lambda: [job.reason for job in held], ["ON_HOLD"] * 3)
+        # What RunPod has goes on, and is delivered.
+        assert running.get(timeout=WAIT_S) == {"a": 0}
+        assert len(world.jobs("fast")) == before
+    finally:
+        assert control.resume(which, app=world.app())
+    began = time.monotonic()
+    assert [job.get(timeout=WAIT_S) for job in held] == [{"a": number} for number in range(3)]
+    assert time.monotonic() - began < ON_HOLD_S, "they were due at once"
 
 
 def test_workers_of_an_older_version_are_told_as_such(world: World) -> None:

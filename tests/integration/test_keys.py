@@ -23,9 +23,10 @@ class Keys:
         self.file = folder / "team-key"
         self.file.write_text(API_KEY)
         config = folder / "endpoints.toml"
-        config.write_text('[endpoints.teams]\nid = "fast"\napi_key_name = "team"\n')
+        config.write_text('[endpoints.teams]\nid = "fast"\napi_key_name = "team"\napi_key_names = ["nobody"]\n')
         self.world = World(folder / "world", endpoints=("fast=synthetic:duration=0.3", "five=synthetic:duration=5"))
         env = {"RUNPOD_API_KEY": "", "RUNPOD_API_KEY_TEAM_FILE": str(self.file), "RUNPOD_CONFIG": str(config), **env}
+        env |= {"RUNPOD_ENDPOINT_FIVE": "five", "RUNPOD_ENDPOINT_FIVE_API_KEY_NAMES": "team"}
         self.world.stack.worker(env=env, cwd=ROOT)
 
     def __enter__(self) -> Keys:

@@ -29,7 +29,7 @@ PACE = ("--pod-provisioning", "1", "--pod-starting", "2", "--pod-terminated", "0
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = World(tmp_path_factory.mktemp("world"), endpoints=("fast=synthetic:duration=0.3",), simulator=PACE)
-    world.stack.env["RUNPOD_REST_URL"] = f"{world.simulator_url}/v2"
+    world.stack.env.update(RUNPOD_REST_URL=f"{world.simulator_url}/v2", RUNPOD_MANAGEMENT="on")
     try:
         world.stack.worker(concurrency=1, cwd=ROOT)
         yield world

@@ -77,21 +77,68 @@ def test_every_service_of_ours_waits_for_redis_and_runs_as_it_stands(services: d
 
 
 def test_every_client_of_redis_has_its_password(services: dict[str, Any]) -> None:
-    assert holders(services, "REDIS_URL") == {"worker", "webhooks", "flower", "app-worker"}
-    assert services["worker"]["environment"]["REDIS_URL"].startswith("redis://:${REDIS_PASSWORD:?")
+    users = {"worker": "worker", "webhooks": "webhooks", "flower": "flower", "app-worker": "caller"}
+    assert holders(services, "REDIS_URL") == set(users)
+    for name, user in users.items():
+        url = services[name]["environment"]["REDIS_URL"]
+        assert url.startswith(f"redis://{user}:${{REDIS_{user.upper()}_PASSWORD:?"), "a user of its own"
+        assert (
+            f">${{REDIS_{user.upper()}_PASSWORD:?set REDIS_{user.upper()}_PASSWORD in .env}}"
+            in services["redis"]["command"]
+        )
+    assert holders(services, "REDISCLI_AUTH") == {"redis"}, "the default user is the operator's"
 
 
-def test_flower_asks_for_a_password_and_is_on_loopback(services: dict[str, Any]) -> None:
+def test_flower_asks_for_a_password_and_what_speaks_plain_http_is_on_loopback(services: dict[str, Any]) -> None:
     assert ":?" in services["flower"]["environment"]["FLOWER_BASIC_AUTH"]
-    for name in ("flower", "simulator"):
+    for name in ("flower", "simulator", "webhooks"):
         assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
 
 
 def test_secrets_are_where_they_are_needed_and_nowhere_else(services: dict[str, Any]) -> None:
     assert holders(services, "RUNPOD_API_KEY") == {"worker", "simulator"}
     assert holders(services, "RUNPOD_WEBHOOK_SECRET") == {"worker", "webhooks"}
-    # The whole .env, with RUNPOD_ENDPOINT_<NAME>, goes to the worker alone: it has every secret in it.
-    assert {name for name, service in services.items() if "env_file" in service} == {"worker"}
+    assert holders(services, "FLOWER_BASIC_AUTH") == {"flower"}
+    # RUNPOD_ENDPOINT_<NAME> and RUNPOD_API_KEY_<NAME> are the worker's; no service gets .env, which holds every secret.
+    files = {name: service["env_file"] for name, service in services.items() if "env_file" in service}
+    assert files == {"worker": [{"path": "worker.env", "required": False}]}
+    assert (ROOT / "worker.env.example").exists()
+    assert {".env", "worker.env"} <= set((ROOT / ".gitignore").read_text().splitlines())
+
+
+def test_a_container_can_change_nothing_and_take_no_more_than_its_share(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["pids_limit"] and service["mem_limit"], name
+        assert service["tmpfs"] == ["/tmp"], name
+        assert "privileged" not in service and "cap_add" not in service, name
+    for name in ("redis", "worker", "app-worker"):
+        assert services[name]["mem_limit"].startswith("${"), "how much is enough is the site's to say"
+    assert services["redis"]["user"] == "redis", "its image begins as root otherwise"
+    words = services["redis"]["command"]
+    assert words[words.index("--maxmemory") + 1].startswith("${REDIS_MAXMEMORY:-")
+
+
+def test_management_is_off_unless_it_is_switched_on(services: dict[str, Any]) -> None:
+    assert services["worker"]["environment"]["RUNPOD_MANAGEMENT"] == "${RUNPOD_MANAGEMENT:-off}"
+
+
+def test_images_and_uv_are_pinned(services: dict[str, Any]) -> None:
+    for image in [services["redis"]["image"], *re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)]:
+        assert re.search(r":\d+\.\d+\.\d+", image), image
+    assert re.search(r"pip install --no-cache-dir uv==\d+\.\d+\.\d+ ", DOCKERFILE)
+    assert services["worker"]["image"].startswith("celery-runpod:${CELERY_RUNPOD_VERSION:-")
+
+
+def test_the_users_of_redis_begin_with_nothing(services: dict[str, Any]) -> None:
+    """And get no right over all keys, all channels or all commands."""
+    words = services["redis"]["command"]
+    assert not {"~*", "%R~*", "%W~*", "%RW~*", "&*", "+@all", "allkeys", "allcommands", "allchannels", "nopass"} & set(
+        words
+    )
+    assert words.count("--user") == words.count("resetchannels") == words.count("-@dangerous") == 4
 
 
 def test_what_must_be_set_is_in_the_example() -> None:

@@ -7,6 +7,7 @@ import json
 import pickle
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from celery import Celery, chain, chord, current_app
@@ -238,19 +239,27 @@ def _as_options(embed: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_webhooks_url_is_good_for_its_attempt_alone() -> None:
-    url = sign_url("https://x.test/hook?site=1", "secret", "runpod", "e1", "task/with?odd&chars", 2)
-    from urllib.parse import parse_qsl, urlsplit
-
+    url = sign_url("https://x.test/hook?site=1", "secret", "runpod", "e1", "task/with?odd&chars", 2, 1000.5)
     query = dict(parse_qsl(urlsplit(url).query))
     target = WebhookTarget("e1", "task/with?odd&chars", 2)
-    assert verify(query, ["secret"], "runpod") == target
-    assert verify(query, ["new", "secret"], "runpod") == target
-    assert verify(query, ["other"], "runpod") is None
-    assert verify(query, [None, ""], "runpod") is None
-    assert verify(query, ["secret"], "staging") is None
-    for name in ("endpoint", "task", "attempt", "signature"):
-        assert verify({**query, name: "9"}, ["secret"], "runpod") is None
-        assert verify({k: v for k, v in query.items() if k != name}, ["secret"], "runpod") is None
+    assert verify(query, ["secret"], "runpod", 1000) == target
+    assert verify(query, ["new", "secret"], "runpod", 1000) == target
+    assert verify(query, ["other"], "runpod", 1000) is None
+    assert verify(query, [None, ""], "runpod", 1000) is None
+    assert verify(query, ["secret"], "staging", 1000) is None
+    for name in ("endpoint", "task", "attempt", "expires", "signature"):
+        assert verify({**query, name: "9999"}, ["secret"], "runpod", 1000) is None
+        assert verify({**query, name: "\ud800"}, ["secret"], "runpod", 1000) is None
+        assert verify({k: v for k, v in query.items() if k != name}, ["secret"], "runpod", 1000) is None
+
+
+def test_a_webhooks_url_expires_some_time_after_its_attempt() -> None:
+    url = sign_url("https://x.test/hook", "secret", "runpod", "e1", "t1", 1, 1000.5)
+    query = dict(parse_qsl(urlsplit(url).query))
+    assert query["expires"] == "1901"
+    assert verify(query, ["secret"], "runpod", 1900.9) is not None
+    assert verify(query, ["secret"], "runpod", 1901) is None
+    assert verify({**query, "expires": "2901"}, ["secret"], "runpod", 1000) is None
 
 
 def test_wrong_settings_are_told_all_at_once_and_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,5 +159,5 @@ def test_a_copy_is_kept_too_where_celery_is_given_several_brokers(monkeypatch: p
     kept: list[str] = []
     reader = SimpleNamespace(keep_message=lambda task_id, *_: kept.append(task_id))
     monkeypatch.setattr(outbox, "reader_for", lambda app: reader)
-    outbox.keep(app, {"id": "t1"}, [], {}, "", "runpod", NOW)
+    outbox.keep(outbox.Publishing(app, {}), {"id": "t1"}, [], "", "runpod", NOW)
     assert kept == ["t1"]

@@ -344,21 +344,22 @@ def test_what_rabbitmq_refuses_is_told_in_one_clear_error(
     def refused(*_: Any, **__: Any) -> Any:
         raise error
 
-    for module in ("endpoint", "control", "results", "inbox"):
+    for module in ("clienttask", "control", "results", "inbox"):
         monkeypatch.setattr(f"celery_runpod.{module}.check_reachable", lambda _: None)
     monkeypatch.setattr("celery_runpod.results.RecordReader.wish_cancel", lambda *_, **__: None)
     monkeypatch.setattr("celery_runpod.results.RecordReader.is_job", lambda *_: False)
     monkeypatch.setattr("celery_runpod.inbox.verify", lambda *_: WebhookTarget("e1", "t1", 1))
+    monkeypatch.setattr("celery_runpod.results.RecordReader.hint", lambda *_: "publish")
     monkeypatch.setenv("RUNPOD_WEBHOOK_SECRET", "a-secret-of-the-tests-0123456789")
     monkeypatch.setattr(app, "send_task", refused)
-    monkeypatch.setattr("celery.canvas.Signature.apply_async", refused)
+    monkeypatch.setattr("celery_runpod.clienttask.refuse_mismatch", lambda *_, **__: None)
     with pytest.raises(BrokerUnavailable):
         Endpoint("e1", app=app).delay(a=1)
     with pytest.raises(BrokerUnavailable):
         ask("runpod.health", ("e1",), app=app)
     # It was kept.
     JobResult("t1", app=app).cancel()
-    assert receive({}, b"{}", app=app)[0] == 503
+    assert receive({}, lambda _: b"{}", app=app)[0] == 503
 
 
 def test_what_follows_is_declared_by_the_one_who_knows_it(app: Celery) -> None:

@@ -125,6 +125,6 @@ def test_the_wheel_brings_no_top_level_package_but_one(tmp_path: Path) -> None:
     assert top == {"celery_runpod", next(name for name in top if name.endswith(".dist-info"))}
     for package in ("celery_app", "tasks", "config"):
         assert f"celery_runpod/_service/{package}/__init__.py" in names
-    scripts = {path.name for path in (ROOT / "tasks/store/scripts").glob("*.lua")}
+    scripts = {path.name for package in PACKAGES for path in (ROOT / package).rglob("*.lua")}
     assert scripts == {Path(name).name for name in names if name.endswith(".lua")}
     assert "celery_runpod/py.typed" in names

@@ -1,8 +1,9 @@
 --[[ join: a call with an idempotency key becomes one of those that wait for one job.
-  KEYS  key hash (job, input); job hash of the call; job hash of the shared job; its waiters set; due zset
+  KEYS  key hash (job, input); job hash of the call; job hash of the shared job; its waiters set; due zset;
+        input_bytes
   ARGV  task_id  shared_id (the job that holds the key, or a new one)  replaces (a job that was found "free", or "")
-        input (hash)  fields of the call (JSON)  end_by of the call (s)  fields of a new shared job (JSON)
-        due of a new shared job (s)  look_again (s)
+        input (hash)  fields of the call (JSON)  end_by of the call (s)  due of the call (s: its end_by or its expires)
+        fields of a new shared job (JSON)  due of a new shared job (s)  look_again (s)
   Returns {"begun"} (the shared job is new, and the caller submits it) | {"joined"} | {"ended"} (it has its verdict)
         | {"conflict"} (the key's job has another input) | {"free"} (the key's job failed: begin a new one in its place)
         | {"moved", the job that holds the key now} | {"known", state of the call's record}
@@ -30,18 +31,20 @@ end
 -- The key expired meanwhile: what the caller took for its holder is an old job.
 if answer == 'begun' and redis.call('EXISTS', KEYS[3]) == 1 then return {'free'} end
 for name, value in pairs(cjson.decode(ARGV[5])) do redis.call('HSET', KEYS[2], name, value) end
+count_input(KEYS[2], KEYS[6])
 if answer == 'begun' then
   redis.call('HSET', KEYS[1], 'job', ARGV[2], 'input', ARGV[4])
   redis.call('PERSIST', KEYS[1])
-  for name, value in pairs(cjson.decode(ARGV[7])) do redis.call('HSET', KEYS[3], name, value) end
-  redis.call('ZADD', KEYS[5], ARGV[8], ARGV[2])
+  for name, value in pairs(cjson.decode(ARGV[8])) do redis.call('HSET', KEYS[3], name, value) end
+  count_input(KEYS[3], KEYS[6])
+  redis.call('ZADD', KEYS[5], ARGV[9], ARGV[2])
 end
 if answer == 'ended' then
-  redis.call('ZADD', KEYS[5], ARGV[9], ARGV[1])
+  redis.call('ZADD', KEYS[5], ARGV[10], ARGV[1])
   return {answer}
 end
 redis.call('SADD', KEYS[4], ARGV[1])
-redis.call('ZADD', KEYS[5], ARGV[6], ARGV[1])
+redis.call('ZADD', KEYS[5], ARGV[7], ARGV[1])
 if tonumber(ARGV[6]) > tonumber(redis.call('HGET', KEYS[3], 'end_by')) then
   redis.call('HSET', KEYS[3], 'end_by', ARGV[6])
 end

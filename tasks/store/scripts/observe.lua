@@ -1,7 +1,7 @@
 --[[ observe: RunPod's latest word on an open job; when to look again.
   KEYS  job hash; due zset
   ARGV  task_id  attempt  lease (the score set by lease_due)  state ("" = nothing new)  due (s)  checks
-        progress (JSON, "" = none)  reason  now (s)
+        progress (JSON, "" = none)  reason  now (s)  missing_since (s: since when RunPod answers 404, "" = it does not)
   Returns "changed" (state, progress or reason) | "same" | "lost" (lease lapsed, or someone moved the due time)
         | "refused" (another attempt, or it has ended) | "unknown"
   Within an attempt a state never goes back: RunPod may put a job into its queue again, its cost is the same. ]]
@@ -29,5 +29,7 @@ if (redis.call('HGET', KEYS[1], 'reason') or '') ~= ARGV[8] then
   answer = 'changed'
 end
 redis.call('HSET', KEYS[1], 'checks', ARGV[6], 'seen_at', ARGV[9])
+redis.call('HDEL', KEYS[1], 'missing_since', 'failures', 'waits_since')
+if ARGV[10] ~= '' then redis.call('HSET', KEYS[1], 'missing_since', ARGV[10]) end
 redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1])
 return answer

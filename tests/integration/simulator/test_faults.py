@@ -164,3 +164,11 @@ def test_a_file_of_faults_is_in_force_from_the_start_and_after_a_reset(tmp_path:
         for _ in range(2):
             assert [send(client).status_code for _ in range(2)] == [503, 200]
             client.reset()
+
+
+def test_reopen_hides_the_result_from_status_for_ever(runpod: Client) -> None:
+    runpod.fault("reopen", operation="worker", endpoint="fast", body="99 %", times=1)
+    job_id = send(runpod).json()["id"]
+    eventually(lambda: runpod.jobs("fast")[0]["status"], "COMPLETED")
+    told = runpod.send("GET", f"/v2/fast/status/{job_id}").json()
+    assert (told["status"], told["output"], "executionTime" in told) == ("IN_PROGRESS", "99 %", True)

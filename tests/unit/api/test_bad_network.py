@@ -39,11 +39,11 @@ def test_refused() -> None:
 
 
 def test_unknown_name() -> None:
-    assert not failure_of(RunPodClient(KEY, base_url="http://no-such-host.invalid/v2")).sent
+    assert not failure_of(RunPodClient(KEY, base_url="http://no-such-host.invalid/v2", allow_http=True)).sent
 
 
 def test_impossible_name() -> None:
-    assert not failure_of(RunPodClient(KEY, base_url=f"http://{'x' * 70}.example/v2")).sent
+    assert not failure_of(RunPodClient(KEY, base_url=f"http://{'x' * 70}.example/v2", allow_http=True)).sent
 
 
 def test_connecting_takes_too_long() -> None:
@@ -262,7 +262,7 @@ def test_each_address_gets_no_more_than_is_left(monkeypatch: pytest.MonkeyPatch)
     found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (f"192.0.2.{n}", 80)) for n in range(9)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     monkeypatch.setattr(socket, "socket", Unreachable)
-    client = RunPodClient(KEY, base_url="http://runpod.example")
+    client = RunPodClient(KEY, base_url="http://runpod.example", allow_http=True)
     ticks = itertools.count(step=4.0)
     client._http._clock = lambda: next(ticks)
     assert not failure_of(client).sent

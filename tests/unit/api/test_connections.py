@@ -127,7 +127,7 @@ def test_a_netrc_does_not_replace_our_key(
 def test_a_proxy_of_the_environment_is_used(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = serve(lambda _: answer(COMPLETED))
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
-    RunPodClient(KEY, base_url="http://runpod.example/v2").status("sdxl", "a")
+    RunPodClient(KEY, base_url="http://runpod.example/v2", allow_http=True).status("sdxl", "a")
     assert proxy.requests[0].path == "http://runpod.example/v2/sdxl/status/a"
 
 
@@ -135,7 +135,7 @@ def test_a_proxy_that_cuts_may_have_passed_the_request_on(serve: Serve, monkeypa
     proxy = serve(lambda _: only())
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
     with pytest.raises(Unavailable) as caught:
-        RunPodClient(KEY, base_url="http://runpod.example/v2").run("sdxl", 1)
+        RunPodClient(KEY, base_url="http://runpod.example/v2", allow_http=True).run("sdxl", 1)
     assert caught.value.sent
 
 

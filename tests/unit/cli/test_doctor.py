@@ -10,17 +10,20 @@ from typing import Any
 
 import fakeredis
 import pytest
+from celery import Celery
 from click.testing import CliRunner
+from kombu.transport.memory import Channel
 from redis import Redis
 
 from celery_runpod.api.answers import Health
 from celery_runpod.cli import checkup, findings, runpodcheck
+from celery_runpod.cli.brokercheck import check_consumers
 from celery_runpod.cli.doctor import doctor
 from celery_runpod.errors import EndpointNotFound, Unauthorized, Unavailable
 from celery_runpod.records import Keys
 from tests.unit.cli.conftest import worker_up
 
-PASSWORD, API_KEY, WEBHOOK_SECRET = "hush-hush", "rpa_key_of_a_user", "short-one"
+PASSWORD, API_KEY, WEBHOOK_SECRET = "hush-hush", "rpa_key_of_a_user", "a-secret-of-webhooks"
 URL = f"redis://user:{PASSWORD}@redis.example:6379/0"
 INFO = {"redis_version": "7.4.1", "maxmemory_policy": "noeviction", "aof_enabled": 1, "role": "master"}
 
@@ -36,6 +39,8 @@ def reachable(monkeypatch: pytest.MonkeyPatch) -> Redis:
     fake = fakeredis.FakeRedis(decode_responses=True)
     fake.flushall()
     monkeypatch.setattr(checkup, "connect", lambda url: fake)
+    # No broker is asked: `test_messages_to_which_no_worker_listens` does that.
+    monkeypatch.setattr("celery_runpod.cli.doctor.check_consumers", lambda url, names: [])
     redis_says(monkeypatch)
     runpod_says(monkeypatch, lambda: Health(idle=1))
     return fake
@@ -213,7 +218,30 @@ def test_webhooks(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status == 1
     assert "RunPod cannot reach localhost" in found["webhooks", "wrong"]
     monkeypatch.setenv("RUNPOD_WEBHOOK_URL", "http://example.org/runpod")
+    assert "RUNPOD_ALLOW_HTTP=1" in ask(runner)[1]["settings", "wrong"]
+    monkeypatch.setenv("RUNPOD_ALLOW_HTTP", "1")
     assert "use https" in ask(runner)[1]["webhooks", "warning"]
+
+
+def test_clear_text_that_was_allowed(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_ALLOW_HTTP", "1")
+    assert ("clear text", "warning") not in ask(runner)[1]
+    monkeypatch.setenv("RUNPOD_BASE_URL", "http://runpod.example/v2")
+    assert "unset RUNPOD_ALLOW_HTTP" in ask(runner)[1]["clear text", "warning"]
+
+
+def test_a_short_secret_of_webhooks(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_WEBHOOK_SECRET", "short-one")
+    status, found, text = ask(runner)
+    assert status == 1 and "short-one" not in text
+    assert "9 characters; allowed: at least 16" in found["settings", "wrong"]
+
+
+def test_key_names_of_an_endpoint_that_is_not_set(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_ENDPOINT_NONE_API_KEY_NAMES", "a,b")
+    assert "RUNPOD_ENDPOINT_NONE is not set" in ask(runner)[1]["settings", "warning"]
+    monkeypatch.setenv("RUNPOD_ENDPOINT_NONE", "id1")
+    assert ("settings", "warning") not in ask(runner)[1]
 
 
 def test_a_server_that_never_answers_does_not_hold_doctor(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,3 +263,33 @@ def test_the_redactor_knows_passwords_however_they_are_written() -> None:
     assert redact(text) == "*** *** *** amqp://me:***@host/x http://h/?api_key=***&x=1 /root"
     unencoded = findings.Redactor({"REDIS_URL": "redis://:top/secret#1@h/0"})
     assert unencoded("redis://:top/secret#1@h/0 top/secret#1") == "redis://:***@h/0 ***"
+
+
+# pauses by hand, bounds, queues that nobody listens to
+
+
+def test_a_pause_by_hand_is_shown(runner: CliRunner, reachable: Redis) -> None:
+    reachable.hset(Keys("runpod").brake(), "*", "1790000000.0")
+    status, found, _ = ask(runner)
+    assert status == 0
+    assert "celery-runpod resume --all" in found["submits", "warning"]
+
+
+@pytest.mark.parametrize(("jobs", "level"), [("79", "ok"), ("80", "warning")])
+def test_a_namespace_that_is_nearly_full(runner: CliRunner, reachable: Redis, jobs: str, level: str) -> None:
+    told = {"jobs": jobs, "input_bytes": "0", "most_jobs": "100", "most_input_bytes": "100"}
+    reachable.hset(Keys("runpod").totals(), mapping=told)
+    status, found, _ = ask(runner)
+    assert status == 0
+    assert level == "ok" or f"{jobs} open jobs of 100 (RUNPOD_MOST_OPEN_JOBS)" in found["bounds", level]
+
+
+def test_messages_to_which_no_worker_listens() -> None:
+    Channel.queues.clear()  # the memory of all apps
+    app = Celery("unit", broker="memory://unheard", set_as_current=False)
+    app.send_task("runpod.run", queue="runpod")
+    app.send_task("mine", queue="mine")
+    found = {one.check: one.advice for one in check_consumers("memory://unheard", ["runpod", "runpod.status", "mine"])}
+    assert found.keys() == {"queue runpod", "queue mine"}
+    assert "celery-runpod worker" in found["queue runpod"]
+    assert "-Q mine" in found["queue mine"]

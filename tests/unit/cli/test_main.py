@@ -76,7 +76,7 @@ def test_a_wrong_url_is_one_sentence_of_every_command(
     assert refused(capsys, *arguments).startswith("celery-runpod: REDIS_URL is no URL that can be used")
 
 
-@pytest.mark.parametrize("option", [("--port", "99999"), ("--port", "0"), ("--workers", "0")], ids=" ".join)
+@pytest.mark.parametrize("option", [("--port", "99999"), ("--port", "0"), ("--threads", "0")], ids=" ".join)
 def test_webhooks_refuse_numbers_out_of_bounds(capsys: pytest.CaptureFixture[str], option: tuple[str, str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["webhooks", *option])

@@ -82,3 +82,21 @@ def test_a_job_is_forgotten_once() -> None:
     for _ in range(2):
         found.forget(job, "VANISHED")
     assert [one["status"] for one in found.store.listing()] == ["VANISHED"]
+
+
+def test_a_late_progress_update_lies_over_the_result_for_ever() -> None:
+    """runpod-python#250: IN_PROGRESS beside an executionTime, with the progress as output."""
+    faults = Faults()
+    rule = faults.add({"kind": "reopen", "operation": "worker", "body": "99 %", "times": 1})
+    found = endpoint(faults)
+    job = submitted(found)
+    found.take("w")
+    assert "executionTime" not in job.answer()
+    found.finish(job, output="the result")
+    answer = job.answer()
+    assert (answer["status"], answer["output"], "executionTime" in answer) == ("IN_PROGRESS", "99 %", True)
+    found.cancel(job)
+    assert job.answer()["status"] == "IN_PROGRESS"
+    assert (job.state, job.output, rule.done) == (State.COMPLETED, "the result", 1)
+    found.tick(job.ended_at + 1801)  # type: ignore[operator]
+    assert job.gone == "FORGOTTEN"

@@ -13,6 +13,7 @@ from celery_runpod.contract import Options
 from tasks.store import JobStore
 from tasks.store.record import Job
 from tasks.store.states import MOVES, OUTCOMES, State, lua_prelude
+from tasks.store.submits import Post
 
 NOW = 1_790_000_000.25
 DONE = {"output": {"a": 1}, "error": None}
@@ -44,12 +45,18 @@ def job(task_id: str = "t1", **changes: Any) -> Job:
     return replace(made, **changes)
 
 
+def claim(store: JobStore, one: Job | None = None, token: str = "token", **more: Any) -> int | str:
+    """The number of the attempt, or the word of a claim that was not granted."""
+    post = Post("e1", "run", token, 0.0, NOW + 25)
+    claimed = store.claim_submit(one or job(), post, NOW, NOW + 60, **more)
+    return claimed.attempt or claimed.word
+
+
 def submitted(store: JobStore, one: Job | None = None) -> Job:
     """A job that RunPod has taken as `r1`."""
     one = one or job()
     store.accept(one, NOW)
-    attempt = store.claim_submit(one, "token", NOW + 60)
-    assert attempt == 1
+    assert claim(store, one) == 1
     one = replace(one, attempt=1)
     assert store.submitted(one, "r1", NOW + 1, NOW) == "accepted"
     return one
@@ -80,25 +87,25 @@ def test_a_call_is_accepted_once(store: JobStore) -> None:
 
 def test_only_one_process_may_post_an_attempt(store: JobStore) -> None:
     store.accept(job(), NOW)
-    assert store.claim_submit(job(), "mine", NOW + 60) == 1
-    assert store.claim_submit(job(), "other", NOW + 60) is None
+    assert claim(store, token="mine") == 1
+    assert claim(store, token="other") == "refused"
     # Its answer was lost: asked again, it is the same attempt.
-    assert store.claim_submit(job(), "mine", NOW + 60) == 1
+    assert claim(store, token="mine") == 1
 
 
 def test_a_job_that_was_not_sent_waits_for_the_next_attempt(store: JobStore) -> None:
     store.accept(job(), NOW)
-    store.claim_submit(job(), "token", NOW + 60)
+    claim(store)
     assert store.not_submitted(job(attempt=1), NOW + 5, "RATE_LIMITED") == "waiting"
     assert store.not_submitted(job(attempt=7), NOW + 5, "RATE_LIMITED") == "refused"
-    assert store.claim_submit(job(), "again", NOW + 60) == 2
+    assert claim(store, token="again") == 2
 
 
 def test_the_answer_to_an_older_attempt_comes_too_late_and_is_cancelled(store: JobStore) -> None:
     store.accept(job(), NOW)
-    store.claim_submit(job(), "token", NOW + 60)
+    claim(store)
     store.not_submitted(job(attempt=1), NOW, "RESUBMIT")
-    store.claim_submit(job(), "again", NOW + 60)
+    claim(store, token="again")
     assert store.submitted(job(attempt=1), "late", NOW + 1, NOW) == "too_late"
     assert store.lease_cancels("e1", NOW, NOW + 30, 10) == [("late", "")]
     assert state(store) == "SUBMITTING"
@@ -106,15 +113,15 @@ def test_the_answer_to_an_older_attempt_comes_too_late_and_is_cancelled(store: J
 
 def test_a_submit_whose_job_was_cancelled_meanwhile_is_cancelled_at_runpod(store: JobStore) -> None:
     store.accept(job(), NOW)
-    store.claim_submit(job(), "token", NOW + 60)
-    assert store.request_cancel("e1", "t1", {"reason": "revoked"}, NOW, NOW + 30) == "cancelled"
+    claim(store)
+    assert store.request_cancels("e1", ["t1"], {"reason": "revoked"}, NOW, NOW + 30) == ["t1"]
     assert store.submitted(job(attempt=1, api_key_name="blue"), "r1", NOW + 1, NOW) == "cancel_asked"
     assert store.lease_cancels("e1", NOW, NOW + 30, 10) == [("r1", "blue")]
 
 
 def test_a_webhook_before_the_answer_ends_the_job_and_the_answer_cancels_nothing(store: JobStore) -> None:
     store.accept(job(), NOW)
-    store.claim_submit(job(), "token", NOW + 60)
+    claim(store)
     one = job(attempt=1)
     assert store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30, job_id="r1") == "recorded"
     assert store.submitted(one, "r1", NOW + 1, NOW) == "already_ended"
@@ -125,7 +132,7 @@ def test_an_outcome_is_recorded_once(store: JobStore) -> None:
     one = submitted(store)
     assert store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30) == "recorded"
     assert store.record_outcome(one, State.FAILED, {"error": None}, NOW, NOW + 30) == "already"
-    assert store.request_cancel("e1", "t1", {}, NOW, NOW + 30) == "ended"
+    assert store.request_cancels("e1", ["t1"], {}, NOW, NOW + 30) == []
     found = store.jobs("e1", ["t1"])[0]
     assert (found.state, found.outcome, found.input) == (State.COMPLETED, DONE, None)
     assert store.least_due("e1") is None
@@ -249,7 +256,7 @@ def test_a_record_of_a_newer_format_is_left_alone(store: JobStore) -> None:
 def test_a_record_that_was_deleted_by_hand_gives_its_place_back(store: JobStore) -> None:
     for task_id in ("runs", "waits"):
         store.accept(job(task_id), NOW)
-        store.claim_submit(job(task_id), "token", NOW + 60, 1, NOW + 5)
+        claim(store, job(task_id), max_in_flight=1, look_again=NOW + 5)
         store.redis.delete(f"{{runpod:e1}}:job:{task_id}")
     assert store.redis.smembers("{runpod:e1}:inflight") == {"runs"}
     assert store.redis.zrange("{runpod:e1}:waiting", 0, -1) == ["waits"]

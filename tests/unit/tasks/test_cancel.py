@@ -12,8 +12,10 @@ from celery.worker.control import Panel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_app import revocation
-from celery_runpod.contract import RUN
-from tasks.control import STAMP, cancel_jobs, carry_out, sweep_wishes
+from celery_runpod.api import Job as Answer
+from celery_runpod.contract import CANCEL, RUN
+from config.profiles import Profile
+from tasks.control import MOST_REPEATS, STAMP, cancel_jobs, carry_out, sweep_wishes
 from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
@@ -23,6 +25,19 @@ def run(bench: Bench, task_id: str = "t1", root_id: str | None = None, **request
     tracer = build_tracer(RUN, bench.app.tasks[RUN], app=bench.app)
     request = {"id": task_id, "root_id": root_id or task_id, "delivery_info": {}, **request}
     tracer(task_id, ({"a": 1},), {"endpoint": ENDPOINT, "format": 1}, request=request)
+
+
+def deliver_cancels(bench: Bench) -> int:
+    """Carry out the cancels that were published; answers how many messages there were."""
+    found = 0
+    with bench.app.connection_for_read() as connection, connection.SimpleQueue("runpod.deliver") as queue:
+        while queue.qsize():
+            message = queue.get_nowait()
+            message.ack()
+            if message.headers["task"] == CANCEL:
+                found += 1
+                bench.app.tasks[CANCEL](*message.payload[0])
+    return found
 
 
 def state(bench: Bench, task_id: str = "t1") -> State:
@@ -111,6 +126,8 @@ def test_a_wish_whose_message_was_lost_is_carried_out_as_far_as_it_went(whole_tr
     run(bench, "sibling", root_id="root")
     bench.store.wish_cancel(["t1"], bench.now, whole_tree=whole_tree)
     sweep_wishes(bench.services, -1.0)
+    assert state(bench) is State.IN_QUEUE
+    deliver_cancels(bench)
     reached = State.CANCELLED if whole_tree else State.IN_QUEUE
     assert (state(bench), state(bench, "sibling")) == (State.CANCELLED, reached)
     assert bench.store.cancel_wishes(bench.now) == []
@@ -158,6 +175,79 @@ def test_an_ended_job_is_not_cancelled() -> None:
     assert bench.store.record_outcome(job, State.COMPLETED, {"output": 1}, bench.now, bench.now + 30) == "recorded"
     assert cancel_jobs(bench.services, ["t1"]) == []
     assert state(bench) is State.COMPLETED
+
+
+def test_nothing_is_submitted_after_the_cancel_of_a_group_was_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(profiles={ENDPOINT: Profile(ENDPOINT, max_in_flight=5)})
+    chord = {"group": "g"}
+    ids = [f"t{number}" for number in range(60)]
+    for task_id in ids:
+        run(bench, task_id, root_id="root", **chord)
+    assert bench.runpod.called("run") == 5
+    request = type(bench.store).request_cancels
+
+    def meanwhile(store: Any, *args: Any) -> Any:
+        # A job at RunPod ends, and checks run, at the worst moments.
+        for number in range(1, 6):
+            bench.runpod.says("status", Answer(f"r{number}", "COMPLETED", output=1))
+        bench.check(after_s=2)
+        found = request(store, *args)
+        bench.check()
+        return found
+
+    monkeypatch.setattr(type(bench.store), "request_cancels", meanwhile)
+    monkeypatch.setattr("tasks.control.BATCH", 20)
+    carry_out(bench.services, ["g"], whole_tree=True)
+    bench.check(after_s=1)
+    assert bench.runpod.called("run") == 5
+    assert {job.state for job in bench.store.jobs(ENDPOINT, ids)} == {State.CANCELLED, State.COMPLETED}
+
+
+def test_what_waits_is_cancelled_before_what_runs_and_each_endpoint_is_looked_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(profiles={ENDPOINT: Profile(ENDPOINT, max_in_flight=2)})
+    for number in range(6):
+        bench.accepted(f"t{number}")
+    order: list[str] = []
+    monkeypatch.setattr("tasks.control.publish", lambda deps, job: order.append(job.task_id))
+    planned: list[str] = []
+    monkeypatch.setattr("tasks.control.plan_check", lambda deps, endpoint, at: planned.append(endpoint))
+    assert cancel_jobs(bench.services, [*(f"t{number}" for number in range(6)), "unknown"]) == order
+    assert order[4:] == ["t0", "t1"]
+    assert planned == [ENDPOINT]
+
+
+def test_a_check_that_holds_a_job_whose_cancel_is_decided_does_not_send_it() -> None:
+    bench = Bench()
+    for above in ("root", "the-group", "next"):
+        job = bench.job(above, root_id="root", group_ids=("the-group", "next"))
+        bench.store.accept(job, bench.now)
+        bench.store.note_cancel([above], whole_tree=True)
+        bench.check()
+        bench.redis.delete(bench.store.keys.cancel_note(above))
+        assert (state(bench, above), bench.record(above).outcome) == (State.CANCELLED, {"reason": "revoked"})
+    assert bench.runpod.called("run") == 0
+
+
+def test_a_wish_is_published_again_with_growing_pauses_and_given_up_loudly(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    run(bench)
+    bench.store.wish_cancel(["t1"], bench.now, whole_tree=True)
+    published = []
+    for _ in range(20 * 60):
+        bench.now += 60
+        sweep_wishes(bench.services, 3.0)
+        published.append(drop_cancels(bench))
+    assert sum(published) == MOST_REPEATS
+    assert sum(published[:10]) <= 4
+    assert [record.message for record in caplog.records if record.levelname == "CRITICAL"] == ["cancel.not_carried_out"]
+    assert not bench.redis.exists(bench.store.keys.cancel_wishes(), bench.store.keys.cancel_repeats())
+
+
+def drop_cancels(bench: Bench) -> int:
+    with bench.app.connection_for_read() as connection:
+        return int(connection.default_channel.queue_purge("runpod.deliver") or 0)
 
 
 @pytest.fixture

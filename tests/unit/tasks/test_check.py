@@ -9,7 +9,6 @@ from celery_runpod.api import Job as Answer
 from celery_runpod.contract import Options
 from celery_runpod.errors import (
     DeadlineExceeded,
-    JobExpired,
     JobNotFound,
     JobTimedOut,
     RateLimited,
@@ -60,16 +59,6 @@ def test_no_word_from_runpod_is_no_word_on_the_job_until_its_deadline(trouble: E
     assert error.deadline_s == 300
     bench.check(after_s=1)
     assert bench.runpod.called("cancel") == 1
-
-
-def test_a_404_right_after_the_submit_is_not_believed_and_later_it_is() -> None:
-    bench = Bench()
-    bench.accepted()
-    bench.runpod.says("status", GONE, GONE)
-    bench.check(after_s=2)
-    assert bench.record().state is State.IN_QUEUE
-    bench.check(after_s=60)
-    assert isinstance(error_of(bench), JobExpired)
 
 
 @pytest.mark.parametrize("answer", [GONE, Answer("r1", "TIMED_OUT")])

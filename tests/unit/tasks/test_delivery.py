@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ from celery_runpod.contract import FINISH, Options
 from celery_runpod.errors import JobFailed, encode
 from tasks import guard
 from tasks.control import cancel_jobs
+from tasks.debts import publish_undelivered
 from tasks.delivery import MOST_CLAIMS
 from tasks.parking import park, unpark
 from tasks.store.record import Job
 from tasks.store.states import State
+from tasks.undeliverable import MOST_PUBLISHES
 from tests.builders import ENDPOINT, Bench
 
 
@@ -33,7 +36,6 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     @made.app.task(name="unit.after", shared=False)
     def after(*_: Any) -> None: ...
 
-    monkeypatch.setattr(guard.time, "sleep", made._sleep)
     return made
 
 
@@ -297,3 +299,59 @@ def test_the_handlers_traceback_stands_below_ours_and_not_in_one_line(bench: Ben
     assert meta["traceback"].splitlines()[-1] == 'File "handler.py", line 3, in handler'
     assert meta["result"].args == error.args
     assert "handler.py" not in repr(error)
+
+
+def test_a_chord_whose_join_fails_each_time_ends_in_a_typed_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(bench)
+    body = bench.app.signature("unit.after", task_id="the-body")
+    backend, joins = bench.app.backend, []
+    backend.set(backend.get_key_for_group("g1", ".s"), "2")
+
+    def killed(*_: Any, **__: Any) -> None:
+        joins.append(bench.now)
+        raise MemoryError
+
+    monkeypatch.setattr(backend, "on_chord_part_return", killed)
+    for _ in range(2 * MOST_CLAIMS):
+        with suppress(Reject):
+            finish(bench, group="g1", chord=body)
+        bench.now += 61
+    assert len(joins) == MOST_CLAIMS
+    told = backend.get_task_meta("the-body", cache=False)
+    assert (told["status"], type(told["result"]).__name__) == ("FAILURE", "JobUndeliverable")
+    assert (state(bench), record_state(bench)) == ("SUCCESS", "DELIVERED")
+
+
+def test_a_job_that_can_be_told_to_nobody_ends_as_a_tombstone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended(bench)
+    backend = bench.app.backend
+    backend.set(backend.get_key_for_group("g1", ".s"), "2")
+    monkeypatch.setattr(backend, "on_chord_part_return", _always_raises)
+    monkeypatch.setattr(backend, "chord_error_from_stack", _always_raises)
+    for _ in range(2 * MOST_CLAIMS + 1):
+        with suppress(Reject):
+            finish(bench, group="g1", chord=bench.app.signature("unit.after", task_id="the-body"))
+        bench.now += 61
+    assert (state(bench), record_state(bench)) == ("SUCCESS", "DELIVERED")
+
+
+def _always_raises(*_: Any, **__: Any) -> None:
+    raise MemoryError
+
+
+def test_a_continuation_that_cannot_be_published_stops_no_other_and_ends(bench: Bench) -> None:
+    for task_id in ("bad", "good"):
+        job = bench.accepted(task_id)
+        bench.store.record_outcome(job, State.COMPLETED, {"output": 1}, bench.now, bench.now + 1)
+    bench.redis.hset(bench.store.keys.job(ENDPOINT, "bad"), "continuation", '{"task": 7, "options": []}')
+    bench.now += 2
+    publish_undelivered(bench.services, ENDPOINT)
+    assert bench.count("runpod.deliver") == 1
+    for _ in range(MOST_PUBLISHES):
+        bench.now += 1_000
+        publish_undelivered(bench.services, ENDPOINT)
+    told = bench.app.backend.get_task_meta("bad", cache=False)
+    assert (told["status"], type(told["result"]).__name__) == ("FAILURE", "JobUndeliverable")
+    assert bench.redis.hget(bench.store.keys.job(ENDPOINT, "bad"), "state") == "DELIVERED"

@@ -8,7 +8,7 @@ import pytest
 
 from celery_runpod.api import Job as Answer
 from celery_runpod.contract import Options
-from celery_runpod.errors import IdempotencyConflict, SubmissionUnconfirmed, Unavailable, decode
+from celery_runpod.errors import IdempotencyConflict, RateLimited, SubmissionUnconfirmed, Unavailable, decode
 from tasks.control import cancel_jobs
 from tasks.joining import join
 from tasks.run import _go_on
@@ -189,3 +189,89 @@ def test_a_key_that_expires_while_it_is_joined_begins_a_new_job() -> None:
     bench.redis.hget = read_then_expire
     assert call(bench, "b").joined not in ("", first.joined)
     assert bench.runpod.called("run") == 2
+
+
+def slow_down(bench: Bench, retry_after_s: float) -> None:
+    bench.runpod.says("run", RateLimited("slow down", "run", ENDPOINT, 429, retry_after_s=retry_after_s))
+
+
+def checks(bench: Bench, seconds: int) -> None:
+    for _ in range(seconds):
+        bench.check(after_s=1)
+
+
+def reason(bench: Bench, task_id: str) -> str:
+    return str((bench.record(task_id).outcome or {}).get("reason"))
+
+
+def test_expires_is_kept_and_nothing_is_sent_for_calls_that_have_all_expired() -> None:
+    bench = Bench()
+    slow_down(bench, 30)
+    call(bench, "a", expires_at=bench.now + 5)
+    call(bench, "b", expires_at=bench.now + 8)
+    checks(bench, 6)
+    assert (reason(bench, "a"), bench.record("b").state) == ("expired", State.JOINED)
+    checks(bench, 60)
+    assert (bench.record("b").state, reason(bench, "b")) == (State.CANCELLED, "expired")
+    assert bench.runpod.called("run") == 1
+    # The key is free again.
+    assert call(bench, "c").state is State.JOINED
+    assert bench.runpod.called("run") == 2
+
+
+def test_one_call_expires_and_the_others_job_is_submitted_later() -> None:
+    bench = Bench()
+    slow_down(bench, 20)
+    call(bench, "a", expires_at=bench.now + 5)
+    call(bench, "b")
+    checks(bench, 30)
+    assert (reason(bench, "a"), bench.record("b").state, bench.runpod.called("run")) == ("expired", State.JOINED, 2)
+    completed(bench, "r2")
+    assert bench.record("b").outcome["output"] == "done"
+
+
+def test_what_was_submitted_in_time_goes_on_for_all() -> None:
+    bench = Bench()
+    call(bench, "a", expires_at=bench.now + 5)
+    call(bench, "b")
+    checks(bench, 6)
+    bench.runpod.says("status", Answer("r1", "COMPLETED", output="done"))
+    checks(bench, 10)
+    assert {bench.record(one).state for one in ("a", "b")} == {State.COMPLETED}
+
+
+def test_a_submit_under_way_when_a_call_expires_decides_for_it() -> None:
+    for answer, ends in ((Unavailable("reset", "run", ENDPOINT), "None"), (None, "expired")):
+        bench = Bench(RUNPOD_UNCONFIRMED_WINDOW_S="60")
+
+        def post(answer: Any = answer, bench: Bench = bench) -> Any:
+            bench.now += 10
+            bench.check()
+            assert bench.record("a").state is State.JOINED
+            return answer or RateLimited("slow down", "run", ENDPOINT, 429)
+
+        bench.runpod.says("run", post)
+        call(bench, "a", expires_at=bench.now + 5)
+        checks(bench, 65)
+        assert reason(bench, "a") == ends
+        assert bench.runpod.called("run") == 1
+
+
+def test_the_call_that_joins_after_the_others_expired_keeps_the_job() -> None:
+    bench = Bench()
+    slow_down(bench, 30)
+    call(bench, "a", expires_at=bench.now + 5)
+    bench.now += 4
+    call(bench, "b")
+    checks(bench, 40)
+    assert (reason(bench, "a"), bench.record("b").state, bench.runpod.called("run")) == ("expired", State.JOINED, 2)
+
+
+def test_a_cancel_of_the_last_call_is_one_of_the_shared_job_at_once() -> None:
+    bench = Bench()
+    slow_down(bench, 10)
+    call(bench, "a")
+    cancel_jobs(bench.services, ["a"])
+    # Its delivery may come later.
+    checks(bench, 20)
+    assert bench.runpod.called("run") == 1

@@ -89,3 +89,15 @@ def test_a_job_that_waits_too_long_ends_with_the_reason() -> None:
     assert isinstance(error, StartTimeout)
     assert "MAX_IN_FLIGHT" in str(error)
     assert bench.redis.zcard(bench.store.keys.waiting(ENDPOINT)) == 0
+
+
+def test_the_limit_is_the_endpoints_by_whatever_name_it_was_called() -> None:
+    profiles = {"sdxl": Profile(ENDPOINT, max_in_flight=3), "sdxl-fast": Profile(ENDPOINT, max_in_flight=2)}
+    bench = Bench(profiles={**profiles, "sdxl-free": Profile(ENDPOINT), "other": Profile("e2", max_in_flight=1)})
+    for number, name in enumerate(("sdxl", ENDPOINT, "sdxl-free", "sdxl-fast", ENDPOINT)):
+        bench.accepted(f"t{number}", name=name)
+    assert states(bench, 5) == ["IN_QUEUE"] * 2 + ["WAITING"] * 3
+    # Nor are those that wait made due again and again.
+    bench.now += 0.5
+    heal(bench.services)
+    assert min(bench.due(f"t{number}") or 0 for number in (2, 3, 4)) > 500

@@ -49,7 +49,7 @@ class Management:
 
 
 def bench_with(*says: Any) -> Bench:
-    bench = Bench()
+    bench = Bench(RUNPOD_MANAGEMENT="on")
     bench.management = Management(*says)
     return bench
 

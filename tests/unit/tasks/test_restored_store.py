@@ -9,7 +9,7 @@ import pytest
 from celery_app.epoch import LOST_S, Memory, beat
 from celery_runpod.errors import SubmissionUnconfirmed, decode
 from tasks.store.states import State
-from tests.builders import Bench
+from tests.builders import ENDPOINT, Bench
 
 
 @pytest.fixture
@@ -17,12 +17,12 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """fakeredis does not tell who it is: `bench.redis.run_id` does."""
     bench = Bench()
     bench.redis.run_id = "first start"
-    monkeypatch.setattr(type(bench.store), "_server", lambda self: self.redis.run_id)
+    monkeypatch.setattr(type(bench.store), "_serving", lambda self, _: self.redis.run_id)
     return bench
 
 
 def fence(bench: Bench) -> float:
-    return bench.store.epoch().fence
+    return bench.store.signs(ENDPOINT, ["t1"]).epoch.fence
 
 
 def test_a_worker_that_remembers_a_later_beat_than_the_store_fences_off_what_was_begun_before(bench: Bench) -> None:
@@ -75,7 +75,7 @@ def test_after_a_restart_nothing_is_submitted_until_every_worker_had_time_to_com
     assert beat(bench.services, other) == "went_back"
     bench.now += 10
     assert beat(bench.services, Memory(None)) == "ok"
-    assert bench.store.epoch().settled
+    assert bench.store.signs(ENDPOINT, ["t1"]).epoch.settled
     bench.check(after_s=1)
     assert bench.record().state is State.ENDED_HERE
 
@@ -104,5 +104,5 @@ def test_a_store_that_was_emptied_is_older_too(bench: Bench) -> None:
     bench.redis.run_id = "second start"
     bench.now += 5
     assert beat(bench.services, memory) == "went_back"
-    assert bench.store.epoch().settled
+    assert bench.store.signs(ENDPOINT, ["t1"]).epoch.settled
     assert fence(bench) == memory.latest

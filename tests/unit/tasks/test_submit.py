@@ -112,17 +112,6 @@ def test_with_resubmit_it_is_sent_again_once_the_window_is_over(error: Exception
     assert (bench.record().state, bench.record().attempt) == (State.IN_QUEUE, 2)
 
 
-def test_a_webhook_that_named_the_job_adopts_it() -> None:
-    bench = Bench()
-    bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
-    bench.accepted()
-    bench.store.note_webhook(ENDPOINT, "t1", 1, "r-from-webhook")
-    bench.store.note_webhook(ENDPOINT, "t1", 7, "r-of-another-attempt")
-    bench.check(after_s=61)
-    assert (bench.record().state, bench.record().job_id) == (State.IN_QUEUE, "r-from-webhook")
-    assert bench.runpod.called("run") == 1
-
-
 @pytest.mark.parametrize("policy", ["fail", "wait"])
 def test_a_refused_key_ends_jobs_or_lets_them_wait(policy: str) -> None:
     bench = Bench(RUNPOD_ON_UNAUTHORIZED=policy)
@@ -165,7 +154,7 @@ def test_news_that_come_while_the_post_flies_win_and_its_job_is_cancelled() -> N
     bench = Bench()
 
     def cancelled_meanwhile() -> Any:
-        bench.store.request_cancel(ENDPOINT, "t1", {"reason": "revoked"}, bench.now, bench.now + 30)
+        bench.store.request_cancels(ENDPOINT, ["t1"], {"reason": "revoked"}, bench.now, bench.now + 30)
         return Answer("r1", "IN_QUEUE")
 
     bench.runpod.says("run", cancelled_meanwhile)
@@ -192,10 +181,9 @@ def test_a_job_whose_start_timeout_passes_while_it_is_unconfirmed_is_still_adopt
     bench.accepted(options=Options(deadline=600.0, start_timeout=20.0))
     bench.check(after_s=21)
     assert bench.due() == pytest.approx(39)
-    bench.store.note_webhook(ENDPOINT, "t1", 1, "r-from-webhook")
+    bench.store.hint(ENDPOINT, "t1", 1, bench.now, "r-from-webhook")
     bench.runpod.says("status", Answer("r-from-webhook", "COMPLETED", output="paid for"))
-    bench.check(after_s=40)
-    bench.check(after_s=2)
+    bench.check(after_s=1)
     assert bench.record().outcome["output"] == "paid for"
 
 

@@ -1,0 +1,92 @@
+"""Keeps the workers' token in broker, result backend and job store, so that a caller can find out whether it shares them.
+
+Each place is written through the worker's own connection, with its prefix. What cannot be written is tried again later:
+the self-healing thread, which calls this, has better things to do than to wait for it.
+
+Not here: what a caller makes of it (`celery_runpod/agreement.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+from celery.backends.redis import RedisBackend
+
+from celery_runpod.agreement import BACKEND, BROKER, FIELD, SHOWN, STORE, Token, exchange_name, record_id
+from celery_runpod.settings import mask_url
+from tasks.services import Services
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 30.0
+"""A place that could not be written is left alone for so long."""
+CONNECT_S = 2.0
+
+
+class Fingerprint:
+    """One for each worker's self-healing thread; the one that holds the lock renews the token."""
+
+    def __init__(self, deps: Services) -> None:
+        self._deps = deps
+        self._not_before: dict[str, float] = {}
+
+    def renew(self) -> None:
+        """Write the token, or write it again.
+
+        Raises:
+            RedisError: the store is away.
+        """
+        token = self._token()
+        self._deps.store.redis.set(self._deps.store.keys.agreement(), json.dumps(token.to_json()))
+        self._try(BACKEND, token, self._to_backend)
+        self._try(BROKER, token, self._to_broker)
+
+    def _token(self) -> Token:
+        settings = self._deps.settings
+        mine = Token(
+            id=str(uuid.uuid4()),
+            broker=mask_url(settings.broker_url),
+            backend=mask_url(settings.result_backend),
+            store=mask_url(settings.store_url),
+            at=self._deps.clock(),
+            every_s=settings.selfheal_interval_s,
+            result_expires_s=settings.result_expires_s,
+        )
+        known = Token.parse(self._deps.store.redis.get(self._deps.store.keys.agreement()))
+        # Workers that move to another broker leave the old token behind there: it must not pass for theirs.
+        moved = known is None or any(known.place(role) != mine.place(role) for role in (STORE, BACKEND, BROKER))
+        return mine if known is None or moved else replace(mine, id=known.id)
+
+    def _try(self, role: str, token: Token, write: Callable[[Token], None]) -> None:
+        if token.at < self._not_before.get(role, 0.0):
+            return
+        try:
+            write(token)
+        except Exception as error:
+            self._not_before[role] = token.at + AGAIN_S
+            log.warning("agreement.not_written", extra={"place": role, "error": f"{type(error).__name__}: {error}"})
+
+    def _to_backend(self, token: Token) -> None:
+        backend, name = self._deps.app.backend, record_id(self._deps.settings.namespace)
+        if not isinstance(backend, RedisBackend):
+            backend.store_result(name, token.to_json(), SHOWN)
+            return
+        # Not by `store_result`, which tries for half a minute while Redis is away.
+        record = {"task_id": name, "status": SHOWN, "result": token.to_json(), "traceback": None}
+        lasts_s = int(self._deps.settings.result_expires_s)
+        backend.client.set(backend.get_key_for_task(name), backend.encode(record), ex=lasts_s)
+
+    def _to_broker(self, token: Token) -> None:
+        namespace = self._deps.settings.namespace
+        with self._deps.app.pool.acquire(block=True, timeout=CONNECT_S) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=CONNECT_S)
+            kind = connection.transport.driver_type
+            if kind == "redis":
+                connection.default_channel.client.hset(record_id(namespace), FIELD, json.dumps(token.to_json()))
+            elif kind == "amqp":
+                with connection.channel() as channel:
+                    channel.exchange_declare(exchange_name(namespace, token.id), "fanout", durable=True)

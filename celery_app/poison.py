@@ -1,0 +1,234 @@
+"""Messages that would end the worker, or come back for ever: measured before anything decodes or pickles them.
+
+The worker's main process decodes a message and pickles it for a child of its pool. Both call themselves once or twice a
+level of nesting, and an error there ends the main process; the message comes back, and ends the next one.
+
+    what the message is                              what becomes of it
+    a call whose input is nested too deeply          the input is cut out; `run` ends the call with InvalidInput
+    any other that is nested too deeply, or that     its task ends with InvalidInput, where it has an id and keeps a
+    the pool does not take                           result; else the message is put aside (`tasks/store/aside.py`)
+    one that cannot be read                          the message is put aside
+
+What is written for it is written by a thread: the event loop waits for nothing. The message is held until that is done.
+
+Not here: an envelope that kombu cannot read (``envelopes.py``), Celery's calls (``consumer.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from celery.app.task import Context
+from redis.exceptions import RedisError
+
+from celery_app.envelopes import UNREADABLE
+from celery_runpod.api.depth import MAX_DEPTH, is_deeper, loads, pruned, too_deep
+from celery_runpod.contract import FINISH, RUN
+from celery_runpod.errors import InvalidInput
+from celery_runpod.routing import REFUSED
+from tasks.services import Services
+from tasks.store.aside import MOST_BODY, AsideMessage
+
+log = logging.getLogger(__name__)
+
+MOST_MESSAGE_DEPTH = 200
+"""Of a whole message: canvas takes about four levels a step that is linked within another. Pickling is the first to fail:
+at 496 levels on Python 3.11, 748 on 3.12, 4,996 on 3.13 (measured), less what the stack holds already."""
+
+AROUND_INPUT = 2
+"""The body is `[args, kwargs, embed]`: an input lies in two lists, a field in a list and an object."""
+
+MOST_ID = 255
+INSIST_EVERY_S = 1.0
+JSON = "application/json"
+
+
+def measure(message: Any) -> str | None:
+    """Why a message cannot be run, in words; None where it can. Of a call whose input alone is nested too deeply, the
+    input is replaced by null, and a header says so."""
+    if message.content_type == UNREADABLE:
+        return f"the message cannot be read: {message.headers.get('problem')}"
+    headers = message.headers
+    if not isinstance(headers, dict):
+        return None
+    if place := too_deep(headers, "headers"):
+        return f"{place} is nested deeper than {MAX_DEPTH} levels"
+    for name in ("task", "id"):
+        given = headers.get(name)
+        if "task" in headers and not (isinstance(given, str) and 0 < len(given) <= MOST_ID):
+            return f"the header {name!r} is not a text of 1 to {MOST_ID} characters"
+    text = text_of(message)
+    if text is None or not is_deeper(text, MOST_MESSAGE_DEPTH):
+        return None
+    if headers.get("task") == RUN:
+        cut = pruned(text, MAX_DEPTH + AROUND_INPUT, elements=2)
+        if not is_deeper(cut, MOST_MESSAGE_DEPTH):
+            message.body = cut.encode()
+            message.headers = {**headers, REFUSED: f"the input is nested deeper than {MAX_DEPTH} levels"}
+            return None
+    return f"the message is nested deeper than {MOST_MESSAGE_DEPTH} levels"
+
+
+def text_of(message: Any) -> str | None:
+    """The body of a message of JSON as kombu reads it; None of any other."""
+    if message.content_type != JSON or message.body is None:
+        return None
+    if isinstance(message.body, str):
+        return message.body
+    try:
+        return bytes(message.body).decode()
+    except UnicodeDecodeError:
+        return None  # kombu refuses it too
+
+
+class Refused(NamedTuple):
+    message: Any
+    why: str
+    ends_task: bool
+
+
+class PoisonWard:
+    """Ends or keeps messages in a thread of its own, one after the other. `done` lets go of a message."""
+
+    def __init__(self, services: Callable[[], Services], done: Callable[[Any], None]) -> None:
+        self._services = services
+        self._done = done
+        self._waiting: queue.Queue[Refused] = queue.Queue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def take(self, message: Any, why: str, *, ends_task: bool = True) -> None:
+        """Take a message out of the worker's hands. `ends_task` is False for what is no task's message."""
+        self._waiting.put(Refused(message, why, ends_task))
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="runpod-poison", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            refused = self._waiting.get()
+            try:
+                self._insist(refused)
+                self._done(refused.message)
+            except Exception:
+                # The message stays held, and comes back when the visibility timeout is over.
+                log.exception("message.not_settled")
+
+    def _insist(self, refused: Refused) -> None:
+        while True:
+            deps = self._services()
+            try:
+                return settle(deps, *refused)
+            except (RedisError, OSError) as error:
+                log.error("message.store_away", extra={"error": str(error)})
+            deps.sleep(INSIST_EVERY_S)
+
+
+def settle(deps: Services, message: Any, why: str, ends_task: bool) -> None:
+    """End the message's task with a typed error, or put the message aside."""
+    headers = message.headers if isinstance(message.headers, dict) else {}
+    task_id, name = _text(headers.get("id")), _text(headers.get("task"))
+    shown = {"task_id": task_id, "task": name, "why": why}
+    if ends_task and task_id and _end(deps, message, task_id, name, why):
+        log.error("message.refused", extra=shown)
+    else:
+        deps.store.put_message_aside(as_aside(deps, message, task_id, name, why))
+        log.critical("message.put_aside: celery-runpod jobs --aside", extra=shown)
+    if name == RUN and task_id:
+        # The outbox would publish it again.
+        deps.store.drop_message(task_id)
+
+
+def _end(deps: Services, message: Any, task_id: str, name: str, why: str) -> bool:
+    """Write the error under the task's id; False where there is nobody to see it."""
+    task = deps.app.tasks.get(name)
+    if task is None or name == FINISH or (name == RUN and deps.store.is_job(task_id)):
+        # A call that a worker has accepted ends as its record says.
+        return False
+    ignored = message.headers.get("ignore_result")
+    ignored = task.ignore_result if ignored is None else bool(ignored)
+    embed = _embed(message)
+    if ignored and not embed:
+        return False
+    headers = message.headers
+    request = Context(
+        id=task_id,
+        task=name,
+        root_id=_text(headers.get("root_id")) or task_id,
+        parent_id=_text(headers.get("parent_id")) or None,
+        group=_text(headers.get("group")) or None,
+        group_index=headers.get("group_index"),
+        chord=embed.get("chord"),
+        chain=embed.get("chain"),
+        errbacks=embed.get("errbacks"),
+        ignore_result=ignored,
+    )
+    try:
+        # Not `app.tasks[name].backend`: that one lets nothing but the running task's verdict through.
+        deps.app.backend.mark_as_failure(
+            task_id, InvalidInput(why, None, task_id), request=request, store_result=not ignored
+        )
+    except (RedisError, OSError):
+        raise
+    except Exception as error:
+        log.error("message.not_ended", extra={"task_id": task_id, "error": f"{type(error).__name__}: {error}"})
+        return False
+    return True
+
+
+def _embed(message: Any) -> dict[str, Any]:
+    """What hangs on a task, without what is nested too deeply itself."""
+    text = text_of(message)
+    try:
+        body = None if text is None else loads(text, MOST_MESSAGE_DEPTH)
+    except ValueError:
+        return {}
+    embed = body[2] if isinstance(body, list) and len(body) == 3 else None
+    if not isinstance(embed, dict):
+        return {}
+    whole = MOST_MESSAGE_DEPTH - AROUND_INPUT - 1
+    return {key: value for key, value in embed.items() if value and too_deep(value, most=whole) is None}
+
+
+def as_aside(deps: Services, message: Any, task_id: str, name: str, why: str) -> AsideMessage:
+    """A message as it is kept."""
+    body = message.body
+    text = body if isinstance(body, str) else bytes(body or b"").decode("utf-8", "replace")
+    headers = message.headers if isinstance(message.headers, dict) and too_deep(message.headers) is None else {}
+    properties = {
+        key: value
+        for key, value in (message.properties or {}).items()
+        if key in ("correlation_id", "reply_to", "priority") and isinstance(value, str | int | None)
+    }
+    info = message.delivery_info or {}
+    return AsideMessage(
+        id=f"message-{task_id or uuid.uuid4()}",
+        name=name,
+        endpoint=_endpoint(headers),
+        queue=_text(info.get("routing_key")) or deps.settings.queues.run,
+        since=deps.clock(),
+        why=why,
+        size=len(text),
+        body=text[:MOST_BODY],
+        headers=headers if len(repr(headers)) <= MOST_BODY else {"id": task_id, "task": name},
+        properties=properties,
+        content_type=_text(message.content_type) or JSON,
+        content_encoding=_text(message.content_encoding) or "utf-8",
+        readable=message.content_type == JSON and bool(name),
+    )
+
+
+def _endpoint(headers: dict[str, Any]) -> str:
+    """Of a call, out of the name that Flower shows: `runpod.run[sdxl]`."""
+    shadow = _text(headers.get("shadow"))
+    return shadow.partition("[")[2].removesuffix("]")[:128] if shadow.startswith(f"{RUN}[") else ""
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) <= MOST_ID else ""

@@ -1,0 +1,109 @@
+"""When a job ends by our own verdict, and with which error: deadline, start timeout, a job that RunPod does not know.
+
+A verdict on a job at RunPod comes after a last look, which begins when the verdict is due: RunPod may have the result.
+Arithmetic only, with every time an argument.
+
+Not here: the looks (``check.py``), recording an end (``delivery.py``).
+"""
+
+from __future__ import annotations
+
+from celery_runpod.contract import DAY_S
+from celery_runpod.errors import (
+    ApiError,
+    DeadlineExceeded,
+    EndpointNotFound,
+    JobError,
+    JobExpired,
+    StartTimeout,
+    StatusStuck,
+    SubmissionUnconfirmed,
+)
+from tasks.store.record import Job
+from tasks.store.states import State
+
+MISSING_S, ENDPOINT_MISSING_S = 5.0, 60.0
+"""How long RunPod must go on answering 404 before a job ends. A replica that lags answers a few about a job; a control
+plane in trouble, or a key of another account, answers them about every job of the endpoint."""
+
+STUCK = "STATUS_STUCK"
+"""The reason of a job whose /status says IN_PROGRESS though the job has ended."""
+
+
+def verdict_at(job: Job) -> float:
+    """When our own verdict on a job is due, in seconds since the epoch: at its deadline, or earlier at its start timeout
+    while no RunPod worker has taken it. Of a SUBMITTING job it is not known whether RunPod has it: its deadline alone."""
+    if job.start_by is not None and job.state in (State.WAITING, State.IN_QUEUE):
+        return min(job.start_by, job.end_by)
+    return job.end_by
+
+
+def verdict_on(job: Job, now: float, why_queued: str = "") -> JobError | None:
+    """The error with which a job ends at `now`; None before its verdict is due. `why_queued` explains a StartTimeout."""
+    if now < verdict_at(job):
+        return None
+    if now < job.end_by:
+        return _start_timeout(job, why_queued)
+    if job.state is State.SUBMITTING:
+        # RunPod may be running a job whose submit is unanswered, and its idempotency key stays taken.
+        return _unanswered(job)
+    return status_stuck(job) if job.reason == STUCK else _deadline_exceeded(job)
+
+
+def outlived_ttl(job: Job, now: float) -> bool:
+    """Whether a queued job is past its time to live at RunPod."""
+    return job.state is State.IN_QUEUE and now >= _submitted_at(job) + (job.options.ttl or DAY_S)
+
+
+def just_submitted(job: Job, now: float, grace_s: float) -> bool:
+    """Whether a 404 may come from a replica that has not heard of the job yet."""
+    return now < _submitted_at(job) + grace_s
+
+
+def missing(job: Job, error: ApiError, now: float) -> tuple[str, float, float]:
+    """What a 404 about a job means: (the reason to show, since when RunPod answers so, when it counts as the job's end).
+
+    Any other answer in between, and one about a former attempt, begins the wait anew."""
+    endpoint = isinstance(error, EndpointNotFound)
+    reason = "ENDPOINT_NOT_FOUND" if endpoint else "JOB_NOT_FOUND"
+    since = job.missing_since
+    if since is None or job.reason != reason or since < _submitted_at(job):
+        since = now
+    return reason, since, since + (ENDPOINT_MISSING_S if endpoint else MISSING_S)
+
+
+def expired(job: Job, error: ApiError) -> JobError:
+    problem = f"RunPod does not know this job any more ({error.message}): it expired there, or was lost"
+    return JobExpired(problem, job.name, job.task_id, job.job_id)
+
+
+def status_stuck(job: Job) -> StatusStuck:
+    problem = (
+        "/status went on saying IN_PROGRESS, though a webhook or its own executionTime said that the job had ended: a "
+        "late progress_update of the handler hides the result at RunPod (runpod-python#250), and it cannot be fetched"
+    )
+    return StatusStuck(problem, job.name, job.task_id, job.job_id)
+
+
+def _submitted_at(job: Job) -> float:
+    return job.submitted_at or job.accepted_at
+
+
+def _deadline_exceeded(job: Job) -> JobError:
+    deadline_s = job.end_by - max(job.accepted_at, job.not_before)
+    why = f" ({job.reason})" if job.reason else ""
+    problem = f"the job did not end within {deadline_s:g} s; last state {job.state}{why}"
+    return DeadlineExceeded(problem, job.name, job.task_id, job.job_id, deadline_s)
+
+
+def _unanswered(job: Job) -> JobError:
+    problem = f"submit {job.attempt} got no answer before the deadline, and whether RunPod took it is not known"
+    return SubmissionUnconfirmed(problem, job.name, job.task_id)
+
+
+def _start_timeout(job: Job, why_queued: str) -> JobError:
+    start_timeout_s = (job.start_by or job.end_by) - max(job.accepted_at, job.not_before)
+    reason = why_queued or job.reason
+    why = f" ({reason})" if reason else ""
+    problem = f"no RunPod worker took the job within {start_timeout_s:g} s{why}"
+    return StartTimeout(problem, job.name, job.task_id, job.job_id, start_timeout_s)

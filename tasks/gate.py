@@ -1,0 +1,89 @@
+"""The gate of an endpoint: which submit may begin now, so that trouble with RunPod's API costs few of them.
+
+Lost at the onset of trouble are the POSTs under way. None begins while the oldest one is late; after a pause /health must
+answer, then one job tries, and the others follow it. The brake is asked here too. docs/decisions/0014
+
+Not here: the gate's own rules (`store/gate.lua`), what RunPod's answer means for the job (``submit.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from celery_runpod.errors import BadAnswer, RateLimited, RunPodError, Unavailable
+from tasks.plan import admit_waiting
+from tasks.services import Services
+from tasks.store.record import Job
+from tasks.store.states import State
+from tasks.store.submits import Post
+
+log = logging.getLogger(__name__)
+
+HEALTH_S = 2.0
+"""An API that takes longer to answer /health is in trouble still."""
+MARGIN_S = 5.0
+"""After its own deadline and so much more, a POST that has not come to an end was lost with its process."""
+
+
+def plan_post(services: Services, job: Job, sync_wait_s: float, now: float) -> Post:
+    """The POST that would be made for this job."""
+    sync = bool(job.options.sync)
+    expected_s = sync_wait_s if sync else 0.0
+    post_s = sync_wait_s + 10 if sync else services.settings.submit_timeout_s
+    given_up = now + HEALTH_S + post_s + MARGIN_S
+    return Post(job.endpoint, "runsync" if sync else "run", str(uuid.uuid4()), expected_s, given_up)
+
+
+def claim_attempt(services: Services, job: Job, post: Post, look_again: float, held: str) -> Job | None:
+    """The attempt that this process alone may POST; None where the job must wait. After a pause /health must answer
+    before the one probe is claimed. With `held` ("ON_HOLD", "PAUSED") the job waits in any case."""
+    store, now = services.store, services.clock()
+    limit = services.settings.max_in_flight(job.endpoint)
+    window_s = services.settings.window_s(services.has_webhook(job))
+    more: dict[str, Any] = {"look_again": look_again, "max_in_flight": limit, "probe_until": post.given_up}
+    window_ends = now + window_s
+    claim = store.claim_submit(job, post, now, window_ends, held=held, **more)
+    if claim.word == "health":
+        healthy = _api_answers(services, job)
+        if not healthy:
+            post_over(services, post, "trouble")
+        now = services.clock()
+        window_ends = now + window_s
+        # Where it did not answer, this puts the job among those that wait for the next probe.
+        claim = store.claim_submit(job, post, now, window_ends, healthy=healthy, **more)
+        if healthy and claim.word != "go":
+            post_over(services, post, "")
+    if claim.word == "wait" and claim.changed:
+        services.show(job, State.WAITING, {"reason": claim.reason})
+    if claim.word != "go":
+        return None
+    return replace(job, attempt=claim.attempt, state=State.SUBMITTING, window_ends=window_ends)
+
+
+def _api_answers(services: Services, job: Job) -> bool:
+    """Whether RunPod answers at all; what it answers is judged at the POST itself."""
+    timeout_s = min(HEALTH_S, services.settings.poll_timeout_s)
+    try:
+        services.client(job.api_key_name).health(job.endpoint, timeout_s=timeout_s)
+    except (RateLimited, Unavailable, BadAnswer) as error:
+        log.warning("submit.api_down", extra={"endpoint": job.name, "error": str(error)})
+        return False
+    except RunPodError:
+        return True
+    return True
+
+
+def post_over(
+    services: Services, post: Post, verdict: str, took_s: float | None = None, error: RunPodError | None = None
+) -> float:
+    """The gate learns that a POST is over: "works" (RunPod answered), "trouble" or "" (nothing is known). Answers until
+    when submits are paused (s since the epoch), 0 if they are not. `took_s` is given where the job was taken: a POST that
+    got no answer teaches nothing of how long an answer takes."""
+    after = error.retry_after_s if isinstance(error, RateLimited) else None
+    word, until = services.store.end_post(post, services.clock(), verdict, took_s, after, services.spread())
+    if word == "opened":
+        admit_waiting(services, post.endpoint)
+    return until

@@ -1,0 +1,131 @@
+"""What a worker makes of a webhook's hint: it adopts an unanswered submit, looks again soon, and sees a stuck /status.
+
+A hint is no verdict: what the body says is never read here, and /status alone says how a job ended. RunPod's /status can
+go on saying IN_PROGRESS for ever after the end (runpod-python#250: a late progress update lies over the result); such an
+answer carries an `executionTime`. Looks then go on ever more slowly until RunPod's retention is over.
+
+Whoever has the URL can give a hint at any time. So a hint alone never ends a job before its deadline: only an answer
+with an `executionTime` does.
+
+Not here: taking a webhook (`celery_runpod/inbox.py`), noting the hint (`celery_runpod/hint.lua`), other looks
+(``check.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from celery_runpod.api import Job as Answer
+from celery_runpod.errors import ApiError, RunPodError, StatusStuck
+from tasks.ends import status_stuck
+from tasks.services import Services
+from tasks.store.record import Job
+from tasks.store.states import State
+
+log = logging.getLogger(__name__)
+
+STUCK_AFTER_S = 60.0
+FIRST_S, LONGEST_S = 1.0, 300.0
+RETENTION_S, RETENTION_SYNC_S = 1800.0, 60.0
+# docs.runpod.io/serverless/endpoints/job-states: results of /run are kept for 30 minutes, of /runsync for one
+NOT_FOUND_GRACE_S = 5.0
+"""One 404 is no verdict: an id is dropped only when /status does not know it so long after the first hint."""
+UNKNOWN = (400, 404, 422)
+"""How RunPod's API answers for an id that is none of its jobs."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """The job, with its RunPod id, and what /status said of it."""
+
+    job: Job
+    answer: Answer
+
+
+def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | None:
+    """Ask /status for the ids that webhooks named for an unanswered submit. A float: when to ask again, in seconds since
+    the epoch. None: no id was named that may be the job's."""
+    if job.hinted_at is None:
+        return None
+    store, now = services.store, services.clock()
+    candidates = store.candidates(job)
+    if not candidates:
+        return None
+    if now < (answered_by := _answered_by(services, job)):
+        # The POST itself may still be answered, and RunPod's answer to it needs no webhook.
+        return answered_by
+    if (paused := store.paused_until(job.endpoint, "status")) is not None and paused > now:
+        return paused + services.spread()
+    granted = services.budget.take(job.endpoint, "status", len(candidates))
+    client, timeout_s = services.client(job.api_key_name), services.settings.poll_timeout_s
+    for job_id in candidates[:granted]:
+        if services.clock() + timeout_s > stop_at:
+            break
+        fields = {"task_id": job.task_id, "job_id": job_id, "attempt": job.attempt}
+        try:
+            answer = client.status(job.endpoint, job_id, timeout_s=timeout_s)
+        except ApiError as error:
+            if error.status not in UNKNOWN:
+                log.warning("webhook.not_confirmed", extra=fields | {"error": str(error)})
+            elif now >= job.hinted_at + NOT_FOUND_GRACE_S:
+                log.warning("webhook.unknown_job", extra=fields)
+                store.drop_candidate(job, job_id)
+            continue
+        except RunPodError as error:
+            log.warning("webhook.not_confirmed", extra=fields | {"error": str(error)})
+            continue
+        word = store.adopt(job, job_id, now)
+        if word == "adopted":
+            log.info("webhook.adopted", extra=fields)
+            found = replace(job, state=State.IN_QUEUE, job_id=job_id, submitted_at=now, checks=0, reason="")
+            services.show(found, State.IN_QUEUE, {})
+            return Adopted(found, answer)
+        log.warning("webhook.not_adopted", extra=fields | {"word": word})
+    if not store.candidates(job):
+        return None
+    return now + _delay_s(now - job.hinted_at, LONGEST_S)
+
+
+def _answered_by(services: Services, job: Job) -> float:
+    """When the POST of a submit has been answered, or never will be."""
+    if job.reason == "UNCONFIRMED" or job.window_ends is None:
+        return 0.0
+    begun_at = job.window_ends - services.settings.window_s(services.has_webhook(job))
+    return begun_at + services.settings.longest_post_s
+
+
+def delay_s(job: Job, answer: Answer, now: float, usual_s: float) -> float:
+    """Seconds until the next look: soon after a hint, because a webhook may be there before /status knows the end; ever
+    later where /status itself shows that it is stuck; else `usual_s`."""
+    since = _ended_at(job, answer)
+    if since is None:
+        return usual_s
+    return _delay_s(now - since, LONGEST_S if answer.execution_s is not None else usual_s)
+
+
+def stuck(job: Job, answer: Answer, now: float) -> bool:
+    """Whether /status says IN_PROGRESS of a job that ended a minute ago."""
+    since = _ended_at(job, answer)
+    return answer.state == State.IN_PROGRESS and since is not None and now >= since + STUCK_AFTER_S
+
+
+def given_up(job: Job, answer: Answer, now: float) -> StatusStuck | None:
+    """The error of a job whose /status stayed stuck until RunPod kept the result no longer."""
+    since = _ended_at(job, answer)
+    if answer.execution_s is None or since is None or not stuck(job, answer, now):
+        return None
+    kept_s = RETENTION_SYNC_S if job.options.sync else RETENTION_S
+    return status_stuck(job) if now >= since + kept_s else None
+
+
+def _ended_at(job: Job, answer: Answer) -> float | None:
+    """Since when the job has ended, by RunPod's own times, else by the first hint; None where nothing says so."""
+    times = (job.submitted_at, answer.delay_s, answer.execution_s)
+    if answer.state == State.IN_PROGRESS and None not in times:
+        return sum(time for time in times if time is not None)
+    return job.hinted_at
+
+
+def _delay_s(age_s: float, longest_s: float) -> float:
+    return min(max(FIRST_S, age_s / 2), longest_s)

@@ -1,0 +1,76 @@
+"""Which jobs a check asks RunPod about, in which order, and when again.
+
+Last looks come first: those of jobs whose verdict of our own is due (``ends.py``). They take any call of the budget; the
+other looks leave some of it free, so that no stream of them delays a verdict.
+
+Not here: the looks themselves (``check.py``), and how a job's own delays grow (``backoff.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from celery_runpod.contract import Backoff
+from tasks.backoff import LAST_LOOK_S, backoff_for, delay_s
+from tasks.ends import verdict_at
+from tasks.services import Services
+from tasks.store.record import Job
+from tasks.store.states import AT_RUNPOD, State
+
+FAILED = Backoff(first_s=5.0, factor=2.0, cap_s=300.0, jitter=0.1)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """`granted` are looked at, in this order; `others` not before `again_at` (s since the epoch), because RunPod's API is
+    `paused`, or the budget is used up."""
+
+    granted: list[Job]
+    others: list[Job]
+    again_at: float
+    paused: bool
+
+
+def plan_looks(services: Services, endpoint: str, jobs: Iterable[Job], now: float) -> Looks:
+    """The order of the looks: the last looks, then what waits for the budget, the longest first, then the others as they
+    are given, which is by due time."""
+    last: list[Job] = []
+    usual: list[Job] = []
+    for job in jobs:
+        (last if verdict_at(job) <= now else usual).append(job)
+    last.sort(key=verdict_at)
+    usual.sort(key=lambda job: job.waits_since or now)
+    until = services.store.paused_until(endpoint, "status")
+    if until is not None and until > now:
+        return Looks([], last + usual, until, paused=True)
+    take = services.budget.take
+    first = take(endpoint, "status", len(last)) if last else 0
+    then = take(endpoint, "status", len(usual), spare=True) if usual and first == len(last) else 0
+    again_at = now + 1 + services.spread()
+    return Looks(last[:first] + usual[:then], last[first:] + usual[then:], again_at, paused=False)
+
+
+def shared_by_late_calls(services: Services, endpoint: str, jobs: Iterable[Job], now: float) -> dict[str, Job]:
+    """Task ids of the joined calls past their deadline -> the job at RunPod that each shares. The last look of such a
+    call is at that job."""
+    late = {job.task_id: job.joined for job in jobs if job.state is State.JOINED and verdict_at(job) <= now}
+    if not late:
+        return {}
+    shared = {job.task_id: job for job in services.store.jobs(endpoint, set(late.values()))}
+    found = {task_id: shared[shared_id] for task_id, shared_id in late.items() if shared_id in shared}
+    return {task_id: job for task_id, job in found.items() if job.state in AT_RUNPOD}
+
+
+def failed_again_s(services: Services, job: Job) -> float:
+    """For how many seconds a job is put off when the work on it has raised once more."""
+    return delay_s(job.failures, FAILED, services.spread())
+
+
+def next_look_at(services: Services, job: Job) -> float:
+    """When to look again after a look without a final answer, by the job's own delays; soon, if its verdict waits."""
+    now = services.clock()
+    if now >= verdict_at(job):
+        return now + LAST_LOOK_S
+    backoff = backoff_for(job.options.backoff, webhook=services.has_webhook(job), sync=bool(job.options.sync))
+    return now + delay_s(job.checks + 1, backoff, services.spread())

@@ -1,0 +1,161 @@
+"""A call's message becomes a record: what it may hold, and which error a call ends with that holds something else.
+
+A message may come from any process and any language, so nothing in it is believed, and no value of it stands in a log or
+an error. What is wrong with a call is the record's outcome: it ends at its caller like every other job.
+
+Not here: accepting the record (``run.py``), what a caller's own process refuses (`celery_runpod/clienttask.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from celery.app.task import Context
+
+from celery_runpod.api.payload import check_input
+from celery_runpod.contract import DEFAULT_DEADLINE_S, RUN, Options, described, merge_input
+from celery_runpod.errors import InvalidInput, InvalidOption, JobExpired, RunPodError, SubmissionUnconfirmed, encode
+from celery_runpod.routing import BEGUN_AT, ISSUED_AT, REFUSED, REPUBLISHED
+from tasks.parking import park
+from tasks.services import Services
+from tasks.store.record import Job
+from tasks.store.states import State
+from tasks.undeliverable import drop_unfit
+
+log = logging.getLogger(__name__)
+
+NO_ENDPOINT = "_"
+"""Stands for the endpoint of a call that names none: its error must be kept somewhere until it is delivered."""
+
+MOST_AHEAD_S = 366 * 86_400.0
+
+KNOWN_ARGUMENTS = frozenset({"endpoint", "fields", "options", "format", "not_before"})
+ARGUMENT_TYPES: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
+    ("fields", dict, "an object"),
+    ("options", dict, "an object"),
+    ("format", int, "a whole number"),
+    ("not_before", (int, float), "seconds since the epoch"),
+)
+"""A message may come from another language: what has another type is refused in words."""
+
+
+def read_call(
+    deps: Services, request: Context, finish: Any, inputs: tuple[Any, ...], arguments: Mapping[str, Any], now: float
+) -> Job:
+    """The record for a call. What is wrong with it becomes the record's outcome."""
+    given = arguments.get("endpoint")
+    # What is no name may be an input in the wrong place.
+    name = given if isinstance(given, str) and _is_id(given) else NO_ENDPOINT
+    unfit = drop_unfit(request)
+    job = Job(
+        task_id=request.id,
+        endpoint=NO_ENDPOINT,
+        name=name,
+        root_id=request.root_id or request.id,
+        continuation=park(
+            finish, request, queue=deps.settings.queues.deliver, shadow=request.shadow or f"{RUN}[{name}]"
+        ),
+        options=Options(),
+        accepted_at=now,
+        not_before=now,
+        end_by=now + DEFAULT_DEADLINE_S,
+        begun_at=_seconds_of(_header(request, BEGUN_AT)) or _seconds_of(_header(request, ISSUED_AT)) or now,
+        ignore_result=bool(request.ignore_result),
+    )
+    try:
+        if unfit:
+            raise InvalidInput(f"{unfit}; a signature is needed", job.name, job.task_id)
+        if refused := _header(request, REFUSED):
+            raise InvalidInput(str(refused), job.name, job.task_id)
+        return _checked(deps, job, request, inputs, arguments)
+    except RunPodError as error:
+        refusal = error
+    except Exception as error:
+        # Nothing there talks to a server, so this call would raise each time: it ends, and does not come back for ever.
+        # Its type and its place, not its text: that may quote a value of the message.
+        what = f"{type(error).__name__} at {_place(error)}"
+        log.error("run.not_understood", extra={"task_id": job.task_id, "error": what})
+        refusal = InvalidInput(f"the call cannot be understood: {what}", job.name, job.task_id)
+    log.error("run.refused", extra={"task_id": job.task_id, "endpoint": job.name, "error": str(refusal)})
+    return replace(job, state=State.ENDED_HERE, outcome={"error": encode(refusal)})
+
+
+def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]) -> Job:
+    now = job.accepted_at
+    for unknown in arguments.keys() - KNOWN_ARGUMENTS:
+        raise InvalidOption(unknown[:80], described(arguments[unknown]), f"one of {', '.join(sorted(KNOWN_ARGUMENTS))}")
+    if job.name != arguments.get("endpoint"):
+        given = described(arguments.get("endpoint"))
+        raise InvalidInput(f"endpoint {given}: a name or RunPod's endpoint id is needed")
+    for name, kind, allowed in ARGUMENT_TYPES:
+        given = arguments.get(name)
+        if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
+            raise InvalidOption(name, described(given), allowed)
+    endpoint, profile = deps.settings.resolve(job.name)
+    if not _is_id(endpoint):
+        raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which is no endpoint id of RunPod's")
+    options = Options.parse(arguments.get("options") or {}).over(profile.options)
+    deps.settings.check_key_name(endpoint, job.name, options.api_key_name)
+    issued_at = _seconds_of(_header(request, ISSUED_AT))
+    if issued_at and issued_at < now - deps.store.tombstone_ttl_s:
+        problem = f"the call is {(now - issued_at) / 3600:.0f} h old: whether it ran is not known any more"
+        raise JobExpired(f"{problem}; it was not sent, so that it is not paid for twice", job.name, job.task_id)
+    if _header(request, REPUBLISHED) == "unconfirmed":
+        problem = "the call was found in the outbox after the unconfirmed window, and whether it ran is not known"
+        raise SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id)
+    value = merge_input(inputs, arguments.get("fields") or {}, job.name)
+    check_input(value, endpoint=job.name)
+    not_before = max(now, float(arguments.get("not_before") or _timestamp(request.eta) or now))
+    if not_before > now + MOST_AHEAD_S:
+        raise InvalidOption("not_before", not_before, f"at most {MOST_AHEAD_S / 86_400:g} days ahead")
+    return replace(
+        job,
+        endpoint=endpoint,
+        options=options,
+        input=value,
+        not_before=not_before,
+        reason="COUNTDOWN" if not_before > now else "",
+        end_by=not_before + (options.deadline or DEFAULT_DEADLINE_S),
+        start_by=None if options.start_timeout is None else not_before + options.start_timeout,
+        expires_at=_timestamp(request.expires),
+        api_key_name=options.api_key_name,
+    )
+
+
+def _is_id(name: str) -> bool:
+    """RunPod's ids are letters and digits; a name must also be safe in a URL and in a key's hash tag."""
+    return (
+        name.isascii()
+        and 0 < len(name) <= 128
+        and all(char.isalnum() or char in "-_." for char in name)
+        and name.strip(".") != ""
+    )
+
+
+def _place(error: BaseException) -> str:
+    """File and line where it was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}"
+
+
+def _timestamp(moment: Any) -> float | None:
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    if not isinstance(moment, datetime):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _seconds_of(header: Any) -> float:
+    return float(header) if isinstance(header, int | float) and not isinstance(header, bool) else 0.0
+
+
+def _header(request: Context, name: str) -> Any:
+    found = request.get(name)
+    return found if found is not None else (request.headers or {}).get(name)

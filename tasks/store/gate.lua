@@ -1,0 +1,29 @@
+--[[ The gate that every POST of a new job goes through; this text stands before each script.
+  gate hash   until (s)  failures (in a row)  probe (token) and probe_until (s): who alone may try after a pause
+              hold_until (s): the brake was on, and it is asked again then
+  posts zset  "<given up at, s> <token>" of a POST under way -> from when on it is late (s) ]]
+local function late_until(posts, now)
+  for _, post in ipairs(redis.call('ZRANGEBYSCORE', posts, '-inf', now)) do
+    local given_up = string.match(post, '^%S+')
+    if tonumber(given_up) > now then return given_up end
+    -- Its process died: no POST outlives its own deadline.
+    redis.call('ZREM', posts, post)
+  end
+  return nil
+end
+-- Returns "open" | "one" (a pause is over: one job may try) | why no job may be submitted, and until when (s, text).
+local function gate_state(gate, posts, now, token)
+  local found = redis.call('HMGET', gate, 'until', 'probe', 'probe_until', 'hold_until')
+  if found[4] and tonumber(found[4]) > now then return 'ON_HOLD', found[4] end
+  if found[1] and tonumber(found[1]) > now then return 'PAUSED', found[1] end
+  if found[2] and found[2] ~= token and tonumber(found[3]) > now then return 'PAUSED', found[3] end
+  local late = late_until(posts, now)
+  if late then return 'API_SLOW', late end
+  if found[1] or found[4] then return 'one' end
+  return 'open'
+end
+-- Makes a job due, unless it is due before that.
+local function look_by(due, id, at)
+  local planned = redis.call('ZSCORE', due, id)
+  if planned and tonumber(planned) > tonumber(at) then redis.call('ZADD', due, at, id) end
+end

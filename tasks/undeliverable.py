@@ -1,0 +1,75 @@
+"""What is left to do where a call cannot go on as it is: links that are no signatures, a continuation that cannot be
+published, a chord that cannot be joined.
+
+Not here: the usual end (``delivery.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from celery import maybe_signature
+from celery.app.task import Context
+
+from celery_runpod.contract import RUN
+from celery_runpod.errors import JobUndeliverable
+from tasks.services import Services
+from tasks.store.record import Job
+
+log = logging.getLogger(__name__)
+
+MOST_PUBLISHES = 5
+"""After so many tries a continuation that cannot be published is given up."""
+
+
+def drop_unfit(request: Context) -> str | None:
+    """Take out of a request what is no signature where one belongs: `finish` could not be sent with it, or could not end.
+    Answers what was dropped, in words."""
+    dropped = []
+    for name, option in (("callbacks", "link"), ("errbacks", "link_error"), ("chain", "chain")):
+        given = getattr(request, name)
+        if given is None:
+            continue
+        listed = given if isinstance(given, list | tuple) else [given]
+        fit = [one for one in listed if _is_signature(one)]
+        dropped += [f"{option} holds a {type(one).__name__}" for one in listed if not _is_signature(one)]
+        request.update({name: fit or None})
+    if request.chord is not None and not _is_signature(request.chord):
+        dropped.append(f"chord is a {type(request.chord).__name__}")
+        request.update(chord=None)
+    return ", ".join(dropped[:5]) or None
+
+
+def _is_signature(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and isinstance(value.get("task"), str)
+        and isinstance(value.get("args", []), list | tuple | None)
+        and all(isinstance(value.get(name, {}), Mapping | None) for name in ("kwargs", "options"))
+    )
+
+
+def end_alone(services: Services, job: Job, reason: str) -> None:
+    """End the caller's task alone: what hangs on it could never be sent."""
+    problem = f"the outcome was fetched, but its delivery could not be published {MOST_PUBLISHES} times: {reason}"
+    error = JobUndeliverable(problem, job.name, job.task_id, job.job_id)
+    request = Context(id=job.task_id, task=RUN, root_id=job.root_id)
+    backend = services.app.backend
+    backend.mark_as_failure(job.task_id, error, request=request, store_result=not job.ignore_result)
+
+
+def end_chord(task: Any, error: JobUndeliverable) -> None:
+    """End the body of a chord whose join fails, or kills its process, each time."""
+    backend, size = task.backend, task.backend.get_key_for_group(task.request.group, ".s")
+    if backend.get(size) is None:
+        return  # its body was published, or has failed
+    log.error("chord.undeliverable", extra={"task_id": task.request.id, "group": task.request.group})
+    try:
+        raise error
+    except JobUndeliverable:
+        # Celery reads the traceback of the error that is being handled.
+        backend.chord_error_from_stack(maybe_signature(task.request.chord, app=task.app), error)
+    # A member that comes later finds no chord, and fails none.
+    backend.delete(size)

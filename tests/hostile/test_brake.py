@@ -1,0 +1,122 @@
+"""The brake: `celery-runpod pause` stops submits at once while looks and deliveries go on; bounds on what may be open."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from celery_runpod.errors import TooManyOpenJobs
+from celery_runpod.results import JobResult
+from tests.hostile.conftest import servers_of, start_workers
+from tests.hostile.harm import WAIT_S, asked, command, end_of, no_harm, revive, stays, submits_of
+from tests.servers import World
+from tests.waiting import eventually
+
+MOST_OPEN_JOBS, MOST_INPUT_BYTES = 80, 5_000_000
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    env = {"RUNPOD_MOST_OPEN_JOBS": str(MOST_OPEN_JOBS), "RUNPOD_MOST_INPUT_BYTES": str(MOST_INPUT_BYTES)}
+    with servers_of(tmp_path_factory.mktemp("brake"), env=env, prepare=start_workers) as world:
+        yield world
+
+
+@pytest.fixture
+def world(servers: World) -> Iterator[World]:
+    servers.app()
+    revive(servers, start_workers)
+    yield servers
+    command(servers, "resume", "--all")
+    servers.no_faults()
+
+
+@pytest.mark.parametrize("target", ["--all", "five"])
+def test_a_pause_in_the_middle_stops_submits_and_nothing_else(world: World, target: str) -> None:
+    marks = [uuid.uuid4().hex for _ in range(50)]
+    with no_harm(world, submits=50):
+        # By their numbers half of them are to go after a while.
+        results = [
+            world.endpoint("five").apply_async(({"mark": mark},), countdown=6 if number % 2 else None)
+            for number, mark in enumerate(marks)
+        ]
+        eventually(lambda: len(world.jobs("five")) >= 10, True, within_s=WAIT_S)
+        answer = command(world, "pause", target)
+        assert answer.returncode == 0, answer.stderr
+        # What was being sent in that moment may arrive.
+        begun = asked(world, "run")
+        going = [mark for mark in marks if submits_of(world, mark)]
+        stays(lambda: asked(world, "run") - begun <= 4, True, for_s=8)
+        submitted = {mark for mark in marks if submits_of(world, mark)}
+        assert submitted >= set(going) and len(submitted) < 50
+        ends = {mark: end_of(world, one.id) for mark, one in zip(marks, results, strict=True) if mark in submitted}
+        assert ends == {mark: {"mark": mark} for mark in submitted}
+        waiting = [one for mark, one in zip(marks, results, strict=True) if mark not in submitted]
+        eventually(lambda: {one.reason for one in waiting}, {"ON_HOLD"}, within_s=WAIT_S)
+        rows = json.loads(command(world, "jobs", "--json").stdout)
+        assert {row["reason"] for row in rows} == {"ON_HOLD"}
+        answer = command(world, "resume", target)
+        assert answer.returncode == 0, answer.stderr
+        assert [end_of(world, one.id) for one in waiting] == [{"mark": m} for m in marks if m not in submitted]
+
+
+def test_a_pause_outlives_the_workers_and_a_cancel_reaches_what_waits(world: World) -> None:
+    mark, other = uuid.uuid4().hex, uuid.uuid4().hex
+    assert command(world, "pause", "fast").returncode == 0
+    result, cancelled = world.endpoint("fast").delay(mark=mark), world.endpoint("fast").delay(mark=other)
+    for server in [one for one in world.stack.servers if one.name.startswith("runpod")]:
+        world.stack.remove(server)
+        server.log.unlink()
+    start_workers(world, application=False)
+    eventually(lambda: (result.reason, cancelled.reason), ("ON_HOLD", "ON_HOLD"), within_s=WAIT_S)
+    cancelled.cancel()
+    eventually(lambda: cancelled.state, "REVOKED", within_s=WAIT_S)
+    stays(lambda: len(submits_of(world, mark)) + len(submits_of(world, other)), 0, for_s=2)
+    assert command(world, "resume", "fast").returncode == 0
+    with no_harm(world, submits=None):
+        assert end_of(world, result.id) == {"mark": mark}
+        assert submits_of(world, other) == []
+
+
+def call_until_told(world: World, most: int, **fields: Any) -> tuple[list[JobResult], TooManyOpenJobs]:
+    """Call until it is refused; the calls that were taken, and the refusal."""
+    results: list[JobResult] = []
+    while len(results) < most:
+        try:
+            results.append(world.endpoint("slow").delay(mark=uuid.uuid4().hex, **fields))
+        except TooManyOpenJobs as error:
+            return results, error
+        if len(results) % 20 == 0:
+            # What a caller knows of the bound may be a moment old.
+            eventually(lambda: world.redis.llen("runpod"), 0, within_s=WAIT_S)
+    pytest.fail(f"{most} calls were taken")
+
+
+def take_back(world: World, results: list[JobResult]) -> None:
+    for result in results:
+        result.cancel()
+    eventually(lambda: {result.state for result in results}, {"REVOKED"}, within_s=120)
+    eventually(world.open_jobs, [], within_s=120)
+
+
+def test_a_loop_that_calls_for_ever_is_told_before_redis_is_full(world: World) -> None:
+    with no_harm(world, submits=None):
+        results, error = call_until_told(world, 5 * MOST_OPEN_JOBS)
+        try:
+            assert error.setting == "RUNPOD_MOST_OPEN_JOBS"
+            assert MOST_OPEN_JOBS - 1 <= len(results) <= 3 * MOST_OPEN_JOBS
+        finally:
+            take_back(world, results)
+
+
+def test_large_inputs_are_told_before_redis_is_full(world: World) -> None:
+    with no_harm(world, submits=None):
+        results, error = call_until_told(world, 60, text="x" * 1_000_000)
+        try:
+            assert error.setting == "RUNPOD_MOST_INPUT_BYTES"
+        finally:
+            take_back(world, results)

@@ -1,0 +1,113 @@
+"""POST /run that answers 503 or hangs: lost at most is what was under way, and one probe after each pause."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from celery_runpod.errors import SubmissionUnconfirmed
+from celery_runpod.results import JobResult
+from tests.hostile.conftest import servers_of, start_workers
+from tests.hostile.harm import WAIT_S, asked, end_of, no_harm, revive, submits_of
+from tests.servers import World
+from tests.waiting import eventually
+
+JOBS = 300
+UNDER_WAY = 36
+"""As many POSTs as one worker has at once: RUNPOD_HTTP_THREADS of a check, and its four slots."""
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with servers_of(tmp_path_factory.mktemp("outages"), prepare=_start) as world:
+        yield world
+
+
+@pytest.fixture
+def world(servers: World) -> Iterator[World]:
+    servers.app()
+    revive(servers, _start)
+    yield servers
+    servers.no_faults()
+
+
+def _start(world: World) -> None:
+    start_workers(world, application=False)
+
+
+def calls_that_wait(world: World, seconds: float) -> dict[str, JobResult]:
+    """So many accepted calls that may be submitted from the same moment on, by mark."""
+    marks = [uuid.uuid4().hex for _ in range(JOBS)]
+    fast = world.endpoint("fast")
+    results = {mark: fast.apply_async(({"mark": mark},), countdown=seconds) for mark in marks}
+    eventually(lambda: world.redis.llen("runpod"), 0, within_s=120)
+    return results
+
+
+def unconfirmed(world: World, results: dict[str, JobResult]) -> int:
+    """How many of the calls ended so; every other one has its output, and none was submitted twice."""
+    ends: dict[str, Any] = {mark: end_of(world, one.id, within_s=180) for mark, one in results.items()}
+    lost = {mark for mark, end in ends.items() if isinstance(end, SubmissionUnconfirmed)}
+    assert {mark: end for mark, end in ends.items() if mark not in lost} == {
+        mark: {"mark": mark} for mark in ends if mark not in lost
+    }
+    assert max(len(submits_of(world, mark)) for mark in results) == 1
+    return len(lost)
+
+
+def test_503_costs_what_was_under_way_and_one_a_probe(world: World) -> None:
+    with no_harm(world, submits=None):
+        fault = world.fault(operation="run", endpoint="fast", kind="status", status=503, body="<html>down</html>")
+        results = calls_that_wait(world, seconds=8)
+        eventually(lambda: world.happened(fault) > 0, True, within_s=WAIT_S)
+        healths = asked(world, "health")
+        # Some pauses long: each of them ends with one POST.
+        at_onset = _after_the_onset(world, fault)
+        eventually(lambda: world.happened(fault) >= at_onset + 2, True, within_s=120)
+        happened = world.happened(fault)
+        assert at_onset <= UNDER_WAY
+        assert happened <= at_onset + 4
+        assert asked(world, "health") > healths
+        world.no_faults()
+        assert unconfirmed(world, results) <= UNDER_WAY + 5
+
+
+def _after_the_onset(world: World, fault: str) -> int:
+    """How many POSTs had failed when no more of the first ones were under way: nothing failed for half a second."""
+    last, since = world.happened(fault), time.monotonic()
+    while time.monotonic() - since < 0.5:
+        time.sleep(0.05)
+        if (now := world.happened(fault)) != last:
+            last, since = now, time.monotonic()
+    return last
+
+
+def test_no_probe_goes_while_health_does_not_answer(world: World) -> None:
+    with no_harm(world, submits=None):
+        down = world.fault(operation="run", endpoint="fast", kind="status", status=503)
+        world.fault(operation="health", endpoint="fast", kind="status", status=503)
+        results = calls_that_wait(world, seconds=8)
+        eventually(lambda: world.happened(down) > 0, True, within_s=WAIT_S)
+        at_onset, healths = _after_the_onset(world, down), asked(world, "health")
+        eventually(lambda: asked(world, "health") >= healths + 2, True, within_s=120)
+        # One may have been begun between the two looks.
+        assert world.happened(down) <= at_onset + 1
+        world.no_faults()
+        assert unconfirmed(world, results) <= UNDER_WAY + 2
+
+
+def test_a_run_that_hangs_costs_what_was_under_way(world: World) -> None:
+    with no_harm(world, submits=None):
+        hang = world.fault(operation="run", endpoint="fast", kind="delay", seconds=30)
+        results = calls_that_wait(world, seconds=8)
+        eventually(lambda: world.happened(hang) > 0, True, within_s=WAIT_S)
+        at_onset = _after_the_onset(world, hang)
+        eventually(lambda: world.happened(hang) >= at_onset + 2, True, within_s=120)
+        assert at_onset <= UNDER_WAY
+        assert world.happened(hang) <= at_onset + 4
+        world.no_faults()
+        assert unconfirmed(world, results) <= UNDER_WAY + 5

@@ -1,0 +1,91 @@
+"""What a worker does with a call that cannot be taken as it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from celery.app.trace import build_tracer
+
+from celery_runpod.contract import FORMAT, RUN
+from celery_runpod.routing import REFUSED
+from tasks import guard
+from tests.builders import ENDPOINT, Bench
+
+
+def run(bench: Bench, *inputs: Any, arguments: Any = None, **request: Any) -> Any:
+    """Run `runpod.run` as a worker's child does."""
+    task = bench.app.tasks[RUN]
+    tracer = build_tracer(RUN, task, app=bench.app)
+    given = {"endpoint": ENDPOINT, **(arguments or {})}
+    message = {"id": "t1", "delivery_info": {}, "args": inputs, "kwargs": given, **request}
+    return tracer("t1", inputs, given, request=message)
+
+
+def outcome(bench: Bench, endpoint: str = ENDPOINT) -> Any:
+    [job] = bench.store.jobs(endpoint, ["t1"])
+    return (job.outcome or {})["error"]
+
+
+def deep(depth: int) -> Any:
+    made: Any = 1
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("embed", "named"),
+    [
+        ({"callbacks": "x"}, "link holds a str"),
+        ({"callbacks": [{"task": RUN, "options": 7}]}, "link holds a dict"),
+        ({"errbacks": [7]}, "link_error holds a int"),
+        ({"chain": [None]}, "chain holds a NoneType"),
+        ({"chord": [1]}, "chord is a list"),
+    ],
+)
+def test_a_link_that_is_no_signature_is_refused_and_dropped(embed: Any, named: str) -> None:
+    bench = Bench()
+    run(bench, {"a": 1}, **embed)
+    error = outcome(bench, "_")
+    assert error["type"] == "InvalidInput" and named in error["args"][0]
+    [job] = bench.store.jobs("_", ["t1"])
+    options = json.loads(job.continuation)["options"]
+    assert not any(options.get(name) for name in ("link", "link_error", "chain", "chord"))
+    assert bench.count("runpod.deliver") == 1 and bench.runpod.calls == []
+
+
+def test_an_input_that_was_cut_out_is_refused() -> None:
+    bench = Bench()
+    run(bench, None, **{REFUSED: "the input is nested deeper than 64 levels"})
+    assert "nested deeper than 64 levels" in outcome(bench, "_")["args"][0]
+
+
+@pytest.mark.parametrize("given", [{"inputs": (deep(100),)}, {"fields": {"a": deep(100)}}])
+def test_an_input_of_another_language_is_measured(given: Any) -> None:
+    bench = Bench()
+    run(bench, *given.get("inputs", ()), arguments={"fields": given.get("fields")})
+    assert "nested deeper than 64 levels" in outcome(bench, "_")["args"][0]
+
+
+def test_a_message_of_a_newer_format_goes_back_after_a_pause() -> None:
+    bench = Bench()
+    run(bench, {"a": 1}, arguments={"format": FORMAT + 1})
+    assert bench.slept == [guard.REQUEUE_PAUSE_S] and bench.store.jobs(ENDPOINT, ["t1"]) == []
+
+
+def test_an_error_that_comes_each_time_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+
+    def broken(*_: Any) -> None:
+        raise AttributeError("of another age")
+
+    monkeypatch.setattr(bench.store, "index", broken)
+    for _ in range(guard.MOST_TRIES):
+        run(bench, {"a": 1})
+        assert bench.app.AsyncResult("t1").state == "PENDING"
+    assert len(bench.slept) == guard.MOST_TRIES
+    run(bench, {"a": 1})
+    told = bench.app.backend.get_task_meta("t1", cache=False)
+    assert (told["status"], type(told["result"]).__name__) == ("FAILURE", "JobUndeliverable")

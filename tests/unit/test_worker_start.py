@@ -1,0 +1,56 @@
+"""What a worker needs before it starts: an API key, and a node name of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from celery_runpod.cli.worker import node_name
+from celery_runpod.errors import ConfigurationError
+from config.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("RUNPOD_API_KEY"):
+            monkeypatch.delenv(name)
+
+
+def test_without_any_key_a_worker_refuses() -> None:
+    with pytest.raises(ConfigurationError, match=r"no RunPod API key: set RUNPOD_API_KEY.*RunPod's console"):
+        load_settings({}).refuse_without_key()
+
+
+def test_a_key_file_must_be_readable_and_hold_something(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_settings({"RUNPOD_API_KEY_FILE": str(file)}).refuse_without_key()
+    file.write_text("\n")
+    with pytest.raises(ConfigurationError, match="is empty"):
+        load_settings({"RUNPOD_API_KEY_FILE": str(file)}).refuse_without_key()
+    file.write_text("rpa_1")
+    load_settings({"RUNPOD_API_KEY_FILE": str(file)}).refuse_without_key()
+
+
+def test_a_key_with_a_name_is_enough(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("rpa_1")
+    load_settings({"RUNPOD_API_KEY_BILLING_A_FILE": str(file)}).refuse_without_key()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("-n", "mine@%h"), ("-nmine@%h",), ("--hostname", "mine@%h"), ("--hostname=mine@%h",), ("-En", "mine")],
+    ids=" ".join,
+)
+def test_a_given_node_name_is_kept(options: tuple[str, ...]) -> None:
+    assert node_name(options) == []
+
+
+@pytest.mark.parametrize("options", [(), ("-linfo", "-c", "4"), ("-l", "info", "--concurrency=4", "--without-gossip")])
+def test_a_worker_is_not_called_as_a_projects_own(options: tuple[str, ...]) -> None:
+    assert node_name(options) == ["-n", "runpod@%h"]
