@@ -69,7 +69,7 @@ class Checked:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Client]:
     arguments = ["--endpoint", "fast=synthetic:duration=0.01", "--endpoint", "few=synthetic:duration=60,workers=1"]
-    paces = ["--pod-provisioning", "0.2", "--pod-starting", "0.2", "--pod-terminated", "0.2"]
+    paces = ["--pod-provisioning", "1", "--pod-starting", "1", "--pod-terminated", "0.2"]
     with simulator(*arguments, *paces) as client:
         yield client
 
