@@ -17,13 +17,12 @@ from redis.exceptions import RedisError, ResponseError
 
 from celery_runpod.contract import DAY_S
 from tasks.store.record import Job
-from tasks.store.upkeep import Epoch, Upkeep
+from tasks.store.upkeep import PAUSE_BASE_S, PAUSE_CAP_S, Epoch, Upkeep
 
 ALL = "*"
 """Stands in the brake's hash for every endpoint."""
 ASK_AGAIN_S = 30.0
 """How often a job asks whether the brake is still on: its release may be lost with a process."""
-PAUSE_BASE_S, PAUSE_CAP_S = 1.0, 60.0
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,14 @@ _SCRIPTS = Path(__file__).parent / "scripts"
 
 TROUBLES_KEPT_S = 86_400
 
+PAUSE_BASE_S, PAUSE_CAP_S = 1.0, 60.0
+"""The first pause after trouble with RunPod's API, and the longest (`pause_wait` in ``gate.lua``)."""
+
 
 @cache
 def script_source(name: str) -> str:
-    """The Lua of a transition, with the table of states, the gate and the count of inputs before it."""
-    shared = "".join((_SCRIPTS.parent / f"{part}.lua").read_text() for part in ("gate", "inputs"))
+    """The Lua of a transition. The table of states, ``gate.lua``, ``lease.lua`` and ``inputs.lua`` precede it."""
+    shared = "".join((_SCRIPTS.parent / f"{part}.lua").read_text() for part in ("gate", "lease", "inputs"))
     return lua_prelude() + shared + (_SCRIPTS / f"{name}.lua").read_text()
 
 
@@ -87,7 +90,8 @@ class Upkeep(RecordReader):
     def pause(self, endpoint: str, operation: str, now: float, retry_after_s: float | None, spread: float) -> float:
         """Pause an operation of an endpoint; answers until when."""
         retry_after = "" if retry_after_s is None else retry_after_s
-        return float(self._run("pause", [self.keys.pause(endpoint, operation)], now, retry_after, 1.0, 60.0, spread))
+        args = (now, retry_after, PAUSE_BASE_S, PAUSE_CAP_S, spread)
+        return float(self._run("pause", [self.keys.pause(endpoint, operation)], *args))
 
     def paused_until(self, endpoint: str, operation: str) -> float | None:
         """Until when, also when that time is past: then the operation works again, unless `unpause` was called."""

@@ -16,6 +16,6 @@ if tonumber(ARGV[3]) - tonumber(debt.since) >= tonumber(ARGV[6]) then
   return {'given_up', tries, debt.since}
 end
 redis.call('HSET', KEYS[3], ARGV[1], cjson.encode(debt))
-local wait = math.min(tonumber(ARGV[4]) * 2 ^ math.min(debt.tries - 1, 20), tonumber(ARGV[5]))
+local wait = pause_wait(debt.tries, '', ARGV[4], ARGV[5], 0)
 redis.call('ZADD', KEYS[1], string.format('%.3f', tonumber(ARGV[3]) + wait), ARGV[1])
 return {'later', tries, debt.since}
