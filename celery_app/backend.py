@@ -15,17 +15,12 @@ import threading
 from typing import Any
 
 from celery.backends.redis import RedisBackend
-from kombu.exceptions import OperationalError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-AWAY = (OperationalError, OSError, RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
-"""What passes, when it is tried again later."""
+from tasks.services import AWAY
 
 
 class ChordKeepingBackend(RedisBackend):
-    """See the module."""
+    """Celery's backend, but an error that passes does not end a chord."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,10 +37,10 @@ class ChordKeepingBackend(RedisBackend):
         """Called while the error that Celery takes for the chord's is handled.
 
         Raises:
-            that error, if it passes.
+            OSError, or one of `AWAY`: that error, because it passes.
         """
         cause = sys.exc_info()[1]
-        if isinstance(cause, AWAY):
+        if isinstance(cause, (OSError, *AWAY)):
             self._this_thread.keeps = True
             raise cause
         return super().chord_error_from_stack(callback, exc)

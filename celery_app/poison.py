@@ -31,7 +31,7 @@ from celery_runpod.api.depth import MAX_DEPTH, is_deeper, loads, pruned, too_dee
 from celery_runpod.contract import FINISH, RUN
 from celery_runpod.errors import InvalidInput
 from celery_runpod.routing import REFUSED
-from tasks.services import Services
+from tasks.services import INSIST_EVERY_S, Services
 from tasks.store.aside import MOST_BODY, AsideMessage
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,6 @@ AROUND_INPUT = 2
 """The body is `[args, kwargs, embed]`: an input lies in two lists, a field in a list and an object."""
 
 MOST_ID = 255
-INSIST_EVERY_S = 1.0
 JSON = "application/json"
 
 

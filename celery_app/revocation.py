@@ -22,12 +22,10 @@ from redis.exceptions import RedisError
 
 from celery_runpod.contract import FINISH, RUN
 from tasks.control import STAMP, carry_out
-from tasks.services import Services, services
+from tasks.services import INSIST_EVERY_S, Services, services
 from tasks.store.record import stamps_of
 
 log = logging.getLogger(__name__)
-
-INSIST_EVERY_S = 1.0
 
 _original: dict[str, Callable[..., Any]] = {}
 

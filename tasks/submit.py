@@ -42,7 +42,7 @@ from tasks.control import cancelled_by, is_cancelled
 from tasks.delivery import end_by_answer, end_here, end_revoked
 from tasks.gate import claim_attempt, plan_post, post_over
 from tasks.joining import let_all_expire
-from tasks.services import Services
+from tasks.services import INSIST_EVERY_S, Services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
@@ -51,7 +51,6 @@ from tasks.store.submits import Post, Signs
 log = logging.getLogger(__name__)
 
 UNAUTHORIZED_WAIT_S = 60.0
-INSIST_EVERY_S = 1.0
 
 
 def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) -> None:
