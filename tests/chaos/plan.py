@@ -188,8 +188,8 @@ OUTAGES: tuple[Mapping[str, Any], ...] = (
     {"operation": "run", "kind": "status", "status": 503, "body": HTML, "times": 20},
     {"operation": "run", "kind": "delay", "seconds": 6, "times": 20},
 )
-"""They spoil the POSTs under way at their onset and the probes after it: with two happenings they would be over before the
-first probe."""
+"""They spoil the POSTs under way at their onset and the probes after it. With two happenings they would be over before
+the first probe."""
 FAULTS: tuple[Mapping[str, Any], ...] = (
     # RunPod has certainly nothing: the job goes again.
     {"operation": "run", "kind": "status", "status": 429, "headers": {"Retry-After": "1"}, "times": 20},
