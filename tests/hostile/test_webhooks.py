@@ -124,7 +124,7 @@ FORGED: tuple[dict[str, Any], ...] = (
 )
 
 
-def test_a_forged_body_changes_nothing(world: World) -> None:
+def test_an_attackers_body_changes_nothing(world: World) -> None:
     with no_harm(world, submits=len(FORGED)):
         victims = []
         for told in FORGED:
@@ -200,7 +200,7 @@ ALTERED: tuple[dict[str, str], ...] = (
 )
 
 
-def test_an_altered_url_is_refused(world: World) -> None:
+def test_an_attackers_url_is_refused(world: World) -> None:
     mark = uuid.uuid4().hex
     result = world.endpoint("fast").delay(mark=mark)
     assert end_of(world, result.id) == {"mark": mark}
