@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections import Counter
 from pathlib import Path
@@ -81,6 +82,22 @@ def test_every_reason_of_the_workers_is_known_to_the_commands_and_in_the_readme(
     described = (ROOT / "README.md").read_text().partition("**Why it waits**")[2].partition("\n- **")[0]
     for text in (described, JobResult.reason.__doc__ or ""):
         assert set(re.findall(r"\b[A-Z_]{5,}\b", text)) == set(REASONS)
+
+
+def test_the_table_of_keys_is_complete() -> None:
+    from celery_runpod.records import Keys
+
+    keys = Keys("n")
+    made = set()
+    for name, method in inspect.getmembers(Keys, inspect.isfunction):
+        if not name.startswith("_"):
+            count = len(inspect.signature(method).parameters) - 1
+            endpoint = "endpoint" in inspect.signature(method).parameters
+            made.add(getattr(keys, name)(*(["e"] + ["<>"] * (count - 1) if endpoint else ["<>"] * count)))
+    table = (ROOT / "docs/path-of-a-job.md").read_text().partition("| key | holds |\n|---|---|\n")[2]
+    first = [row.split(" | ")[0] for row in table.partition("\n\n")[0].splitlines()]
+    described = {re.sub("<[^>]*>", "<>", one) for cell in first for one in re.findall("`([^`]+)`", cell)}
+    assert described == made
 
 
 def test_every_command_is_in_the_docs() -> None:
