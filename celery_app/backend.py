@@ -2,8 +2,8 @@
 
 The worker of a chord's last member joins the results and publishes the body. Where Redis or the broker goes away in
 between, Celery's own ends the body with a ChordError, though every job succeeded, and forgets the chord. Here the error
-is raised and the chord left as it was, so that `finish` goes back to its queue and tells the chord again
-(`tasks/guard.py`, `tasks/delivery.py`). Members that are the user's own tasks are told in the user's own worker.
+is raised and the chord left as it was, so that `finish` goes back to its queue and joins the chord again
+(`tasks/guard.py`, `tasks/delivery.py`). A member that is the user's own task joins in the user's own worker.
 
 Next: ``requests.py``.
 """
@@ -50,7 +50,7 @@ class ChordKeepingBackend(RedisBackend):
         return bool(getattr(self._this_thread, "keeps", False))
 
     def _create_client(self, **params: Any) -> Any:
-        """Its `delete` forgets no chord that is to be told again; Celery would, on the way out."""
+        """The group, whose `delete` keeps a chord that is joined again later. Celery's own deletes it."""
         client = super()._create_client(**params)
         delete = client.delete
         client.delete = lambda *names: 0 if self._keeps else delete(*names)

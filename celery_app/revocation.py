@@ -73,7 +73,7 @@ def _works_for(task_id: str) -> bool:
 
 
 def _cancel(deps: Services, ids: Sequence[str]) -> None:
-    # Kept until it is carried out, also if this process dies over it: the command is told once.
+    # Kept until it is carried out, also if this process dies over it: Celery sends the command once.
     deps.store.wish_cancel(ids, deps.clock(), whole_tree=False)
     carry_out(deps, list(ids), whole_tree=False)
 

@@ -159,7 +159,7 @@ def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = Non
 
 
 def cancel_calls(ids: Iterable[str], *, app: Celery) -> None:
-    """Cancel calls that no worker has taken yet, each with what hangs on it; those that one has taken meanwhile too.
+    """Cancel calls that waited for a worker, each with what follows it, also if a worker has taken them meanwhile.
 
     Raises:
         BrokerUnavailable: as for `cancel`.

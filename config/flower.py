@@ -37,14 +37,14 @@ def flower_arguments(given: tuple[str, ...]) -> list[str]:
     if address is None:
         address = "127.0.0.1"
         arguments.append(f"--address={address}")
-    # An auth provider lets nobody in, and Flower everybody, unless --auth says whom.
+    # Without --auth an auth provider admits nobody, and Flower itself admits everybody.
     protected = passwords is not None or bool(options.get("auth", "").strip())
     if not protected and ("unix-socket" in options or not _is_loopback(address)):
         raise ConfigurationError(
             f"Flower at {options.get('unix-socket') or address or 'every address'} without a password: anybody could "
             "cancel jobs and send tasks. Set FLOWER_BASIC_AUTH=user:password, or --auth-provider with --auth=PATTERN"
         )
-    # On the command line they go over a flowerconfig.py in the current folder.
+    # The command line overrides a flowerconfig.py in the current folder.
     for name in ("basic-auth", "auth"):
         if options.get(name) and not any(_name(argument) == name for argument in arguments):
             arguments.append(f"--{name}={options[name]}")

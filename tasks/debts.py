@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 CANCEL_LEASE_S = 30.0
 """Longer than a POST may take."""
 FAILED_S, FAILED_CAP_S = 5.0, 60.0
-"""How soon a cancel is tried again that RunPod did not answer: a GPU is paid for meanwhile."""
+"""How soon a cancel without an answer is tried again: a GPU is paid for meanwhile."""
 REFUSED_S, REFUSED_CAP_S = 30.0, 600.0
-"""How soon one is tried again whose API key is refused, or is gone: somebody must set it first."""
+"""How soon a cancel is tried again whose API key is refused or missing: somebody must set the key first."""
 GIVE_UP_S = DAY_S
 """By then RunPod has deleted the job: its default time to live is 24 hours.
 docs.runpod.io/serverless/endpoints/send-requests#execution-policies"""

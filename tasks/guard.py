@@ -65,7 +65,7 @@ def _give_up_after_many(task: Any, reason: str) -> None:
     except RedisError:
         return
     if tries > 2 * MOST_TRIES:
-        # What hangs on the task may be what cannot be told.
+        # Its links or its chord may be what fails.
         task.request.update(errbacks=None, callbacks=None, chain=None, chord=None)
     if tries > MOST_TRIES:
         problem = f"the task failed {tries} times with an unexpected error, the last time with {reason[:300]}"

@@ -38,7 +38,7 @@ REASONS = {
     "RATE_LIMITED": "RunPod answered 429; it is asked again later",
     "API_DOWN": "RunPod's API does not answer; it is asked again later",
     "UNAUTHORIZED": "RunPod refuses the API key; the worker asks again (RUNPOD_ON_UNAUTHORIZED=wait)",
-    "API_REFUSES": "RunPod refuses to tell how the job stands; it is asked again later",
+    "API_REFUSES": "RunPod refuses the look at the job; it is asked again later",
     "JOB_NOT_FOUND": "RunPod answers that it does not know the job; it is asked once more before that is believed",
     "ENDPOINT_NOT_FOUND": "RunPod answers that it does not know the endpoint; it is asked for a minute more",
     "COLD_START": "a RunPod worker is being started for it",

@@ -150,8 +150,8 @@ class Upkeep(RecordReader):
     def note_repeats(
         self, ids: Iterable[str], now: float, *, whole_tree: bool | None, again_s: float, most: int
     ) -> list[str]:
-        """The cancels of these ids were published again, and are after `again_s` seconds, doubled with each repeat up to
-        an hour; answers the ids for which that was done `most` times: they are given up."""
+        """Note that the cancels of these ids were published again. The next time is after `again_s` seconds, doubled
+        with each repeat up to an hour. Answers the ids that were published `most` times: they are given up."""
         members = {f"{REACHES[whole_tree]}:{any_id}": any_id for any_id in ids}
         with self.redis.pipeline(transaction=False) as pipe:
             for member in members:
@@ -174,7 +174,7 @@ class Upkeep(RecordReader):
         return self.settled_notes(dict(zip(wanted, found, strict=True)))
 
     def settled_notes(self, found: Mapping[str, str | None]) -> dict[str, str]:
-        """`cancel_notes` from what stands in the store."""
+        """`cancel_notes`, from the notes as they were read."""
         notes = {any_id: note for any_id, note in found.items() if note}
         return {any_id: "job" if note == "step" and self.is_job(any_id) else note for any_id, note in notes.items()}
 
@@ -188,13 +188,18 @@ class Upkeep(RecordReader):
 
     def note_totals(self, jobs: int, input_bytes: int, most_jobs: int, most_input_bytes: int) -> None:
         """What all endpoints hold together, for callers to read."""
-        told = {"jobs": jobs, "input_bytes": input_bytes, "most_jobs": most_jobs, "most_input_bytes": most_input_bytes}
-        self.redis.hset(self.keys.totals(), mapping=told)
+        counts = {
+            "jobs": jobs,
+            "input_bytes": input_bytes,
+            "most_jobs": most_jobs,
+            "most_input_bytes": most_input_bytes,
+        }
+        self.redis.hset(self.keys.totals(), mapping=counts)
 
     # A worker's own notes
 
     def heartbeat(self, hostname: str, now: float, fresh_s: float) -> None:
-        """This worker is up, or with 0 s is not; a caller is told when none is."""
+        """Refresh this worker's heartbeat; `fresh_s=0` removes it. Callers read it to report NO_WORKER."""
         with self.redis.pipeline(transaction=False) as pipe:
             if fresh_s:
                 pipe.zadd(self.keys.workers(), {hostname: now + fresh_s})
@@ -205,7 +210,7 @@ class Upkeep(RecordReader):
 
     def beat(self, now: float, remembered: float | None, lost_s: float, grace_s: float) -> str:
         """ "ok" | "restarted" | "went_back": whether this Redis process holds what the workers remember; "unknown" where
-        it does not tell who it is (some services forbid INFO)."""
+        INFO is forbidden, as some services do."""
         server = self._server()
         if server is None:
             return "unknown"

@@ -1,4 +1,4 @@
---[[ observe: RunPod's latest word on an open job; when to look again.
+--[[ observe: note RunPod's latest answer about an open job, and when to look again.
   KEYS  job hash; due zset
   ARGV  task_id  attempt  lease (the score set by lease_due)  state ("" = nothing new)  due (s)  checks
         progress (JSON, "" = none)  reason  now (s)  missing_since (s: since when RunPod answers 404, "" = it does not)

@@ -1,4 +1,4 @@
---[[ put_off: a check gives an open job back without news of it; when it is due again.
+--[[ put_off: a check gives an open job back without news of it, due again at another time.
   KEYS  job hash; due zset
   ARGV  task_id  attempt  lease (the score set by lease_due)  due (s)  failures (how often in a row the work on it raised)
         waits_since (s: since when its look waits for the budget, "" = it does not)
