@@ -2,7 +2,7 @@
 
 A check is a countdown message, one for many jobs: each job has its own exponential backoff, and the check comes for
 the least due time. It works on its jobs side by side, is over before its lease lapses, and gives back what it could
-not look at. It also pays the debts of the endpoint (``debts.py``): cancels not confirmed, outcomes not delivered.
+not look at. It also repeats what is not done yet (``debts.py``): cancels not confirmed, outcomes not delivered.
 
 A job whose verdict of our own is due (``ends.py``) gets a last look first, before all other looks. Without it the
 verdict is given only while RunPod's API does not answer.

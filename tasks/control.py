@@ -1,10 +1,10 @@
 """runpod.cancel: cancel jobs by the id of a job, a group, a root, or any step of a chain.
 
-The decision is one script, `request_cancel`: no outcome yet means CANCELLED now. What RunPod is doing becomes a debt
-that the checks pay. Nothing here waits for RunPod. A note of the cancel is written first; every submit reads it, so that
+The decision is one script, `request_cancel`: no outcome yet means CANCELLED now. For a job at RunPod the check then
+sends POST /cancel. Nothing here waits for RunPod. A note of the cancel is written first; every submit reads it, so that
 none begins while a large group is being cancelled.
 
-Next: ``check.py``, which pays the debts.
+Next: ``check.py``, which sends those cancels.
 """
 
 from __future__ import annotations
