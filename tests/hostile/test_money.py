@@ -19,7 +19,7 @@ from celery_runpod import cancel
 from celery_runpod.errors import DeadlineExceeded, RunPodError
 from tests.hostile.application import RETRIES, mad
 from tests.hostile.conftest import ENDPOINTS, servers_of, start_workers
-from tests.hostile.harm import WAIT_S, command, end_of, no_harm, revive, stays, submits_of, typed
+from tests.hostile.harm import WAIT_S, command, end_of, no_harm, stays, submits_of, typed
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 
@@ -56,14 +56,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
     with servers_of(folder, endpoints=endpoints, env=env, prepare=prepare) as world:
         yield world
-
-
-@pytest.fixture
-def world(servers: World) -> Iterator[World]:
-    servers.app()
-    revive(servers, start_workers)
-    yield servers
-    servers.no_faults()
 
 
 # Loops and slips
