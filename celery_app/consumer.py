@@ -1,4 +1,4 @@
-"""Celery's consumer, which outlives the loss of Redis also while it holds messages, and every message that is poison.
+"""Celery's consumer, made to survive the loss of Redis while it holds messages, and messages that would end it.
 
 Two things end Celery's own (5.7, with kombu 5.7) with an AttributeError. kombu closes the lost channel twice: the first
 try fails while it reads the lost connection; the second, whose transport is taken apart by then, tries to put the held
@@ -94,7 +94,7 @@ class LossTolerantConsumer(Consumer):
             self.ward.take(request.message, why)
 
     def _forget(self, request: Any) -> None:
-        """Give back what the request took of the pool."""
+        """Free the place in the pool that the request took."""
         state.task_ready(request)
         pool = getattr(self.pool, "_pool", None)
         for job in list(getattr(pool, "_cache", {}).values()):
@@ -105,7 +105,7 @@ class LossTolerantConsumer(Consumer):
             release()
 
     def _passes(self, error: Exception) -> bool:
-        """Whether an error is the broker's, which ends the connection and no task; or comes of the worker's own end."""
+        """Whether an error comes from the broker (it ends the connection, and no task) or from the worker's own end."""
         if state.should_stop is not None or state.should_terminate is not None:
             return True
         return isinstance(error, (*self.connection_errors, *(getattr(self.connection, "channel_errors", ()) or ())))

@@ -52,7 +52,7 @@ def measured_loads(text: str) -> Any:
 
 
 def problem_of(message: Any) -> str | None:
-    """What kombu would stumble over in an envelope, in words; None for a message."""
+    """Why kombu could not read an envelope, in words; None where it can."""
     if isinstance(message, str):
         return "it is not JSON" if not is_deeper(message, MAX_DEPTH) else f"it is nested deeper than {MAX_DEPTH} levels"
     if not isinstance(message, dict) or not isinstance(message.get("properties"), dict):

@@ -29,7 +29,7 @@ REQUEUE_PAUSE_S = 1.0
 """A message that goes back comes again at once; without a pause a store that is away would be hammered."""
 MOST_TRIES = 10
 """So often an error of an unknown kind is taken for one that passes."""
-AWAY = (RedisError, OSError, *NOT_PUBLISHED)
+WAITED_FOR = (RedisError, OSError, *NOT_PUBLISHED)
 
 
 def nothing_but_verdicts(body: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,7 +45,7 @@ def nothing_but_verdicts(body: Callable[..., Any]) -> Callable[..., Any]:
             raise
         except Exception as error:
             log.exception("task.requeued")
-            reason, away = f"{type(error).__name__}: {error}", isinstance(error, AWAY)
+            reason, away = f"{type(error).__name__}: {error}", isinstance(error, WAITED_FOR)
         if not away:
             _give_up_after_many(task, reason)
         put_back(task.app, reason)
@@ -65,7 +65,7 @@ def _give_up_after_many(task: Any, reason: str) -> None:
     except RedisError:
         return
     if tries > 2 * MOST_TRIES:
-        # What hangs on the task may be what cannot be told.
+        # Its links or its chord may be what fails.
         task.request.update(errbacks=None, callbacks=None, chain=None, chord=None)
     if tries > MOST_TRIES:
         problem = f"the task failed {tries} times with an unexpected error, the last time with {reason[:300]}"

@@ -1,6 +1,6 @@
 """The job store: one method for each script in ``scripts/``, and the reads that go with them.
 
-Each method is one round trip, takes the time as an argument, and answers in the words of its script. Indexes are
+Each script is one round trip, takes the time as an argument, and answers in the words of its script. Indexes are
 written before what they point to, so they may point to nothing.
 
 Next: ``record.py`` for what a record holds.

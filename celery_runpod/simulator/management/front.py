@@ -1,7 +1,7 @@
 """The management API over HTTP: key, quota, route, body, and how answers and errors are written in each version.
 
 Version 2 answers errors as RFC 9457 says (application/problem+json) and tells the quota in `RateLimit` headers;
-version 1 answers `{"message"}`. Faults and counts are those of the job routes (``simulator/gateway.py``).
+version 1 answers `{"message"}`. Faults and counts are those of the job routes (``celery_runpod/simulator/gateway.py``).
 Not here: what the routes do (``v2_*.py``, ``v1_*.py``).
 
 Next: ``routes.py``.

@@ -1,6 +1,6 @@
 """Serverless endpoints in version 2: nested bodies (docs.runpod.io/api-reference-v2/serverless).
 
-Not here: running jobs (``simulator/operations.py``), version 1 (``v1_endpoints.py``).
+Not here: running jobs (``celery_runpod/simulator/operations.py``), version 1 (``v1_endpoints.py``).
 
 Next: ``v2_reports.py``.
 """
