@@ -45,6 +45,7 @@ from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
 log = logging.getLogger(__name__)
 
 REPUBLISH_S = 30.0
+UNPUBLISHED_S = 2.0
 RETRY_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.1)
 MOST_CLAIMS = 10
 """After so many claims without an end, the output itself must be what kills `finish`: an error is delivered. After twice
@@ -134,6 +135,9 @@ def publish(services: Services, job: Job) -> None:
         if services.store.published(job.endpoint, job.task_id) >= MOST_PUBLISHES:
             end_alone(services, job, f"{type(error).__name__}: {error}"[:300])
             mark_delivered(services, job)
+        else:
+            # It will hardly pass: the caller is not to wait for it as for a broker that is away.
+            services.store.deliver_at(job.endpoint, job.task_id, services.clock() + UNPUBLISHED_S)
 
 
 def hand_over(services: Services, waiter: Job) -> bool:

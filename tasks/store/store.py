@@ -225,6 +225,10 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
         found: Any = self.redis.hget(self.keys.job(endpoint, task_id), "published")
         return int(found or 0)
 
+    def deliver_at(self, endpoint: str, task_id: str, at: float) -> None:
+        """When a verdict that was not delivered is published again."""
+        self.redis.zadd(self.keys.undelivered(endpoint), {task_id: at}, xx=True)
+
     def republish(self, endpoint: str, task_id: str, now: float, *, base_s: float = 30.0, cap_s: float = 900.0) -> str:
         keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint)]
         return str(self._run("republish", keys, task_id, now, base_s, cap_s))
