@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from redis.exceptions import RedisError
 
 from celery_runpod import Endpoint
 from celery_runpod.cli.stack import Server, Stack, cli, free_port, redis_server
+from celery_runpod.contract import FORMAT
+from celery_runpod.records import Keys
+from celery_runpod.webhooks import sign_url
 from tests.compose import GIVEN, filled, password, rights_for, version_of
 from tests.servers import ROOT
 
@@ -122,6 +126,21 @@ def test_the_webhooks_refuse_what_is_not_signed(deployment: Deployment) -> None:
     deployment.start("webhooks", lambda server: "webhooks ready at " in server.text())
     answer = requests.post(f"http://127.0.0.1:{deployment.ports['8000']}/runpod/webhook", json={"id": "x"}, timeout=5)
     assert 400 <= answer.status_code < 500
+    redis = Redis.from_url(deployment.redis_url, decode_responses=True)
+    keys = Keys("runpod")
+    redis.hset(keys.job("hooked", "t1"), mapping={"state": "SUBMITTING", "attempt": "1", "format": str(FORMAT)})
+    url = sign_url(
+        f"http://127.0.0.1:{deployment.ports['8000']}/runpod/webhook",
+        GIVEN["RUNPOD_WEBHOOK_SECRET"],
+        "runpod",
+        "hooked",
+        "t1",
+        1,
+        time.time() + 600,
+    )
+    answer = requests.post(url, json={"id": "a-job"}, timeout=5)
+    assert (answer.status_code, answer.json()) == (200, {"status": "taken"})
+    assert redis.smembers(keys.candidates("hooked", "t1", 1)) == {"a-job"}
 
 
 def test_flower_asks_for_its_password(deployment: Deployment) -> None:
