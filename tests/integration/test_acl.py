@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import Celery
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
+from celery_app.refusals import wrong_keys
 from celery_runpod.cli.stack import Stack, redis_server
 from celery_runpod.records import RecordReader
 from tests.compose import GIVEN, ROLES, ROOT, password, rights_for, services, version_of
@@ -135,6 +137,13 @@ def test_what_each_role_needs(url: str, redis: Any) -> None:
     assert RecordReader(webhooks, "runpod").hint("e1", "t1", 1, 2000.0, "a-job") == "publish"
     assert webhooks.lpush("runpod.status", "look") and webhooks.smembers("_kombu.binding.runpod") == set()
     assert flower.llen("runpod") and flower.publish("/0.celery.pidbox", "{}") == 0
+
+
+def test_a_worker_finds_which_keys_of_its_broker_hold_another_type(url: str, redis: Any) -> None:
+    redis.set("runpod.status", "x")
+    app = Celery(broker=url.replace("redis://", f"redis://worker:{password('worker')}@"), set_as_current=False)
+    app.conf.broker_transport_options = {"unacked_key": "runpod.unacked", "unacked_index_key": "runpod.unacked_index"}
+    assert wrong_keys(app, ["runpod", "runpod.status"]) == ["runpod.status"]
 
 
 def test_the_worker_may_call_what_its_scripts_call() -> None:
