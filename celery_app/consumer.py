@@ -112,7 +112,8 @@ class LossTolerantConsumer(Consumer):
 
     def _passes(self, error: Exception) -> bool:
         """Whether an error is the broker's, which ends the connection and no task; or comes of the worker's own end."""
-        return self._stops() or isinstance(error, (*self.connection_errors, *(getattr(self.connection, "channel_errors", ()) or ())))
+        of_channels = getattr(self.connection, "channel_errors", ()) or ()
+        return self._stops() or isinstance(error, (*self.connection_errors, *of_channels))
 
     def _stops(self) -> bool:
         return state.should_stop is not None or state.should_terminate is not None

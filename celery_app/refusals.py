@@ -1,4 +1,4 @@
-"""A Redis broker that answers and refuses what the worker asks: said once, with the keys, and asked again ever more slowly.
+"""A Redis broker that answers, and refuses what it is asked: it is asked again ever more slowly, and the log says why.
 
 A key of a queue that holds no list (WRONGTYPE) stops every worker of the namespace. Celery connects anew at once, meets
 the same refusal, and so takes a processor and fills the log.
@@ -68,7 +68,9 @@ def wrong_keys(app: Celery, queues: Iterable[str]) -> list[str]:
 def _wrong_keys(channel: Any, queues: Iterable[str]) -> Iterator[str]:
     client = channel.client
     keys = [channel._q_for_pri(queue, step) for queue in queues for step in channel.priority_steps]
-    looks = [(key, client.llen, ()) for key in dict.fromkeys(keys)]
+    looks: list[tuple[str, Callable[..., Any], tuple[str, ...]]] = [
+        (key, client.llen, ()) for key in dict.fromkeys(keys)
+    ]
     looks += [(channel.unacked_key, client.hget, ("",)), (channel.unacked_index_key, client.zcard, ())]
     for key, look, more in looks:
         try:

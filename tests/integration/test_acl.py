@@ -5,12 +5,14 @@ That each can do its work is held by the services themselves (`test_compose_comm
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from celery import Celery
+from celery.backends import redis as celery_redis
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
@@ -65,6 +67,7 @@ FORBIDDEN_SINCE_7 = [
     ("webhooks", f"EXPIRE {RECORD} 1"),
     ("webhooks", "HSET {runpod:e1}:failed:t1 input x"),
     ("webhooks", "DEL _kombu.binding.runpod"),
+    ("webhooks", "SADD _kombu.binding.runpod x"),
     ("flower", "SET _kombu.binding.runpod x"),
     ("flower", "SADD _kombu.binding.runpod x"),
     ("flower", "PUBLISH /0.celeryev/worker.heartbeat x"),
@@ -135,7 +138,7 @@ def test_what_each_role_needs(url: str, redis: Any) -> None:
     assert RecordReader(webhooks, "runpod").hint("e1", "t1", 1, 1000.0) == "publish"
     redis.hset(RECORD, "state", "SUBMITTING")
     assert RecordReader(webhooks, "runpod").hint("e1", "t1", 1, 2000.0, "a-job") == "publish"
-    assert webhooks.lpush("runpod.status", "look") and webhooks.smembers("_kombu.binding.runpod") == set()
+    assert webhooks.lpush("runpod.status", "look") and webhooks.smembers("_kombu.binding.runpod.status") == set()
     assert flower.llen("runpod") and flower.publish("/0.celery.pidbox", "{}") == 0
 
 
@@ -153,6 +156,12 @@ def test_the_worker_may_call_what_its_scripts_call() -> None:
     texts = [path.read_text() for path in files if path.suffix in (".lua", ".py")]
     called = {f"+{name.lower()}" for text in texts for name in re.findall(r"redis\.call\('([A-Z]+)'", text)}
     assert called and called <= rights
+
+
+def test_the_caller_may_call_what_celerys_scripts_for_chords_call() -> None:
+    [results] = [word for word in services()["redis"]["command"] if word.startswith("(~celery-task-meta-*")]
+    called = {f"+{name.lower()}" for name in re.findall(r"redis\.call\('([A-Z]+)'", inspect.getsource(celery_redis))}
+    assert called and called <= set(results.strip("()").split())
 
 
 def test_the_how_to_shows_the_users_as_they_are() -> None:

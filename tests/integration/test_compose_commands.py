@@ -16,9 +16,10 @@ from celery import Celery
 from redis import Redis
 from redis.exceptions import RedisError
 
-from celery_runpod import Endpoint
+from celery_runpod import Endpoint, cancel
 from celery_runpod.cli.stack import Server, Stack, cli, free_port, redis_server
 from celery_runpod.contract import FORMAT
+from celery_runpod.control import pause, resume
 from celery_runpod.records import Keys
 from celery_runpod.webhooks import sign_url
 from tests.compose import GIVEN, filled, password, rights_for, version_of
@@ -118,6 +119,9 @@ def test_the_worker_runs_a_job_of_the_simulator(deployment: Deployment) -> None:
     url = deployment.url("caller")
     app = Celery("client", broker=url, backend=url, set_as_current=False)
     assert Endpoint("echo", app=app).delay(a=1).get(timeout=90) is not None
+    cancel("no-such-task", app=app)
+    pause("echo", timeout_s=60, app=app)
+    assert resume("echo", timeout_s=60, app=app)
     assert GIVEN["RUNPOD_API_KEY"] not in worker.text()
     assert GIVEN["REDIS_PASSWORD"] not in worker.text()
 
@@ -173,5 +177,7 @@ def test_every_role_does_its_work(deployment: Deployment) -> None:
     introductions = {(user, thing) for user, thing in refused if thing in ("client|setinfo", "client")}
     # The test above had Flower try to send a task, and wait for its result.
     tried = {"_kombu.binding.runpod", "_kombu.binding_permanent.runpod", "runpod.deliver", "subscribe"}
-    sent = {one for one in refused if one[0] == "flower" and (one[1] in tried or one[1].startswith("celery-task-meta-"))}
+    sent = {
+        one for one in refused if one[0] == "flower" and (one[1] in tried or one[1].startswith("celery-task-meta-"))
+    }
     assert refused - introductions - sent == set()
