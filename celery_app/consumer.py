@@ -12,6 +12,9 @@ Celery only logs an acknowledgement that failed, and the message counts as held 
 has processes, and it never fetches another. Here the failure is raised, so that the worker connects anew and lets go of
 it; also from a Redis that is out of memory or read-only (`broker_channel_error_retry`), for which Celery would end.
 
+Celery connects anew at once. A Redis that answers, and refuses a command each time (a key of a queue that is no list), is
+asked again ever more slowly, and one line of the log names the keys (`refusals.py`).
+
 What a message carries is measured before it is decoded, and whatever the strategy or the pool raises over a message is
 that message's end, not the worker's (``poison.py``). Celery acknowledges and drops a message that it cannot read; here
 it is put aside.
@@ -25,9 +28,11 @@ from typing import Any
 
 from celery.worker import state
 from celery.worker.consumer import Consumer
+from redis.exceptions import ResponseError
 
 from celery_app import envelopes
 from celery_app.poison import PoisonWard, measure
+from celery_app.refusals import Refusals
 from tasks.services import services
 
 log = logging.getLogger(__name__)
@@ -39,6 +44,7 @@ class LossTolerantConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ward = PoisonWard(lambda: services(self.app), self._let_go)
+        self.refusals = Refusals(self._stops)
         hand_over = getattr(self.controller, "_process_task", None)
         if hand_over is not None:
             # Where the pool has no free process, Celery calls it later, from the end of another task.
@@ -106,9 +112,11 @@ class LossTolerantConsumer(Consumer):
 
     def _passes(self, error: Exception) -> bool:
         """Whether an error comes from the broker (it ends the connection, and no task) or from the worker's own end."""
-        if state.should_stop is not None or state.should_terminate is not None:
-            return True
-        return isinstance(error, (*self.connection_errors, *(getattr(self.connection, "channel_errors", ()) or ())))
+        of_channels = getattr(self.connection, "channel_errors", ()) or ()
+        return self._stops() or isinstance(error, (*self.connection_errors, *of_channels))
+
+    def _stops(self) -> bool:
+        return state.should_stop is not None or state.should_terminate is not None
 
     def _let_go(self, message: Any) -> None:
         if not message.acknowledged:
@@ -125,6 +133,9 @@ class LossTolerantConsumer(Consumer):
         for request in {*state.reserved_requests, *state.active_requests}:
             request.acknowledged = True
         super().on_connection_error_after_connected(exc)
+        if isinstance(exc, ResponseError):
+            queues = [queue.name for queue in self.app.amqp.queues.consume_from.values()]
+            self.refusals.wait(exc, self.app, queues)
 
 
 def _words(error: BaseException) -> str:
