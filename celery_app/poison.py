@@ -16,6 +16,7 @@ Not here: an envelope that kombu cannot read (``envelopes.py``), Celery's calls 
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import threading
@@ -57,6 +58,8 @@ def measure(message: Any) -> str | None:
         return None
     if place := too_deep(headers, "headers"):
         return f"{place} is nested deeper than {MAX_DEPTH} levels"
+    if not _is_text(json.dumps(headers, ensure_ascii=False, default=repr)):
+        return "a header holds a lone surrogate, which is no text and could be written nowhere"
     for name in ("task", "id"):
         given = headers.get(name)
         if "task" in headers and not (isinstance(given, str) and 0 < len(given) <= MOST_ID):
@@ -230,4 +233,12 @@ def _endpoint(headers: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) and len(value) <= MOST_ID else ""
+    return value if isinstance(value, str) and len(value) <= MOST_ID and _is_text(value) else ""
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
