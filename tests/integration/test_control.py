@@ -29,7 +29,7 @@ from celery_runpod.errors import (
     RetryRefused,
     StartTimeout,
 )
-from tasks.submit import ON_HOLD_S
+from tasks.store.submits import ASK_AGAIN_S
 from tests.application import collect, note, retry_for_ever, same
 from tests.servers import ROOT, World
 from tests.waiting import eventually
@@ -336,7 +336,7 @@ def test_nothing_is_submitted_until_it_is_resumed(world: World, which: str | Non
         assert control.resume(which, app=world.app())
     began = time.monotonic()
     assert [job.get(timeout=WAIT_S) for job in held] == [{"a": number} for number in range(3)]
-    assert time.monotonic() - began < ON_HOLD_S, "they were due at once"
+    assert time.monotonic() - began < ASK_AGAIN_S, "they were due at once"
 
 
 def test_workers_of_an_older_version_are_told_as_such(world: World) -> None:
