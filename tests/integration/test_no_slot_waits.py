@@ -33,7 +33,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     forget_connections()
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "quick.py").write_text(QUICK)
-    world = World(tmp_path, endpoints=["long=synthetic:duration=25", "fast=synthetic:duration=0.3"])
+    world = World(tmp_path, endpoints=["long=synthetic:duration=90", "fast=synthetic:duration=0.3"])
     try:
         env = {"RUNPOD_IMPORTS": "quick", "PYTHONPATH": f"{ROOT}:{tmp_path / 'own'}"}
         world.stack.worker(concurrency=PROCESSES, env=env, cwd=ROOT)
@@ -73,7 +73,7 @@ def test_200_jobs_hold_neither_slots_nor_messages(world: World) -> None:
         seen.append((min(before, after), held))
         return after == 0
 
-    eventually(count, True, within_s=60)
+    eventually(count, True, within_s=180)
     # Once jobs end, each has a message that delivers it.
     while_all_ran = [held for running, held in seen if running == JOBS]
     assert while_all_ran, f"no count was made while all jobs ran: {seen}"
