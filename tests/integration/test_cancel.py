@@ -126,26 +126,29 @@ def by_shell(flow: Flow) -> None:
     subprocess.run([*command, "control", "revoke", flow.head], check=True, cwd=ROOT, capture_output=True, timeout=60)
 
 
+FLOWER_LOGIN = ("user", "password")
+
+
 def by_flower(flow: Flow) -> None:
     port = free_port()
     world = flow.world
     flower = world.stack.start(
         "flower",
         [*cli("flower"), "--port", str(port)],
-        env={"FLOWER_UNAUTHENTICATED_API": "true"},
+        env={"FLOWER_BASIC_AUTH": ":".join(FLOWER_LOGIN)},
         cwd=ROOT,
         ready=lambda _: _answers(f"http://127.0.0.1:{port}/api/workers"),
     )
     try:
         url = f"http://127.0.0.1:{port}/api/task/revoke/{flow.head}?terminate=true"
-        assert requests.post(url, timeout=10).status_code == 200
+        assert requests.post(url, auth=FLOWER_LOGIN, timeout=10).status_code == 200
     finally:
         world.stack.remove(flower)
 
 
 def _answers(url: str) -> bool:
     try:
-        return requests.get(url, timeout=5).status_code == 200
+        return requests.get(url, auth=FLOWER_LOGIN, timeout=5).status_code == 200
     except requests.RequestException:
         return False
 
