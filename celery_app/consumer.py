@@ -31,6 +31,7 @@ from celery.worker.consumer import Consumer
 from redis.exceptions import ResponseError
 
 from celery_app import envelopes
+from celery_app.fitting import misfit
 from celery_app.poison import PoisonWard, measure
 from celery_app.refusals import Refusals
 from tasks.services import services
@@ -69,7 +70,7 @@ class LossTolerantConsumer(Consumer):
 
         def on_message(message: Any) -> Any:
             try:
-                if (why := measure(message)) is None:
+                if (why := measure(message) or misfit(self.app, message)) is None:
                     return handle(message)
             except Exception as error:
                 if self._passes(error):

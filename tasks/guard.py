@@ -38,7 +38,7 @@ def nothing_but_verdicts(body: Callable[..., Any]) -> Callable[..., Any]:
     A server that is away is waited for. Any other error that comes each time ends the task with `JobUndeliverable`."""
 
     @functools.wraps(body)
-    def guarded(task: Any, *args: Any, **kwargs: Any) -> Any:
+    def guarded(task: Any, /, *args: Any, **kwargs: Any) -> Any:
         try:
             return body(task, *args, **kwargs)
         except (RunPodError, Ignore, Reject):

@@ -40,7 +40,7 @@ FIRST_TRY_S = 10.0
 
 @shared_task(bind=True, name=RUN, base=CallersTask)
 @nothing_but_verdicts
-def run(self: Any, *inputs: Any, **arguments: Any) -> None:
+def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     """Take a call: positional the input (in a chain after the previous result), keyword arguments `endpoint` (name or
     id), `fields` (merged over the input), `options` (as `Endpoint.using`), `not_before` (s since the epoch)."""
     deps = services(self.app)

@@ -15,7 +15,7 @@ from celery import chain
 from celery.result import AsyncResult
 
 from celery_runpod.cli.stack import Server, _worker_ready, cli
-from celery_runpod.contract import RUN
+from celery_runpod.contract import FINISH, RUN
 from celery_runpod.errors import InvalidInput, JobFailed, OutputTooDeep, RunPodError
 from tasks.store import JobStore
 from tests.application import app, collect, same
@@ -141,6 +141,19 @@ def test_what_cannot_be_read_is_put_aside(poisoned: Poisoned) -> None:
     eventually(lambda: len(poisoned.aside()), 8, within_s=60)
     assert isinstance(poisoned.result(with_id), InvalidInput)
     assert [one.id for one in poisoned.store.messages_aside() if not one.readable]
+
+
+def test_what_fits_no_task_is_refused_before_it_begins(poisoned: Poisoned) -> None:
+    for args in ("[]", '["a", ["b"], 1]', '["a", "b\\ud800", 1]'):
+        poisoned.send(f"[{args}, {{}}, {{}}]", task=FINISH, queue="runpod.deliver")
+    poisoned.send("[[[1]], {}, {}]", task="runpod.cancel", queue="runpod.deliver", ignore_result=True)
+    poisoned.send("[[null], {}, {}]", task="runpod.check_status", queue="runpod.status")
+    health = poisoned.send('[["fast"], {"more": 1}, {}]', task="runpod.health", queue="runpod.deliver")
+    call = poisoned.send('[[{"a": 1}], {"endpoint": "fast"}, {}]', timelimit=[1, "a"])
+    assert "does not take these arguments" in str(poisoned.result(health))
+    assert "the header 'timelimit' is a list" in str(poisoned.result(call))
+    eventually(lambda: len(poisoned.aside()), 5, within_s=60)
+    assert "task.requeued" not in poisoned.worker.log.read_text()
 
 
 def test_an_output_nested_without_end_keeps_its_job_id(poisoned: Poisoned) -> None:
