@@ -235,12 +235,15 @@ class Check:
         """No word from RunPod is no word on the job: it stays open until its own deadline."""
         now = self.services.clock()
         log.warning("poll.failed", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
-        in_trouble = isinstance(error, RateLimited) or (isinstance(error, Unavailable) and error.status != 404)
+        # An answer that RunPod began with success, and that is too large or too slow to be read, says nothing of others.
+        of_this_job = isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.status == 200)
+        away = isinstance(error, Unavailable) and error.status != 404
+        in_trouble = not of_this_job and (away or isinstance(error, RateLimited))
         due = next_look_at(self.services, job)
         if in_trouble:
             after = error.retry_after_s if isinstance(error, RateLimited) else None
             due = max(due, self.store.pause(self.endpoint, "status", now, after, self.services.spread()))
-        reason = "" if isinstance(error, BadAnswer) else "API_DOWN" if in_trouble else refusal(error)
+        reason = "" if of_this_job else "API_DOWN" if in_trouble else refusal(error)
         self._look_again(job, due, began, reason, in_vain=not in_trouble and bool(reason))
         return "status" if in_trouble else None
 
