@@ -43,19 +43,22 @@ class Poisoned:
     def send(self, body: str, task: str = RUN, queue: str = "runpod", **headers: Any) -> str:
         """Put a message into a queue as another language would; answers its task id."""
         task_id = str(uuid.uuid4())
-        message = {
+        whole = {"lang": "other", "task": task, "id": task_id, "root_id": task_id, **headers}
+        self.world.redis.lpush(queue, json.dumps(self.envelope(body, queue, whole)))
+        return task_id
+
+    def envelope(self, body: str, queue: str, headers: dict[str, Any]) -> dict[str, Any]:
+        return {
             "body": base64.b64encode(body.encode()).decode(),
             "content-type": "application/json",
             "content-encoding": "utf-8",
-            "headers": {"lang": "other", "task": task, "id": task_id, "root_id": task_id, **headers},
+            "headers": headers,
             "properties": {
                 "delivery_tag": str(uuid.uuid4()),
                 "delivery_info": {"exchange": "", "routing_key": queue},
                 "body_encoding": "base64",
             },
         }
-        self.world.redis.lpush(queue, json.dumps(message))
-        return task_id
 
     def result(self, task_id: str) -> Any:
         """What the task ended with: its error, or its output."""
@@ -154,6 +157,30 @@ def test_what_fits_no_task_is_refused_before_it_begins(poisoned: Poisoned) -> No
     assert "the header 'timelimit' is a list" in str(poisoned.result(call))
     eventually(lambda: len(poisoned.aside()), 5, within_s=60)
     assert "task.requeued" not in poisoned.worker.log.read_text()
+
+
+def test_what_other_processes_broadcast_ends_no_worker(poisoned: Poisoned) -> None:
+    """Events, and Celery's control commands: garbage, other types, commands and arguments that there are not."""
+    wrong = [
+        *("[]", "5", "{}", "no JSON {", nested(5_000), '{"hostname": "x", "timestamp": "x", "clock": "y"}'),
+        *('{"method": 5}', '{"method": "nothing"}', '{"method": "ping", "destination": 5}'),
+        *('{"method": "ping", "arguments": 5}', '{"method": "ping", "arguments": {"more": 1}}'),
+        *('{"method": "ping", "reply_to": 5}', '{"method": "ping", "matcher": "pcre", "pattern": "("}'),
+        '{"method": "revoke", "arguments": {"task_id": {"a": [1]}}}',
+        '{"method": "rate_limit", "arguments": {"task_name": [1], "rate_limit": {}}}',
+        '{"method": "time_limit", "arguments": {"task_name": "runpod.run", "hard": "x"}}',
+        '{"method": "pool_grow", "arguments": {"n": "x"}}',
+        '{"method": "add_consumer", "arguments": {"queue": {}}}',
+        '{"method": "cancel_consumer", "arguments": {"queue": [1]}}',
+    ]
+    for channel in ("/0.celeryev/worker.heartbeat", "/0.celeryev/worker.online", "/0.celery.pidbox"):
+        for body in wrong:
+            poisoned.world.redis.publish(channel, json.dumps(poisoned.envelope(body, queue="", headers={})))
+        for raw in ("garbage", "[1]", "{}", nested(100_000), b"\xff\xfe"):
+            poisoned.world.redis.publish(channel, raw)
+    ping = poisoned.world.app().control.ping
+    eventually(lambda: len(ping(timeout=2.0)), 1, within_s=60)
+    poisoned.still_works()
 
 
 def test_an_output_nested_without_end_keeps_its_job_id(poisoned: Poisoned) -> None:
