@@ -42,17 +42,10 @@ log = logging.getLogger(__name__)
 class LossTolerantConsumer(Consumer):
     """The consumer of a RunPod worker."""
 
-    class Blueprint(Consumer.Blueprint):
-        """Celery's steps without Gossip and Mingle. Gossip reads the events of every process that shares the broker, and
-        one that is no event ends its worker (Celery 5.7). Mingle copies other workers' lists of revoked tasks, which no
-        task here asks (``requests.py``)."""
-
-        default_steps = [
-            step for step in Consumer.Blueprint.default_steps if step.rpartition(":")[2] not in ("Gossip", "Mingle")
-        ]
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        # Gossip reads the events of every process that shares the broker, and one that is no event ends its worker
+        # (Celery 5.7). Mingle copies other workers' lists of revoked tasks, which no task here asks (``requests.py``).
+        super().__init__(*args, **{**kwargs, "without_gossip": True, "without_mingle": True})
         self.ward = PoisonWard(lambda: services(self.app), self._let_go)
         self.refusals = Refusals(self._stops)
         hand_over = getattr(self.controller, "_process_task", None)

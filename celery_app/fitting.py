@@ -3,7 +3,7 @@
 Without this, each is an error of an unknown kind in the task, which would be tried again ten times, or an error in the
 pool, whose timer reads `timelimit`. What is refused here is ended, or put aside, before it begins (``poison.py``).
 
-Not here: the arguments of `runpod.run`, which takes any (`tasks/reading.py`), and those of the tasks of `RUNPOD_IMPORTS`.
+Not here: the names of the arguments of `runpod.run`, which takes any (`tasks/reading.py`), and those of the tasks of `RUNPOD_IMPORTS`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from typing import Any
 from celery import Celery
 from pydantic import TypeAdapter, ValidationError
 
-from celery_app.poison import MOST_MESSAGE_DEPTH, text_of
-from celery_runpod.api.depth import loads
 from celery_runpod.contract import RUN, TASK_NAMES
 
 MOST_WORDS = 200
@@ -58,18 +56,22 @@ def misfit(app: Celery, message: Any) -> str | None:
     for name, (fits, allowed) in HEADERS.items():
         if headers.get(name) is not None and not fits(headers[name]):
             return f"the header {name!r} is a {type(headers[name]).__name__}; allowed: {allowed}"
+    body = _body(message)
+    if not isinstance(body, list) or len(body) != 3:
+        return None  # Celery refuses it itself
+    args, kwargs, _ = body
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        # Celery drops such a task without an end.
+        return f"the body's arguments are a {type(args).__name__} and a {type(kwargs).__name__}; allowed: a list and a dict"
     name = headers["task"]
     if name == RUN or name not in TASK_NAMES or name not in app.tasks:
         return None
-    body = _body(message)
-    if not isinstance(body, list) or len(body) != 3 or not isinstance(body[0], list) or not isinstance(body[1], dict):
-        return None  # Celery refuses it itself
     try:
-        json.dumps(body[:2], ensure_ascii=False).encode()
+        json.dumps(body[:2], ensure_ascii=False, default=repr).encode()
     except UnicodeEncodeError:
         problem: str | None = "they hold a lone surrogate, which is not text"
     else:
-        problem = unbound(app.tasks[name].run, body[0], body[1])
+        problem = unbound(app.tasks[name].run, args, kwargs)
     return problem and f"{name} does not take these arguments: {problem}"
 
 
@@ -98,10 +100,10 @@ def _adapters(function: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
 
 
 def _body(message: Any) -> Any:
-    text = text_of(message)
+    """What Celery reads next: kombu decodes a body once. None where it cannot be decoded, which Celery tells."""
     try:
-        return None if text is None else loads(text, MOST_MESSAGE_DEPTH)
-    except ValueError:
+        return message.payload
+    except Exception:
         return None
 
 

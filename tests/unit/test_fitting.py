@@ -16,8 +16,10 @@ from tests.builders import Bench
 
 
 def message(task: str, args: Any = (), kwargs: Any = None, **headers: Any) -> Any:
+    body = [args, {} if kwargs is None else kwargs, {}]
     return SimpleNamespace(
-        body=json.dumps([args, {} if kwargs is None else kwargs, {}]).encode(),
+        body=json.dumps(body).encode(),
+        payload=json.loads(json.dumps(body)),
         headers={"id": "t1", "task": task, **headers},
         content_type="application/json",
         acknowledged=False,
@@ -63,6 +65,12 @@ def test_arguments_that_a_task_does_not_take_are_refused_in_words(task: str, arg
 @pytest.mark.parametrize(("task", "args", "kwargs"), GOOD)
 def test_what_a_task_takes_is_let_through(task: str, args: Any, kwargs: Any) -> None:
     assert misfit(Bench().app, message(task, args, kwargs)) is None
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [({"a": 1}, {}), ([], []), ("a", {}), ([], "a"), (None, {})])
+@pytest.mark.parametrize("task", [RUN, FINISH, "not.ours"])
+def test_arguments_of_another_kind_are_refused_for_every_task(task: str, args: Any, kwargs: Any) -> None:
+    assert "allowed: a list and a dict" in str(misfit(Bench().app, message(task, args, kwargs)))
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,17 @@ def test_a_bad_record_is_put_aside_and_its_neighbour_is_looked_at(how: str) -> N
     assert bench.store.count_aside() == (0, 1)
 
 
+@pytest.mark.parametrize("continuation", ["x", "[" * 5_000 + "]" * 5_000], ids=["no JSON", "too deep"])
+def test_nobody_pays_for_a_job_whose_outcome_could_not_be_handed_over(continuation: str) -> None:
+    bench = Bench()
+    job = bench.job("bad", continuation=continuation)
+    bench.store.index(job, (), ())
+    assert bench.store.accept(job, bench.now) == "accepted"
+    bench.check(2.0)
+    assert bench.runpod.called("run") == 0
+    assert [kept.task_id for kept in bench.store.records_aside()] == ["bad"]
+
+
 def test_a_worker_that_can_read_it_takes_it_back_once_a_minute() -> None:
     bench = Bench()
     bench.accepted("bad")
