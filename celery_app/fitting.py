@@ -3,7 +3,8 @@
 Without this, each is an error of an unknown kind in the task, which would be tried again ten times, or an error in the
 pool, whose timer reads `timelimit`. What is refused here is ended, or put aside, before it begins (``poison.py``).
 
-Not here: the names of the arguments of `runpod.run`, which takes any (`tasks/reading.py`), and those of the tasks of `RUNPOD_IMPORTS`.
+Not here: the names of the arguments of `runpod.run`, which takes any (`tasks/reading.py`), and those of the tasks of
+`RUNPOD_IMPORTS`.
 """
 
 from __future__ import annotations
@@ -59,10 +60,11 @@ def misfit(app: Celery, message: Any) -> str | None:
     body = _body(message)
     if not isinstance(body, list) or len(body) != 3:
         return None  # Celery refuses it itself
-    args, kwargs, _ = body
-    if not isinstance(args, list) or not isinstance(kwargs, dict):
+    args, kwargs, embed = body
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
         # Celery drops such a task without an end.
-        return f"the body's arguments are a {type(args).__name__} and a {type(kwargs).__name__}; allowed: a list and a dict"
+        kinds = ", ".join(type(one).__name__ for one in body)
+        return f"the body holds a {kinds}; allowed: a list, a dict, and a dict or null"
     name = headers["task"]
     if name == RUN or name not in TASK_NAMES or name not in app.tasks:
         return None

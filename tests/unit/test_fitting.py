@@ -70,7 +70,13 @@ def test_what_a_task_takes_is_let_through(task: str, args: Any, kwargs: Any) -> 
 @pytest.mark.parametrize(("args", "kwargs"), [({"a": 1}, {}), ([], []), ("a", {}), ([], "a"), (None, {})])
 @pytest.mark.parametrize("task", [RUN, FINISH, "not.ours"])
 def test_arguments_of_another_kind_are_refused_for_every_task(task: str, args: Any, kwargs: Any) -> None:
-    assert "allowed: a list and a dict" in str(misfit(Bench().app, message(task, args, kwargs)))
+    assert "allowed: a list, a dict" in str(misfit(Bench().app, message(task, args, kwargs)))
+
+
+def test_links_of_another_kind_are_refused() -> None:
+    given = message(RUN)
+    given.payload[2] = "text"
+    assert "holds a list, dict, str" in str(misfit(Bench().app, given))
 
 
 @pytest.mark.parametrize(
