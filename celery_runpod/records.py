@@ -322,6 +322,11 @@ class RecordReader:
         ids = [_text(one) for one in cast("list[Any]", self.redis.zrange(self.keys.outbox(), 0, -1))]
         return ids if endpoint is None else [one for one in ids if self._called(one) == endpoint]
 
+    def count_kept_calls(self, before: float) -> int:
+        """How many calls no worker has accepted yet, of those published before this time (s since the epoch)."""
+        found: Any = self.redis.zcount(self.keys.outbox(), "-inf", before)
+        return int(found)
+
     def _called(self, task_id: str) -> str | None:
         raw: Any = self.redis.hget(self.keys.outbox_messages(), task_id)
         found: Any = None if raw is None else json.loads(raw)["body"][1].get("endpoint")
