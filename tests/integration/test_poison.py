@@ -37,8 +37,12 @@ class Poisoned:
         self.world = World(folder, endpoints=("fast=synthetic:duration=0.2",))
         command = [*cli("worker"), "-n", "runpod@%h", "-c", "2", "--pool", pool, "--loglevel", "INFO"]
         self.worker: Server = self.world.stack.start("runpod", command, cwd=ROOT, ready=_worker_ready)
-        self.world.stack.application("tests.application", cwd=ROOT)
+        self.start_application()
         self.store = JobStore(self.world.redis, "runpod")
+
+    def start_application(self) -> None:
+        """The user's own worker, which is Celery's."""
+        self.application = self.world.stack.application("tests.application", cwd=ROOT)
 
     def send(self, body: str, task: str = RUN, queue: str = "runpod", **headers: Any) -> str:
         """Put a message into a queue as another language would; answers its task id."""
@@ -174,6 +178,8 @@ def test_what_other_processes_broadcast_ends_no_worker(poisoned: Poisoned) -> No
         '{"method": "add_consumer", "arguments": {"queue": {}}}',
         '{"method": "cancel_consumer", "arguments": {"queue": [1]}}',
     ]
+    # Celery's own worker ends by it (5.7).
+    poisoned.world.stack.remove(poisoned.application)
     for channel in ("/0.celeryev/worker.heartbeat", "/0.celeryev/worker.online", "/0.celery.pidbox"):
         for body in wrong:
             poisoned.world.redis.publish(channel, json.dumps(poisoned.envelope(body, queue="", headers={})))
@@ -182,6 +188,7 @@ def test_what_other_processes_broadcast_ends_no_worker(poisoned: Poisoned) -> No
     ping = poisoned.world.app().control.ping
     eventually(lambda: len(ping(timeout=2.0)), 1, within_s=60)
     poisoned.still_works()
+    poisoned.start_application()
 
 
 def test_an_output_nested_without_end_keeps_its_job_id(poisoned: Poisoned) -> None:
