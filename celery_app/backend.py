@@ -2,8 +2,8 @@
 
 The worker of a chord's last member joins the results and publishes the body. Where Redis or the broker goes away in
 between, Celery's own ends the body with a ChordError, though every job succeeded, and forgets the chord. Here the error
-is raised and the chord left as it was, so that `finish` goes back to its queue and tells the chord again
-(`tasks/guard.py`, `tasks/delivery.py`). Members that are the user's own tasks are told in the user's own worker.
+is raised and the chord left as it was, so that `finish` goes back to its queue and joins the chord again
+(`tasks/guard.py`, `tasks/delivery.py`). A member that is the user's own task joins in the user's own worker.
 
 Next: ``requests.py``.
 """
@@ -15,17 +15,12 @@ import threading
 from typing import Any
 
 from celery.backends.redis import RedisBackend
-from kombu.exceptions import OperationalError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-AWAY = (OperationalError, OSError, RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
-"""What passes, when it is tried again later."""
+from tasks.services import AWAY
 
 
 class ChordKeepingBackend(RedisBackend):
-    """See the module."""
+    """Celery's backend, but an error that passes does not end a chord."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,10 +37,10 @@ class ChordKeepingBackend(RedisBackend):
         """Called while the error that Celery takes for the chord's is handled.
 
         Raises:
-            that error, if it passes.
+            OSError, or one of `AWAY`: that error, because it passes.
         """
         cause = sys.exc_info()[1]
-        if isinstance(cause, AWAY):
+        if isinstance(cause, (OSError, *AWAY)):
             self._this_thread.keeps = True
             raise cause
         return super().chord_error_from_stack(callback, exc)
@@ -55,7 +50,7 @@ class ChordKeepingBackend(RedisBackend):
         return bool(getattr(self._this_thread, "keeps", False))
 
     def _create_client(self, **params: Any) -> Any:
-        """Its `delete` forgets no chord that is to be told again; Celery would, on the way out."""
+        """The group, whose `delete` keeps a chord that is joined again later. Celery's own deletes it."""
         client = super()._create_client(**params)
         delete = client.delete
         client.delete = lambda *names: 0 if self._keeps else delete(*names)

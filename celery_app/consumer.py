@@ -1,4 +1,4 @@
-"""Celery's consumer, which outlives the loss of Redis also while it holds messages, and every message that is poison.
+"""Celery's consumer, made to survive the loss of Redis while it holds messages, and messages that would end it.
 
 Two things end Celery's own (5.7, with kombu 5.7) with an AttributeError. kombu closes the lost channel twice: the first
 try fails while it reads the lost connection; the second, whose transport is taken apart by then, tries to put the held
@@ -11,6 +11,9 @@ timeout is over, and is harmless then, as every repeat is. Until then the self-h
 Celery only logs an acknowledgement that failed, and the message counts as held for ever: as many of them as the worker
 has processes, and it never fetches another. Here the failure is raised, so that the worker connects anew and lets go of
 it; also from a Redis that is out of memory or read-only (`broker_channel_error_retry`), for which Celery would end.
+
+Celery connects anew at once. A Redis that answers, and refuses a command each time (a key of a queue that is no list), is
+asked again ever more slowly, and one line of the log names the keys (`refusals.py`).
 
 What a message carries is measured before it is decoded, and whatever the strategy or the pool raises over a message is
 that message's end, not the worker's (``poison.py``). Celery acknowledges and drops a message that it cannot read; here
@@ -25,9 +28,12 @@ from typing import Any
 
 from celery.worker import state
 from celery.worker.consumer import Consumer
+from redis.exceptions import ResponseError
 
 from celery_app import envelopes
+from celery_app.fitting import misfit
 from celery_app.poison import PoisonWard, measure
+from celery_app.refusals import Refusals
 from tasks.services import services
 
 log = logging.getLogger(__name__)
@@ -37,8 +43,11 @@ class LossTolerantConsumer(Consumer):
     """The consumer of a RunPod worker."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        # Gossip reads the events of every process that shares the broker, and one that is no event ends its worker
+        # (Celery 5.7). Mingle copies other workers' lists of revoked tasks, which no task here asks (``requests.py``).
+        super().__init__(*args, **{**kwargs, "without_gossip": True, "without_mingle": True})
         self.ward = PoisonWard(lambda: services(self.app), self._let_go)
+        self.refusals = Refusals(self._stops)
         hand_over = getattr(self.controller, "_process_task", None)
         if hand_over is not None:
             # Where the pool has no free process, Celery calls it later, from the end of another task.
@@ -54,7 +63,7 @@ class LossTolerantConsumer(Consumer):
 
         def on_message(message: Any) -> Any:
             try:
-                if (why := measure(message)) is None:
+                if (why := measure(message) or misfit(self.app, message)) is None:
                     return handle(message)
             except Exception as error:
                 if self._passes(error):
@@ -94,7 +103,7 @@ class LossTolerantConsumer(Consumer):
             self.ward.take(request.message, why)
 
     def _forget(self, request: Any) -> None:
-        """Give back what the request took of the pool."""
+        """Free the place in the pool that the request took."""
         state.task_ready(request)
         pool = getattr(self.pool, "_pool", None)
         for job in list(getattr(pool, "_cache", {}).values()):
@@ -105,10 +114,12 @@ class LossTolerantConsumer(Consumer):
             release()
 
     def _passes(self, error: Exception) -> bool:
-        """Whether an error is the broker's, which ends the connection and no task; or comes of the worker's own end."""
-        if state.should_stop is not None or state.should_terminate is not None:
-            return True
-        return isinstance(error, (*self.connection_errors, *(getattr(self.connection, "channel_errors", ()) or ())))
+        """Whether an error comes from the broker (it ends the connection, and no task) or from the worker's own end."""
+        of_channels = getattr(self.connection, "channel_errors", ()) or ()
+        return self._stops() or isinstance(error, (*self.connection_errors, *of_channels))
+
+    def _stops(self) -> bool:
+        return state.should_stop is not None or state.should_terminate is not None
 
     def _let_go(self, message: Any) -> None:
         if not message.acknowledged:
@@ -125,6 +136,9 @@ class LossTolerantConsumer(Consumer):
         for request in {*state.reserved_requests, *state.active_requests}:
             request.acknowledged = True
         super().on_connection_error_after_connected(exc)
+        if isinstance(exc, ResponseError):
+            queues = [queue.name for queue in self.app.amqp.queues.consume_from.values()]
+            self.refusals.wait(exc, self.app, queues)
 
 
 def _words(error: BaseException) -> str:

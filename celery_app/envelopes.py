@@ -12,17 +12,37 @@ from __future__ import annotations
 
 import base64
 import binascii
+import bz2
 import json
+import lzma
 import uuid
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads as kombu_loads
 
-from celery_runpod.api.depth import MAX_DEPTH, is_deeper, too_deep
+from celery_runpod.api.depth import MAX_DEPTH, is_deeper, pruned, too_deep
 
 UNREADABLE = "application/x-celery-runpod-unreadable"
 """The content type of an item that is no message."""
+
+MOST_UNPACKED = 64_000_000
+"""Bytes of a compressed body. An input is at most 20 MB, and base64 of it at most 27."""
+
+DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    "application/x-gzip": zlib.decompressobj,
+    "gzip": zlib.decompressobj,
+    "zlib": zlib.decompressobj,
+    "application/x-bz2": bz2.BZ2Decompressor,
+    "bzip2": bz2.BZ2Decompressor,
+    "bzip": bz2.BZ2Decompressor,
+    "application/x-lzma": lzma.LZMADecompressor,
+    "lzma": lzma.LZMADecompressor,
+    "xz": lzma.LZMADecompressor,
+}
+"""By kombu's names (`task_compression`): those that can be told where to stop."""
 
 
 def install(transport: Any) -> None:
@@ -52,7 +72,7 @@ def measured_loads(text: str) -> Any:
 
 
 def problem_of(message: Any) -> str | None:
-    """What kombu would stumble over in an envelope, in words; None for a message."""
+    """Why kombu could not read an envelope, in words; None where it can."""
     if isinstance(message, str):
         return "it is not JSON" if not is_deeper(message, MAX_DEPTH) else f"it is nested deeper than {MAX_DEPTH} levels"
     if not isinstance(message, dict) or not isinstance(message.get("properties"), dict):
@@ -69,11 +89,26 @@ def problem_of(message: Any) -> str | None:
         return "its body or content type is not a text"
     if properties.get("body_encoding") not in (None, "base64"):
         return "its body_encoding is unknown"
+    body = message.get("body") or ""
     try:
-        base64.b64decode(message.get("body") or "") if properties.get("body_encoding") else None
+        raw = base64.b64decode(body) if properties.get("body_encoding") else body.encode()
     except (binascii.Error, ValueError):
         return "its body is not base64"
-    return None
+    compression = (headers or {}).get("compression")
+    return compressed_problem(raw, compression) if compression is not None else None
+
+
+def compressed_problem(raw: bytes, compression: Any) -> str | None:
+    """Why kombu must not decompress a body, in words: it would make gigabytes of a few kilobytes, in the event loop."""
+    decompressor = DECOMPRESSORS.get(compression) if isinstance(compression, str) else None
+    if decompressor is None:
+        return f"its compression is none of {', '.join(sorted(DECOMPRESSORS))}"
+    try:
+        unpacked = decompressor().decompress(raw, MOST_UNPACKED + 1)
+    except (zlib.error, OSError, EOFError, ValueError, lzma.LZMAError):
+        return "its body is not compressed as its header says"
+    too_large = f"its body is over {MOST_UNPACKED // 1_000_000} MB when it is unpacked"
+    return too_large if len(unpacked) > MOST_UNPACKED else None
 
 
 def unreadable(item: Any, queue: str) -> dict[str, Any]:
@@ -83,10 +118,22 @@ def unreadable(item: Any, queue: str) -> dict[str, Any]:
         "body": base64.b64encode(raw.encode("utf-8", "replace")).decode(),
         "content-type": UNREADABLE,
         "content-encoding": "utf-8",
-        "headers": {"problem": problem_of(item)},
+        "headers": {**_names(raw), "problem": problem_of(item)},
         "properties": {
             "delivery_tag": str(uuid.uuid4()),
             "delivery_info": {"exchange": "", "routing_key": queue},
             "body_encoding": "base64",
         },
     }
+
+
+def _names(raw: str) -> dict[str, str]:
+    """The id and the name of the task whose message this was meant to be, so that it can be ended; as far as they can
+    be read."""
+    try:
+        item = json.loads(pruned(raw, MAX_DEPTH))
+    except ValueError:
+        return {}
+    headers = item.get("headers") if isinstance(item, dict) else None
+    found = {name: headers.get(name) for name in ("id", "task")} if isinstance(headers, dict) else {}
+    return {name: value for name, value in found.items() if isinstance(value, str)}

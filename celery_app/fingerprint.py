@@ -1,7 +1,7 @@
 """Keeps the workers' token in broker, result backend and job store, so that a caller can find out whether it shares them.
 
 Each place is written through the worker's own connection, with its prefix. What cannot be written is tried again later:
-the self-healing thread, which calls this, has better things to do than to wait for it.
+the self-healing thread calls this, and must not wait.
 
 Not here: what a caller makes of it (`celery_runpod/agreement.py`).
 """
@@ -57,7 +57,7 @@ class Fingerprint:
             result_expires_s=settings.result_expires_s,
         )
         known = Token.parse(self._deps.store.redis.get(self._deps.store.keys.agreement()))
-        # Workers that move to another broker leave the old token behind there: it must not pass for theirs.
+        # Workers that move to another broker leave their old token in the old one. It must not count as theirs.
         moved = known is None or any(known.place(role) != mine.place(role) for role in (STORE, BACKEND, BROKER))
         return mine if known is None or moved else replace(mine, id=known.id)
 

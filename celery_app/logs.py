@@ -16,12 +16,11 @@ from typing import Any
 import structlog
 from celery import current_task
 
+from celery_runpod.api.signatures import hide_signatures
 from celery_runpod.shown import shown, shown_block
 
 CONSUMER = "celery.worker.consumer.consumer"
 _BODY = re.compile(r"(?s)(?:The full contents of the message body was:|\bbody: ).*")
-_SIGNATURE = re.compile(r"(?i)(signature(?:=|%3d|%253d))[^&\s\"']+")
-"""Of a webhook's URL: whoever has the URL can call the webhook."""
 
 
 def add_task_id(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def mask_signatures(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
 
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
-        return _SIGNATURE.sub(r"\1***", value)
+        return hide_signatures(value)
     if isinstance(value, dict):
         return {name: _masked(one) for name, one in value.items()}
     return [_masked(one) for one in value] if isinstance(value, list | tuple) else value

@@ -9,13 +9,15 @@ level of nesting, and an error there ends the main process; the message comes ba
     the pool does not take                           result; else the message is put aside (`tasks/store/aside.py`)
     one that cannot be read                          the message is put aside
 
-What is written for it is written by a thread: the event loop waits for nothing. The message is held until that is done.
+A thread writes the result or the entry, so that the event loop never waits. The message is held until that is done.
 
-Not here: an envelope that kombu cannot read (``envelopes.py``), Celery's calls (``consumer.py``).
+Not here: an envelope that kombu cannot read (``envelopes.py``), headers and arguments of another type
+(``fitting.py``), Celery's calls (``consumer.py``).
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import threading
@@ -31,7 +33,7 @@ from celery_runpod.api.depth import MAX_DEPTH, is_deeper, loads, pruned, too_dee
 from celery_runpod.contract import FINISH, RUN
 from celery_runpod.errors import InvalidInput
 from celery_runpod.routing import REFUSED
-from tasks.services import Services
+from tasks.services import INSIST_EVERY_S, Services
 from tasks.store.aside import MOST_BODY, AsideMessage
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,6 @@ AROUND_INPUT = 2
 """The body is `[args, kwargs, embed]`: an input lies in two lists, a field in a list and an object."""
 
 MOST_ID = 255
-INSIST_EVERY_S = 1.0
 JSON = "application/json"
 
 
@@ -58,6 +59,8 @@ def measure(message: Any) -> str | None:
         return None
     if place := too_deep(headers, "headers"):
         return f"{place} is nested deeper than {MAX_DEPTH} levels"
+    if not _is_text(json.dumps(headers, ensure_ascii=False, default=repr)):
+        return "a header holds a lone surrogate, which is no text and could be written nowhere"
     for name in ("task", "id"):
         given = headers.get(name)
         if "task" in headers and not (isinstance(given, str) and 0 < len(given) <= MOST_ID):
@@ -93,7 +96,7 @@ class Refused(NamedTuple):
 
 
 class PoisonWard:
-    """Ends or keeps messages in a thread of its own, one after the other. `done` lets go of a message."""
+    """Ends or keeps messages in a thread of its own, one after the other. `done` releases a message."""
 
     def __init__(self, services: Callable[[], Services], done: Callable[[Any], None]) -> None:
         self._services = services
@@ -103,7 +106,7 @@ class PoisonWard:
         self._thread: threading.Thread | None = None
 
     def take(self, message: Any, why: str, *, ends_task: bool = True) -> None:
-        """Take a message out of the worker's hands. `ends_task` is False for what is no task's message."""
+        """Queue a message for the thread. `ends_task` is False where the message is no task's."""
         self._waiting.put(Refused(message, why, ends_task))
         with self._lock:
             if self._thread is None:
@@ -183,7 +186,7 @@ def _end(deps: Services, message: Any, task_id: str, name: str, why: str) -> boo
 
 
 def _embed(message: Any) -> dict[str, Any]:
-    """What hangs on a task, without what is nested too deeply itself."""
+    """The links, errbacks and chord of a task, without those that are nested too deeply."""
     text = text_of(message)
     try:
         body = None if text is None else loads(text, MOST_MESSAGE_DEPTH)
@@ -225,10 +228,18 @@ def as_aside(deps: Services, message: Any, task_id: str, name: str, why: str) ->
 
 
 def _endpoint(headers: dict[str, Any]) -> str:
-    """Of a call, out of the name that Flower shows: `runpod.run[sdxl]`."""
+    """The endpoint of a call, from the name that Flower shows: `runpod.run[sdxl]`."""
     shadow = _text(headers.get("shadow"))
     return shadow.partition("[")[2].removesuffix("]")[:128] if shadow.startswith(f"{RUN}[") else ""
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) and len(value) <= MOST_ID else ""
+    return value if isinstance(value, str) and len(value) <= MOST_ID and _is_text(value) else ""
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

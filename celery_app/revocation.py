@@ -22,12 +22,10 @@ from redis.exceptions import RedisError
 
 from celery_runpod.contract import FINISH, RUN
 from tasks.control import STAMP, carry_out
-from tasks.services import Services, services
+from tasks.services import INSIST_EVERY_S, Services, services
 from tasks.store.record import stamps_of
 
 log = logging.getLogger(__name__)
-
-INSIST_EVERY_S = 1.0
 
 _original: dict[str, Callable[..., Any]] = {}
 
@@ -75,7 +73,7 @@ def _works_for(task_id: str) -> bool:
 
 
 def _cancel(deps: Services, ids: Sequence[str]) -> None:
-    # Kept until it is carried out, also if this process dies over it: the command is told once.
+    # Kept until it is carried out, also if this process dies over it: Celery sends the command once.
     deps.store.wish_cancel(ids, deps.clock(), whole_tree=False)
     carry_out(deps, list(ids), whole_tree=False)
 

@@ -1,8 +1,8 @@
 """Self-healing: a thread in every worker's main process that publishes the checks nobody else will.
 
 One holder of a short Redis lock acts at a time; two after a pause are harmless, since a check takes only what is due.
-If the holder dies, another takes over within seconds. It also keeps the worker's heartbeat, so that a caller can be
-told that no worker is up. At its start it refuses a clock that is off, and a namespace that belongs to another broker.
+If the holder dies, another takes over within seconds. It also keeps the worker's heartbeat, by which a caller finds
+out that no worker is up. At its start it refuses a clock that is off, and a namespace that belongs to another broker.
 
 Next: `tasks/check.py`, which does the work.
 """
@@ -140,7 +140,7 @@ def heal(deps: Services) -> list[str]:
     brakes = deps.store.brakes()
     for endpoint in deps.store.endpoints():
         now = deps.clock()
-        # Another version may have written them, and this one may read them: after a rolling upgrade.
+        # After a rolling upgrade this version may read what another one wrote.
         deps.store.take_back_readable(endpoint, now)
         if not brakes.keys() & {endpoint, EVERY_ENDPOINT}:
             deps.store.admit(endpoint, now, deps.settings.max_in_flight(endpoint))

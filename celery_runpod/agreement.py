@@ -118,10 +118,10 @@ def refuse_mismatch(app: Celery, *, ignore_result: bool) -> None:
 
 
 def compare(app: Celery, sleep: Callable[[float], None] = time.sleep) -> Verdict:
-    """Look for the workers' token through this app's own connections; twice, before they are said to differ, because a
+    """Look for the workers' token through this app's own connections; twice where it is missing, because a
     Redis that was flushed a moment ago has it again at the next renewal.
 
-    The caller sees to it that broker and backend answer (`check_reachable`).
+    The caller has checked that broker and backend answer (`check_reachable`).
     """
     if refused := tuple(unread_content(app)):
         return Verdict(False, False, refused)
@@ -133,7 +133,7 @@ def compare(app: Celery, sleep: Callable[[float], None] = time.sleep) -> Verdict
         return Verdict(True, True, (), tokens[0].result_expires_s)
     sleep(min(2 * tokens[0].every_s + 0.5, MOST_PAUSE_S))
     second = look(app)
-    # A token that stands still is that of workers that are gone: what is missing elsewhere says nothing.
+    # A token that is not renewed belongs to workers that are gone. That it is missing elsewhere means nothing.
     renewed = [token for role, token in second.items() if token is not None and token != first.get(role)]
     if not renewed:
         return Verdict(None, True)
@@ -147,7 +147,7 @@ def compare(app: Celery, sleep: Callable[[float], None] = time.sleep) -> Verdict
 
 
 def unread_content(app: Celery) -> list[ConfigurationMismatch]:
-    """What of Celery's settings keeps this app from reading what the RunPod workers send."""
+    """The setting of Celery with which this app cannot read what the RunPod workers send; None if it can."""
     accepted = {"accept_content": app.conf.accept_content}
     if app.conf.result_accept_content is not None:
         accepted["result_accept_content"] = app.conf.result_accept_content
@@ -166,13 +166,13 @@ def look(app: Celery) -> Found:
         try:
             found[role] = read(app, namespace, found)
         except Exception as error:
-            # A look stops no call: an error says that nothing is known of this place.
+            # An error stops no call: this place is left out, as unknown.
             log.debug("the %s cannot be compared with the RunPod workers': %s", role, error)
     return found
 
 
 def place_of(app: Celery, role: str) -> str:
-    """What this app has for a role, safe to be shown."""
+    """The URL that this app has for a role, without secrets."""
     if role == STORE:
         return mask_url(store_url(app))
     given = broker_of(app) if role == BROKER else app.conf.result_backend

@@ -69,7 +69,7 @@ def refuse_eager(app: Celery) -> None:
 
 
 def check_arguments(args: Any, kwargs: Any) -> None:
-    """As Celery itself checks them, which a dict or a text as `args` does not reach: it would be taken apart before."""
+    """Raises TypeError as Celery does. A dict or a text as `args` would be taken apart before Celery checks it."""
     if not isinstance(args, list | tuple):
         raise TypeError("task args must be a list or tuple")
     if not isinstance(kwargs, Mapping):
@@ -111,7 +111,7 @@ class ClientTask(Task):
         """The app's `task_annotations` are for its own tasks."""
 
     def _get_exec_options(self) -> dict[str, Any]:
-        """What a call is sent with stands in its signature alone, as for a task that this app does not know."""
+        """The options of a call come from its signature alone, as for a task that this app does not know."""
         return {}
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:

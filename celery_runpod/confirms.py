@@ -27,7 +27,7 @@ NOT_PUBLISHED = (OperationalError, AMQPError, OSError)
 
 
 class NotTaken(RecoverableChannelError, OperationalError):
-    """Nobody has it. Of both classes, because kombu tries the one again, and Celery, in a worker, the other."""
+    """No queue accepted the message. Subclasses both: kombu retries the first, Celery's worker the second."""
 
 
 class Confirms(MaybeChannelBound):
@@ -97,7 +97,7 @@ class Confirming:
         try:
             self._channel.connection.drain_events(timeout=0)
         except TimeoutError:
-            pass  # nothing was told
+            pass  # no verdict arrived
         except NotFound as error:
             # Of an earlier message, which did not wait.
             self._not_taken(str(error))

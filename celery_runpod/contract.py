@@ -53,7 +53,7 @@ DAY_S = 86_400.0
 MAX_TTL_S = 7 * DAY_S
 DEFAULT_DEADLINE_S = 6 * 3600.0
 MOST_RETRIES = 20
-_LABEL = re.compile(r"[^\x00-\x1f]{1,200}")
+_LABEL = re.compile(r"[^\x00-\x1f\ud800-\udfff]{1,200}")
 
 
 @dataclass(frozen=True)

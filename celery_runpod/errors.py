@@ -541,7 +541,7 @@ class JobUndeliverable(JobError):
 
 @dataclass(eq=False)
 class SubmissionUnconfirmed(JobError):
-    """The submit may or may not have reached RunPod, and nothing told which; it was not sent again, so that the job
+    """The submit may or may not have reached RunPod, and nothing showed which; it was not sent again, so that the job
     is never paid for twice (setting `RUNPOD_UNCONFIRMED_SUBMIT=fail`)."""
 
 

@@ -121,12 +121,12 @@ def _body(read: Callable[[int], bytes], length: int | None) -> bytes:
 def _job_id(body: bytes) -> str:
     """The id that a body names, as text that can stand in a URL's path."""
     try:
-        told = json.loads(body)
+        parsed = json.loads(body)
     except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
+        parsed = None
+    if not isinstance(parsed, dict):
         raise _Refused((400, {"error": "the body is not a JSON object"}))
-    job_id = told.get("id")
+    job_id = parsed.get("id")
     try:
         if not isinstance(job_id, str) or len(job_id) > MOST_ID_LENGTH:
             raise InvalidInput(f"id: a text of 1 to {MOST_ID_LENGTH} characters is expected")

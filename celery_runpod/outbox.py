@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 REDIS = ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://")
 MOST_AT_ONCE = 16
-"""A message that was published outside the client task (a bare `send_task`) is never forgotten: so many are kept."""
+"""Messages noted at most. One that was published outside the client task (a bare `send_task`) is never removed."""
 
 
 @dataclass(frozen=True)

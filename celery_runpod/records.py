@@ -27,7 +27,7 @@ MOST_CANDIDATES = 5
 """So many RunPod ids may be named for one attempt: whoever has the URL may name a wrong one first."""
 CANDIDATES_S = int(DAY_S)
 HINT_EVERY_S = 5.0
-"""Hints make one job due at most so often."""
+"""Between two hints that make one job due, in seconds."""
 
 REACHES: dict[bool | None, str] = {True: "tree", False: "job", None: "step"}
 """How far a cancel goes, by its `whole_tree`: all under the same root; that job alone; that job or, if the id is none
@@ -46,7 +46,7 @@ redis.call('HSET', KEYS[4], ARGV[1], ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 return 'kept'
 """
-"""A caller's only script: it knows the wheel alone, and the other scripts are the worker's."""
+"""The script that a caller runs when it publishes: a caller has the wheel alone, without the worker's scripts."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Keys:
         return f"{self.namespace}:totals"
 
     def health(self, endpoint: str) -> str:
-        """hash: what the last look at RunPod's /health told, and when the next one may be made."""
+        """hash: why jobs wait by the last look at RunPod's /health, and when the next one may be made."""
         return f"{self._tag(endpoint)}:health"
 
     def aside(self, endpoint: str) -> str:
@@ -322,6 +322,11 @@ class RecordReader:
         ids = [_text(one) for one in cast("list[Any]", self.redis.zrange(self.keys.outbox(), 0, -1))]
         return ids if endpoint is None else [one for one in ids if self._called(one) == endpoint]
 
+    def count_kept_calls(self, before: float) -> int:
+        """How many calls no worker has accepted yet, of those published before this time (s since the epoch)."""
+        found: Any = self.redis.zcount(self.keys.outbox(), "-inf", before)
+        return int(found)
+
     def _called(self, task_id: str) -> str | None:
         raw: Any = self.redis.hget(self.keys.outbox_messages(), task_id)
         found: Any = None if raw is None else json.loads(raw)["body"][1].get("endpoint")
@@ -356,7 +361,7 @@ class RecordReader:
         return messages, sum(records)
 
     def on_hold(self, endpoint: str) -> float | None:
-        """Since when nothing is submitted to this endpoint, by hand, in seconds since the epoch; None: it is."""
+        """Since when submits to this endpoint are paused by hand, in seconds since the epoch; None: they are not."""
         found: Any = self.redis.hmget(self.keys.brake(), [endpoint, EVERY_ENDPOINT])
         return min((float(since) for since in found if since is not None), default=None)
 

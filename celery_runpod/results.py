@@ -56,8 +56,9 @@ class JobResult(AsyncResult):
     @property
     def reason(self) -> str | None:
         """Why an open job is not running: COUNTDOWN, BUDGET, MAX_IN_FLIGHT, ON_HOLD (somebody has paused the endpoint),
-        PAUSED, API_SLOW, RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED, JOB_NOT_FOUND, ENDPOINT_NOT_FOUND;
-        in RunPod's queue COLD_START (workers are starting), NO_CAPACITY (throttled, or none) or WORKERS_UNHEALTHY;
+        PAUSED, API_SLOW, RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED, RESUBMIT, RETRY, STORE_RESTARTED;
+        at RunPod API_REFUSES, JOB_NOT_FOUND, ENDPOINT_NOT_FOUND; in its queue COLD_START (workers are starting),
+        NO_CAPACITY (throttled, or none) or WORKERS_UNHEALTHY;
         STATUS_STUCK (RunPod's /status hides the end, runpod-python#250); or
         NO_WORKER (no celery-runpod worker is up); None otherwise."""
         if self.ready():
@@ -158,7 +159,7 @@ def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = Non
 
 
 def cancel_calls(ids: Iterable[str], *, app: Celery) -> None:
-    """Cancel calls that no worker has taken yet, each with what hangs on it; those that one has taken meanwhile too.
+    """Cancel calls that waited for a worker, each with what follows it, also if a worker has taken them meanwhile.
 
     Raises:
         BrokerUnavailable: as for `cancel`.

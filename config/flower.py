@@ -34,13 +34,13 @@ def flower_arguments(given: tuple[str, ...]) -> list[str]:
         )
     if "address" not in options:
         arguments.append("--address=127.0.0.1")
-    # An auth provider lets nobody in, and Flower everybody, unless --auth says whom.
+    # Without --auth an auth provider admits nobody, and Flower itself admits everybody.
     if passwords is None and not options.get("auth", "").strip():
         raise ConfigurationError(
             "Flower without a password: anybody who reaches it could cancel jobs and send tasks. Set "
             "FLOWER_BASIC_AUTH=user:password, or --auth-provider with --auth=PATTERN"
         )
-    # On the command line they go over a flowerconfig.py in the current folder.
+    # The command line overrides a flowerconfig.py in the current folder.
     for name in ("basic-auth", "auth"):
         if options.get(name) and not any(_name(argument) == name for argument in arguments):
             arguments.append(f"--{name}={options[name]}")

@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from celery_runpod.api.access import clear_text_problem
+from celery_runpod.api.access import KEY_ADVICE, clear_text_problem
 from celery_runpod.contract import Queues
 from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
 from celery_runpod.settings import (
@@ -49,9 +49,6 @@ KEY_NAMES_SUFFIX = "_API_KEY_NAMES"
 
 _SHORT_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
 """A key name that an error may show. A longer text may be a key that somebody gave in place of its name."""
-
-
-KEY_ADVICE = "keys are made in RunPod's console, under Settings"
 
 
 def _state_dir() -> Path | None:
@@ -249,8 +246,10 @@ class Settings(BaseSettings):
         return min((limit for limit in limits if limit is not None), default=None)
 
     def keep_failed(self, name: str) -> float:
-        """How many seconds a job of this endpoint that failed may be run again by hand."""
-        own = self.resolve(name)[1].keep_failed_s
+        """How many seconds a job of this endpoint that failed may be run again by hand. Of every name: a call that was
+        refused for its name is delivered too."""
+        profile = self.profiles.get(name)
+        own = None if profile is None else profile.keep_failed_s
         return self.keep_failed_s if own is None else own
 
     def key(self, name: str | None = None) -> str:

@@ -2,7 +2,7 @@
 
 A check is a countdown message, one for many jobs: each job has its own exponential backoff, and the check comes for
 the least due time. It works on its jobs side by side, is over before its lease lapses, and gives back what it could
-not look at. It also pays the debts of the endpoint (``debts.py``): cancels not confirmed, outcomes not delivered.
+not look at. It also repeats what is not done yet (``debts.py``): cancels not confirmed, outcomes not delivered.
 
 A job whose verdict of our own is due (``ends.py``) gets a last look first, before all other looks. Without it the
 verdict is given only while RunPod's API does not answer.
@@ -116,7 +116,7 @@ class Check:
             self.store.unpause(self.endpoint, "status")
 
     def _give_back(self, job: Job) -> str | None:
-        """A job that cannot be looked at now. While RunPod's API is paused, its verdict waits only if that ends soon."""
+        """Put off a job that cannot be looked at now. In a pause of looks its verdict waits only if that ends soon."""
         until, waits = self.looks.again_at, job.waits_since or self.started
         if not self.looks.paused:
             self._put_off(job, until, waits_since=waits)
@@ -199,7 +199,7 @@ class Check:
         return None
 
     def _answered(self, job: Job, answer: Answer, began: float) -> None:
-        """What /status says of a job."""
+        """Write down what /status says of a job."""
         if answer.final:
             end_by_answer(self.services, job, answer)
         elif stuck := hints.given_up(job, answer, self.services.clock()):
@@ -235,17 +235,20 @@ class Check:
         """No word from RunPod is no word on the job: it stays open until its own deadline."""
         now = self.services.clock()
         log.warning("poll.failed", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
-        in_trouble = isinstance(error, RateLimited) or (isinstance(error, Unavailable) and error.status != 404)
+        # An answer that RunPod began with success, and that is too large or too slow to be read, says nothing of others.
+        of_this_job = isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.status == 200)
+        away = isinstance(error, Unavailable) and error.status != 404
+        in_trouble = not of_this_job and (away or isinstance(error, RateLimited))
         due = next_look_at(self.services, job)
         if in_trouble:
             after = error.retry_after_s if isinstance(error, RateLimited) else None
             due = max(due, self.store.pause(self.endpoint, "status", now, after, self.services.spread()))
-        reason = "" if isinstance(error, BadAnswer) else "API_DOWN" if in_trouble else refusal(error)
+        reason = "" if of_this_job else "API_DOWN" if in_trouble else refusal(error)
         self._look_again(job, due, began, reason, in_vain=not in_trouble and bool(reason))
         return "status" if in_trouble else None
 
     def _not_found(self, job: Job, error: JobNotFound | EndpointNotFound, began: float) -> None:
-        """One 404 ends no job: a replica may lag, and a control plane may lose sight of an endpoint."""
+        """One 404 ends no job: a replica may lag, and RunPod may not find an endpoint for some seconds."""
         now = self.services.clock()
         if isinstance(error, JobNotFound):
             if purged := purge_of(self.services, job):
@@ -292,11 +295,11 @@ class Check:
                 self.services.show(job, job.state, {"reason": reason})
 
     def _patience_ends(self, job: Job) -> float:
-        """Until when a verdict that is due waits for an API in trouble: one lost answer throws no result away."""
+        """Until when a verdict that is due waits for an API in trouble, so that one lost answer loses no result."""
         return verdict_at(job) + self.services.settings.poll_timeout_s
 
     def _put_off(self, job: Job, at: float, *, failures: int | None = None, waits_since: float | None = None) -> None:
-        """Give back a job of which there is no news, until then or until a verdict on it is due."""
+        """Give back a job without news. It is due again at that time, or when a verdict on it is due."""
         now = self.services.clock()
         # A verdict that is due already, and waits, must not make the job due at once for ever.
         limits = [by for by in (verdict_at(job), job.expires_at) if by is not None and by > now]

@@ -1,10 +1,10 @@
 """runpod.cancel: cancel jobs by the id of a job, a group, a root, or any step of a chain.
 
-The decision is one script, `request_cancel`: no outcome yet means CANCELLED now. What RunPod is doing becomes a debt
-that the checks pay. Nothing here waits for RunPod. A note of the cancel is written first; every submit reads it, so that
+The decision is one script, `request_cancel`: no outcome yet means CANCELLED now. For a job at RunPod the check then
+sends POST /cancel. Nothing here waits for RunPod. A note of the cancel is written first; every submit reads it, so that
 none begins while a large group is being cancelled.
 
-Next: ``check.py``, which pays the debts.
+Next: ``check.py``, which sends those cancels.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def cancelled_by(job: Job) -> tuple[list[str], list[str]]:
 
 
 def is_cancelled(notes: Mapping[str, str], own: Iterable[str], others: Iterable[str]) -> bool:
-    """Whether a job is not wanted. A cancel of one id alone says nothing of what stands before or after it in a chain: a
-    step that was cancelled when it had ended already must not end the next one."""
+    """Whether a job is not wanted. A cancel of one id alone does not reach the steps before or after it in a chain: where
+    it came after the end of its step, it must not end the next one."""
     return any(notes.get(any_id) for any_id in own) or any(notes.get(any_id, "job") != "job" for any_id in others)
 
 
@@ -131,7 +131,7 @@ def cancel_jobs(deps: Services, task_ids: Iterable[str], reason: str = "revoked"
     if cancelled:
         for endpoint in places:
             admit_waiting(deps, endpoint)
-            # The check pays the debts at RunPod.
+            # The check sends the cancels to RunPod.
             plan_check(deps, endpoint, deps.clock())
     return cancelled
 

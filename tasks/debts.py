@@ -1,4 +1,4 @@
-"""What an endpoint still owes: cancels that RunPod has not confirmed, outcomes that were not delivered.
+"""Repeats what is not done yet for an endpoint: cancels that RunPod has not confirmed, outcomes that were not delivered.
 
 Each is kept in a set of its own until it is settled, so that no restart, and no trouble with the API, loses one. A
 check pays them with what time it has left.
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 CANCEL_LEASE_S = 30.0
 """Longer than a POST may take."""
 FAILED_S, FAILED_CAP_S = 5.0, 60.0
-"""How soon a cancel is tried again that RunPod did not answer: a GPU is paid for meanwhile."""
+"""How soon a cancel without an answer is tried again: a GPU is paid for meanwhile."""
 REFUSED_S, REFUSED_CAP_S = 30.0, 600.0
-"""How soon one is tried again whose API key is refused, or is gone: somebody must set it first."""
+"""How soon a cancel is tried again whose API key is refused or missing: somebody must set the key first."""
 GIVE_UP_S = DAY_S
 """By then RunPod has deleted the job: its default time to live is 24 hours.
 docs.runpod.io/serverless/endpoints/send-requests#execution-policies"""
@@ -34,19 +34,19 @@ BATCH_EVERY_S = CANCEL_BATCH * WINDOW_S / PER_WINDOW["cancel"]
 
 
 def pay_cancels(services: Services, endpoint: str, stop_at: float) -> None:
-    """POST /cancel for what is owed, if it can be over before `stop_at` (s since the epoch)."""
+    """POST /cancel for the cancels that are due, if it can be over before `stop_at` (s since the epoch)."""
     now = services.clock()
-    owed = services.store.cancels_due(endpoint, now, CANCEL_BATCH)
-    if not owed:
+    due = services.store.cancels_due(endpoint, now, CANCEL_BATCH)
+    if not due:
         return
     too_late = now + services.settings.poll_timeout_s > stop_at
-    granted = 0 if too_late else services.budget.take(endpoint, "cancel", owed)
+    granted = 0 if too_late else services.budget.take(endpoint, "cancel", due)
     if not granted:
         # All of them are put off at once, or the next check would come for the others.
         services.store.put_off_cancels(endpoint, now + (1.0 if too_late else BATCH_EVERY_S))
         return
-    debts = services.store.lease_cancels(endpoint, now, now + CANCEL_LEASE_S, granted)
-    services.side_by_side(lambda debt: _cancel(services, endpoint, *debt), debts)
+    cancels = services.store.lease_cancels(endpoint, now, now + CANCEL_LEASE_S, granted)
+    services.side_by_side(lambda one: _cancel(services, endpoint, *one), cancels)
 
 
 def _cancel(services: Services, endpoint: str, job_id: str, key_name: str) -> None:

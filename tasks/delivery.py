@@ -45,10 +45,11 @@ from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
 log = logging.getLogger(__name__)
 
 REPUBLISH_S = 30.0
+UNPUBLISHED_S = 2.0
 RETRY_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.1)
 MOST_CLAIMS = 10
 """After so many claims without an end, the output itself must be what kills `finish`: an error is delivered. After twice
-as many it is not told to errbacks and chord either."""
+as many, errbacks and chord are not run either."""
 
 
 def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
@@ -134,6 +135,9 @@ def publish(services: Services, job: Job) -> None:
         if services.store.published(job.endpoint, job.task_id) >= MOST_PUBLISHES:
             end_alone(services, job, f"{type(error).__name__}: {error}"[:300])
             mark_delivered(services, job)
+        else:
+            # It will hardly pass: the caller is not to wait for it as for a broker that is away.
+            services.store.deliver_at(job.endpoint, job.task_id, services.clock() + UNPUBLISHED_S)
 
 
 def hand_over(services: Services, waiter: Job) -> bool:
@@ -177,7 +181,7 @@ def mark_delivered(services: Services, job: Job) -> None:
 
 def leave_shared(services: Services, job: Job) -> None:
     """This call waits no longer for the job that it shares, if it shares one; with the last one that job is cancelled,
-    and a check pays the debt at RunPod. Repeating it changes nothing."""
+    and a check sends the cancel to RunPod. Repeating it changes nothing."""
     now = services.clock()
     if job.joined and services.store.leave(job, {"reason": "revoked"}, now, now + REPUBLISH_S) == "last":
         for shared in services.store.jobs(job.endpoint, [job.joined]):
@@ -213,7 +217,7 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         f"the outcome was fetched, but handing it over failed {claims - 1} times", job.name, task_id, job.job_id
     )
     if claims > 2 * MOST_CLAIMS:
-        # Errbacks and chord are what cannot be told; where even that is not it, nothing is left to try.
+        # Errbacks and chord are what fails; if the task's own end fails too, nothing is left to try.
         self.request.update(errbacks=None, chord=None)
         if stored["status"] in states.READY_STATES or claims > 3 * MOST_CLAIMS:
             mark_delivered(deps, job)

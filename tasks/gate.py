@@ -1,7 +1,7 @@
 """The gate of an endpoint: which submit may begin now, so that trouble with RunPod's API costs few of them.
 
-Lost at the onset of trouble are the POSTs under way. None begins while the oldest one is late; after a pause /health must
-answer, then one job tries, and the others follow it. The brake is asked here too. docs/decisions/0014
+At the onset of trouble the POSTs under way are lost. No other begins while the oldest one is late; after a pause /health
+must answer, then one job tries, and the others follow it. The brake is asked here too. docs/decisions/0014
 
 Not here: the gate's own rules (`store/gate.lua`), what RunPod's answer means for the job (``submit.py``).
 """
@@ -23,9 +23,9 @@ from tasks.store.submits import Post
 log = logging.getLogger(__name__)
 
 HEALTH_S = 2.0
-"""An API that takes longer to answer /health is in trouble still."""
+"""An API that takes longer to answer /health is still in trouble."""
 MARGIN_S = 5.0
-"""After its own deadline and so much more, a POST that has not come to an end was lost with its process."""
+"""A POST that has not ended so long after its own deadline was lost with its process."""
 
 
 def plan_post(services: Services, job: Job, sync_wait_s: float, now: float) -> Post:
@@ -52,7 +52,7 @@ def claim_attempt(services: Services, job: Job, post: Post, look_again: float, h
             post_over(services, post, "trouble")
         now = services.clock()
         window_ends = now + window_s
-        # Where it did not answer, this puts the job among those that wait for the next probe.
+        # Without an answer, this puts the job among those that wait for the next probe.
         claim = store.claim_submit(job, post, now, window_ends, healthy=healthy, **more)
         if healthy and claim.word != "go":
             post_over(services, post, "")
@@ -80,8 +80,8 @@ def post_over(
     services: Services, post: Post, verdict: str, took_s: float | None = None, error: RunPodError | None = None
 ) -> float:
     """The gate learns that a POST is over: "works" (RunPod answered), "trouble" or "" (nothing is known). Answers until
-    when submits are paused (s since the epoch), 0 if they are not. `took_s` is given where the job was taken: a POST that
-    got no answer teaches nothing of how long an answer takes."""
+    when submits are paused (s since the epoch), 0 if they are not. `took_s` is given where the job was taken: a POST
+    without an answer does not show how long an answer takes."""
     after = error.retry_after_s if isinstance(error, RateLimited) else None
     word, until = services.store.end_post(post, services.clock(), verdict, took_s, after, services.spread())
     if word == "opened":

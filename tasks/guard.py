@@ -29,7 +29,7 @@ REQUEUE_PAUSE_S = 1.0
 """A message that goes back comes again at once; without a pause a store that is away would be hammered."""
 MOST_TRIES = 10
 """So often an error of an unknown kind is taken for one that passes."""
-AWAY = (RedisError, OSError, *NOT_PUBLISHED)
+WAITED_FOR = (RedisError, OSError, *NOT_PUBLISHED)
 
 
 def nothing_but_verdicts(body: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,16 +38,20 @@ def nothing_but_verdicts(body: Callable[..., Any]) -> Callable[..., Any]:
     A server that is away is waited for. Any other error that comes each time ends the task with `JobUndeliverable`."""
 
     @functools.wraps(body)
-    def guarded(task: Any, *args: Any, **kwargs: Any) -> Any:
+    def guarded(task: Any, /, *args: Any, **kwargs: Any) -> Any:
         try:
             return body(task, *args, **kwargs)
         except (RunPodError, Ignore, Reject):
             raise
         except Exception as error:
             log.exception("task.requeued")
-            reason, away = f"{type(error).__name__}: {error}", isinstance(error, AWAY)
-        if not away:
-            _give_up_after_many(task, reason)
+            reason, away = f"{type(error).__name__}: {error}", isinstance(error, WAITED_FOR)
+        tries = 0 if away else count_tries(task.app, task.request.id)
+        if tries > 2 * MOST_TRIES:
+            # Its links or its chord may be what fails.
+            task.request.update(errbacks=None, callbacks=None, chain=None, chord=None)
+        if tries > MOST_TRIES:
+            raise given_up(task.request.id, tries, reason)
         put_back(task.app, reason)
 
     return guarded
@@ -59,17 +63,21 @@ def put_back(app: Any, reason: str) -> NoReturn:
     raise Reject(reason, requeue=True)
 
 
-def _give_up_after_many(task: Any, reason: str) -> None:
+def count_tries(app: Any, task_id: str) -> int:
+    """How often this task met an error of an unknown kind; 0 where the store is away."""
     try:
-        tries = services(task.app).store.count_trouble(task.request.id)
+        return services(app).store.count_trouble(task_id)
     except RedisError:
-        return
-    if tries > 2 * MOST_TRIES:
-        # What hangs on the task may be what cannot be told.
-        task.request.update(errbacks=None, callbacks=None, chain=None, chord=None)
-    if tries > MOST_TRIES:
-        problem = f"the task failed {tries} times with an unexpected error, the last time with {reason[:300]}"
-        raise JobUndeliverable(problem, None, task.request.id)
+        return 0
+    except Exception:
+        # Not even its id can be written: nothing about it will pass.
+        log.exception("task.not_counted")
+        return MOST_TRIES + 1
+
+
+def given_up(task_id: str, tries: int, reason: str) -> JobUndeliverable:
+    problem = f"the task failed {tries} times with an unexpected error, the last time with {reason[:300]}"
+    return JobUndeliverable(problem, None, task_id)
 
 
 class VerdictsOnly:
@@ -88,18 +96,25 @@ class VerdictsOnly:
 
     def mark_as_failure(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> None:
         if not isinstance(exc, RunPodError | TaskRevokedError):
-            log.error("task.requeued", extra={"task_id": task_id, "error": f"{type(exc).__name__}: {exc}"})
-            put_back(self._backend.app, f"{type(exc).__name__}: {exc}")
+            reason = f"{type(exc).__name__}: {exc}"
+            log.error("task.requeued", extra={"task_id": task_id, "error": reason})
+            tries = 0 if isinstance(exc, WAITED_FOR) else count_tries(self._backend.app, task_id)
+            if tries <= MOST_TRIES:
+                put_back(self._backend.app, reason)
+            exc = given_up(task_id, tries, reason)
         self._or_put_back(self._backend.mark_as_failure, task_id, exc, *args, **kwargs)
 
-    def _or_put_back(self, call: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    def _or_put_back(self, call: Callable[..., None], task_id: str, *args: Any, **kwargs: Any) -> None:
         try:
-            return call(*args, **kwargs)
+            return call(task_id, *args, **kwargs)
         except (RunPodError, Ignore, Reject):
             raise
         except Exception as error:
             log.exception("task.requeued")
-            reason = f"{type(error).__name__}: {error}"
+            reason, away = f"{type(error).__name__}: {error}", isinstance(error, WAITED_FOR)
+        if not away and count_tries(self._backend.app, task_id) > 3 * MOST_TRIES:
+            log.critical("task.dropped: its end cannot be stored", extra={"task_id": task_id, "error": reason})
+            raise Reject(reason, requeue=False)
         put_back(self._backend.app, reason)
 
 

@@ -32,7 +32,7 @@ RETENTION_S, RETENTION_SYNC_S = 1800.0, 60.0
 NOT_FOUND_GRACE_S = 5.0
 """One 404 is no verdict: an id is dropped only when /status does not know it so long after the first hint."""
 UNKNOWN = (400, 404, 422)
-"""How RunPod's API answers for an id that is none of its jobs."""
+"""What RunPod's API raises for an id that is none of its jobs."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | Non
     if not candidates:
         return None
     if now < (answered_by := _answered_by(services, job)):
-        # The POST itself may still be answered, and RunPod's answer to it needs no webhook.
+        # The POST may still be answered, and then no webhook is needed.
         return answered_by
     if (paused := store.paused_until(job.endpoint, "status")) is not None and paused > now:
         return paused + services.spread()
@@ -111,7 +111,7 @@ def stuck(job: Job, answer: Answer, now: float) -> bool:
 
 
 def given_up(job: Job, answer: Answer, now: float) -> StatusStuck | None:
-    """The error of a job whose /status stayed stuck until RunPod kept the result no longer."""
+    """The error of a job whose /status stayed stuck until RunPod deleted the result."""
     since = _ended_at(job, answer)
     if answer.execution_s is None or since is None or not stuck(job, answer, now):
         return None

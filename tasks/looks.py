@@ -68,7 +68,7 @@ def failed_again_s(services: Services, job: Job) -> float:
 
 
 def next_look_at(services: Services, job: Job) -> float:
-    """When to look again after a look without a final answer, by the job's own delays; soon, if its verdict waits."""
+    """When to look again after a look without a final answer: by the job's own delays, or soon if its verdict waits."""
     now = services.clock()
     if now >= verdict_at(job):
         return now + LAST_LOOK_S

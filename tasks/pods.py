@@ -164,7 +164,7 @@ def _register(name: str, operation: Callable[..., Any]) -> None:
         try:
             return plain(operation(client, self.request, *args, **kwargs))
         except TypeError as error:
-            # Arguments that the method does not take, sent by name: a caller's mistake, told as one.
+            # Arguments that the method does not take, sent by name: a caller's mistake, with an error that says so.
             problem = f"{name}: {error}"
         except ValueError as error:
             # Its text may quote the value.

@@ -1,4 +1,4 @@
-"""A call's message becomes a record: what it may hold, and which error a call ends with that holds something else.
+"""Makes a record of a call's message: what a message may hold, and with which error a wrong call ends.
 
 A message may come from any process and any language, so nothing in it is believed, and no value of it stands in a log or
 an error. What is wrong with a call is the record's outcome: it ends at its caller like every other job.
@@ -31,7 +31,7 @@ from tasks.undeliverable import drop_unfit
 log = logging.getLogger(__name__)
 
 NO_ENDPOINT = "_"
-"""Stands for the endpoint of a call that names none: its error must be kept somewhere until it is delivered."""
+"""The endpoint of a call that names none, under which its error is kept until it is delivered."""
 
 MOST_AHEAD_S = 366 * 86_400.0
 
@@ -50,7 +50,7 @@ def read_call(
 ) -> Job:
     """The record for a call. What is wrong with it becomes the record's outcome."""
     given = arguments.get("endpoint")
-    # What is no name may be an input in the wrong place.
+    # A text that is no name may be an input in the wrong place.
     name = given if isinstance(given, str) and _is_id(given) else NO_ENDPOINT
     unfit = drop_unfit(request)
     job = Job(
@@ -77,7 +77,7 @@ def read_call(
     except RunPodError as error:
         refusal = error
     except Exception as error:
-        # Nothing there talks to a server, so this call would raise each time: it ends, and does not come back for ever.
+        # Nothing there talks to a server, so this call would raise each time. It ends, instead of coming back for ever.
         # Its type and its place, not its text: that may quote a value of the message.
         what = f"{type(error).__name__} at {_place(error)}"
         log.error("run.not_understood", extra={"task_id": job.task_id, "error": what})

@@ -1,7 +1,7 @@
 """Why a job waits in RunPod's queue: COLD_START, NO_CAPACITY or WORKERS_UNHEALTHY, from a look at /health.
 
 One look serves all workers and all jobs of an endpoint for some seconds, and it is made only when a job has been queued
-for longer than a start usually takes. That nothing was told is no reason.
+for longer than a start usually takes. An unanswered /health sets no reason.
 
 Next: ``check.py``, which shows the reason and puts it into the text of a StartTimeout.
 """
@@ -31,16 +31,16 @@ def why_queued(services: Services, jobs: Iterable[Job], now: float) -> str:
     if not waiting:
         return ""
     job = waiting[0]
-    mine, told = services.store.claim_health_look(job.endpoint, now, LOOK_EVERY_S)
+    mine, known = services.store.claim_health_look(job.endpoint, now, LOOK_EVERY_S)
     if not mine:
-        return told
+        return known
     try:
-        told = reason_of(services.client(job.api_key_name).health(job.endpoint, timeout_s=LOOK_S))
+        reason = reason_of(services.client(job.api_key_name).health(job.endpoint, timeout_s=LOOK_S))
     except RunPodError as error:
-        log.info("health.not_told", extra={"endpoint": job.name, "error": str(error)})
-        return told
-    services.store.note_health(job.endpoint, told)
-    return told
+        log.info("health.unanswered", extra={"endpoint": job.name, "error": str(error)})
+        return known
+    services.store.note_health(job.endpoint, reason)
+    return reason
 
 
 def _waits_long(job: Job, now: float) -> bool:
@@ -49,7 +49,7 @@ def _waits_long(job: Job, now: float) -> bool:
 
 
 def reason_of(health: Health) -> str:
-    """What an endpoint's workers tell about jobs that wait.
+    """Why jobs wait, by the counts of an endpoint's workers.
 
     >>> reason_of(Health(in_queue=3, throttled=2))
     'NO_CAPACITY'
@@ -65,5 +65,5 @@ def reason_of(health: Health) -> str:
 
 
 def refusal(error: RunPodError) -> str:
-    """The reason of a job about which RunPod refuses to speak."""
+    """The reason of a job whose look RunPod refuses."""
     return "UNAUTHORIZED" if isinstance(error, Unauthorized | ConfigurationError) else "API_REFUSES"

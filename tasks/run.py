@@ -40,7 +40,7 @@ FIRST_TRY_S = 10.0
 
 @shared_task(bind=True, name=RUN, base=CallersTask)
 @nothing_but_verdicts
-def run(self: Any, *inputs: Any, **arguments: Any) -> None:
+def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     """Take a call: positional the input (in a chain after the previous result), keyword arguments `endpoint` (name or
     id), `fields` (merged over the input), `options` (as `Endpoint.using`), `not_before` (s since the epoch)."""
     deps = services(self.app)
@@ -57,7 +57,7 @@ def run(self: Any, *inputs: Any, **arguments: Any) -> None:
     above = tuple(dict.fromkeys([*groups, *followers]))
     job = replace(job, group_ids=above)
     if not job.ended and self.backend.get_state(job.task_id) == states.REVOKED:
-        # Celery's revoke, while no worker of ours was up: the user's own workers have told it to everyone who asks.
+        # Celery's revoke, while no worker of ours was up: the user's own workers have passed it on.
         job = replace(job, state=State.CANCELLED, outcome={"reason": "revoked"})
     deps.store.index(job, followers, above)
     reach(Step.RUN_INDEXED)

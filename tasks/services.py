@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
+INSIST_EVERY_S = 1.0
+"""How often a step that must not be lost is tried again while the store is away."""
+
 AWAY = (OperationalError, RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
 """What the store or the broker raises while it cannot work for anybody: no fault of the job at hand."""
 

@@ -42,7 +42,7 @@ from tasks.control import cancelled_by, is_cancelled
 from tasks.delivery import end_by_answer, end_here, end_revoked
 from tasks.gate import claim_attempt, plan_post, post_over
 from tasks.joining import let_all_expire
-from tasks.services import Services
+from tasks.services import INSIST_EVERY_S, Services
 from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
@@ -51,7 +51,6 @@ from tasks.store.submits import Post, Signs
 log = logging.getLogger(__name__)
 
 UNAUTHORIZED_WAIT_S = 60.0
-INSIST_EVERY_S = 1.0
 
 
 def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) -> None:
@@ -144,7 +143,7 @@ def close_window(services: Services, job: Job, lease: float) -> None:
         services.store.not_submitted(job, now, "RESUBMIT")
     else:
         window = services.settings.window_s(services.has_webhook(job))
-        problem = f"submit {job.attempt} got no answer, and nothing told within {window:g} s whether RunPod took it"
+        problem = f"submit {job.attempt} got no answer, and nothing showed within {window:g} s whether RunPod took it"
         end_here(services, job, SubmissionUnconfirmed(problem, job.name, job.task_id), cancel=True)
 
 
@@ -201,7 +200,7 @@ def _policy(job: Job) -> Policy | None:
 
 
 def _refused(services: Services, job: Job, error: RunPodError, over: Callable[[str], float]) -> None:
-    """What an error of the POST means; the table at the top, row by row. `over` takes the verdict on the API itself."""
+    """What an error of the POST means: the rows of the table at the top. `over` is called with the verdict on the API."""
     now = services.clock()
     fields = {"task_id": job.task_id, "endpoint": job.name, "attempt": job.attempt, "error": str(error)}
     if isinstance(error, RateLimited) or (isinstance(error, Unavailable) and not error.sent):

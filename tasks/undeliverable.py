@@ -25,8 +25,8 @@ MOST_PUBLISHES = 5
 
 
 def drop_unfit(request: Context) -> str | None:
-    """Take out of a request what is no signature where one belongs: `finish` could not be sent with it, or could not end.
-    Answers what was dropped, in words."""
+    """Remove links and errbacks that are no signatures from a request: with them `finish` could not be sent, or could not
+    end. Answers what was removed, in words."""
     dropped = []
     for name, option in (("callbacks", "link"), ("errbacks", "link_error"), ("chain", "chain")):
         given = getattr(request, name)
@@ -52,7 +52,7 @@ def _is_signature(value: Any) -> bool:
 
 
 def end_alone(services: Services, job: Job, reason: str) -> None:
-    """End the caller's task alone: what hangs on it could never be sent."""
+    """End the caller's task alone, without its links and chord, which could never be sent."""
     problem = f"the outcome was fetched, but its delivery could not be published {MOST_PUBLISHES} times: {reason}"
     error = JobUndeliverable(problem, job.name, job.task_id, job.job_id)
     request = Context(id=job.task_id, task=RUN, root_id=job.root_id)

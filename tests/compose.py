@@ -49,12 +49,15 @@ def version_of(server: str) -> tuple[int, ...]:
 
 
 def rights_for(server: str, words: list[str]) -> list[str]:
-    """The words of Redis' command, in those that an older server knows: rights to read or to write alone came with Redis
-    7.0, `client|setinfo` with 7.2."""
+    """The words of Redis' command, in those that an older server knows: rights to read or to write alone, and selectors,
+    came with Redis 7.0, `client|setinfo` with 7.2."""
     version = version_of(server)
     if version < (7, 2):
         words = [word for word in words if word != "+client|setinfo"]
-    return words if version >= (7, 0) else [re.sub(r"^%[RW]~", "~", word) for word in words]
+    if version >= (7, 0):
+        return words
+    flat = [part for word in words for part in (word[1:-1].split() if word.startswith("(") else [word])]
+    return [re.sub(r"^%[RW]~", "~", word) for word in flat]
 
 
 def services() -> dict[str, Any]:

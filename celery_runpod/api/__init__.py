@@ -29,6 +29,7 @@ Both:
     access.py        the API key, base URLs, ids in a path
     transport.py     the one place that does HTTP
     verdicts.py      an HTTP answer: its JSON, or the error it stands for
+    signatures.py    hides the signature in a webhook's URL
     ratelimits.py    how long to stay away after a 429
     depth.py         how deeply JSON is nested: measured and cut before anything parses it
     fields.py        one field of an answer, read liberally

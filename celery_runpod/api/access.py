@@ -24,6 +24,8 @@ DEFAULT_BASE_URL = "https://api.runpod.ai/v2"
 REST_URLS = {"v2": "https://api.runpod.io/v2", "v1": "https://rest.runpod.io/v1"}
 """RunPod's REST API, by version; v1 is to be retired on 2026-11-15 (docs.runpod.io/api-reference-v2)."""
 
+KEY_ADVICE = "keys are made in RunPod's console, under Settings"
+
 _NO_KEY = "no RunPod API key: give api_key=, or set RUNPOD_API_KEY, or RUNPOD_API_KEY_FILE (a file that holds it)"
 _ID = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._~:@=+-]{0,254}[A-Za-z0-9_~=+-])?")
 

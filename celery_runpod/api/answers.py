@@ -17,7 +17,7 @@ from typing import Any
 
 from celery_runpod.api.depth import too_deep
 from celery_runpod.api.failures import failure_of
-from celery_runpod.api.fields import count, kind_of, mapping, number, seconds_of
+from celery_runpod.api.fields import count, kind_of, mapping, number, seconds_of, text
 from celery_runpod.errors import BadAnswer, InvalidOption, JobError
 
 FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
@@ -162,10 +162,10 @@ def parse_job(data: Any, *, job_id: str | None = None) -> Job:
     if not isinstance(data, Mapping):
         raise BadAnswer(f"the answer is {kind_of(data)}, not an object")
     found, state, worker_id = data.get("id"), data.get("status"), data.get("workerId")
-    named = found if isinstance(found, str) and found else job_id
+    named = text(found) or job_id
     if not named:
         raise BadAnswer("the answer has no job id")
-    if not isinstance(state, str) or not state:
+    if not isinstance(state, str) or text(state) is None:
         raise BadAnswer("the answer has no status", job_id=named)
     output, error = data.get("output"), data.get("error")
     deep_output, deep_error = bool(too_deep(output)), bool(too_deep(error))
@@ -177,7 +177,7 @@ def parse_job(data: Any, *, job_id: str | None = None) -> Job:
         has_output="output" in data,
         delay_s=seconds_of(data.get("delayTime")),
         execution_s=seconds_of(data.get("executionTime")),
-        worker_id=worker_id if isinstance(worker_id, str) and worker_id else None,
+        worker_id=text(worker_id),
         retries=count(data.get("retries")),
         too_deep=deep_output or deep_error,
     )

@@ -16,16 +16,19 @@ Next: ``answers.py``.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from celery_runpod.errors import BadAnswer
 
+_HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
+
 
 def text(value: Any) -> str | None:
-    """A text that is not empty."""
-    return value if isinstance(value, str) and value else None
+    """A text that is not empty, and that can be written: JSON can spell half of a surrogate pair."""
+    return value if isinstance(value, str) and value and not _HALF_OF_A_PAIR.search(value) else None
 
 
 def texts(value: Any) -> tuple[str, ...]:

@@ -31,11 +31,11 @@ def wait_s(headers: Mapping[str, str]) -> float | None:
     >>> wait_s({"RateLimit": '"minute";r=0;t=12, "hour";r=2800;t=1812'})
     12.0
     """
-    told = retry_after_s(headers.get("Retry-After"), headers.get("Date"))
-    if told is not None:
-        return told
+    asked_s = retry_after_s(headers.get("Retry-After"), headers.get("Date"))
+    if asked_s is not None:
+        return asked_s
     used_up = [window["t"] for window in _windows(headers.get("RateLimit")) if window.get("r") == 0 and "t" in window]
-    # Which window is used up the policy does not tell; after the shortest one there is something to try.
+    # The policy does not say which window is used up. After the shortest one a call may work.
     lengths = [window["w"] for window in _windows(headers.get("RateLimit-Policy")) if "w" in window]
     seconds = max(used_up) if used_up else min(lengths, default=None)
     return None if seconds is None else min(float(seconds), MAX_RETRY_AFTER_S)

@@ -21,7 +21,6 @@ Next: ``verdicts.py``.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -36,6 +35,7 @@ from requests.auth import AuthBase
 
 from celery_runpod.api.connections import Adapter, Call, calling
 from celery_runpod.api.ratelimits import HEADERS
+from celery_runpod.api.signatures import hide_signatures
 from celery_runpod.api.verdicts import RawAnswer, Where, read, shorten
 from celery_runpod.errors import ApiError, InvalidOption, Unavailable
 
@@ -66,11 +66,8 @@ class Bearer(AuthBase):
     def hidden(self, text: bytes) -> bytes:
         # A key of a simulator may be a word that stands in any text; RunPod's are longer than 40 characters.
         hidden = text if len(self._key) < MIN_KEY_CHARS else text.replace(self._key.encode(), b"***")
-        return _SIGNATURE.sub(rb"\1***", hidden)
-
-
-_SIGNATURE = re.compile(rb"(?i)(signature(?:=|%3d))[0-9a-f]{16,}")
-"""Of a webhook's URL: RunPod's words on a submit that it refuses may repeat it."""
+        # Latin-1 gives every byte back as it was.
+        return hide_signatures(hidden.decode("latin-1")).encode("latin-1")
 
 
 class _Session(requests.Session):
@@ -250,7 +247,7 @@ def _whole(response: requests.Response, auth: Bearer) -> RawAnswer:
         cut = _why(error, auth)
     status, oversized = response.status_code, len(content) > MAX_ANSWER_BYTES
     headers = {name: response.headers.get(name, "") for name in ("Content-Type", *HEADERS)}
-    # Of a success nothing is told in an error, and an output is the caller's own, whatever is in it.
+    # Redact error bodies only: a success body is never quoted in an error.
     text = bytes(content) if status < 300 else auth.hidden(bytes(content))
     return RawAnswer(status, headers, text, cut, oversized)
 

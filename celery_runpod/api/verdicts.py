@@ -145,8 +145,8 @@ def _reason(answer: RawAnswer) -> str:
     """RunPod's own words for an error, bounded; of a web page its title."""
     data = _json(answer)
     if isinstance(data, dict):
-        told = next((data[name] for name in ("error", "message", "detail", "title") if data.get(name)), None)
-        text = told if isinstance(told, str) else "" if told is None else json.dumps(told)
+        problem = next((data[name] for name in ("error", "message", "detail", "title") if data.get(name)), None)
+        text = problem if isinstance(problem, str) else "" if problem is None else json.dumps(problem)
         # RFC 9457, as RunPod's REST v2 has it: "errors: individual request-validation failures".
         if isinstance(data.get("errors"), list):
             text = ": ".join(filter(None, (text, "; ".join(one for one in data["errors"] if isinstance(one, str)))))

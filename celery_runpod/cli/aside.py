@@ -81,11 +81,11 @@ def _rows(store: Any) -> Iterator[dict[str, Any]]:
 
 
 def _record(store: Any, entry: str) -> Any:
-    return next((one for one in store.records_aside() if f"record-{one.task_id}" == entry), None)
+    return next((one for one in store.records_aside() if entry in (one.task_id, f"record-{one.task_id}")), None)
 
 
 def _message(store: Any, entry: str) -> Any:
-    found = next((one for one in store.messages_aside() if one.id == entry), None)
+    found = next((one for one in store.messages_aside() if one.id in (entry, f"message-{entry}")), None)
     if found is None:
         _fail(f"{entry} is not put aside; see celery-runpod jobs --aside")
     return found

@@ -33,6 +33,8 @@ REDIS_S = 6.0
 
 MOST_CLOCK_SKEW_S = 1.0
 NEARLY_FULL = 0.8
+LATE_S = 30.0
+"""A call that no worker has accepted for so long: too few workers, or a queue that was purged."""
 TROUBLE = (RedisError, OSError, ValueError, TookTooLong)
 
 
@@ -173,14 +175,15 @@ def check_store(settings: Settings) -> list[Finding]:
     """The namespace: a worker's heartbeat, and to whom it belongs."""
     reader = RecordReader(connect(settings.store_url), settings.namespace)
 
-    def read() -> tuple[list[str], str | None, tuple[int, int], dict[str, float], Totals | None]:
+    def read() -> tuple[list[str], str | None, tuple[int, int], dict[str, float], Totals | None, int]:
         now = time.time()
         workers: Any = reader.redis.zrangebyscore(reader.keys.workers(), now, "+inf")
         identity: Any = reader.redis.get(reader.keys.identity())
-        return list(workers), identity, reader.count_aside(), reader.brakes(), reader.totals()
+        late = reader.count_kept_calls(now - LATE_S)
+        return list(workers), identity, reader.count_aside(), reader.brakes(), reader.totals(), late
 
     try:
-        workers, identity, (messages, records), brakes, totals = within(REDIS_S, read)
+        workers, identity, (messages, records), brakes, totals, late = within(REDIS_S, read)
     except TROUBLE as error:
         return [_unreachable("namespace", mask_url(settings.store_url), error)]
     found = []
@@ -188,6 +191,9 @@ def check_store(settings: Settings) -> list[Finding]:
         found.append(ok("workers", f"{len(workers)} up: {', '.join(sorted(workers)[:10])}"))
     else:
         found.append(warning("workers", "no RunPod worker is up", "start one: celery-runpod worker"))
+    if late:
+        advice = "start more workers; a purged queue comes back, so cancel its calls: celery-runpod purge --calls"
+        found.append(warning("calls", f"{late} calls wait for a worker for over {LATE_S:g} s", advice))
     if messages or records:
         problem = f"{messages} messages and {records} records were put aside: no worker could run or read them"
         found.append(warning("put aside", problem, "look: celery-runpod jobs --aside; then --release ID or --drop ID"))

@@ -25,7 +25,7 @@ BATCH = 1000
 
 
 def check_keys(settings: Settings) -> list[Finding]:
-    """Each name of a key that an open job, or a cancel that is owed, needs."""
+    """Each name of a key that an open job, or an unconfirmed cancel, needs."""
     reader = RecordReader(checkup.connect(settings.store_url), settings.namespace)
     try:
         used = within(LOOK_S, lambda: Counter(_names(reader)))

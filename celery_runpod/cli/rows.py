@@ -38,7 +38,7 @@ REASONS = {
     "RATE_LIMITED": "RunPod answered 429; it is asked again later",
     "API_DOWN": "RunPod's API does not answer; it is asked again later",
     "UNAUTHORIZED": "RunPod refuses the API key; the worker asks again (RUNPOD_ON_UNAUTHORIZED=wait)",
-    "API_REFUSES": "RunPod refuses to tell how the job stands; it is asked again later",
+    "API_REFUSES": "RunPod refuses the look at the job; it is asked again later",
     "JOB_NOT_FOUND": "RunPod answers that it does not know the job; it is asked once more before that is believed",
     "ENDPOINT_NOT_FOUND": "RunPod answers that it does not know the endpoint; it is asked for a minute more",
     "COLD_START": "a RunPod worker is being started for it",
@@ -46,10 +46,12 @@ REASONS = {
     "WORKERS_UNHEALTHY": "the endpoint's workers are unhealthy: look at their logs in RunPod's console",
     "MAX_IN_FLIGHT": "as many jobs of this endpoint are at RunPod as its profile allows; it waits for a place",
     "RETRY": "the last attempt failed; it is submitted again later",
+    "RESUBMIT": "the submit went unanswered, and is repeated (RUNPOD_UNCONFIRMED_SUBMIT=resubmit)",
     "STORE_RESTARTED": "Redis was restarted; nothing is submitted until the workers have compared what they remember",
     "STATUS_STUCK": "the job has ended, but RunPod's /status goes on saying IN_PROGRESS (runpod-python#250)",
     "UNCONFIRMED": "the submit went unanswered: RunPod may or may not have the job, so it is not sent again",
 }
+"""Every reason why a job waits, as `JobResult.reason` gives it."""
 WHYS = {
     "WAITING": "it is to be submitted at that time",
     "JOINED": "it waits for a job that it shares with other calls of its idempotency key; that is its deadline",

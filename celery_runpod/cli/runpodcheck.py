@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from celery_runpod.api import RunPodClient
-from celery_runpod.api.access import clear_text_problem
+from celery_runpod.api.access import KEY_ADVICE, clear_text_problem
 from celery_runpod.api.answers import Health
 from celery_runpod.cli.checkup import configured
 from celery_runpod.cli.findings import Finding, TookTooLong, ok, together, warning, wrong
@@ -27,7 +27,6 @@ RUNPOD_S = 12.0
 """What the look at all endpoints may take, in seconds."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-KEY_ADVICE = "keys are made in RunPod's console, under Settings"
 
 
 def check_runpod(settings: Settings, env: Mapping[str, str]) -> list[Finding]:

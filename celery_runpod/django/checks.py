@@ -33,7 +33,7 @@ def check_celery_runpod(**_: Any) -> list[CheckMessage]:
 
 
 def _compared(app: Celery) -> list[CheckMessage]:
-    """As each call finds out. A broker that is away costs seconds, and an app that runs tasks eagerly calls nobody."""
+    """The same check as at each call. A broker that is away costs seconds; an eager app is not checked."""
     if app.conf.task_always_eager:
         return []
     try:

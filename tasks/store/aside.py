@@ -4,7 +4,8 @@ A message is kept as it came, in a list that is bounded: the oldest makes room. 
 orders of its endpoint, so that it costs nothing; there are never more of those than jobs. A worker that can read it takes
 it back, as after a rolling upgrade.
 
-Not here: which message is put aside (`celery_app/guard.py`), what the command shows (`celery_runpod/cli/aside.py`).
+Not here: which message is put aside (`celery_app/poison.py`, `celery_app/envelopes.py`), what the command shows
+(`celery_runpod/cli/aside.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 MOST_MESSAGES = 1000
 MOST_BYTES = 32_000_000
 MOST_BODY = 1_000_000
-"""Of one message's body in characters; of a longer one the head is kept, for an operator to look at."""
+"""Characters of one message's body. Of a longer one the beginning is kept, for an operator to look at."""
 MOST_WHY = 500
 LOOK_AGAIN_S = 60
 BATCH = 500
@@ -108,7 +109,7 @@ class Aside(Upkeep):
             why = f"{type(error).__name__}: {error}"[:MOST_WHY]
         if "aside_why" not in raw:
             log.critical("record.put_aside: it cannot be read", extra={"task_id": task_id, "why": why})
-        # Whoever reads records has no time at hand, and this is rare.
+        # Callers that read records do not pass the time, and this is rare.
         seconds, micros = self.server_time()
         keys = [*self._record_keys(endpoint, task_id), self.keys.waiting(endpoint)]
         self._run("put_record_aside", keys, task_id, seconds + micros / 1e6, why)
@@ -123,7 +124,7 @@ class Aside(Upkeep):
                 yield AsideRecord(endpoint, task_id, float(since), raw.get("aside_why", "the record is gone"), raw)
 
     def take_back_readable(self, endpoint: str, now: float) -> list[str]:
-        """Take back the records that this version can read; answers their task ids. One look a minute, by whoever."""
+        """Take back the records that this version can read, once a minute in all workers; answers their task ids."""
         if not self.redis.exists(self.keys.aside(endpoint)):
             return []
         if not self.redis.set(self.keys.aside_looked(endpoint), repr(now), nx=True, ex=LOOK_AGAIN_S):
@@ -136,7 +137,7 @@ class Aside(Upkeep):
                 readable = not raw or Job.from_fields(endpoint, task_id, raw) is not None
             except Exception as error:
                 log.error("record.still_aside", extra={"task_id": task_id, "error": f"{type(error).__name__}: {error}"})
-                # The least recently tried goes first, so that each is tried once in a while.
+                # The least recently tried goes first, so that none is left out.
                 self.redis.zadd(self.keys.aside(endpoint), {task_id: now}, xx=True)
                 continue
             if readable and self.take_record_back(endpoint, task_id, now):

@@ -1,6 +1,6 @@
-"""Cancels: the decision for many jobs at once, and those that RunPod has not confirmed, each owed until it is settled.
+"""Cancels: the decision for many jobs at once, and the cancels that RunPod has not confirmed yet.
 
-Not here: what a decision is (`scripts/request_cancel.lua`), and who pays (`tasks/debts.py`).
+Not here: what a decision is (`scripts/request_cancel.lua`), and who sends it to RunPod (`tasks/debts.py`).
 
 Next: ``store.py``.
 """
@@ -56,10 +56,10 @@ class Cancels(Upkeep):
             words = pipe.execute()
         return [task_id for task_id, word in zip(task_ids, words, strict=True) if word == "cancelled"]
 
-    # Debts
+    # Cancels that RunPod has not confirmed
 
     def cancels_due(self, endpoint: str, now: float, most: int) -> int:
-        """How many cancels are to be paid now, at most `most`; none while that is put off."""
+        """How many cancels are due at RunPod, at most `most`; 0 while they are put off."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zcount(self.keys.cancels(endpoint), "-inf", now)
             pipe.hget(self.keys.pause(endpoint, "cancel"), "until")
@@ -67,7 +67,7 @@ class Cancels(Upkeep):
         return 0 if until and float(until) > now else min(int(due), most)
 
     def put_off_cancels(self, endpoint: str, until: float, keep_s: int = 600) -> None:
-        """No cancel of this endpoint is paid until then, however many are due."""
+        """Send no cancel of this endpoint to RunPod until then, however many are due."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.hset(self.keys.pause(endpoint, "cancel"), "until", repr(until))
             pipe.expire(self.keys.pause(endpoint, "cancel"), keep_s)

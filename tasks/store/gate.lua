@@ -1,6 +1,7 @@
---[[ The gate that every POST of a new job goes through; this text stands before each script.
-  gate hash   until (s)  failures (in a row)  probe (token) and probe_until (s): who alone may try after a pause
-              hold_until (s): the brake was on, and it is asked again then
+--[[ The gate that every POST of a new job goes through, and how long a pause lasts. This text precedes each script.
+  gate hash   until (s)  failures (in a row)
+              probe (token) and probe_until (s): the one POST that may try after a pause
+              hold_until (s): submits were stopped by hand; a job looks again then
   posts zset  "<given up at, s> <token>" of a POST under way -> from when on it is late (s) ]]
 local function late_until(posts, now)
   for _, post in ipairs(redis.call('ZRANGEBYSCORE', posts, '-inf', now)) do
@@ -26,4 +27,11 @@ end
 local function look_by(due, id, at)
   local planned = redis.call('ZSCORE', due, id)
   if planned and tonumber(planned) > tonumber(at) then redis.call('ZADD', due, at, id) end
+end
+-- How long a pause lasts (s). A Retry-After (text, "" = not given) goes first. Without one the wait begins at `base`,
+-- doubles with each failure in a row, and stops at `cap`. `spread` (0 to 1) adds up to a fifth.
+local function pause_wait(failures, retry_after, base, cap, spread)
+  local wait = math.min(tonumber(base) * 2 ^ math.min(failures - 1, 20), tonumber(cap))
+  if retry_after ~= '' then wait = tonumber(retry_after) end
+  return wait * (1 + 0.2 * tonumber(spread))
 end

@@ -49,7 +49,7 @@ class Operated(Upkeep):
     # Purges
 
     def note_purge(self, endpoint: str, at: float | None) -> None:
-        """The queue was purged at this time; None: it was not."""
+        """Note when the queue was purged; None removes the note."""
         if at is None:
             self.redis.delete(self.keys.purged(endpoint))
         else:
@@ -68,12 +68,12 @@ class Operated(Upkeep):
     # Looks at /health
 
     def claim_health_look(self, endpoint: str, now: float, every_s: float) -> tuple[bool, str]:
-        """Whether the caller is to look at /health now, and what the last look told."""
+        """Whether the caller is to look at /health now, and the reason that the last look found."""
         answer = self._run("claim_health_look", [self.keys.health(endpoint)], now, every_s, HEALTH_KEPT_S)
         return answer[0] == "look", str(answer[1])
 
-    def note_health(self, endpoint: str, told: str) -> None:
-        self.redis.hset(self.keys.health(endpoint), "told", told)
+    def note_health(self, endpoint: str, reason: str) -> None:
+        self.redis.hset(self.keys.health(endpoint), "told", reason)
 
     # Jobs that failed
 

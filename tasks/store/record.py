@@ -110,6 +110,9 @@ class Job:
         state = State(raw["state"])
         if state is State.DELIVERED:
             return None
+        if state is State.WAITING and raw["continuation"]:
+            # Nobody is to pay for a job whose outcome could never be handed over.
+            json.loads(raw["continuation"])
         return cls(
             task_id=task_id,
             endpoint=endpoint,

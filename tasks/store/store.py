@@ -1,6 +1,6 @@
 """The job store: one method for each script in ``scripts/``, and the reads that go with them.
 
-Each method is one round trip, takes the time as an argument, and answers in the words of its script. Indexes are
+Each script is one round trip, takes the time as an argument, and answers in the words of its script. Indexes are
 written before what they point to, so they may point to nothing.
 
 Next: ``record.py`` for what a record holds.
@@ -224,6 +224,10 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
         """How often a verdict was published again."""
         found: Any = self.redis.hget(self.keys.job(endpoint, task_id), "published")
         return int(found or 0)
+
+    def deliver_at(self, endpoint: str, task_id: str, at: float) -> None:
+        """When a verdict that was not delivered is published again."""
+        self.redis.zadd(self.keys.undelivered(endpoint), {task_id: at}, xx=True)
 
     def republish(self, endpoint: str, task_id: str, now: float, *, base_s: float = 30.0, cap_s: float = 900.0) -> str:
         keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint)]

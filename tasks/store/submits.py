@@ -17,13 +17,12 @@ from redis.exceptions import RedisError, ResponseError
 
 from celery_runpod.contract import DAY_S
 from tasks.store.record import Job
-from tasks.store.upkeep import Epoch, Upkeep
+from tasks.store.upkeep import PAUSE_BASE_S, PAUSE_CAP_S, Epoch, Upkeep
 
 ALL = "*"
 """Stands in the brake's hash for every endpoint."""
 ASK_AGAIN_S = 30.0
 """How often a job asks whether the brake is still on: its release may be lost with a process."""
-PAUSE_BASE_S, PAUSE_CAP_S = 1.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Signs:
 @dataclass(frozen=True)
 class Claim:
     """`word` is "go" (the caller alone may POST this attempt), "health" (the caller alone may try after a pause, once
-    /health has answered), "wait" (`changed`: not for that reason until now), "refused" or "unknown"."""
+    /health has answered), "wait" (`changed`: the reason is a new one), "refused" or "unknown"."""
 
     word: str
     attempt: int = 0
@@ -169,7 +168,7 @@ class Submits(Upkeep):
         return int(self._run("admit", keys, now, most, limit, "1" if released else ""))
 
     def release(self, endpoint: str, now: float, max_in_flight: int | None = None) -> int:
-        """The brake of this endpoint was taken off: how many jobs are due now. The others follow them."""
+        """Make jobs due after the brake was released; answers how many. The others follow them."""
         return self.admit(endpoint, now, max_in_flight, released=True)
 
     def not_submitted(self, job: Job, due: float, reason: str) -> str:
@@ -208,5 +207,5 @@ class Submits(Upkeep):
         return str(self._run("adopt", keys, job.task_id, job.attempt, job_id, now, self._index_ttl_s(job, now)))
 
     def _index_ttl_s(self, job: Job, now: float) -> int:
-        """For how long RunPod's id must lead to this task: over its record's life, and its tombstone's."""
+        """How long the index from RunPod's id to this task is kept: over the life of record and tombstone, in seconds."""
         return self.tombstone_ttl_s + int(max(0.0, job.end_by - now) + DAY_S)

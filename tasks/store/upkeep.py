@@ -25,11 +25,14 @@ _SCRIPTS = Path(__file__).parent / "scripts"
 
 TROUBLES_KEPT_S = 86_400
 
+PAUSE_BASE_S, PAUSE_CAP_S = 1.0, 60.0
+"""The first pause after trouble with RunPod's API, and the longest (`pause_wait` in ``gate.lua``)."""
+
 
 @cache
 def script_source(name: str) -> str:
-    """The Lua of a transition, with the table of states, the gate and the count of inputs before it."""
-    shared = "".join((_SCRIPTS.parent / f"{part}.lua").read_text() for part in ("gate", "inputs"))
+    """The Lua of a transition. The table of states, ``gate.lua``, ``lease.lua`` and ``inputs.lua`` precede it."""
+    shared = "".join((_SCRIPTS.parent / f"{part}.lua").read_text() for part in ("gate", "lease", "inputs"))
     return lua_prelude() + shared + (_SCRIPTS / f"{name}.lua").read_text()
 
 
@@ -87,7 +90,8 @@ class Upkeep(RecordReader):
     def pause(self, endpoint: str, operation: str, now: float, retry_after_s: float | None, spread: float) -> float:
         """Pause an operation of an endpoint; answers until when."""
         retry_after = "" if retry_after_s is None else retry_after_s
-        return float(self._run("pause", [self.keys.pause(endpoint, operation)], now, retry_after, 1.0, 60.0, spread))
+        args = (now, retry_after, PAUSE_BASE_S, PAUSE_CAP_S, spread)
+        return float(self._run("pause", [self.keys.pause(endpoint, operation)], *args))
 
     def paused_until(self, endpoint: str, operation: str) -> float | None:
         """Until when, also when that time is past: then the operation works again, unless `unpause` was called."""
@@ -146,8 +150,8 @@ class Upkeep(RecordReader):
     def note_repeats(
         self, ids: Iterable[str], now: float, *, whole_tree: bool | None, again_s: float, most: int
     ) -> list[str]:
-        """The cancels of these ids were published again, and are after `again_s` seconds, doubled with each repeat up to
-        an hour; answers the ids for which that was done `most` times: they are given up."""
+        """Note that the cancels of these ids were published again. The next time is after `again_s` seconds, doubled
+        with each repeat up to an hour. Answers the ids that were published `most` times: they are given up."""
         members = {f"{REACHES[whole_tree]}:{any_id}": any_id for any_id in ids}
         with self.redis.pipeline(transaction=False) as pipe:
             for member in members:
@@ -170,7 +174,7 @@ class Upkeep(RecordReader):
         return self.settled_notes(dict(zip(wanted, found, strict=True)))
 
     def settled_notes(self, found: Mapping[str, str | None]) -> dict[str, str]:
-        """`cancel_notes` from what stands in the store."""
+        """`cancel_notes`, from the notes as they were read."""
         notes = {any_id: note for any_id, note in found.items() if note}
         return {any_id: "job" if note == "step" and self.is_job(any_id) else note for any_id, note in notes.items()}
 
@@ -185,13 +189,18 @@ class Upkeep(RecordReader):
 
     def note_totals(self, jobs: int, input_bytes: int, most_jobs: int, most_input_bytes: int) -> None:
         """What all endpoints hold together, for callers to read."""
-        told = {"jobs": jobs, "input_bytes": input_bytes, "most_jobs": most_jobs, "most_input_bytes": most_input_bytes}
-        self.redis.hset(self.keys.totals(), mapping=told)
+        counts = {
+            "jobs": jobs,
+            "input_bytes": input_bytes,
+            "most_jobs": most_jobs,
+            "most_input_bytes": most_input_bytes,
+        }
+        self.redis.hset(self.keys.totals(), mapping=counts)
 
     # A worker's own notes
 
     def heartbeat(self, hostname: str, now: float, fresh_s: float) -> None:
-        """This worker is up, or with 0 s is not; a caller is told when none is."""
+        """Refresh this worker's heartbeat; `fresh_s=0` removes it. Callers read it to report NO_WORKER."""
         with self.redis.pipeline(transaction=False) as pipe:
             if fresh_s:
                 pipe.zadd(self.keys.workers(), {hostname: now + fresh_s})
@@ -202,7 +211,7 @@ class Upkeep(RecordReader):
 
     def beat(self, now: float, remembered: float | None, lost_s: float, grace_s: float) -> str:
         """ "ok" | "restarted" | "went_back": whether this Redis process holds what the workers remember; "unknown" where
-        it does not tell who it is (some services forbid INFO)."""
+        INFO is forbidden, as some services do."""
         server = self._server()
         if server is None:
             return "unknown"

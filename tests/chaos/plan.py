@@ -184,6 +184,12 @@ QUEUES_S = 2.0
 """So long after its send the jobs of a load "queue" have been submitted, and most of them wait at RunPod."""
 
 HTML = "<html><body>Bad gateway</body></html>"
+OUTAGES: tuple[Mapping[str, Any], ...] = (
+    {"operation": "run", "kind": "status", "status": 503, "body": HTML, "times": 20},
+    {"operation": "run", "kind": "delay", "seconds": 6, "times": 20},
+)
+"""They spoil the POSTs under way at their onset and the probes after it. With two happenings they would be over before
+the first probe."""
 FAULTS: tuple[Mapping[str, Any], ...] = (
     # RunPod has certainly nothing: the job goes again.
     {"operation": "run", "kind": "status", "status": 429, "headers": {"Retry-After": "1"}, "times": 20},
@@ -196,9 +202,8 @@ FAULTS: tuple[Mapping[str, Any], ...] = (
     {"operation": "run", "kind": "truncate", "times": 2},
     {"operation": "run", "kind": "body", "body": HTML, "times": 1},
     {"operation": "run", "kind": "delay", "seconds": 4, "times": 2},
-    # An outage: whatever is sent meanwhile may be lost, so nothing but a probe is.
-    {"operation": "run", "kind": "status", "status": 503, "body": HTML, "times": 20},
-    {"operation": "run", "kind": "delay", "seconds": 6, "times": 20},
+    # Whatever is sent meanwhile may be lost, so nothing but a probe is.
+    *OUTAGES,
     {"operation": "health", "kind": "status", "status": 503, "body": HTML, "times": 30},
     # No word on a job is no word on a job.
     {"operation": "status", "kind": "status", "status": 429, "body": HTML, "times": 30},

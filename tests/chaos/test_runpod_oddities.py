@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.errors import DeadlineExceeded, JobExpired, JobFailed, JobTimedOut, StartTimeout
+from celery_runpod.errors import DeadlineExceeded, JobExpired, JobFailed, JobTimedOut, OutputMissing, StartTimeout
 from tests.chaos.conftest import SHORT_WAITS
 from tests.servers import World
 from tests.waiting import eventually
@@ -60,9 +60,13 @@ def says(world: World, body: Any, times: int = 1, **fault: Any) -> None:
     world.fault(operation="status", endpoint="fast", kind="body", body=json.dumps(body), times=times, **fault)
 
 
-def test_completed_without_output_is_an_empty_result(world: World) -> None:
+def test_completed_without_output_is_an_error_unless_the_call_allows_it(world: World) -> None:
     says(world, {"status": "COMPLETED"})
-    assert run(world)[0].get(timeout=WAIT_S) is None
+    with pytest.raises(OutputMissing) as caught:
+        run(world)[0].get(timeout=WAIT_S)
+    assert caught.value.job_id
+    says(world, {"status": "COMPLETED"})
+    assert run(world, allow_empty_output=True)[0].get(timeout=WAIT_S) is None
 
 
 @pytest.mark.parametrize("error", [None, {"code": 7}, ["a", 1], 3, ""], ids=repr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from celery_runpod.errors import SubmissionUnconfirmed
+from celery_runpod.records import Keys
 from celery_runpod.results import JobResult
 from tests.hostile.conftest import servers_of, start_workers
 from tests.hostile.harm import WAIT_S, asked, end_of, no_harm, revive, submits_of
@@ -77,13 +77,15 @@ def test_503_costs_what_was_under_way_and_one_a_probe(world: World) -> None:
 
 
 def _after_the_onset(world: World, fault: str) -> int:
-    """How many POSTs had failed when no more of the first ones were under way: nothing failed for half a second."""
-    last, since = world.happened(fault), time.monotonic()
-    while time.monotonic() - since < 0.5:
-        time.sleep(0.05)
-        if (now := world.happened(fault)) != last:
-            last, since = now, time.monotonic()
-    return last
+    """How many POSTs had failed when the gate had closed and no POST was under way: what follows are probes."""
+    keys = Keys("runpod")
+
+    def seen() -> tuple[bool, int]:
+        closed = bool(world.redis.hexists(keys.pause("fast", "run"), "until"))
+        return closed, int(world.redis.zcard(keys.posts("fast")))
+
+    eventually(seen, (True, 0), within_s=WAIT_S)
+    return world.happened(fault)
 
 
 def test_no_probe_goes_while_health_does_not_answer(world: World) -> None:

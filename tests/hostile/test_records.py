@@ -64,9 +64,9 @@ def test_unreadable_records_keep_no_good_job_from_its_end(world: World, name: st
         late = {mark: world.endpoint("fast").delay(mark=mark) for mark in marks[5:]}
         ends: dict[str, Any] = {mark: end_of(world, result.id) for mark, result in {**early, **late}.items()}
         assert ends == {mark: {"mark": mark} for mark in marks}
-        for task_id in planted.values():
+        for what, task_id in planted.items():
             # What can be read without the field that is wrong may as well have its output.
-            typed_or_aside(world, task_id, RunPodError, dict)
+            typed_or_aside(world, task_id, RunPodError, dict, what=what)
             drop(world, task_id)
         assert len(world.jobs()) - before <= len(marks) + len(planted)
 

@@ -94,7 +94,7 @@ def test_commands_for_a_job_that_failed(world: World, failed: JobResult, name: s
 
 
 def test_commands_for_a_job_with_progress(world: World) -> None:
-    result = world.endpoint("escapes").delay(text=TEXT, seconds=20, mark=uuid.uuid4().hex)
+    result = world.endpoint("escapes").delay(text=TEXT, seconds=120, mark=uuid.uuid4().hex)
     eventually(lambda: bool(result.progress), True, within_s=WAIT_S)
     try:
         for arguments in (("show", result.id), ("jobs",), ("jobs", "--json"), ("show", result.id, "--json")):

@@ -124,7 +124,7 @@ FORGED: tuple[dict[str, Any], ...] = (
 )
 
 
-def test_a_forged_body_changes_nothing(world: World) -> None:
+def test_an_attackers_body_changes_nothing(world: World) -> None:
     with no_harm(world, submits=len(FORGED)):
         victims = []
         for told in FORGED:
@@ -200,7 +200,7 @@ ALTERED: tuple[dict[str, str], ...] = (
 )
 
 
-def test_an_altered_url_is_refused(world: World) -> None:
+def test_an_attackers_url_is_refused(world: World) -> None:
     mark = uuid.uuid4().hex
     result = world.endpoint("fast").delay(mark=mark)
     assert end_of(world, result.id) == {"mark": mark}
@@ -263,9 +263,12 @@ def test_the_url_of_a_job_that_runs_fills_nothing(world: World) -> None:
                 answer = session.post(url, data=LARGE, headers={"Content-Type": "application/json"}, timeout=60)
                 assert answer.status_code == 200
             assert memory(world) - before < GROWTH_BYTES
+            # The workers are stopped, so the record is open.
+            (record,) = world.redis.scan_iter(f"*:job:{result.id}")
+            assert len(world.redis.dump(record)) < 10_000
+            # RunPod has answered the submit, so no id of a body is noted.
+            assert list(world.redis.scan_iter(f"*:candidates:{result.id}:*")) == []
         assert end_of(world, result.id) == {"mark": mark}
-    longest = max((len(world.redis.dump(key)) for key in world.redis.scan_iter("*adopted*")), default=0)
-    assert longest < 1000
 
 
 def test_a_body_of_any_kind_ends_nobody(world: World, port: int) -> None:

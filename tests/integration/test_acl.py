@@ -5,15 +5,20 @@ That each can do its work is held by the services themselves (`test_compose_comm
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.backends import redis as celery_redis
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
+from celery_app.refusals import wrong_keys
 from celery_runpod.cli.stack import Stack, redis_server
+from celery_runpod.records import RecordReader
 from tests.compose import GIVEN, ROLES, ROOT, password, rights_for, services, version_of
 
 USERS = [role.lower() for role in ROLES]
@@ -48,6 +53,25 @@ FORBIDDEN_SINCE_7 = [
     ("caller", "DEL runpod:epoch"),
     ("caller", f"RPOP {QUEUE}"),
     ("caller", f"LRANGE {QUEUE} 0 -1"),
+    ("caller", f"DEL {QUEUE}"),
+    ("caller", f"SET {QUEUE} x"),
+    ("caller", f"EXPIRE {QUEUE} 1"),
+    ("caller", "DEL _kombu.binding.runpod"),
+    ("caller", "SREM _kombu.binding.runpod x"),
+    ("caller", "DEL runpod:outbox"),
+    ("webhooks", "SET runpod.status x"),
+    ("webhooks", "EXPIRE runpod.status 1"),
+    ("webhooks", "SADD runpod.status x"),
+    ("webhooks", "LPUSH runpod.deliver x"),
+    ("webhooks", f"SET {RECORD} x"),
+    ("webhooks", f"EXPIRE {RECORD} 1"),
+    ("webhooks", "HSET {runpod:e1}:failed:t1 input x"),
+    ("webhooks", "DEL _kombu.binding.runpod"),
+    ("webhooks", "SADD _kombu.binding.runpod x"),
+    ("flower", "SET _kombu.binding.runpod x"),
+    ("flower", "SADD _kombu.binding.runpod x"),
+    ("flower", "PUBLISH /0.celeryev/worker.heartbeat x"),
+    ("flower", f"EXPIRE {QUEUE} 1"),
     ("webhooks", "LRANGE runpod.status 0 -1"),
     ("webhooks", "SET runpod:epoch x"),
     ("flower", f"LPUSH {QUEUE} x"),
@@ -108,10 +132,36 @@ def test_what_each_role_needs(url: str, redis: Any) -> None:
     assert caller.set("runpod:cancel:t1", "job") and caller.zadd("runpod:outbox", {"t1": 1}) is not None
     assert caller.set("celery-task-meta-t1", "{}") and caller.publish("celery-task-meta-t1", "{}") == 0
     assert webhooks.hmget(RECORD, "state", "attempt") == ["IN_QUEUE", None]
-    script = "redis.call('ZADD', KEYS[1], 1, ARGV[1]) return redis.call('HGET', KEYS[2], 'state')"
-    assert webhooks.register_script(script)(keys=["{runpod:e1}:due", RECORD], args=["t1"]) == "IN_QUEUE"
+    RecordReader(caller, "runpod").keep_message("t2", 1.0, "{}", "{}")
+    assert RecordReader(caller, "runpod").kept_calls() == ["t1", "t2"]
+    redis.hset(RECORD, "attempt", "1")
+    assert RecordReader(webhooks, "runpod").hint("e1", "t1", 1, 1000.0) == "publish"
+    redis.hset(RECORD, "state", "SUBMITTING")
+    assert RecordReader(webhooks, "runpod").hint("e1", "t1", 1, 2000.0, "a-job") == "publish"
     assert webhooks.lpush("runpod.status", "look") and webhooks.smembers("_kombu.binding.runpod.status") == set()
     assert flower.llen("runpod") and flower.publish("/0.celery.pidbox", "{}") == 0
+
+
+def test_a_worker_finds_which_keys_of_its_broker_hold_another_type(url: str, redis: Any) -> None:
+    redis.set("runpod.status", "x")
+    app = Celery(broker=url.replace("redis://", f"redis://worker:{password('worker')}@"), set_as_current=False)
+    app.conf.broker_transport_options = {"unacked_key": "runpod.unacked", "unacked_index_key": "runpod.unacked_index"}
+    assert wrong_keys(app, ["runpod", "runpod.status"]) == ["runpod.status"]
+
+
+def test_the_worker_may_call_what_its_scripts_call() -> None:
+    words = services()["redis"]["command"]
+    rights = set(words[words.index("worker") : words.index("caller")])
+    files = [path for folder in ("tasks", "celery_app", "celery_runpod") for path in (ROOT / folder).rglob("*.*")]
+    texts = [path.read_text() for path in files if path.suffix in (".lua", ".py")]
+    called = {f"+{name.lower()}" for text in texts for name in re.findall(r"redis\.call\('([A-Z]+)'", text)}
+    assert called and called <= rights
+
+
+def test_the_caller_may_call_what_celerys_scripts_for_chords_call() -> None:
+    [results] = [word for word in services()["redis"]["command"] if word.startswith("(~celery-task-meta-*")]
+    called = {f"+{name.lower()}" for name in re.findall(r"redis\.call\('([A-Z]+)'", inspect.getsource(celery_redis))}
+    assert called and called <= set(results.strip("()").split())
 
 
 def test_the_how_to_shows_the_users_as_they_are() -> None:

@@ -16,6 +16,7 @@ from redis import Redis
 from celery_runpod import Endpoint, agreement
 from celery_runpod.cli.appcheck import check_app
 from celery_runpod.cli.findings import Level
+from celery_runpod.django import checks
 from celery_runpod.errors import ConfigurationMismatch
 from tests.rabbitmq import rabbitmq_server
 from tests.servers import ROOT, World
@@ -122,6 +123,14 @@ def test_they_differ(name: str, world: World) -> None:
         assert str(caught.value.workers) in str(caught.value)
     assert len(world.jobs()) == before
     assert world.redis.zcard("runpod:outbox") == 0
+
+
+@pytest.mark.parametrize("name", ["another database as backend", "the same URLs"])
+def test_djangos_checks_compare_too(name: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = AGREEING[name](world) if name in AGREEING else DIFFERING[name][1](world)
+    monkeypatch.setattr(checks, "client_app", lambda: app)
+    expected = [] if name in AGREEING else ["celery_runpod.E003"]
+    assert [one.id for one in checks.check_celery_runpod()] == expected
 
 
 def test_another_store(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

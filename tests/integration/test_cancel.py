@@ -29,8 +29,8 @@ ENDPOINTS = (
     "fast=synthetic:duration=0.3",
     "brief=synthetic:duration=1.5",
     "slow=synthetic:duration=60",
-    "queued=synthetic:duration=60,workers=1",
-    "one=synthetic:duration=60",
+    "queued=synthetic:duration=3600,workers=1",
+    "one=synthetic:duration=3600",
     "paused=synthetic:duration=60",
     "late=synthetic:duration=60",
     "lost=synthetic:duration=60",
@@ -52,7 +52,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.app()
         # They hold the one place that there is.
         for name in HOLDERS:
-            holder = world.endpoint(name).delay(holds="the place")
+            holder = world.endpoint(name, execution_timeout=3600).delay(holds="the place")
             eventually(lambda held=holder: held.state, "IN_PROGRESS")
         yield world
     finally:
@@ -68,8 +68,8 @@ def world(servers: World) -> Iterator[World]:
 
 
 def left_over(world: World) -> list[str]:
-    """What is open, but for the two jobs that hold a place and the sets in which they stand."""
-    kept = {f"{{runpod:{name}}}:{kind}" for name in HOLDERS for kind in ("due", "inflight", "waiting")}
+    """What is open, but for the two jobs that hold a place and the keys that stand for them."""
+    kept = {f"{{runpod:{name}}}:{kind}" for name in HOLDERS for kind in ("due", "inflight", "waiting", "input_bytes")}
     found = [key for key in world.open_jobs() if key not in kept]
     return [key for key in found if not (key.startswith(HELD) and key.endswith(" IN_PROGRESS"))]
 

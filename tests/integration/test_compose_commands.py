@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ from celery import Celery
 from redis import Redis
 from redis.exceptions import RedisError
 
-from celery_runpod import Endpoint
+from celery_runpod import Endpoint, cancel
 from celery_runpod.cli.stack import Server, Stack, cli, free_port, redis_server
+from celery_runpod.contract import FORMAT
+from celery_runpod.control import pause, resume
+from celery_runpod.records import Keys
+from celery_runpod.webhooks import sign_url
 from tests.compose import GIVEN, filled, password, rights_for, version_of
 from tests.servers import ROOT
 
@@ -114,6 +119,9 @@ def test_the_worker_runs_a_job_of_the_simulator(deployment: Deployment) -> None:
     url = deployment.url("caller")
     app = Celery("client", broker=url, backend=url, set_as_current=False)
     assert Endpoint("echo", app=app).delay(a=1).get(timeout=90) is not None
+    cancel("no-such-task", app=app)
+    pause("echo", timeout_s=60, app=app)
+    assert resume("echo", timeout_s=60, app=app)
     assert GIVEN["RUNPOD_API_KEY"] not in worker.text()
     assert GIVEN["REDIS_PASSWORD"] not in worker.text()
 
@@ -122,6 +130,21 @@ def test_the_webhooks_refuse_what_is_not_signed(deployment: Deployment) -> None:
     deployment.start("webhooks", lambda server: "webhooks ready at " in server.text())
     answer = requests.post(f"http://127.0.0.1:{deployment.ports['8000']}/runpod/webhook", json={"id": "x"}, timeout=5)
     assert 400 <= answer.status_code < 500
+    redis = Redis.from_url(deployment.redis_url, decode_responses=True)
+    keys = Keys("runpod")
+    redis.hset(keys.job("hooked", "t1"), mapping={"state": "SUBMITTING", "attempt": "1", "format": str(FORMAT)})
+    url = sign_url(
+        f"http://127.0.0.1:{deployment.ports['8000']}/runpod/webhook",
+        GIVEN["RUNPOD_WEBHOOK_SECRET"],
+        "runpod",
+        "hooked",
+        "t1",
+        1,
+        time.time() + 600,
+    )
+    answer = requests.post(url, json={"id": "a-job"}, timeout=5)
+    assert (answer.status_code, answer.json()) == (200, {"status": "taken"})
+    assert redis.smembers(keys.candidates("hooked", "t1", 1)) == {"a-job"}
 
 
 def test_flower_asks_for_its_password(deployment: Deployment) -> None:
@@ -152,7 +175,9 @@ def test_every_role_does_its_work(deployment: Deployment) -> None:
     refused = {(one["username"], one["object"]) for one in redis.acl_log(100)}
     # A Redis before 7.2 is asked by redis-py for a command that is not allowed there; redis-py goes on without.
     introductions = {(user, thing) for user, thing in refused if thing in ("client|setinfo", "client")}
-    # The test above had Flower try to send a task.
-    sent = {one for one in refused if one == ("flower", "runpod.deliver") or one[1].startswith("celery-task-meta-")}
+    # The test above had Flower try to send a task, and wait for its result.
+    tried = {"_kombu.binding.runpod", "_kombu.binding_permanent.runpod", "runpod.deliver", "subscribe"}
+    sent = {
+        one for one in refused if one[0] == "flower" and (one[1] in tried or one[1].startswith("celery-task-meta-"))
+    }
     assert refused - introductions - sent == set()
-    assert {user for user, _ in sent} <= {"flower"}

@@ -15,7 +15,7 @@ from celery import chain
 from celery.result import AsyncResult
 
 from celery_runpod.cli.stack import Server, _worker_ready, cli
-from celery_runpod.contract import RUN
+from celery_runpod.contract import FINISH, RUN
 from celery_runpod.errors import InvalidInput, JobFailed, OutputTooDeep, RunPodError
 from tasks.store import JobStore
 from tests.application import app, collect, same
@@ -37,25 +37,32 @@ class Poisoned:
         self.world = World(folder, endpoints=("fast=synthetic:duration=0.2",))
         command = [*cli("worker"), "-n", "runpod@%h", "-c", "2", "--pool", pool, "--loglevel", "INFO"]
         self.worker: Server = self.world.stack.start("runpod", command, cwd=ROOT, ready=_worker_ready)
-        self.world.stack.application("tests.application", cwd=ROOT)
+        self.start_application()
         self.store = JobStore(self.world.redis, "runpod")
+
+    def start_application(self) -> None:
+        """The user's own worker, which is Celery's."""
+        self.application = self.world.stack.application("tests.application", cwd=ROOT)
 
     def send(self, body: str, task: str = RUN, queue: str = "runpod", **headers: Any) -> str:
         """Put a message into a queue as another language would; answers its task id."""
         task_id = str(uuid.uuid4())
-        message = {
+        whole = {"lang": "other", "task": task, "id": task_id, "root_id": task_id, **headers}
+        self.world.redis.lpush(queue, json.dumps(self.envelope(body, queue, whole)))
+        return task_id
+
+    def envelope(self, body: str, queue: str, headers: dict[str, Any]) -> dict[str, Any]:
+        return {
             "body": base64.b64encode(body.encode()).decode(),
             "content-type": "application/json",
             "content-encoding": "utf-8",
-            "headers": {"lang": "other", "task": task, "id": task_id, "root_id": task_id, **headers},
+            "headers": headers,
             "properties": {
                 "delivery_tag": str(uuid.uuid4()),
                 "delivery_info": {"exchange": "", "routing_key": queue},
                 "body_encoding": "base64",
             },
         }
-        self.world.redis.lpush(queue, json.dumps(message))
-        return task_id
 
     def result(self, task_id: str) -> Any:
         """What the task ended with: its error, or its output."""
@@ -136,11 +143,52 @@ def test_what_cannot_be_read_is_put_aside(poisoned: Poisoned) -> None:
     with_id = poisoned.send("no JSON")
     poisoned.send(f"[[{nested(5_000)}], {{}}, {{}}]", task="runpod.cancel", queue="runpod.deliver")
     poisoned.send("[[], {}, {}]", id=["no", "text"])
-    poisoned.send("[[], {}, {}]", deep=json.loads(nested(70)))
+    deep_header = poisoned.send("[[], {}, {}]", deep=json.loads(nested(70)))
     poisoned.send("[[], {}, {}]", task=7)
-    eventually(lambda: len(poisoned.aside()), 8, within_s=60)
-    assert isinstance(poisoned.result(with_id), InvalidInput)
+    eventually(lambda: len(poisoned.aside()), 7, within_s=60)
+    for task_id in (with_id, deep_header):
+        assert isinstance(poisoned.result(task_id), InvalidInput)
     assert [one.id for one in poisoned.store.messages_aside() if not one.readable]
+
+
+def test_what_fits_no_task_is_refused_before_it_begins(poisoned: Poisoned) -> None:
+    for args in ("[]", '["a", ["b"], 1]', '["a", "b\\ud800", 1]'):
+        poisoned.send(f"[{args}, {{}}, {{}}]", task=FINISH, queue="runpod.deliver")
+    poisoned.send("[[[1]], {}, {}]", task="runpod.cancel", queue="runpod.deliver", ignore_result=True)
+    poisoned.send("[[null], {}, {}]", task="runpod.check_status", queue="runpod.status")
+    health = poisoned.send('[["fast"], {"more": 1}, {}]', task="runpod.health", queue="runpod.deliver")
+    call = poisoned.send('[[{"a": 1}], {"endpoint": "fast"}, {}]', timelimit=[1, "a"])
+    assert "does not take these arguments" in str(poisoned.result(health))
+    assert "the header 'timelimit' is a list" in str(poisoned.result(call))
+    eventually(lambda: len(poisoned.aside()), 5, within_s=60)
+    assert "task.requeued" not in poisoned.worker.log.read_text()
+
+
+def test_what_other_processes_broadcast_ends_no_worker(poisoned: Poisoned) -> None:
+    """Events, and Celery's control commands: garbage, other types, commands and arguments that there are not."""
+    wrong = [
+        *("[]", "5", "{}", "no JSON {", nested(5_000), '{"hostname": "x", "timestamp": "x", "clock": "y"}'),
+        *('{"method": 5}', '{"method": "nothing"}', '{"method": "ping", "destination": 5}'),
+        *('{"method": "ping", "arguments": 5}', '{"method": "ping", "arguments": {"more": 1}}'),
+        *('{"method": "ping", "reply_to": 5}', '{"method": "ping", "matcher": "pcre", "pattern": "("}'),
+        '{"method": "revoke", "arguments": {"task_id": {"a": [1]}}}',
+        '{"method": "rate_limit", "arguments": {"task_name": [1], "rate_limit": {}}}',
+        '{"method": "time_limit", "arguments": {"task_name": "runpod.run", "hard": "x"}}',
+        '{"method": "pool_grow", "arguments": {"n": "x"}}',
+        '{"method": "add_consumer", "arguments": {"queue": {}}}',
+        '{"method": "cancel_consumer", "arguments": {"queue": [1]}}',
+    ]
+    # Celery's own worker ends by it (5.7).
+    poisoned.world.stack.remove(poisoned.application)
+    for channel in ("/0.celeryev/worker.heartbeat", "/0.celeryev/worker.online", "/0.celery.pidbox"):
+        for body in wrong:
+            poisoned.world.redis.publish(channel, json.dumps(poisoned.envelope(body, queue="", headers={})))
+        for raw in ("garbage", "[1]", "{}", nested(100_000), b"\xff\xfe"):
+            poisoned.world.redis.publish(channel, raw)
+    ping = poisoned.world.app().control.ping
+    eventually(lambda: len(ping(timeout=2.0)), 1, within_s=60)
+    poisoned.still_works()
+    poisoned.start_application()
 
 
 def test_an_output_nested_without_end_keeps_its_job_id(poisoned: Poisoned) -> None:

@@ -107,13 +107,13 @@ def test_chord_of_chains(world: World) -> None:
     assert chord(header, collect.s()).delay().get(timeout=WAIT_S) == [{"value": {"value": n}} for n in range(3)]
 
 
-def test_chain_into_group_into_task(world: World) -> None:
+def test_chain_into_group_into_task_on_rabbitmq(world: World) -> None:
     fast = world.endpoint("fast")
     flow = chain(fast.s(a=1), group(fast.s(b=1), same.s(), fast.s(b=2)), collect.s())
     assert flow.delay().get(timeout=WAIT_S) == [{"a": 1, "b": 1}, {"a": 1}, {"a": 1, "b": 2}]
 
 
-def test_link(world: World) -> None:
+def test_link_on_rabbitmq(world: World) -> None:
     key = uuid.uuid4().hex
     world.endpoint("fast").apply_async(({"a": 1},), link=note.s(key)).get(timeout=WAIT_S)
     eventually(lambda: world.redis.lrange(key, 0, -1), ["{'a': 1}"])

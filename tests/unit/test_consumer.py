@@ -11,8 +11,10 @@ from celery import Celery
 from kombu.asynchronous import Hub
 from kombu.message import Message
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from celery_app.consumer import LossTolerantConsumer
+from celery_app.refusals import Refusals
 
 
 class Refusing:
@@ -40,3 +42,33 @@ def test_one_that_failed_is_raised_to_the_consumer(way: str, more: tuple[bool, .
             callback()
     finally:
         hub.close()
+
+
+def test_a_broker_that_refuses_is_asked_ever_more_slowly_and_its_wrong_keys_are_named_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, pauses = 0.0, []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("celery_app.refusals.wrong_keys", lambda app, queues: ["runpod.status"])
+    refusals = Refusals(lambda: False, lambda: now, sleep)
+    app, error = Celery(set_as_current=False), ResponseError("WRONGTYPE Operation against a key")
+    for _ in range(8):
+        before = now
+        refusals.wait(error, app, ["runpod.status"])
+        pauses.append(now - before)
+    assert pauses == [0.25, 0.5, 1, 2, 4, 8, 10, 10]
+    assert caplog.text.count("'runpod.status'") == 1 and "RENAME" in caplog.text
+    now += 61
+    refusals.wait(error, app, ["runpod.status"])
+    assert caplog.text.count("'runpod.status'") == 2, "after a while in order it is said again"
+
+
+def test_a_worker_that_stops_does_not_wait_for_a_broker_that_refuses() -> None:
+    def sleep(seconds: float) -> None:
+        raise AssertionError("it slept")
+
+    Refusals(lambda: True, sleep=sleep).wait(ResponseError("OOM"), Celery(set_as_current=False), [])

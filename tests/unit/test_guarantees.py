@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
+from collections import Counter
 from pathlib import Path
 
 from celery_runpod.contract import CONTROL
@@ -12,15 +14,16 @@ from config.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_every_test_named_in_the_guarantees_exists() -> None:
+def test_every_test_named_in_the_guarantees_exists_once() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/guarantees.md").read_text()))
-    written = {
+    written = Counter(
         name
         for path in (ROOT / "tests").rglob("test_*.py")
         for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
-    }
+    )
     assert named
-    assert named <= written
+    # One of two tests with the same name could go unnoticed.
+    assert {name: written[name] for name in named if written[name] != 1} == {}
 
 
 def test_every_row_of_the_guarantees_names_a_test() -> None:
@@ -60,6 +63,41 @@ def test_every_setting_is_in_the_readme() -> None:
         alias = field.validation_alias
         for name in [alias] if isinstance(alias, str) else list(getattr(alias, "choices", ())):
             assert f"`{name}`" in readme, name
+
+
+def test_every_reason_of_the_workers_is_known_to_the_commands_and_in_the_readme() -> None:
+    from celery_runpod.cli.rows import REASONS
+    from celery_runpod.results import JobResult
+    from tasks.store.states import State
+
+    no_reasons = {*State, "RUNPOD_DIE_AT", "LIMIT"}
+    words: set[str] = {"NO_WORKER"}
+    for path in (ROOT / "tasks").rglob("*.*"):
+        if path.suffix == ".py" and path.name != "pods.py":  # the states of a pod
+            constants = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+            words |= {one for one in constants if isinstance(one, str) and re.fullmatch(r"[A-Z][A-Z_]{3,}", one)}
+        elif path.suffix == ".lua":
+            words |= set(re.findall(r"(?<!call\()'([A-Z][A-Z_]{3,})'", path.read_text()))
+    assert words - no_reasons == set(REASONS)
+    described = (ROOT / "README.md").read_text().partition("**Why it waits**")[2].partition("\n- **")[0]
+    for text in (described, JobResult.reason.__doc__ or ""):
+        assert set(re.findall(r"\b[A-Z_]{5,}\b", text)) == set(REASONS)
+
+
+def test_the_table_of_keys_is_complete() -> None:
+    from celery_runpod.records import Keys
+
+    keys = Keys("n")
+    made = set()
+    for name, method in inspect.getmembers(Keys, inspect.isfunction):
+        if not name.startswith("_"):
+            count = len(inspect.signature(method).parameters) - 1
+            endpoint = "endpoint" in inspect.signature(method).parameters
+            made.add(getattr(keys, name)(*(["e"] + ["<>"] * (count - 1) if endpoint else ["<>"] * count)))
+    table = (ROOT / "docs/path-of-a-job.md").read_text().partition("| key | holds |\n|---|---|\n")[2]
+    first = [row.split(" | ")[0] for row in table.partition("\n\n")[0].splitlines()]
+    described = {re.sub("<[^>]*>", "<>", one) for cell in first for one in re.findall("`([^`]+)`", cell)}
+    assert described == made
 
 
 def test_every_command_is_in_the_docs() -> None:

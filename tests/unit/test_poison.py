@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import json
+import zlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from kombu.utils.json import dumps
 
 from celery_app.consumer import LossTolerantConsumer
-from celery_app.envelopes import measured_loads, problem_of, unreadable
+from celery_app.envelopes import MOST_UNPACKED, measured_loads, problem_of, unreadable
 from celery_app.poison import MOST_MESSAGE_DEPTH, measure, settle
 from celery_runpod.contract import RUN
 from celery_runpod.errors import InvalidInput
@@ -141,3 +143,45 @@ def test_what_the_pool_raises_ends_the_task_and_not_the_worker(error: Exception)
 
     controller._process_task(Request())
     assert type(error).__name__ in ward.taken[0] and released == [True]
+
+
+@pytest.mark.parametrize(("compression", "compress"), [("gzip", zlib.compress), ("application/x-bz2", bz2.compress)])
+def test_a_body_is_not_unpacked_beyond_its_bound(compression: str, compress: Any) -> None:
+    def packed(raw: bytes) -> dict[str, Any]:
+        return envelope(body=base64.b64encode(compress(raw)).decode(), headers={"compression": compression})
+
+    assert problem_of(packed(b"[[], {}, {}]")) is None
+    assert "when it is unpacked" in str(problem_of(packed(bytes(MOST_UNPACKED + 1))))
+    assert "compressed as its header says" in str(problem_of(envelope(headers={"compression": compression})))
+
+
+@pytest.mark.parametrize("compression", ["brotli", "zstd", "none", 3, ["gzip"]])
+def test_a_compression_that_cannot_be_bounded_is_refused(compression: Any) -> None:
+    assert "its compression is none of" in str(problem_of(envelope(headers={"compression": compression})))
+
+
+@pytest.mark.parametrize(
+    "headers", [{"id": "x\ud800"}, {"root_id": "\udfff"}, {"stamps": {"a": ["\ud800"]}}], ids=["id", "root", "stamp"]
+)
+def test_a_header_that_can_be_written_nowhere_is_refused(headers: dict[str, Any]) -> None:
+    assert "lone surrogate" in str(measure(message("[[], {}, {}]", **headers)))
+
+
+def test_of_an_envelope_that_is_nested_without_end_the_task_is_known() -> None:
+    text = json.dumps(envelope(headers={"id": "t1", "task": RUN, "extra": "HERE"})).replace('"HERE"', nested(5_000))
+    found = unreadable(measured_loads(text), "runpod")
+    assert (found["headers"]["id"], found["headers"]["task"]) == ("t1", RUN)
+    assert unreadable("garbage", "runpod")["headers"].keys() == {"problem"}
+
+
+def test_a_worker_listens_to_no_other_workers_events() -> None:
+    consumer = LossTolerantConsumer(
+        lambda request: None,
+        app=Bench().app,
+        pool=None,
+        controller=SimpleNamespace(use_eventloop=True),
+        # As the worker's command gives them.
+        worker_options={"without_gossip": False, "without_mingle": False},
+    )
+    names = {type(step).__name__ for step in consumer.steps}
+    assert {"Tasks", "Control", "Heart"} < names and not names & {"Gossip", "Mingle"}

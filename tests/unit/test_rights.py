@@ -98,6 +98,8 @@ def test_a_name_of_an_endpoint_reads_no_other_variable() -> None:
     for name in ("base_url", "base-url", "flux_api_key_names"):
         with pytest.raises(InvalidInput, match="another setting"):
             settings.resolve(name)
+        # The call that was refused for its name is delivered.
+        assert settings.keep_failed(name) == settings.keep_failed_s
     taken = [one for one in VARIABLES if one.startswith("RUNPOD_ENDPOINT_")]
     assert taken == ["RUNPOD_ENDPOINT_BASE_URL"], "a new one is refused as a name too"
 

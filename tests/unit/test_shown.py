@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from celery.worker.consumer import consumer
@@ -86,12 +87,15 @@ def test_the_json_log_has_one_line_an_event(root: logging.Logger, capsys: pytest
     assert text.count("\n") == 1 and clean(text.rstrip("\n"))
 
 
+@pytest.mark.parametrize("encoded", [0, 1, 2])
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_signature_of_a_webhook_is_in_no_line_of_the_log(
-    root: logging.Logger, capsys: pytest.CaptureFixture[str], as_json: bool
+    root: logging.Logger, capsys: pytest.CaptureFixture[str], as_json: bool, encoded: int
 ) -> None:
     configure_logging(as_json, logging.DEBUG)
     url = f"https://example.org/runpod/webhook?endpoint=e&task=t&attempt=1&signature={'ab' * 32}"
+    for _ in range(encoded):
+        url = quote(url, safe="")
     logging.getLogger("another.library").debug('%s "POST %s" 200', "example.org", url)
     logging.getLogger("tasks").warning(
         "submit.rejected", extra={"error": f"bad webhook {url}", "body": {"webhook": url}}
@@ -101,7 +105,7 @@ def test_the_signature_of_a_webhook_is_in_no_line_of_the_log(
     except ValueError:
         logging.getLogger("tasks").exception("failed")
     text = capsys.readouterr().err
-    assert "abab" not in text and text.count("signature=***") >= 4
+    assert "abab" not in text and len(re.findall(r"signature\S{1,5}\*\*\*", text)) >= 4
 
 
 @pytest.mark.parametrize(

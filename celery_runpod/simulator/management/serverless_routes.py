@@ -1,6 +1,6 @@
-"""Serverless endpoints routes: nested bodies (docs.runpod.io/api-reference-v2/serverless).
+"""Routes of serverless endpoints: nested bodies (docs.runpod.io/api-reference-v2/serverless).
 
-Not here: running jobs (``simulator/operations.py``).
+Not here: running jobs (``celery_runpod/simulator/operations.py``).
 
 Next: ``report_routes.py``.
 """

@@ -1,11 +1,11 @@
---[[ end_post: a POST of a new job is over, or the look at /health before it failed: what the next ones learn from that.
+--[[ end_post: a POST of a new job is over, or the look at /health before it failed. It opens, pauses or leaves the gate.
   KEYS  gate hash; posts zset; post_times list; waiting zset; due zset
   ARGV  token  given_up (s, as in claim_submit)  now (s)
         verdict ("works": RunPod answered | "trouble": 429, 5xx, no or no readable answer | "": nothing is known)
         took (s past what RunPod was asked to hold; "" = do not count it)  retry_after (s, "" = not given)
         base (s)  cap (s)  spread (0 to 1)
   Returns {"ended"} | {"opened"} (what waits may go now) | {"paused", until (s)}
-  Only the probe ends a pause or makes the next one longer: the other POSTs began before it, and are no news. ]]
+  Only the probe ends a pause or makes the next one longer: the other POSTs began before the pause. ]]
 local post = ARGV[2] .. ' ' .. ARGV[1]
 local now = tonumber(ARGV[3])
 local late = redis.call('ZSCORE', KEYS[2], post)
@@ -27,9 +27,7 @@ local until_now = redis.call('HGET', KEYS[1], 'until')
 if until_now and not probe and ARGV[6] == '' then return {'paused', until_now} end
 local failures = tonumber(redis.call('HGET', KEYS[1], 'failures') or '0')
 if probe or not until_now then failures = redis.call('HINCRBY', KEYS[1], 'failures', 1) end
-local wait = math.min(tonumber(ARGV[7]) * 2 ^ math.min(failures - 1, 20), tonumber(ARGV[8]))
-if ARGV[6] ~= '' then wait = tonumber(ARGV[6]) end
-local until_s = now + wait * (1 + 0.2 * tonumber(ARGV[9]))
+local until_s = now + pause_wait(failures, ARGV[6], ARGV[7], ARGV[8], ARGV[9])
 if until_now then until_s = math.max(until_s, tonumber(until_now)) end
 until_s = string.format('%.3f', until_s)
 redis.call('HSET', KEYS[1], 'until', until_s)

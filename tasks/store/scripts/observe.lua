@@ -1,22 +1,14 @@
---[[ observe: RunPod's latest word on an open job; when to look again.
+--[[ observe: note RunPod's latest answer about an open job, and when to look again.
   KEYS  job hash; due zset
   ARGV  task_id  attempt  lease (the score set by lease_due)  state ("" = nothing new)  due (s)  checks
         progress (JSON, "" = none)  reason  now (s)  missing_since (s: since when RunPod answers 404, "" = it does not)
   Returns "changed" (state, progress or reason) | "same" | "lost" (lease lapsed, or someone moved the due time)
         | "refused" (another attempt, or it has ended) | "unknown"
   Within an attempt a state never goes back: RunPod may put a job into its queue again, its cost is the same. ]]
-local state = redis.call('HGET', KEYS[1], 'state')
-if not state then
-  redis.call('ZREM', KEYS[2], ARGV[1])
-  return 'unknown'
-end
-if is_outcome(state) or state == 'DELIVERED' or redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[2] then
-  return 'refused'
-end
-local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
-if not score or tonumber(score) ~= tonumber(ARGV[3]) then return 'lost' end
+local refusal = not_leased(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3])
+if refusal then return refusal end
 local answer = 'same'
-if ARGV[4] ~= '' and may(state, ARGV[4]) then
+if ARGV[4] ~= '' and may(redis.call('HGET', KEYS[1], 'state'), ARGV[4]) then
   redis.call('HSET', KEYS[1], 'state', ARGV[4])
   answer = 'changed'
 end

@@ -2,8 +2,8 @@
   KEYS  job hash; due zset; undelivered zset; aside zset (score: since, s); waiting zset
   ARGV  task_id  now (s)  why (text)
   Returns "aside" | "already" | "gone" (no such record)
-  The record stays as it is, beside a note of why, and of the orders that it stood in. Among those that wait to be
-  submitted it would be the one that tries first, for ever. ]]
+  The record stays as it is, beside a note of why, and of the orders that it stood in. Among the jobs that wait to
+  be submitted it would stay first, and hold up the others for ever. ]]
 redis.call('ZREM', KEYS[5], ARGV[1])
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('ZREM', KEYS[2], ARGV[1])

@@ -2,9 +2,10 @@
   KEYS  job hash; undelivered zset
   ARGV  task_id  now (s)  base (s)  cap (s)
   Returns "publish" | "later" (not due, or being delivered) | "gone" (delivered, or no such job)
-  Each time the wait doubles, so that a long queue is not filled with copies. ]]
+  Each time the wait doubles, so that a long queue is not filled with copies. A state that this version does not know is
+  no reason to forget a verdict: whoever reads the record puts it aside. ]]
 local state = redis.call('HGET', KEYS[1], 'state')
-if not state or not is_outcome(state) then
+if not state or (MOVES[state] and not is_outcome(state)) then
   redis.call('ZREM', KEYS[2], ARGV[1])
   return 'gone'
 end

@@ -2,7 +2,7 @@
   KEYS  job hash; due zset; inflight set
   ARGV  task_id  attempt  verdict (FAILED or TIMED_OUT)  retries  due (s)  start_by (s, "" = none)  job_id
   Returns "waiting" | "spent" (every retry was used) | "refused" (another attempt or job, or no such move) | "unknown"
-  A repeat, or the same verdict told twice, is refused: the job is WAITING, or has a new attempt. ]]
+  A repeat, or a second report of the same verdict, is refused: the job is WAITING, or has a new attempt. ]]
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return 'unknown' end
 if redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[2] then return 'refused' end

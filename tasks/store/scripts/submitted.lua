@@ -2,7 +2,7 @@
   KEYS  job hash; due zset; cancels zset; cancel_keys hash; by_job_id (index: task id of this RunPod id)
   ARGV  task_id  attempt  job_id  due (s)  now (s)  api_key_name  index_ttl (s, whole)
   Returns "accepted" | "already_ended" | "cancel_asked" | "too_late" (a later attempt, or no record any more)
-  On the last three the RunPod job is put among the cancels: nobody would ever fetch its result.
+  On the last three the RunPod job is put among the cancels, because no task will fetch its result.
   Where a webhook has said already that the attempt has ended, the job is due now. ]]
 local state = redis.call('HGET', KEYS[1], 'state')
 local attempt = redis.call('HGET', KEYS[1], 'attempt')

@@ -9,6 +9,6 @@ local undelivered = redis.call('HGET', KEYS[1], 'aside_undelivered')
 redis.call('HDEL', KEYS[1], 'aside_due', 'aside_undelivered', 'aside_why')
 if due then redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1]) end
 if undelivered then redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1]) end
--- One that was found outside of the orders is looked at once; a check forgets it where there is nothing to do.
+-- A record that was in none of the orders is looked at once; the check forgets it if there is nothing to do.
 if not due and not undelivered then redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1]) end
 return 'back'

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -78,6 +79,22 @@ def test_no_error_holds_the_key(
     assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
     assert_no_key_in(caught.value)
     assert KEY not in caplog.text
+
+
+SIGNATURE = "0af3" * 16
+
+
+@pytest.mark.parametrize("encoded", [0, 1, 2])
+def test_no_error_holds_the_signature_of_a_webhook(serve: Serve, client_of: MakeClient, encoded: int) -> None:
+    query = f"task=t&signature={SIGNATURE}"
+    for _ in range(encoded):
+        query = quote(query, safe="")
+    server = serve(lambda _: answer({"error": f'no webhook "https://example.org/?{query}"'}, 400))
+    with pytest.raises(RunPodError) as caught:
+        client_of(server).run("sdxl", {"prompt": "x"})
+    for held in everything_on(caught.value):
+        assert SIGNATURE not in repr(held)
+    assert "***" in str(caught.value)
 
 
 def test_no_error_of_a_connection_holds_the_key() -> None:

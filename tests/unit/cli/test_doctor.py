@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,13 @@ def test_a_namespace_that_is_nearly_full(runner: CliRunner, reachable: Redis, jo
     status, found, _ = ask(runner)
     assert status == 0
     assert level == "ok" or f"{jobs} open jobs of 100 (RUNPOD_MOST_OPEN_JOBS)" in found["bounds", level]
+
+
+def test_calls_that_no_worker_accepts_as_after_a_purge(runner: CliRunner, reachable: Redis) -> None:
+    reachable.zadd(Keys("runpod").outbox(), {"t1": time.time() - 60, "t2": time.time() - 60, "new": time.time()})
+    status, found, _ = ask(runner)
+    assert status == 0
+    assert "2 calls wait" in found["calls", "warning"] and "celery-runpod purge --calls" in found["calls", "warning"]
 
 
 def test_messages_to_which_no_worker_listens() -> None:

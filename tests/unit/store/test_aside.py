@@ -38,6 +38,17 @@ def test_a_bad_record_is_put_aside_and_its_neighbour_is_looked_at(how: str) -> N
     assert bench.store.count_aside() == (0, 1)
 
 
+@pytest.mark.parametrize("continuation", ["x", "[" * 5_000 + "]" * 5_000], ids=["no JSON", "too deep"])
+def test_nobody_pays_for_a_job_whose_outcome_could_not_be_handed_over(continuation: str) -> None:
+    bench = Bench()
+    job = bench.job("bad", continuation=continuation)
+    bench.store.index(job, (), ())
+    assert bench.store.accept(job, bench.now) == "accepted"
+    bench.check(2.0)
+    assert bench.runpod.called("run") == 0
+    assert [kept.task_id for kept in bench.store.records_aside()] == ["bad"]
+
+
 def test_a_worker_that_can_read_it_takes_it_back_once_a_minute() -> None:
     bench = Bench()
     bench.accepted("bad")
@@ -60,6 +71,17 @@ def test_an_outcome_that_cannot_be_read_returns_to_the_undelivered() -> None:
     bench.redis.hset(bench.store.keys.job(ENDPOINT, "bad"), "outcome", "{")
     assert bench.store.jobs(ENDPOINT, ["bad"]) == []
     assert bench.store.undelivered(ENDPOINT, bench.now + 60) == []
+    assert bench.store.take_record_back(ENDPOINT, "bad", bench.now)
+    assert bench.store.undelivered(ENDPOINT, bench.now + 60) == ["bad"]
+
+
+def test_a_verdict_of_a_state_that_this_version_does_not_know_is_put_aside() -> None:
+    bench = Bench()
+    job = bench.accepted("bad")
+    bench.store.record_outcome(job, State.COMPLETED, {"output": 1}, bench.now, bench.now + 30)
+    bench.redis.hset(bench.store.keys.job(ENDPOINT, "bad"), "state", "FANCY")
+    bench.check(60.0)
+    assert [kept.task_id for kept in bench.store.records_aside()] == ["bad"]
     assert bench.store.take_record_back(ENDPOINT, "bad", bench.now)
     assert bench.store.undelivered(ENDPOINT, bench.now + 60) == ["bad"]
 

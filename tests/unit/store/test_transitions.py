@@ -235,13 +235,13 @@ def test_a_check_is_planned_only_if_none_comes_early_enough(store: JobStore) -> 
 
 
 def test_a_pause_grows_with_each_failure_and_obeys_retry_after(store: JobStore) -> None:
-    assert store.pause("e1", "run", NOW, None, 0.0) == pytest.approx(NOW + 1)
-    assert store.pause("e1", "run", NOW, None, 0.0) == pytest.approx(NOW + 1)
-    assert store.pause("e1", "run", NOW + 2, None, 0.0) == pytest.approx(NOW + 4)
-    assert store.pause("e1", "run", NOW + 5, 17.0, 0.0) == pytest.approx(NOW + 22)
+    assert store.pause("e1", "status", NOW, None, 0.0) == pytest.approx(NOW + 1)
+    assert store.pause("e1", "status", NOW, None, 0.0) == pytest.approx(NOW + 1)
+    assert store.pause("e1", "status", NOW + 2, None, 0.0) == pytest.approx(NOW + 4)
+    assert store.pause("e1", "status", NOW + 5, 17.0, 0.0) == pytest.approx(NOW + 22)
+    assert store.paused_until("e1", "cancel") is None
+    store.unpause("e1", "status")
     assert store.paused_until("e1", "status") is None
-    store.unpause("e1", "run")
-    assert store.paused_until("e1", "run") is None
 
 
 def test_a_record_of_a_newer_format_is_left_alone(store: JobStore) -> None:

@@ -16,6 +16,7 @@ from celery_runpod.api import Job as Answer
 from celery_runpod.contract import CANCEL, RUN
 from config.profiles import Profile
 from tasks.control import MOST_REPEATS, STAMP, cancel_jobs, carry_out, sweep_wishes
+from tasks.services import INSIST_EVERY_S
 from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
@@ -293,7 +294,7 @@ def test_a_revoke_while_the_store_is_away_is_carried_out_when_it_is_back(
 
     monkeypatch.setattr(bench.store, "wish_cancel", away)
     revocation._revoke(SimpleNamespace(app=bench.app), "t1")
-    assert (state(bench), bench.slept) == (State.CANCELLED, [revocation.INSIST_EVERY_S] * 2)
+    assert (state(bench), bench.slept) == (State.CANCELLED, [INSIST_EVERY_S] * 2)
 
 
 @pytest.mark.parametrize("headers", [{"order": "7"}, {"order": ["7", "9"]}, ["order=7"]])

@@ -8,6 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from celery_runpod.api import Job as Answer
 from celery_runpod.contract import Options
 from celery_runpod.errors import (
+    BadAnswer,
     DeadlineExceeded,
     JobNotFound,
     JobTimedOut,
@@ -59,6 +60,29 @@ def test_no_word_from_runpod_is_no_word_on_the_job_until_its_deadline(trouble: E
     assert error.deadline_s == 300
     bench.check(after_s=1)
     assert bench.runpod.called("cancel") == 1
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        BadAnswer("the answer is longer than 64028672 bytes", "status", ENDPOINT, 200),
+        Unavailable("the answer broke off: timed out", "status", ENDPOINT, 200),
+    ],
+    ids=["oversized", "cut"],
+)
+def test_an_answer_that_cannot_be_read_keeps_no_other_job_from_its_look(odd: Exception) -> None:
+    bench = Bench()
+    bench.accepted("t1")
+    bench.runpod.script["status"] = [odd] * 10
+    for _ in range(3):
+        bench.check(after_s=max(bench.due("t1") or 0.0, 1.0))
+    assert bench.store.paused_until(ENDPOINT, "status") is None
+    assert bench.record("t1").state is State.IN_QUEUE and bench.record("t1").reason != "API_DOWN"
+    bench.runpod.script["status"] = []
+    bench.accepted("t2")
+    bench.runpod.says("status", Answer("r2", "IN_PROGRESS"))
+    bench.check(after_s=bench.due("t2") or 0.0)
+    assert bench.record("t2").state is State.IN_PROGRESS
 
 
 @pytest.mark.parametrize("answer", [GONE, Answer("r1", "TIMED_OUT")])

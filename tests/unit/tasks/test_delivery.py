@@ -350,7 +350,7 @@ def test_a_continuation_that_cannot_be_published_stops_no_other_and_ends(bench: 
     publish_undelivered(bench.services, ENDPOINT)
     assert bench.count("runpod.deliver") == 1
     for _ in range(MOST_PUBLISHES):
-        bench.now += 1_000
+        bench.now += 5
         publish_undelivered(bench.services, ENDPOINT)
     told = bench.app.backend.get_task_meta("bad", cache=False)
     assert (told["status"], type(told["result"]).__name__) == ("FAILURE", "JobUndeliverable")

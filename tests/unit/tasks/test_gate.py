@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from celery_app.selfheal import heal
+from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
 from celery_runpod.contract import Options
 from celery_runpod.errors import EndpointNotFound, RateLimited, SubmissionUnconfirmed, Unavailable, decode
+from config.profiles import Profile
+from tasks.control import cancel_jobs
 from tasks.store.record import Job
 from tasks.store.states import State
 from tasks.store.submits import Post
@@ -336,6 +339,63 @@ def test_under_the_brake_nothing_is_submitted_and_on_its_release_all_is(which: s
     assert bench.store.release(ENDPOINT, bench.now) == 5
     bench.check()
     assert states(bench, ids) == {"IN_QUEUE": 5}
+
+
+@pytest.mark.parametrize("where", ["health", "run"])
+def test_a_cancel_while_its_job_is_the_probe_leaves_the_next_one_to_try(where: str) -> None:
+    bench = Bench()
+    ids = paused(bench)
+
+    def cancelled() -> Any:
+        cancel_jobs(bench.services, [ids[0]])
+        return Health(idle=1) if where == "health" else Answer("r1", "IN_QUEUE")
+
+    bench.runpod.says(where, cancelled)
+    assert submits(bench, ids[0]).state is State.CANCELLED
+    assert bench.runpod.called("run") == (1 if where == "health" else 2)
+    heal(bench.services)
+    for _ in range(3):
+        bench.check()
+    assert states(bench, ids[1:]) == {"IN_QUEUE": 2}
+    # What RunPod took meanwhile is cancelled there.
+    assert bench.runpod.called("cancel") == (0 if where == "health" else 1)
+
+
+def test_a_brake_put_on_while_the_probe_is_under_way_holds_the_others_and_on_its_release_all_go() -> None:
+    bench = Bench()
+    ids = paused(bench)
+
+    def probe() -> Answer:
+        bench.redis.hset(bench.store.keys.brake(), "*", bench.now)
+        assert submits(bench, ids[1]).reason == "ON_HOLD"
+        return Answer("r1", "IN_QUEUE")
+
+    bench.runpod.says("run", probe)
+    assert submits(bench, ids[0]).state is State.IN_QUEUE
+    heal(bench.services)
+    bench.check()
+    assert states(bench, ids[1:]) == {"WAITING": 2}
+    bench.redis.hdel(bench.store.keys.brake(), "*")
+    bench.store.release(ENDPOINT, bench.now)
+    bench.check()
+    assert states(bench, ids) == {"IN_QUEUE": 3}
+
+
+def test_a_release_lets_no_more_go_than_max_in_flight() -> None:
+    bench = Bench({ENDPOINT: Profile(ENDPOINT, max_in_flight=2)})
+    ids = waiting(bench, 5)
+    bench.redis.hset(bench.store.keys.brake(), ENDPOINT, bench.now)
+    bench.check(after_s=1)
+    bench.redis.hdel(bench.store.keys.brake(), ENDPOINT)
+    assert bench.store.release(ENDPOINT, bench.now, 2) == 2
+    bench.check()
+    assert states(bench, ids) == {"IN_QUEUE": 2, "WAITING": 3}
+    assert states(bench, ids[:2]) == {"IN_QUEUE": 2}
+    bench.runpod.says("status", *[Answer(f"r{number}", "COMPLETED", output=1) for number in (1, 2)])
+    bench.check(after_s=2)
+    heal(bench.services)
+    bench.check()
+    assert states(bench, ids[2:4]) == {"IN_QUEUE": 2}
 
 
 def test_the_brake_of_another_endpoint_holds_nothing() -> None:

@@ -1,0 +1,114 @@
+"""Messages that no task can begin with: a header that has another type than Celery reads, or arguments that do not fit.
+
+Without this, each is an error of an unknown kind in the task, which would be tried again ten times, or an error in the
+pool, whose timer reads `timelimit`. What is refused here is ended, or put aside, before it begins (``poison.py``).
+
+Not here: the names of the arguments of `runpod.run`, which takes any (`tasks/reading.py`), and those of the tasks of
+`RUNPOD_IMPORTS`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import math
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from pydantic import TypeAdapter, ValidationError
+
+from celery_runpod.contract import RUN, TASK_NAMES
+
+MOST_WORDS = 200
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def _is_time_limit(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    return all(one is None or (isinstance(one, int | float) and math.isfinite(one) and one >= 0) for one in value)
+
+
+TEXT = (_is_text, "a text")
+COUNT = (_is_count, "a whole number")
+HEADERS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("eta", "expires", "root_id", "parent_id", "group", "shadow"), TEXT),
+    **dict.fromkeys(("retries", "group_index", "replaced_task_nesting"), COUNT),
+    "timelimit": (_is_time_limit, "a list of two numbers of seconds"),
+}
+"""What Celery reads of a message (its protocol 2); null and a missing header are the same."""
+
+
+def misfit(app: Celery, message: Any) -> str | None:
+    """Why no task can begin with a message, in words, without a value of the message; None where one can."""
+    headers = message.headers
+    if not isinstance(headers, dict) or "task" not in headers:
+        return None
+    for name, (fits, allowed) in HEADERS.items():
+        if headers.get(name) is not None and not fits(headers[name]):
+            return f"the header {name!r} is a {type(headers[name]).__name__}; allowed: {allowed}"
+    body = _body(message)
+    if not isinstance(body, list) or len(body) != 3:
+        return None  # Celery refuses it itself
+    args, kwargs, embed = body
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
+        # Celery drops such a task without an end.
+        kinds = ", ".join(type(one).__name__ for one in body)
+        return f"the body holds a {kinds}; allowed: a list, a dict, and a dict or null"
+    name = headers["task"]
+    if name == RUN or name not in TASK_NAMES or name not in app.tasks:
+        return None
+    try:
+        json.dumps(body[:2], ensure_ascii=False, default=repr).encode()
+    except UnicodeEncodeError:
+        problem: str | None = "they hold a lone surrogate, which is not text"
+    else:
+        problem = unbound(app.tasks[name].run, args, kwargs)
+    return problem and f"{name} does not take these arguments: {problem}"
+
+
+def unbound(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> str | None:
+    """Why a function cannot be called so, in words; None where it can."""
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        return _plain(str(error))
+    for name, adapter in _adapters(getattr(function, "__func__", function)).items():
+        if name in bound.arguments:
+            try:
+                adapter.validate_python(bound.arguments[name], strict=True)
+            except ValidationError as error:
+                return f"{name}: {_plain(error.errors(include_url=False, include_input=False)[0]['msg'])}"
+    return None
+
+
+@functools.cache
+def _adapters(function: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
+    """The types of the parameters that are named one by one."""
+    hints = typing.get_type_hints(inspect.unwrap(function))
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = [one.name for one in inspect.signature(function).parameters.values() if one.kind not in several]
+    return {name: TypeAdapter(hints[name]) for name in named if name in hints}
+
+
+def _body(message: Any) -> Any:
+    """What Celery reads next: kombu decodes a body once. None where it cannot be decoded, which Celery tells."""
+    try:
+        return message.payload
+    except Exception:
+        return None
+
+
+def _plain(words: str) -> str:
+    """The name of an argument that is too many is the message's own, and may hold anything."""
+    return ascii(words)[1:-1][:MOST_WORDS]

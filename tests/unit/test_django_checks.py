@@ -1,0 +1,52 @@
+"""`manage.py check`: what would keep endpoints or webhooks of a Django project from working."""
+
+from __future__ import annotations
+
+import pytest
+from celery import Celery
+
+from celery_runpod.cli.stack import free_port
+from celery_runpod.django import checks
+from celery_runpod.errors import NotConfigured
+
+
+def found(monkeypatch: pytest.MonkeyPatch, app: Celery | None) -> dict[str, str]:
+    """The checks' messages by their id."""
+
+    def of_the_project() -> Celery:
+        if app is None:
+            raise NotConfigured("no Celery app is configured in this process")
+        return app
+
+    monkeypatch.setattr(checks, "client_app", of_the_project)
+    return {str(one.id): str(one.msg) for one in checks.check_celery_runpod()}
+
+
+@pytest.fixture
+def eager() -> Celery:
+    """Not compared with the workers, so that a check needs no server."""
+    app = Celery("project", set_as_current=False)
+    app.conf.task_always_eager = True
+    return app
+
+
+def test_a_project_without_a_celery_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "no Celery app" in found(monkeypatch, None)["celery_runpod.E001"]
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, eager: Celery) -> None:
+    monkeypatch.setenv("RUNPOD_WEBHOOK_SECRET", "short")
+    assert "RUNPOD_WEBHOOK_SECRET" in found(monkeypatch, eager)["celery_runpod.E002"]
+
+
+def test_webhooks_without_a_secret(monkeypatch: pytest.MonkeyPatch, eager: Celery) -> None:
+    assert found(monkeypatch, eager) == {}
+    monkeypatch.setenv("RUNPOD_WEBHOOK_URL", "https://example.com/webhooks")
+    assert list(found(monkeypatch, eager)) == ["celery_runpod.W001"]
+
+
+def test_a_broker_that_is_away_is_a_warning_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    app = Celery("project", broker=url, backend=url, set_as_current=False)
+    [(name, message)] = found(monkeypatch, app).items()
+    assert name == "celery_runpod.W002" and url in message
