@@ -1,7 +1,9 @@
 """The management API over HTTP: key, quota, route, body, and how answers and errors are written.
 
 Errors are answered as RFC 9457 says (application/problem+json), and the quota stands in `RateLimit` headers. Faults and
-counts are those of the job routes (``celery_runpod/simulator/gateway.py``). Not here: what the routes do (``*_routes.py``).
+counts are those of the job routes (``celery_runpod/simulator/gateway.py``).
+
+Not here: what the routes do (``*_routes.py``).
 
 Next: ``routes.py``.
 """
