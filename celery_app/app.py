@@ -1,8 +1,6 @@
 """The factory of the worker's Celery app: configuration, tasks, Request class, bootsteps, control commands.
 
 Nothing is connected here: what a process owns is made after fork (``process.py``).
-
-Next: ``process.py``.
 """
 
 from __future__ import annotations
@@ -14,9 +12,9 @@ from celery import Celery
 from celery.signals import celeryd_init, setup_logging
 
 from celery_app.logs import configure_logging
+from celery_app.overrides.revoke import install as install_revocation
 from celery_app.process import Process
-from celery_app.revocation import install as install_revocation
-from celery_app.selfheal import SelfHeal
+from celery_app.watchdog.thread import SelfHeal
 from celery_runpod.clientapp import WORKER
 from celery_runpod.contract import FINISH, RUN, TASK_NAMES
 from celery_runpod.rabbitmq import is_amqp
@@ -34,7 +32,7 @@ def create_app(settings: Settings | None = None) -> Celery:
         ConfigurationError: a setting is wrong; the text lists all of them.
     """
     settings = settings or load_settings()
-    amqp = "celery_app.queues:RabbitAMQP" if is_amqp(settings.broker_url) else None
+    amqp = "celery_app.overrides.amqp:RabbitAMQP" if is_amqp(settings.broker_url) else None
     app = Celery("celery_runpod", set_as_current=True, amqp=amqp)
     app.config_from_object(celery_config(settings))
     # Before it is finalized: callers' apps get a client task in the place of `runpod.run`.
@@ -45,7 +43,7 @@ def create_app(settings: Settings | None = None) -> Celery:
     app.loader.import_default_modules()
     app.finalize()
     for name in (RUN, FINISH):
-        app.tasks[name].Request = "celery_app.requests:UnrevokedRequest"
+        app.tasks[name].Request = "celery_app.overrides.request:UnrevokedRequest"
     if is_redis(settings.broker_url):
         limit_imported(app, settings.visibility_timeout_s - END_S)
     app.steps["worker"].add(SelfHeal)

@@ -3,8 +3,6 @@
 The result is written by one script that refuses over SUCCESS, FAILURE and REVOKED: Celery's own check is a race, and
 does not protect a FAILURE. The event types `task-in_queue`, `task-in_progress` are custom; Flower shows them upper-case.
 Celery ranks such a state above REVOKED, so a job that ends as REVOKED is sent as `task-cancelled` too (`delivery.py`).
-
-Next: ``selfheal.py``.
 """
 
 from __future__ import annotations

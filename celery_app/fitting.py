@@ -3,7 +3,7 @@
 Without this, each is an error of an unknown kind in the task, which would be tried again ten times, or an error in the
 pool, whose timer reads `timelimit`. What is refused here is ended, or put aside, before it begins (``poison.py``).
 
-Not here: the names of the arguments of `runpod.run`, which takes any (`tasks/reading.py`), and those of the tasks of
+Not here: the names of the arguments of `runpod.run`, which takes any (`tasks/call_message.py`), and those of the tasks of
 `RUNPOD_IMPORTS`.
 """
 

@@ -1,8 +1,6 @@
 """The worker's log: structlog over the standard library, with task id and job id on every line.
 
 Not the tasks' own concern: they log events with fields, and this decides how a line looks.
-
-Next: ``app.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import structlog
 from celery import current_task
 
 from celery_runpod.api.signatures import hide_signatures
-from celery_runpod.shown import shown, shown_block
+from celery_runpod.escaping import shown, shown_block
 
 CONSUMER = "celery.worker.consumer.consumer"
 _BODY = re.compile(r"(?s)(?:The full contents of the message body was:|\bbody: ).*")

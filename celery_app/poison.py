@@ -11,8 +11,8 @@ level of nesting, and an error there ends the main process; the message comes ba
 
 A thread writes the result or the entry, so that the event loop never waits. The message is held until that is done.
 
-Not here: an envelope that kombu cannot read (``envelopes.py``), headers and arguments of another type
-(``fitting.py``), Celery's calls (``consumer.py``).
+Not here: an envelope that kombu cannot read (``celery_app/overrides/envelopes.py``), headers and arguments of another
+type (``fitting.py``), Celery's calls (``celery_app/overrides/consumer.py``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from celery.app.task import Context
 from redis.exceptions import RedisError
 
-from celery_app.envelopes import UNREADABLE
+from celery_app.overrides.envelopes import UNREADABLE
 from celery_runpod.api.depth import MAX_DEPTH, is_deeper, loads, pruned, too_deep
 from celery_runpod.contract import FINISH, RUN
 from celery_runpod.errors import InvalidInput

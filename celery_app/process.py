@@ -1,7 +1,4 @@
-"""What each process owns: made on first use after fork, never carried across one.
-
-Next: ``requests.py``.
-"""
+"""What each process owns: made on first use after fork, never carried across one."""
 
 from __future__ import annotations
 

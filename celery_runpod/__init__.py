@@ -2,8 +2,6 @@
 
 The public names, and nothing else. Importing this package registers the client task, connects the routing of what
 follows an endpoint, and lets Celery rebuild our errors: import it in every process that publishes or reads results.
-
-Next: ``endpoint.py``.
 """
 
 from celery_runpod import clienttask as _clienttask  # registers a task

@@ -1,8 +1,8 @@
 """The bounds of a namespace: a call is refused at its caller before Redis is full.
 
-The leading worker counts the open jobs and the bytes of their inputs every few seconds, and writes them beside the bounds
-of its settings (`celery_app/selfheal.py`). So a burst may go over a bound by what is called in these seconds. Calls that
-no worker has accepted yet are counted here, at the call: they pile up when no worker is up.
+The leading worker counts the open jobs and the bytes of their inputs every few seconds, and writes them beside the
+bounds of its settings (`celery_app/watchdog/thread.py`). So a burst may go over a bound by what is called in these
+seconds. Calls that no worker has accepted yet are counted here, at the call: they pile up when no worker is up.
 
 Not here: a worker refuses nothing for a bound. What was published is accepted.
 """

@@ -2,8 +2,6 @@
 
 Celery's own `apply_async` hangs for 20 s to for ever when Redis is away (it subscribes to the result first), so an
 endpoint asks broker and backend for a sign of life, with short timeouts, before it publishes.
-
-Next: ``results.py``.
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ Celery's own setting (`confirm_publish`) makes every publish of a connection wai
 bound: a RabbitMQ that is short of memory or disk confirms nothing, and a worker's event loop would stand still. Here only
 what must not be lost waits, and not for long. Nothing of this shows in the user's app: a channel is made so by what is
 declared with a message, `Confirms`. (docs/decisions/0005)
-
-Next: ``rabbitmq.py``, which declares it.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from celery.canvas import Signature
 
 from celery_runpod.api.answers import Health
 from celery_runpod.api.payload import check_depth, check_input
+from celery_runpod.asking import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.clienttask import check_arguments, client_task, refuse_eager, refuse_wrong_links
 from celery_runpod.contract import (
@@ -32,7 +33,6 @@ from celery_runpod.contract import (
     Queues,
     merge_input,
 )
-from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
 from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
 from celery_runpod.results import JobResult
 
@@ -240,11 +240,11 @@ class Endpoint:
         return retry(task_id, endpoint=self.name, force=force, timeout_s=timeout, app=self.app)
 
     def pause(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
-        """Submit no job of this endpoint until `resume`; see `celery_runpod.control.pause`."""
+        """Submit no job of this endpoint until `resume`; see `celery_runpod.asking.pause`."""
         pause(self.name, timeout_s=timeout, app=self.app)
 
     def resume(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> bool:
-        """Submit its jobs again; see `celery_runpod.control.resume`."""
+        """Submit its jobs again; see `celery_runpod.asking.resume`."""
         return resume(self.name, timeout_s=timeout, app=self.app)
 
     def _ask(self, task: str, timeout: float) -> Any:

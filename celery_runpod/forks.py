@@ -3,7 +3,7 @@
 It would share its parent's, and one of them would read the confirm of the other's message. Celery forgets them in the
 processes that it forks itself, and in no others. Not for Redis: its client notices a fork.
 
-Connected by importing `celery_runpod`. Next: ``routing.py``.
+Connected by importing `celery_runpod`.
 """
 
 from __future__ import annotations

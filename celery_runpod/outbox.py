@@ -1,15 +1,13 @@
 """A copy of each `runpod.run` message, kept in the store from its publishing until a worker has accepted it.
 
 kombu's Redis transport pops a message and only then writes down who has it: a worker killed in between loses it for
-good. What is lost so is found, and published again, by the workers' self-healing thread (`celery_app/outbox.py`).
-RabbitMQ needs no copy: it keeps a message until it is acknowledged.
+good. What is lost so is found, and published again, by the workers' self-healing thread
+(`celery_app/watchdog/lost_calls.py`). RabbitMQ needs no copy: it keeps a message until it is acknowledged.
 
 A copy is written after the publish, so a call whose publish failed never runs. Between the two this thread remembers
 the message; ``clienttask.py`` asks it whether a failed call had reached the broker.
 
 Called by ``routing.py`` for every process that imports `celery_runpod`.
-
-Next: ``records.py``, where the copies lie.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@ to it, with what ITS app knows. So the queues of ours are quorum queues whoever 
 ours is left as it is if it exists. Nothing of this shows in the user's app: only what is declared with one message is.
 
 Not here: waiting for RabbitMQ's word (``confirms.py``), the worker's settings (its `config/celery.py`).
-
-Next: ``routing.py``, which calls this for every message that is published.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 While a job is open its state, RunPod's id, progress and the reason for waiting stand on its result; afterwards the
 result is Celery's own. Nothing here needs the worker's code or the API key.
-
-Next: ``records.py``.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@ caller's app would choose is written onto every following signature without one,
 without an endpoint in it is left as it is.
 
 Connected by importing `celery_runpod`: import it in every process that publishes.
-
-Next: ``outbox.py``, which keeps a copy of the message.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 Not the worker's settings: those, with bounds and profiles, are in the worker application's `config/settings.py`.
 A web process needs no API key, and nothing here reads one.
-
-Next: ``contract.py``.
 """
 
 from __future__ import annotations

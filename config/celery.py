@@ -1,8 +1,6 @@
 """Celery's configuration of the RunPod worker, with a reason beside each setting.
 
 Not the user's own Celery app: the two share broker, result backend and nothing else.
-
-Next: `celery_app/app.py`.
 """
 
 from __future__ import annotations
@@ -20,10 +18,10 @@ OUR_TASKS = (
     "tasks.run",
     "tasks.check",
     "tasks.delivery",
-    "tasks.control",
-    "tasks.operations",
-    "tasks.retrying",
-    "tasks.pods",
+    "tasks.cancel",
+    "tasks.endpoint_tasks",
+    "tasks.retry",
+    "tasks.management",
 )
 
 
@@ -34,7 +32,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "broker_url": settings.broker_url,
         "result_backend": settings.result_backend,
         # Celery's own fails a chord when Redis or the broker is away while it is joined.
-        "override_backends": dict.fromkeys(("redis", "rediss"), "celery_app.backend:ChordKeepingBackend"),
+        "override_backends": dict.fromkeys(("redis", "rediss"), "celery_app.overrides.backend:ChordKeepingBackend"),
         # A worker that is started before Redis waits for it, and says so.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -66,7 +64,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         # The visibility clock starts when a message is fetched: fetch no more than is worked on.
         "worker_prefetch_multiplier": 1,
         # Celery's own ends when the broker goes away while it holds a countdown message.
-        "worker_consumer": "celery_app.consumer:LossTolerantConsumer",
+        "worker_consumer": "celery_app.overrides.consumer:LossTolerantConsumer",
         # It would compare with the result of the caller's id: repeats are the store's business.
         "worker_deduplicate_successful_tasks": False,
         # Time limits under the caller's task id would end the caller's task; every wait has its own deadline.

@@ -11,8 +11,6 @@
     first_s = 2
 
 Not here: the options themselves and their bounds (`celery_runpod/contract.py`).
-
-Next: ``celery.py``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 All problems are reported at once, and no value of a secret is ever shown. What clients share is in
 `celery_runpod/settings.py`; what each setting does to Celery is in ``celery.py``.
-
-Next: ``profiles.py``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 The counting is the `limits` library's, in the store's Redis. Pauses, after a 429 or while the API is down, are the
 store's (`store.pause`): per endpoint and operation too, so that a 429 on /run does not stop polling.
-
-Next: ``submit.py`` and ``check.py``, which ask here before each call.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 A check is a countdown message, one for many jobs: each job has its own exponential backoff, and the check comes for
 the least due time. It works on its jobs side by side, is over before its lease lapses, and gives back what it could
-not look at. It also repeats what is not done yet (``debts.py``): cancels not confirmed, outcomes not delivered.
+not look at. It also repeats what is not done yet (``outstanding.py``): cancels not confirmed, outcomes not delivered.
 
-A job whose verdict of our own is due (``ends.py``) gets a last look first, before all other looks. Without it the
+A job whose verdict of our own is due (``own_verdicts.py``) gets a last look first, before all other looks. Without it the
 verdict is given only while RunPod's API does not answer.
 
 Next: ``backoff.py``.
@@ -33,19 +33,19 @@ from celery_runpod.errors import (
 )
 from tasks import hints
 from tasks.backoff import look_before, next_look
-from tasks.debts import pay_cancels, publish_undelivered
+from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, hand_over
-from tasks.ends import MISSING_S, STUCK, expired, just_submitted, missing, outlived_ttl, verdict_at, verdict_on
-from tasks.joining import let_expire
+from tasks.idempotency import let_expire
 from tasks.looks import Looks, failed_again_s, next_look_at, plan_looks, shared_by_late_calls
-from tasks.plan import plan_check
-from tasks.purging import purge_of
-from tasks.reasons import refusal, why_queued
+from tasks.outstanding import pay_cancels, publish_undelivered
+from tasks.own_verdicts import MISSING_S, STUCK, expired, just_submitted, missing, outlived_ttl, verdict_at, verdict_on
+from tasks.publish_check import plan_check
+from tasks.purge import purge_of
 from tasks.services import Services, apart, services
-from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import AT_RUNPOD, State
 from tasks.submit import close_window, submit
+from tasks.why_queued import refusal, why_queued
 
 log = logging.getLogger(__name__)
 

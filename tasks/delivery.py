@@ -32,15 +32,15 @@ from celery_runpod.errors import (
     encode,
 )
 from tasks.backoff import delay_s
-from tasks.guard import CallersTask, nothing_but_verdicts
+from tasks.crash_points import Step, reach
 from tasks.parking import unpark
-from tasks.plan import admit_waiting, plan_check
-from tasks.purging import purge_of
+from tasks.publish_check import admit_waiting, plan_check
+from tasks.purge import purge_of
 from tasks.services import Services, apart, services
-from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
 from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
+from tasks.verdict_guard import CallersTask, nothing_but_verdicts
 
 log = logging.getLogger(__name__)
 

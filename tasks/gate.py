@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from celery_runpod.errors import BadAnswer, RateLimited, RunPodError, Unavailable
-from tasks.plan import admit_waiting
+from tasks.publish_check import admit_waiting
 from tasks.services import Services
 from tasks.store.record import Job
 from tasks.store.states import State

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import ApiError, RunPodError, StatusStuck
-from tasks.ends import status_stuck
+from tasks.own_verdicts import status_stuck
 from tasks.services import Services
 from tasks.store.record import Job
 from tasks.store.states import State

@@ -1,7 +1,7 @@
 """Which jobs a check asks RunPod about, in which order, and when again.
 
-Last looks come first: those of jobs whose verdict of our own is due (``ends.py``). They take any call of the budget; the
-other looks leave some of it free, so that no stream of them delays a verdict.
+Last looks come first: those of jobs whose verdict of our own is due (``own_verdicts.py``). They take any call of the
+budget; the other looks leave some of it free, so that no stream of them delays a verdict.
 
 Not here: the looks themselves (``check.py``), and how a job's own delays grow (``backoff.py``).
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from celery_runpod.contract import Backoff
 from tasks.backoff import LAST_LOOK_S, backoff_for, delay_s
-from tasks.ends import verdict_at
+from tasks.own_verdicts import verdict_at
 from tasks.services import Services
 from tasks.store.record import Job
 from tasks.store.states import AT_RUNPOD, State

@@ -4,7 +4,7 @@ After the record is written, messages are hints and the store is the truth: what
 or the self-healing thread goes on. The task raises no verdict itself; what is wrong with a call is recorded as the
 job's end, and reaches the caller as every end does.
 
-Not here: what a message may hold, and how it becomes a record (``reading.py``).
+Not here: what a message may hold, and how it becomes a record (``call_message.py``).
 
 Next: ``parking.py``, then ``submit.py``.
 """
@@ -19,18 +19,18 @@ from celery import shared_task, states
 from celery.exceptions import Ignore
 
 from celery_runpod.contract import FINISH, FORMAT, RUN
-from tasks.control import cancel_if_wished
+from tasks.call_message import read_call
+from tasks.cancel import cancel_if_wished
+from tasks.crash_points import Step, reach
 from tasks.delivery import REPUBLISH_S, hand_over, publish
-from tasks.guard import CallersTask, nothing_but_verdicts, put_back
-from tasks.joining import join
+from tasks.idempotency import join
 from tasks.parking import ids_after
-from tasks.plan import plan_check
-from tasks.reading import read_call
+from tasks.publish_check import plan_check
 from tasks.services import Services, services
-from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
 from tasks.submit import submit
+from tasks.verdict_guard import CallersTask, nothing_but_verdicts, put_back
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,6 @@
 """What a task works with in its process: store, clients, budget, clock. Built after fork by `celery_app/process.py`.
 
 Not here: how these are made. A task asks `services(self.app)` in its first line.
-
-Next: ``run.py``.
 """
 
 from __future__ import annotations

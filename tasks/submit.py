@@ -38,12 +38,12 @@ from celery_runpod.errors import (
 )
 from celery_runpod.webhooks import sign_url
 from tasks.backoff import backoff_for, delay_s, next_look
-from tasks.control import cancelled_by, is_cancelled
+from tasks.cancel import cancelled_by, is_cancelled
+from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, end_revoked
 from tasks.gate import claim_attempt, plan_post, post_over
-from tasks.joining import let_all_expire
+from tasks.idempotency import let_all_expire
 from tasks.services import INSIST_EVERY_S, Services
-from tasks.steps import Step, reach
 from tasks.store.record import Job
 from tasks.store.states import State
 from tasks.store.submits import Post, Signs

@@ -13,12 +13,12 @@ from celery import Celery
 from kombu.transport.memory import Channel
 from limits.storage import MemoryStorage
 
+import tasks.cancel
 import tasks.check
-import tasks.control
 import tasks.delivery
-import tasks.operations
-import tasks.pods
-import tasks.retrying
+import tasks.endpoint_tasks
+import tasks.management
+import tasks.retry
 import tasks.run
 from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
@@ -28,7 +28,7 @@ from config.profiles import Profile
 from config.settings import Settings, load_settings
 from tasks.budget import Budget
 from tasks.check import Check
-from tasks.plan import plan_check
+from tasks.publish_check import plan_check
 from tasks.services import Services
 from tasks.store import JobStore
 from tasks.store.record import Job

@@ -37,8 +37,6 @@ Both:
 
 Not here: Celery, the job store, RunPod's GraphQL. Errors are those of ``celery_runpod/errors``, and nothing else of
 celery_runpod is imported.
-
-Next: ``serverless.py``, or ``management.py``.
 """
 
 from celery_runpod.api.answers import FINAL_STATES, Health, Job, Policy, parse_job

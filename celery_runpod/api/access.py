@@ -4,8 +4,6 @@ The key is given out as a function, asked on every call, so that it can be rotat
 
 The Serverless API (jobs) and the REST API (pods and endpoints as things to be made) have hosts of their own, and the
 latter two versions: RunPod's own tools read `RUNPOD_REST_VERSION=v1` to go back to the older one.
-
-Next: ``transport.py``, which uses them.
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ Parsing is pure and liberal: a field of an odd type is as good as missing, furth
 is kept and not final. Only an answer without id or status is refused.
 
 Not here: a single field of an odd type (``fields.py``), a FAILED job's `error` as an exception (``failures.py``), HTTP.
-
-Next: ``failures.py``.
 """
 
 from __future__ import annotations

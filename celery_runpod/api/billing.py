@@ -1,7 +1,5 @@
-"""What was paid: rows of RunPod's billing, and which of them are asked for; the same for both versions of the REST API.
-
-Next: ``rest.py``.
-"""
+"""What was paid: rows of RunPod's billing, and which of them are asked for; the same for both versions of the REST
+API."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The types of GPUs that RunPod rents out, with prices (REST v2: docs.runpod.io/api-reference-v2, catalog).
-
-Next: ``billing.py``.
-"""
+"""The types of GPUs that RunPod rents out, with prices (REST v2: docs.runpod.io/api-reference-v2, catalog)."""
 
 from __future__ import annotations
 

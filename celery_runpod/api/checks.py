@@ -6,8 +6,6 @@ given and what is allowed. What only RunPod knows is left to it: which GPUs, ima
 Values of `env` are secrets as often as not: they are in no error.
 
 Not here: rules between fields (``podspec.py``, ``endpointspec.py``).
-
-Next: ``podspec.py``.
 """
 
 from __future__ import annotations

@@ -12,8 +12,6 @@ Three things are lacking in urllib3, and each would cost money or a worker's tim
   one that has been idle for `IDLE_S` is not used again, by any operation: a new TLS handshake is cheap against that.
 
 Not here: what a failure means (``transport.py``).
-
-Next: ``transport.py``.
 """
 
 from __future__ import annotations

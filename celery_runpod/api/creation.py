@@ -11,8 +11,6 @@ What is left: of two processes that create under one given name at the same mome
 own. A name that is made here has no such twin.
 
 Not here: HTTP, and what a pod or an endpoint is.
-
-Next: ``management.py``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """A Serverless endpoint and its workers as RunPod tells them; the same for both versions of the REST API.
 
 An endpoint is here a thing that is made, scaled and deleted. Sending it jobs: ``serverless.py``.
-
-Next: ``catalog.py``.
 """
 
 from __future__ import annotations

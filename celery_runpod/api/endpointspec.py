@@ -5,8 +5,6 @@ The versions differ in what an endpoint is made of: v2 takes a container and poo
 the container) and types of GPUs. A field that the version in use does not know is refused by name.
 
 Not here: the body that a version wants (``restv1.py``, ``restv2.py``).
-
-Next: ``pods.py``, for what comes back.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@ itself, in one of two shapes (read in its SDK, `runpod/serverless/modules/rp_job
 
     a plain handler       a JSON text: {"error_type": "<class 'ValueError'>", "error_message", "error_traceback", ...}
     a generator handler   a plain text: "handler: MESSAGE \\ntraceback: Traceback (most recent call last): ..."
-
-Next: ``transport.py``.
 """
 
 from __future__ import annotations

@@ -9,8 +9,6 @@
     identified              an object that has an id: without one an answer is refused
 
 Not here: which fields an answer has (``answers.py``, ``restv1.py``, ``restv2.py``).
-
-Next: ``answers.py``.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@ One interface over two versions of RunPod's REST API. What a version says in its
 
 Not here: jobs (``serverless.py``), sending (``restclient.py``), how a create happens no more than once
 (``creation.py``).
-
-Next: ``podspec.py``, what may be asked for; then ``rest.py``.
 """
 
 from __future__ import annotations

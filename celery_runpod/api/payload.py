@@ -4,8 +4,6 @@ A call that RunPod would refuse is refused here, where the text can name the pla
 Values are never quoted: they may be large, or secret.
 
 Not here: sending (``transport.py``).
-
-Next: ``access.py``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """A pod as RunPod tells it, and its log lines; the same for both versions of the REST API.
 
 Not here: reading it out of a version's JSON (``restv1.py``, ``restv2.py``).
-
-Next: ``endpoints.py``.
 """
 
 from __future__ import annotations

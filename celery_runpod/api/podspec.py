@@ -1,8 +1,6 @@
 """PodSpec and PodChanges: what is asked of a pod, in one vocabulary for both versions of RunPod's REST API.
 
 Not here: the body that a version wants (``restv1.py``, ``restv2.py``), a pod as RunPod tells it (``pods.py``).
-
-Next: ``endpointspec.py``.
 """
 
 from __future__ import annotations

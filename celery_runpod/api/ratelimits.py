@@ -7,8 +7,6 @@
 The last two are RunPod's form of the IETF draft on rate limit headers (docs.runpod.io/api-reference-v2).
 
 Not here: waiting; the worker's own budgets.
-
-Next: ``verdicts.py``.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@
     └── restv1.py  flat bodies, bare lists, POST .../update, POST .../start
 
 A version is pure: it makes requests and reads answers, and sends nothing.
-
-Next: ``restv2.py``.
 """
 
 from __future__ import annotations

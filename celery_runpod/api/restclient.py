@@ -1,8 +1,6 @@
 """RestClient: sends what a version of RunPod's REST API says, once, and reads the answer. The base of ManagementClient.
 
 Not here: HTTP itself (``transport.py``), the operations (``management.py``).
-
-Next: ``transport.py``.
 """
 
 from __future__ import annotations

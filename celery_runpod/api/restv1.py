@@ -5,8 +5,6 @@ What it lacks: a container on an endpoint (it comes from the template), pools of
 beyond v2: reset, interruptible pods. Its actions document no body in their answers.
 
 Not here: sending (``management.py``), what a pod is (``pods.py``).
-
-Next: ``creation.py``.
 """
 
 from __future__ import annotations

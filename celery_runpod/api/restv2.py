@@ -1,8 +1,6 @@
 """RunPod's REST API v2, the current one (docs.runpod.io/api-reference-v2): its paths, bodies and answers.
 
 Not here: sending (``management.py``), what a pod is (``pods.py``).
-
-Next: ``restv1.py``, the same for the older version.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """RunPodClient: the operations of a Serverless endpoint, typed. The class to use from a script.
 
 Not here: HTTP itself (``transport.py``), what the answers hold (``answers.py``), Celery.
-
-Next: ``payload.py``, what may be sent; then ``access.py``, ``transport.py``.
 """
 
 from __future__ import annotations

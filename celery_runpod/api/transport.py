@@ -14,8 +14,6 @@ The API key stays in here: our errors are raised outside of `except`, so that no
 holds the request and its headers; and what RunPod says in an error is searched for the key.
 
 Not here: sockets and their deadlines (``connections.py``), what the operations are (``serverless.py``).
-
-Next: ``verdicts.py``.
 """
 
 from __future__ import annotations

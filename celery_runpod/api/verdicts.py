@@ -16,8 +16,6 @@ Bodies are never quoted, but for the fields that tell the error: `input` and `we
 tells it as `{"error"}` (jobs), as `{"message"}` (REST v1), and as a problem of RFC 9457 (REST v2).
 
 Not here: getting the answer (``transport.py``), how long to wait after a 429 (``ratelimits.py``).
-
-Next: ``answers.py``, for what is in the JSON of a success.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """The loops of the clients: look until a job has ended, or a pod runs, and take a job's chunks. The clock is injected.
 
 Not here: HTTP; how the worker waits. It does not: it plans checks, for all jobs of an endpoint together.
-
-Next: ``transport.py``.
 """
 
 from __future__ import annotations

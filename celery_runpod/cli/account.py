@@ -1,7 +1,4 @@
-"""`gpus`, `billing`: what RunPod rents out and for how much, and what was paid; with the API key of the shell.
-
-Next: ``completion.py``.
-"""
+"""`gpus`, `billing`: what RunPod rents out and for how much, and what was paid; with the API key of the shell."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 Where workers are up, their token is looked for through the app's own connections (`agreement.py`), as each call does;
 else the URLs are compared. The app is imported in a process of its own: a project's packages may be called `config` and
 `tasks`, as the worker's are, and an import may hang. Run as a program, this module is that process.
-
-Next: ``doctor.py``.
 """
 
 from __future__ import annotations

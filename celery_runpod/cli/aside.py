@@ -22,7 +22,7 @@ from celery_runpod.cli.rows import store_or_sentence
 from celery_runpod.cli.stack import service_root
 from celery_runpod.contract import RUN
 from celery_runpod.errors import JobUndeliverable
-from celery_runpod.shown import shown_json
+from celery_runpod.escaping import shown_json
 
 HEADINGS = ("id", "kind", "task", "endpoint", "since", "bytes", "why")
 

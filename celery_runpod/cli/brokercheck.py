@@ -1,8 +1,6 @@
 """The checks of `doctor` on a broker that is not Redis: whether it is reached and, of RabbitMQ, its age and our queues.
 
 A queue that is there is declared as a worker would declare it, which changes nothing; one that is not is left unmade.
-
-Next: ``runpodcheck.py``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 Not here: other brokers (``brokercheck.py``), RunPod (``runpodcheck.py``), the user's app (``appcheck.py``), printing
 (``doctor.py``).
-
-Next: ``brokercheck.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""`completion`: prints the lines that make a shell complete the commands and options of celery-runpod.
-
-Next: ``main.py``.
-"""
+"""`completion`: prints the lines that make a shell complete the commands and options of celery-runpod."""
 
 from __future__ import annotations
 

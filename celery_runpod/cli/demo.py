@@ -2,8 +2,6 @@
 
 It starts Redis, the simulator with a real handler file, the RunPod worker and a small application's own worker, sends
 the application's chord, shows each job, and stops all it started.
-
-Next: `celery_runpod/demo/handler.py`, then `celery_runpod/demo/application.py`.
 """
 
 from __future__ import annotations

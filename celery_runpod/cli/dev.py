@@ -2,8 +2,6 @@
 
 For developing a project against: it prints the addresses and the lines to export. Not for production, and nothing in
 it is kept.
-
-Next: ``local.py``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 It reads the environment as the worker does, looks at Redis and RunPod, and changes nothing. Every check ends within
 seconds, and no secret is shown.
-
-Next: ``checkup.py``, the checks.
 """
 
 from __future__ import annotations
@@ -23,8 +21,8 @@ from celery_runpod.cli.findings import Finding, Level, Redactor, ok, wrong
 from celery_runpod.cli.output import echo
 from celery_runpod.cli.stack import service_root
 from celery_runpod.errors import ConfigurationError
+from celery_runpod.escaping import shown as escaped
 from celery_runpod.settings import ClientSettings
-from celery_runpod.shown import shown as escaped
 
 SIGNS = {Level.OK: "ok     ", Level.WARNING: "warning", Level.WRONG: "WRONG  "}
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.WRONG: "red"}

@@ -1,7 +1,4 @@
-"""What a check of `doctor` found, how long it may take, and what must never be shown.
-
-Next: ``checkup.py``, the checks.
-"""
+"""What a check of `doctor` found, how long it may take, and what must never be shown."""
 
 from __future__ import annotations
 

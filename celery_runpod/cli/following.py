@@ -2,8 +2,6 @@
 
 Progress goes to standard error, so that standard output holds the output alone. The job does not depend on who follows
 it: a Redis that is away is waited for, and then left with the words that find the job again.
-
-Next: ``jobs.py``.
 """
 
 from __future__ import annotations
@@ -23,9 +21,9 @@ from rich.text import Text
 
 from celery_runpod.cli import rows
 from celery_runpod.cli.output import echo
+from celery_runpod.escaping import shown, shown_block, shown_json
 from celery_runpod.records import RecordReader
 from celery_runpod.results import JobResult
-from celery_runpod.shown import shown, shown_block, shown_json
 
 LOOK_S = 0.5
 PATIENCE_S = 30.0

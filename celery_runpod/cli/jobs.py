@@ -2,8 +2,6 @@
 
 They need the store and the broker (`REDIS_URL` and its like), and neither the worker's settings nor an API key. Not
 here: what is read of a record (``rows.py``).
-
-Next: ``rows.py``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 A job keeps the name of its key, never the key. Who takes a name away while jobs of it are open can neither fetch nor
 cancel them: so it is told before. Reads names alone.
-
-Next: ``runpodcheck.py``.
 """
 
 from __future__ import annotations

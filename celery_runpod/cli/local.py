@@ -2,8 +2,6 @@
 
 Ctrl-C, SIGTERM and SIGHUP are noticed at safe points only (between looks, never between starting a process and noting
 it down), so that whatever was started is stopped.
-
-Next: ``stack.py``, how one server is started.
 """
 
 from __future__ import annotations

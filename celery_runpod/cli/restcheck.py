@@ -1,8 +1,6 @@
 """The check of `doctor` on RunPod's management API: reached, and the key accepted, where it is used.
 
 It is asked only where `RUNPOD_REST_URL` is set: most installations run jobs and create nothing.
-
-Next: ``appcheck.py``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 Reads chosen fields only, since a record may hold an input of megabytes. Not here: changing a record; nothing of the
 command line does that.
-
-Next: ``jobs.py``.
 """
 
 from __future__ import annotations
@@ -21,9 +19,9 @@ from redis.exceptions import RedisError
 
 from celery_runpod.clientapp import client_settings
 from celery_runpod.contract import EVERY_ENDPOINT
+from celery_runpod.escaping import shown
 from celery_runpod.records import RecordReader
 from celery_runpod.settings import mask_url, redis_url
-from celery_runpod.shown import shown
 
 CONNECT_S, ANSWER_S = 2.0, 5.0
 BATCH = 500

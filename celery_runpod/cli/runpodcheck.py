@@ -1,8 +1,6 @@
 """The checks of `doctor` on RunPod: every configured endpoint with its own key, and the webhooks.
 
 Not here: what RunPod's answers mean (`celery_runpod/api/verdicts.py`).
-
-Next: ``restcheck.py``.
 """
 
 from __future__ import annotations

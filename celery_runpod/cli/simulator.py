@@ -2,8 +2,6 @@
 
 Not here: the server (``celery_runpod/simulator/``), which is imported when the command runs, because its packages are
 those of an extra.
-
-Next: ``celery_runpod/simulator/server.py``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 Every server listens on a free loopback port, logs into the stack's folder, and is ended by its process id, in the
 reverse order, also when something fails on the way.
-
-Next: ``demo.py``.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 The worker's packages are called `celery_app`, `tasks` and `config`, as a web project's own often are. So they lie in a
 private folder, which comes first on the path of this process alone; and they are imported before Celery starts, which
 would put the current folder before it.
-
-Next: `celery_app/app.py`.
 """
 
 from __future__ import annotations

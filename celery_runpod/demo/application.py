@@ -2,8 +2,6 @@
 
 It runs in its own worker, with its own queue. All that it has of RunPod is the name of an endpoint; the API key and the
 worker's code are elsewhere.
-
-Next: `celery_runpod/cli/demo.py`, which starts everything.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """A RunPod handler as one writes it for RunPod: it renders one tile of a large Mandelbrot picture.
 
 Nothing in it knows of Celery or of the simulator; with `runpod` and Pillow in an image it runs on RunPod as it is.
-
-Next: ``application.py``, which joins the tiles.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Django application: registers the system checks. Next: ``checks.py``."""
+"""The Django application: registers the system checks."""
 
 from __future__ import annotations
 

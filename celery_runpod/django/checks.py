@@ -1,4 +1,4 @@
-"""Django's system checks: what would keep endpoints or webhooks from working. Next: ``views.py``."""
+"""Django's system checks: what would keep endpoints or webhooks from working."""
 
 from __future__ import annotations
 

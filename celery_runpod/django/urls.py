@@ -1,4 +1,4 @@
-"""`webhook` under the prefix of the project's choice. Next: ``views.py``."""
+"""`webhook` under the prefix of the project's choice."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """HTTP answers, whole and broken: JSON, connections cut, answers cut in the middle, the status of a fault.
 
-Not here: what is answered (``operations.py``, ``control.py``, ``inspection.py``, ``management/``).
-
-Next: ``operations.py``.
+Not here: what is answered (``job_routes.py``, ``worker_protocol.py``, ``inspection.py``, ``management/``).
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """One endpoint: carries out each step of its jobs, and tells those who wait, the webhook and whoever runs the jobs.
 
-Not here: the rules of a job (``jobs.py``) and of the queue (``store.py``), HTTP (``operations.py``), running
+Not here: the rules of a job (``jobs.py``) and of the queue (``store.py``), HTTP (``job_routes.py``), running
 (``synthetic.py``, ``workers.py``).
-
-Next: ``synthetic.py``, then ``workers.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Faults on demand: rules that say what goes wrong, where, and how often. Pure; chance is seeded.
 
-Not here: doing it (``operations.py`` for requests, ``webhooks.py``, ``endpoint.py`` for jobs and workers).
+Not here: doing it (``job_routes.py`` for requests, ``webhooks.py``, ``endpoint.py`` for jobs and workers).
 
 Of the rules of one kind that match, the first that acts is the only one that is counted as done.
 
@@ -21,8 +21,6 @@ reopen                worker only: a late progress update (`body`, or "working")
 duplicate, late       webhook only, once for each end of a job: sent twice; sent after `seconds`
 early                 the same: sent `seconds` before /status knows the end
 reorder               the same: sent after the endpoint's next one, at the latest after `seconds`; one at a time is held
-
-Next: ``operations.py``.
 """
 
 from __future__ import annotations

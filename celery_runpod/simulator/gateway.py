@@ -2,8 +2,6 @@
 
 Shared by the job routes and the management API. Not here: which fault applies (``faults.py``), how an answer is broken
 (``answers.py``).
-
-Next: ``operations.py``, then ``management/front.py``.
 """
 
 from __future__ import annotations

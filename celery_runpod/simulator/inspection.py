@@ -1,8 +1,6 @@
 """The simulator's own routes, `/_simulator/...`: faults, jobs, counts of requests, reset. For tests; without a key.
 
 Not here: anything that RunPod has.
-
-Next: ``faults.py``.
 """
 
 from __future__ import annotations

@@ -6,8 +6,6 @@ Not here: where jobs wait (``store.py``), who runs them (``synthetic.py``, ``wor
 Where RunPod's documents disagree: a job over its time to live is deleted whatever its state, so /status is 404. A
 progress update that comes after the end is ignored. At RunPod it can reopen the job in /status (runpod-python#250): here
 the fault `reopen` does that.
-
-Next: ``store.py``.
 """
 
 from __future__ import annotations

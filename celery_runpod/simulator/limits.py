@@ -2,8 +2,6 @@
 
 From docs.runpod.io/serverless/endpoints/operation-reference. Not here: the higher limits of endpoints with many running
 workers, whose factor RunPod does not document.
-
-Next: ``operations.py``.
 """
 
 from __future__ import annotations

@@ -2,12 +2,10 @@
 
 Each is the leader of a process group of its own, which is killed as a whole: RunPod's SDK forks a process for pings,
 and handlers start servers. Three nets: the group is killed when its worker ends or the simulator shuts down; when the
-simulator dies, the kernel kills the worker (Linux, PR_SET_PDEATHSIG), and ``guard.py`` kills the group. What a handler
+simulator dies, the kernel kills the worker (Linux, PR_SET_PDEATHSIG), and ``reaper.py`` kills the group. What a handler
 starts in a session of its own (`start_new_session=True`, a daemon) is in no net: the handler has to end it.
 
 Not here: when to start and end them (``workers.py``).
-
-Next: ``guard.py``.
 """
 
 from __future__ import annotations
@@ -56,14 +54,14 @@ def _die_with_parent() -> Callable[[], None] | None:
 
 
 class Guard:
-    """The process of ``guard.py``, started with the first worker."""
+    """The process of ``reaper.py``, started with the first worker."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
     def watch(self, group: int) -> None:
         if self._process is None:
-            command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py"))]
+            command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("reaper.py"))]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=STDERR, stderr=STDERR, start_new_session=True
             )

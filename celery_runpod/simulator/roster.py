@@ -2,8 +2,6 @@
 
 The dictionaries are shared with whoever serves requests, and changed in place. Not here: one endpoint
 (``endpoint.py``), what the management API says of them (``management/deployments.py``).
-
-Next: ``endpoint.py``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """How many worker processes an endpoint has: started for jobs that wait, kept, ended when idle or too many. Pure.
 
 Not here: starting and ending them (``workers.py``).
-
-Next: ``workers.py``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """The simulator as a server: its parts put together, started and stopped.
 
 Not here: the command line (``celery_runpod/cli/simulator.py``).
-
-Next: ``operations.py``.
 """
 
 from __future__ import annotations
@@ -20,19 +18,19 @@ from aiohttp import web
 
 from celery_runpod.simulator import answers
 from celery_runpod.simulator.answers import Refused
-from celery_runpod.simulator.control import CALLS, Control
 from celery_runpod.simulator.endpoint import Endpoint
 from celery_runpod.simulator.faults import Faults
 from celery_runpod.simulator.gateway import Gateway
 from celery_runpod.simulator.inspection import Inspection
+from celery_runpod.simulator.job_routes import Operations
 from celery_runpod.simulator.management.deployments import Deployments
 from celery_runpod.simulator.management.front import Management
 from celery_runpod.simulator.management.pods import Pace, Pods
 from celery_runpod.simulator.management.routes import Account
-from celery_runpod.simulator.operations import Operations
 from celery_runpod.simulator.roster import Roster
 from celery_runpod.simulator.specs import RESERVED, Spec
 from celery_runpod.simulator.webhooks import Webhooks
+from celery_runpod.simulator.worker_protocol import CALLS, Control
 
 LARGEST_BODY = 64 * 1024 * 1024
 TICK_S = 0.05

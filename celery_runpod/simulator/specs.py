@@ -2,8 +2,6 @@
 
 Three kinds: a handler file run in worker processes, `external` for workers that join from outside (a Docker image), and
 `synthetic` for an imitation without any process. Not here: running them (``workers.py``, ``synthetic.py``).
-
-Next: ``endpoint.py``.
 """
 
 from __future__ import annotations

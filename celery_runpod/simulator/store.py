@@ -2,8 +2,6 @@
 
 Of a deleted job the description alone is kept, so that a simulator that runs for days does not grow.
 Not here: what a step means for a job (``jobs.py``), nor who carries it out (``endpoint.py``).
-
-Next: ``endpoint.py``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """JSON as it is taken from others: what was read can be written again, and is JSON then too. Pure.
 
 Python's own reader takes `NaN` and `1e999`, and its writer makes `NaN` and `Infinity` of them, which no other reader
-takes. Not here: what a body must contain (``submission.py``, ``control.py``, ``management/bodies.py``).
-
-Next: ``submission.py``.
+takes. Not here: what a body must contain (``submission.py``, ``worker_protocol.py``, ``management/bodies.py``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Reads the body of /run and /runsync into a job, as strictly as RunPod. Pure.
 
-Bounds from docs.runpod.io/serverless/endpoints/send-requests. Not here: accepting the job (``operations.py``).
-
-Next: ``jobs.py``.
+Bounds from docs.runpod.io/serverless/endpoints/send-requests. Not here: accepting the job (``job_routes.py``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Synthetic endpoints: jobs that take time and no process, thousands a second, for tests and benchmarks.
 
 Not here: handlers (``workers.py``). A job costs one timer; its output is its input unless `output_bytes` asks for bulk.
-
-Next: ``webhooks.py``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 One POST at each end (FAILED, CANCELLED and TIMED_OUT too). Anything but 200, and an answer that takes too long, counts
 as failed; then up to two more tries. Not signed, as at RunPod. Not here: when a job ends (``endpoint.py``).
-
-Next: ``operations.py``.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """The workers of a handler endpoint: started as jobs wait, given jobs, stopped when idle, replaced when they die.
 
-Not here: the HTTP that workers speak (``control.py``), their processes (``processes.py``).
+Not here: the HTTP that workers speak (``worker_protocol.py``), their processes (``processes.py``).
 
 How a running job is stopped. On cancel the worker is told by job-stop, which ends async handlers; told again, because
 the SDK ignores it in the moment before it starts the handler. If its pings still name the job after a grace, it is
 killed, and its other jobs go back to the queue. On an execution timeout it is killed at once. A worker from outside
 (Docker) is not ours to kill: it is told, in both cases, and has the job until its pings no longer name it.
-
-Next: ``control.py``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Cancels: the decision for many jobs at once, and the cancels that RunPod has not confirmed yet.
 
-Not here: what a decision is (`scripts/request_cancel.lua`), and who sends it to RunPod (`tasks/debts.py`).
-
-Next: ``store.py``.
+Not here: what a decision is (`scripts/request_cancel.lua`), and who sends it to RunPod (`tasks/outstanding.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """What the store keeps for operations by hand: purges, looks at RunPod's /health, jobs that failed and may run again.
 
-Not here: a job's own way (``store.py``), what the operations do (`tasks/operations.py`, `tasks/retrying.py`).
-
-Next: ``store.py``.
+Not here: a job's own way (``store.py``), what the operations do (`tasks/endpoint_tasks.py`, `tasks/retry.py`).
 """
 
 from __future__ import annotations

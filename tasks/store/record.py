@@ -1,8 +1,6 @@
 """What a job's record holds, as a dataclass, and how it stands in the Redis hash.
 
 Not here: how a record changes (``store.py``). Every field is text in Redis; nothing that can be derived is stored.
-
-Next: ``scripts/accept.lua``, the first transition.
 """
 
 from __future__ import annotations

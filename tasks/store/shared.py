@@ -2,8 +2,6 @@
 
 The shared job has a record of its own and goes the usual way; each call has one too, with its own continuation, and
 waits in state JOINED. Not here: who hands the verdict over (`tasks/delivery.py`).
-
-Next: ``store.py``.
 """
 
 from __future__ import annotations

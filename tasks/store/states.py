@@ -6,8 +6,6 @@
     JOINED (waits for a job that it shares with other calls) ──> the same verdicts
 
 Not here: what makes a job move (`tasks/submit.py`, `tasks/check.py`, `tasks/delivery.py`).
-
-Next: ``store.py``, one method for each script.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 Each script is one round trip, takes the time as an argument, and answers in the words of its script. Indexes are
 written before what they point to, so they may point to nothing.
-
-Next: ``record.py`` for what a record holds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """What the store keeps beside the jobs: pauses of the API, the outbox, wishes to cancel, notes of workers.
 
 Not here: the jobs themselves (``store.py``).
-
-Next: ``store.py``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """The user's tasks of a chaos run: each leaves a mark in Redis, so that how often it ran can be counted.
 
 Not here: the app itself, which is `tests/application.py`'s.
-
-Next: ``plan.py``.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@
     assert not report.verdict.findings, report.text()
 
 Used by `test_mixed.py` in CI and by `benchmarks/chaos.py` for as long as one likes.
-
-Next: ``test_mixed.py``.
 """
 
 from __future__ import annotations

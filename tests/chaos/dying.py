@@ -1,7 +1,7 @@
 """Imported into a RunPod worker by `RUNPOD_IMPORTS`: places inside Celery itself where a process may die.
 
-As `tasks/steps.py` does for our own code: the process that reaches the place named in the file of `DYING_AT` removes the
-file and is killed with SIGKILL.
+As `tasks/crash_points.py` does for our own code: the process that reaches the place named in the file of `DYING_AT`
+removes the file and is killed with SIGKILL.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """What can be known after a run, gathered once: results, the simulator's jobs, the marks of the user's tasks, logs.
 
 Not here: what it means (``verifier.py``).
-
-Next: ``verifier.py``.
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ Never killed is the user's own application worker: kombu loses a message that it
 what that worker loses is not celery-runpod's. It is ended cleanly before a restart of Redis, and started again after.
 
 Not here: what is drawn from the seed (``plan.py``).
-
-Next: ``evidence.py``.
 """
 
 from __future__ import annotations

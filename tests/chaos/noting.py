@@ -13,8 +13,6 @@ a submit, in their order:
 and `dies`, of a process that reaches a numbered step that is armed.
 
 Not here: what the words mean (``submits.py``).
-
-Next: ``submits.py``.
 """
 
 from __future__ import annotations
@@ -26,8 +24,8 @@ import time
 from typing import Any
 
 import tasks.check
+import tasks.crash_points
 import tasks.run
-import tasks.steps
 import tasks.submit
 from tasks.store import JobStore
 
@@ -37,7 +35,7 @@ NOTES = "CHAOS_NOTES"
 _claim = JobStore.claim_submit
 _post, _insist, _refused = tasks.submit._post, tasks.submit._insist, tasks.submit._refused
 _submit = tasks.submit.submit
-_taken = tasks.steps._taken
+_taken = tasks.crash_points._taken
 _mine = threading.local()
 """The claim that this thread has made in the submit that it is in."""
 
@@ -106,4 +104,4 @@ if NOTES in os.environ:
     JobStore.claim_submit = claim_submit
     tasks.submit._post, tasks.submit._insist, tasks.submit._refused = post, insist, refused
     tasks.check.submit = tasks.run.submit = submit
-    tasks.steps._taken = taken
+    tasks.crash_points._taken = taken

@@ -7,8 +7,6 @@
 
 Pure: the same seed, jobs and rate are the same plan. How threads interleave is not in it, so a run is repeated in its
 events, not to the microsecond.
-
-Next: ``sender.py``, which sends the loads.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from tasks.steps import Step as DeathStep
+from tasks.crash_points import Step as DeathStep
 
 USER = "user"
 FAST, SLOW, BROKEN, NARROW = "fast", "slow", "broken", "narrow"

@@ -1,8 +1,6 @@
 """Sends the loads of a plan as a user's web application would, and asks for the cancels.
 
 Not here: what is broken meanwhile (``havoc.py``), nor what must come of it (``verifier.py``).
-
-Next: ``havoc.py``.
 """
 
 from __future__ import annotations

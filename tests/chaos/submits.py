@@ -6,8 +6,6 @@
 Judged is the last submit of a job: what an older one came to is known, or there would be no later one.
 
 Not here: the notes (``noting.py``), what was killed and which faults happened (``havoc.py``).
-
-Next: ``verifier.py``.
 """
 
 from __future__ import annotations

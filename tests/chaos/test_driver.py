@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celery_runpod.errors import InvalidInput, JobFailed, JobPurged, OutputTooDeep, SubmissionUnconfirmed
-from tasks.steps import Step as DeathStep
+from tasks.crash_points import Step as DeathStep
 from tests.chaos.evidence import End, Evidence
 from tests.chaos.plan import (
     BREAKS,

@@ -9,7 +9,7 @@ import pytest
 from celery import chain, chord
 
 from celery_runpod.errors import JobFailed, SubmissionUnconfirmed
-from tasks.steps import Step
+from tasks.crash_points import Step
 from tests.application import collect, same
 from tests.servers import World
 from tests.waiting import eventually

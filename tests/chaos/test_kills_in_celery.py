@@ -1,4 +1,4 @@
-"""A worker's child is killed inside Celery's own work, between the steps that `tasks/steps.py` can name."""
+"""A worker's child is killed inside Celery's own work, between the steps that `tasks/crash_points.py` can name."""
 
 from __future__ import annotations
 

@@ -8,8 +8,6 @@ Legal ends of an endpoint's task: its output; the error of its job; SubmissionUn
 this very one (``submits.py``); JobPurged, if RunPod's queue was purged of this very one; REVOKED, if it was cancelled.
 A poison message ends with an error that says what is wrong with it, and is not submitted. Where a lane ends early, what
 follows has the same state and has not run.
-
-Next: ``driver.py``.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from celery_runpod.asking import ask
 from celery_runpod.contract import MANAGEMENT
-from celery_runpod.control import ask
 from celery_runpod.errors import (
+    ConfigurationError,
     EndpointNotFound,
     InvalidInput,
     InvalidOption,
@@ -19,7 +20,7 @@ from celery_runpod.errors import (
     PodNotRunning,
     RequestRejected,
 )
-from tests.servers import ROOT, World
+from tests.servers import ROOT, World, forget_connections
 from tests.waiting import eventually
 
 POD = {"image": "me/train:3", "gpu": "NVIDIA L4"}
@@ -160,7 +161,20 @@ def test_endpoints_gpus_and_bills(world: World) -> None:
     assert isinstance(ask("runpod.endpoints.billing", (), {"last": 3}), list)
 
 
+def test_without_the_switch_asking_fails_at_once(tmp_path: Any) -> None:
+    world = World(tmp_path)
+    try:
+        world.stack.worker(env={"RUNPOD_REST_URL": f"{world.simulator_url}/v2"}, cwd=ROOT)
+        world.app()
+        for task, args in (("runpod.pods.create", (POD,)), ("runpod.gpus", ()), ("runpod.pods.wait", ("p1",))):
+            with pytest.raises(ConfigurationError, match="RUNPOD_MANAGEMENT=on"):
+                ask(task, args, timeout_s=60)
+    finally:
+        world.stack.stop()
+        forget_connections()
+
+
 def test_every_task_of_the_contract_has_its_method() -> None:
-    from tasks.pods import OPERATIONS
+    from tasks.management import OPERATIONS
 
     assert set(OPERATIONS) == set(MANAGEMENT)

@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_app.app import create_app
-from celery_app.backend import ChordKeepingBackend
+from celery_app.overrides.backend import ChordKeepingBackend
 
 GROUP, SIZE = "g1", 2
 

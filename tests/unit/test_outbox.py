@@ -10,7 +10,7 @@ import fakeredis
 import pytest
 from celery import Celery
 
-from celery_app.outbox import OutboxWatch
+from celery_app.watchdog.lost_calls import OutboxWatch
 from celery_runpod import outbox
 from celery_runpod.routing import ISSUED_AT, REPUBLISHED
 from tests.builders import NOW, Bench

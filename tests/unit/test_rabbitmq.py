@@ -15,8 +15,8 @@ from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from celery_runpod import Endpoint, JobResult
+from celery_runpod.asking import ask
 from celery_runpod.confirms import CONFIRMS, end_when_blocked
-from celery_runpod.control import ask
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError
 from celery_runpod.inbox import receive
 from celery_runpod.rabbitmq import (
@@ -31,7 +31,7 @@ from celery_runpod.rabbitmq import (
 from celery_runpod.webhooks import WebhookTarget
 from config.celery import celery_config
 from config.settings import load_settings
-from tasks.plan import delayed_s
+from tasks.publish_check import delayed_s
 from tests.builders import NOW, Bench
 
 AMQP = "amqp://guest:guest@127.0.0.1:1//"
@@ -322,7 +322,7 @@ def test_rabbitmq_does_not_throw_a_call_away_that_expires(app: Celery) -> None:
 
 
 def test_the_worker_waits_for_the_confirms_of_all_but_checks_and_events() -> None:
-    app = Celery("worker", amqp="celery_app.queues:RabbitAMQP", set_as_current=False)
+    app = Celery("worker", amqp="celery_app.overrides.amqp:RabbitAMQP", set_as_current=False)
     app.config_from_object(celery_config(load_settings({"RUNPOD_BROKER_URL": AMQP})))
     told = {
         "finish": _publish(app, "runpod.finish", queue="runpod.deliver"),
@@ -344,7 +344,7 @@ def test_what_rabbitmq_refuses_is_told_in_one_clear_error(
     def refused(*_: Any, **__: Any) -> Any:
         raise error
 
-    for module in ("clienttask", "control", "results", "inbox"):
+    for module in ("clienttask", "asking", "results", "inbox"):
         monkeypatch.setattr(f"celery_runpod.{module}.check_reachable", lambda _: None)
     monkeypatch.setattr("celery_runpod.results.RecordReader.wish_cancel", lambda *_, **__: None)
     monkeypatch.setattr("celery_runpod.results.RecordReader.is_job", lambda *_: False)
@@ -397,7 +397,7 @@ def test_rabbitmq_delays_by_whole_seconds(asked: float, on_rabbit: float) -> Non
 
 
 def test_a_check_is_noted_for_when_rabbitmq_delivers_it() -> None:
-    from tasks.plan import plan_check
+    from tasks.publish_check import plan_check
 
     bench = Bench(RUNPOD_BROKER_URL=AMQP)
     bench.app.runpod_services = lambda: bench.services

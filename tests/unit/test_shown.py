@@ -18,7 +18,7 @@ from celery_app.logs import configure_logging
 from celery_runpod.api import Pod
 from celery_runpod.cli import output
 from celery_runpod.cli.pods import COLUMNS
-from celery_runpod.shown import shown, shown_block, shown_json
+from celery_runpod.escaping import shown, shown_block, shown_json
 
 CONTROL = [
     *map(chr, (*range(9), *range(11, 32), *range(127, 160))),

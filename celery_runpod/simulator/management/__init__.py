@@ -6,6 +6,4 @@ Not here: templates, network volumes, registries, clusters (any id of theirs is 
 
 A request: ``front.py`` -> ``routes.py`` -> ``*_routes.py``. Pure, with the time as an argument: ``pods.py``,
 ``deployments.py``, ``catalog.py``, ``billing.py``, ``bodies.py``, ``quotas.py``.
-
-Next: ``front.py``.
 """

@@ -2,8 +2,6 @@
 
 Buckets begin at whole hours, days, weeks (Monday), months and years of UTC, as docs.runpod.io/api-reference-v2/billing
 says. Not here: the shapes of the answers (``report_routes.py``).
-
-Next: ``deployments.py``.
 """
 
 from __future__ import annotations

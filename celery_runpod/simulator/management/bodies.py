@@ -2,8 +2,6 @@
 
 A shape is a JSON Schema, and the `jsonschema` package judges by it. Not here: rules between fields, which
 RunPod checks afterwards with a 400 (``pod_routes.py`` and the others).
-
-Next: ``pods.py``.
 """
 
 from __future__ import annotations

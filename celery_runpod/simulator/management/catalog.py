@@ -3,8 +3,6 @@
 The names and pools are RunPod's (docs.runpod.io/api-reference-v2/catalog/list-gpu-types,
 docs.runpod.io/references/gpu-types); the prices are list prices of 2026, so that estimates come out in the right
 order of magnitude. Not here: stock. Everything in the catalog can be had, in every data center.
-
-Next: ``pods.py``.
 """
 
 from __future__ import annotations

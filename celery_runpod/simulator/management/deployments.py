@@ -3,8 +3,6 @@
 The simulator's own endpoints are listed here under their names; one that is created becomes a synthetic endpoint and
 takes jobs at once. Not here: queues and workers (``celery_runpod/simulator/endpoint.py``), starting and removing them
 (``celery_runpod/simulator/roster.py``).
-
-Next: ``routes.py``.
 """
 
 from __future__ import annotations

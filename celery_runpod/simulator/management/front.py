@@ -4,8 +4,6 @@ Errors are answered as RFC 9457 says (application/problem+json), and the quota s
 counts are those of the job routes (``celery_runpod/simulator/gateway.py``).
 
 Not here: what the routes do (``*_routes.py``).
-
-Next: ``routes.py``.
 """
 
 from __future__ import annotations

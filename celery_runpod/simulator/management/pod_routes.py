@@ -1,8 +1,6 @@
 """The routes of pods: nested bodies (docs.runpod.io/api-reference-v2/pods).
 
-Not here: a pod's life (``pods.py``), how a pod is shown (``shown.py``).
-
-Next: ``shown.py``.
+Not here: a pod's life (``pods.py``), how a pod is shown (``representations.py``).
 """
 
 from __future__ import annotations
@@ -29,6 +27,7 @@ from celery_runpod.simulator.management.bodies import (
 )
 from celery_runpod.simulator.management.catalog import NotPlaced
 from celery_runpod.simulator.management.pods import Line, Pod, PodSpec
+from celery_runpod.simulator.management.representations import shown_pod
 from celery_runpod.simulator.management.routes import (
     Account,
     Call,
@@ -39,7 +38,6 @@ from celery_runpod.simulator.management.routes import (
     flag,
     new_id,
 )
-from celery_runpod.simulator.management.shown import shown_pod
 
 CONTAINER: dict[str, Shape] = {
     "args": TEXT,

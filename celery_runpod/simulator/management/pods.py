@@ -7,8 +7,6 @@
 
 The steps and their names are those of docs.runpod.io/api-reference-v2/pods. A pod costs its price from create to stop,
 and from start on. Not here: bodies and answers (``pod_routes.py``), what it costs (``billing.py``).
-
-Next: ``billing.py``.
 """
 
 from __future__ import annotations

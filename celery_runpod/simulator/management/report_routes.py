@@ -1,8 +1,6 @@
 """The catalog and the bill (docs.runpod.io/api-reference-v2/catalog and /billing).
 
 Not here: prices (``catalog.py``), counting what ran (``billing.py``).
-
-Next: ``billing.py``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """What a face of the account is made of: routes, the calls that come in, the replies that go out. No HTTP library.
 
 Not here: the routes themselves (``*_routes.py``), sending (``front.py``).
-
-Next: ``pod_routes.py``.
 """
 
 from __future__ import annotations

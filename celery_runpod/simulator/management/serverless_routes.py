@@ -1,8 +1,6 @@
 """Routes of serverless endpoints: nested bodies (docs.runpod.io/api-reference-v2/serverless).
 
-Not here: running jobs (``celery_runpod/simulator/operations.py``).
-
-Next: ``report_routes.py``.
+Not here: running jobs (``celery_runpod/simulator/job_routes.py``).
 """
 
 from __future__ import annotations
@@ -13,8 +11,8 @@ from celery_runpod.simulator.management.bodies import CUDA, CUDAS, NAME, TEXT, T
 from celery_runpod.simulator.management.catalog import NotPlaced
 from celery_runpod.simulator.management.deployments import Deployment
 from celery_runpod.simulator.management.pod_routes import CONTAINER, CPU, image_of
+from celery_runpod.simulator.management.representations import shown_endpoint, shown_workers
 from celery_runpod.simulator.management.routes import Account, Call, Problem, Reply, Route, new_id
-from celery_runpod.simulator.management.shown import shown_endpoint, shown_workers
 
 POOLS = {
     "pools": listed(TEXT, least=1),

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
-from celery_runpod.cli import control, rows
 from celery_runpod.cli import jobs as jobs_module
+from celery_runpod.cli import rows, worker_calls
 from celery_runpod.cli.jobs import cancel, jobs, show
 from celery_runpod.records import Keys
 from tests.unit.cli.conftest import put, worker_up
@@ -192,9 +192,9 @@ def test_an_endpoint_on_hold_is_shown(runner: CliRunner, redis: Redis, keys: Key
 
 def test_pause_takes_an_endpoint_or_all(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
-    monkeypatch.setattr(control.control, "pause", lambda endpoint, **_: asked.append(endpoint))
-    assert runner.invoke(control.pause, ["sdxl"]).exit_code == 0
-    assert runner.invoke(control.pause, ["--all"]).exit_code == 0
+    monkeypatch.setattr(worker_calls.asking, "pause", lambda endpoint, **_: asked.append(endpoint))
+    assert runner.invoke(worker_calls.pause, ["sdxl"]).exit_code == 0
+    assert runner.invoke(worker_calls.pause, ["--all"]).exit_code == 0
     assert asked == ["sdxl", None]
     for wrong in ([], ["sdxl", "--all"]):
-        assert runner.invoke(control.pause, wrong).exit_code == 2
+        assert runner.invoke(worker_calls.pause, wrong).exit_code == 2

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
-from celery_runpod.cli import control, following, jobs
-from celery_runpod.cli.control import watch
+from celery_runpod.cli import following, jobs, worker_calls
+from celery_runpod.cli.worker_calls import watch
 from tests.unit.cli.conftest import put
 
 
@@ -17,12 +17,12 @@ from tests.unit.cli.conftest import put
 def one_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory backend belongs to an app."""
     app = jobs.client()
-    monkeypatch.setattr(control, "client", lambda: app)
+    monkeypatch.setattr(worker_calls, "client", lambda: app)
 
 
 def test_a_job_is_watched_to_its_end(runner: CliRunner, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     put(redis, "t1", reason="NO_CAPACITY")
-    app = control.client()
+    app = worker_calls.client()
     monkeypatch.setattr(following, "pause", lambda: app.backend.store_result("t1", {"a": 1}, "SUCCESS"))
     answer = runner.invoke(watch, ["t1", "--json"])
     assert answer.exit_code == 0, answer.output
@@ -51,7 +51,7 @@ def test_a_call_that_no_worker_has_accepted_yet_is_known(
     runner: CliRunner, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis.zadd("runpod:outbox", {"t2": 1.0})
-    app = control.client()
+    app = worker_calls.client()
     monkeypatch.setattr(following, "pause", lambda: app.backend.store_result("t2", 3, "SUCCESS"))
     answer = runner.invoke(watch, ["t2"])
     assert (answer.exit_code, answer.stdout) == (0, "3\n")

@@ -11,8 +11,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 import tasks.check
-import tasks.debts
 import tasks.delivery
+import tasks.outstanding
 from celery_runpod.api import Job as Answer
 from celery_runpod.contract import Options
 from celery_runpod.errors import ConfigurationError, DeadlineExceeded, decode
@@ -159,7 +159,7 @@ def test_an_outcome_that_cannot_be_published_stops_no_other_one(bench: Bench, mo
     bench.runpod.says("status", *[Answer(f"r{number}", "COMPLETED", has_output=True) for number in range(1, 6)])
     bench.check(after_s=3)
     before = bench.count("runpod.deliver")
-    monkeypatch.setattr(tasks.debts, "publish", failing("t1", tasks.debts.publish, TypeError("mad")))
+    monkeypatch.setattr(tasks.outstanding, "publish", failing("t1", tasks.outstanding.publish, TypeError("mad")))
     bench.check(after_s=31)
     assert bench.count("runpod.deliver") == before + 4
 

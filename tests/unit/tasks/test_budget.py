@@ -10,7 +10,7 @@ from limits.storage import MemoryStorage
 from celery_runpod.errors import RateLimited
 from celery_runpod.simulator.limits import LIMITS
 from tasks.budget import PER_WINDOW, SPARED, WINDOW_S, Budget
-from tasks.control import cancel_jobs
+from tasks.cancel import cancel_jobs
 from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 

@@ -11,11 +11,11 @@ from celery.app.trace import build_tracer
 from celery.worker.control import Panel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from celery_app import revocation
+from celery_app.overrides import revoke
 from celery_runpod.api import Job as Answer
 from celery_runpod.contract import CANCEL, RUN
 from config.profiles import Profile
-from tasks.control import MOST_REPEATS, STAMP, cancel_jobs, carry_out, sweep_wishes
+from tasks.cancel import MOST_REPEATS, STAMP, cancel_jobs, carry_out, sweep_wishes
 from tasks.services import INSIST_EVERY_S
 from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
@@ -197,7 +197,7 @@ def test_nothing_is_submitted_after_the_cancel_of_a_group_was_decided(monkeypatc
         return found
 
     monkeypatch.setattr(type(bench.store), "request_cancels", meanwhile)
-    monkeypatch.setattr("tasks.control.BATCH", 20)
+    monkeypatch.setattr("tasks.cancel.BATCH", 20)
     carry_out(bench.services, ["g"], whole_tree=True)
     bench.check(after_s=1)
     assert bench.runpod.called("run") == 5
@@ -211,9 +211,9 @@ def test_what_waits_is_cancelled_before_what_runs_and_each_endpoint_is_looked_at
     for number in range(6):
         bench.accepted(f"t{number}")
     order: list[str] = []
-    monkeypatch.setattr("tasks.control.publish", lambda deps, job: order.append(job.task_id))
+    monkeypatch.setattr("tasks.cancel.publish", lambda deps, job: order.append(job.task_id))
     planned: list[str] = []
-    monkeypatch.setattr("tasks.control.plan_check", lambda deps, endpoint, at: planned.append(endpoint))
+    monkeypatch.setattr("tasks.cancel.plan_check", lambda deps, endpoint, at: planned.append(endpoint))
     assert cancel_jobs(bench.services, [*(f"t{number}" for number in range(6)), "unknown"]) == order
     assert order[4:] == ["t0", "t1"]
     assert planned == [ENDPOINT]
@@ -256,7 +256,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     """What Celery's own commands were told. Our work is done at once, not in a thread."""
     told: dict[str, list[Any]] = {"revoke": [], "revoke_by_stamped_headers": []}
     for name in told:
-        monkeypatch.setitem(revocation._original, name, lambda state, *args, to=name, **_: told[to].append(args))
+        monkeypatch.setitem(revoke._original, name, lambda state, *args, to=name, **_: told[to].append(args))
     monkeypatch.setattr(threading.Thread, "start", lambda thread: thread.run())
     return told
 
@@ -265,7 +265,7 @@ def test_ids_go_to_celery_only_where_tasks_of_the_users_run(command: dict[str, l
     for imports in ("", "shop.tasks"):
         bench = Bench(RUNPOD_IMPORTS=imports)
         bench.accepted()
-        revocation._revoke(SimpleNamespace(app=bench.app), ["t1", "of the user's"], True)
+        revoke._revoke(SimpleNamespace(app=bench.app), ["t1", "of the user's"], True)
         assert state(bench) is State.CANCELLED
         assert [args[0] for args in command["revoke"]] == ([["t1", "of the user's"]] if imports else [])
 
@@ -274,8 +274,8 @@ def test_a_message_of_ours_that_a_worker_holds_is_never_told_to_celery(
     command: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = Bench(RUNPOD_IMPORTS="shop.tasks")
-    monkeypatch.setitem(revocation.worker_state.requests, "t1", SimpleNamespace(name=RUN))
-    revocation._revoke(SimpleNamespace(app=bench.app), "t1", True, "SIGKILL")
+    monkeypatch.setitem(revoke.worker_state.requests, "t1", SimpleNamespace(name=RUN))
+    revoke._revoke(SimpleNamespace(app=bench.app), "t1", True, "SIGKILL")
     assert command["revoke"] == []
 
 
@@ -293,7 +293,7 @@ def test_a_revoke_while_the_store_is_away_is_carried_out_when_it_is_back(
         wish(*args, **kwargs)
 
     monkeypatch.setattr(bench.store, "wish_cancel", away)
-    revocation._revoke(SimpleNamespace(app=bench.app), "t1")
+    revoke._revoke(SimpleNamespace(app=bench.app), "t1")
     assert (state(bench), bench.slept) == (State.CANCELLED, [INSIST_EVERY_S] * 2)
 
 
@@ -301,12 +301,12 @@ def test_a_revoke_while_the_store_is_away_is_carried_out_when_it_is_back(
 def test_stamps_are_read_as_from_code_and_from_the_command_line(command: dict[str, list[Any]], headers: Any) -> None:
     bench = Bench()
     run(bench, stamped_headers=["order"], stamps={"order": ["7"]}, headers={})
-    revocation._by_stamps(SimpleNamespace(app=bench.app), headers, terminate=True)
+    revoke._by_stamps(SimpleNamespace(app=bench.app), headers, terminate=True)
     assert state(bench) is State.CANCELLED
     assert [args[1] for args in command["revoke_by_stamped_headers"]] == [False]
 
 
 def test_the_commands_of_another_app_are_celerys_own(command: dict[str, list[Any]]) -> None:
-    revocation._revoke(SimpleNamespace(app=object()), "t1", False)
+    revoke._revoke(SimpleNamespace(app=object()), "t1", False)
     assert [args[0] for args in command["revoke"]] == ["t1"]
     assert {"revoke", "terminate", "revoke_by_stamped_headers"} <= set(Panel.data)

@@ -17,10 +17,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_runpod.contract import FINISH, Options
 from celery_runpod.errors import JobFailed, encode
-from tasks import guard
-from tasks.control import cancel_jobs
-from tasks.debts import publish_undelivered
+from tasks import verdict_guard
+from tasks.cancel import cancel_jobs
 from tasks.delivery import MOST_CLAIMS
+from tasks.outstanding import publish_undelivered
 from tasks.parking import park, unpark
 from tasks.store.record import Job
 from tasks.store.states import State
@@ -152,7 +152,7 @@ def test_a_store_that_is_away_puts_the_message_back(bench: Bench, monkeypatch: p
     monkeypatch.setattr(bench.store, "_run", away)
     finish(bench)
     assert state(bench) == "PENDING"
-    assert bench.slept == [guard.REQUEUE_PAUSE_S]
+    assert bench.slept == [verdict_guard.REQUEUE_PAUSE_S]
 
 
 def test_stored_and_killed_before_the_chord_was_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +283,7 @@ def test_time_limits_and_expiry_of_the_caller_are_not_parked(bench: Bench) -> No
 
 
 def test_a_request_of_ours_takes_no_time_limit(bench: Bench) -> None:
-    from celery_app.requests import UnrevokedRequest
+    from celery_app.overrides.request import UnrevokedRequest
 
     request = UnrevokedRequest.__new__(UnrevokedRequest)
     request.time_limits = (3, 2)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from celery_app.selfheal import heal
+from celery_app.watchdog.thread import heal
 from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
 from celery_runpod.contract import Options
 from celery_runpod.errors import EndpointNotFound, RateLimited, SubmissionUnconfirmed, Unavailable, decode
 from config.profiles import Profile
-from tasks.control import cancel_jobs
+from tasks.cancel import cancel_jobs
 from tasks.store.record import Job
 from tasks.store.states import State
 from tasks.store.submits import Post

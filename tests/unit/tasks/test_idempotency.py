@@ -9,8 +9,8 @@ import pytest
 from celery_runpod.api import Job as Answer
 from celery_runpod.contract import Options
 from celery_runpod.errors import IdempotencyConflict, RateLimited, SubmissionUnconfirmed, Unavailable, decode
-from tasks.control import cancel_jobs
-from tasks.joining import join
+from tasks.cancel import cancel_jobs
+from tasks.idempotency import join
 from tasks.run import _go_on
 from tasks.store.record import Job
 from tasks.store.states import State

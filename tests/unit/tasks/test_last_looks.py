@@ -13,7 +13,7 @@ from celery_runpod.api import Job as Answer
 from celery_runpod.contract import Backoff, Options
 from celery_runpod.errors import BadAnswer, DeadlineExceeded, RateLimited, StartTimeout, Unavailable, decode
 from tasks.budget import PER_WINDOW, SPARED, WINDOW_S
-from tasks.joining import join
+from tasks.idempotency import join
 from tasks.store.states import State
 from tasks.submit import submit
 from tests.builders import ENDPOINT, NOW, Bench

@@ -13,8 +13,8 @@ from celery_runpod.api import Job as Answer
 from celery_runpod.contract import Options
 from celery_runpod.errors import JobNotFound, JobPurged, PurgeRefused, RateLimited, RetryRefused, Unavailable, decode
 from config.profiles import Profile
-from tasks.operations import purge_queue
-from tasks.retrying import retry
+from tasks.endpoint_tasks import purge_queue
+from tasks.retry import retry
 from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 

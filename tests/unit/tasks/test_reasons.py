@@ -8,8 +8,8 @@ from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
 from celery_runpod.contract import Options
 from celery_runpod.errors import ConfigurationError, RequestRejected, Unauthorized, Unavailable, decode
-from tasks.reasons import reason_of
 from tasks.store.states import State
+from tasks.why_queued import reason_of
 from tests.builders import ENDPOINT, Bench
 
 

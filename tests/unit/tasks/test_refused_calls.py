@@ -64,7 +64,7 @@ def test_a_call_that_cannot_be_understood(caplog: pytest.LogCaptureFixture) -> N
     finally:
         task.pop_request()
     record = bench.store.job("t1")
-    assert record is not None and "cannot be understood: ValueError at reading.py:" in record["outcome"]
+    assert record is not None and "cannot be understood: ValueError at call_message.py:" in record["outcome"]
     assert "Jane" not in record["outcome"] + caplog.text + "".join(map(logged, caplog.records))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_app.epoch import LOST_S, Memory, beat
+from celery_app.watchdog.restored_store import LOST_S, Memory, beat
 from celery_runpod.errors import SubmissionUnconfirmed, decode
 from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench

@@ -3,8 +3,6 @@
 The decision is one script, `request_cancel`: no outcome yet means CANCELLED now. For a job at RunPod the check then
 sends POST /cancel. Nothing here waits for RunPod. A note of the cancel is written first; every submit reads it, so that
 none begins while a large group is being cancelled.
-
-Next: ``check.py``, which sends those cancels.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from celery import shared_task
 from celery_runpod.contract import CANCEL
 from celery_runpod.records import REACHES
 from tasks.delivery import REPUBLISH_S, leave_shared, publish
-from tasks.plan import admit_waiting, plan_check
+from tasks.publish_check import admit_waiting, plan_check
 from tasks.services import Services, services
 from tasks.store.record import Job
 from tasks.store.states import State

@@ -1,8 +1,6 @@
 """How RunPod shows pods, endpoints and workers (docs.runpod.io/api-reference-v2).
 
 Not here: what the bodies of requests mean (``pod_routes.py``, ``serverless_routes.py``).
-
-Next: ``serverless_routes.py``.
 """
 
 from __future__ import annotations

@@ -3,9 +3,7 @@
 Each answers the caller who waits for it, or raises a typed error; what is older than the caller's patience has expired
 and is not begun.
 
-Not here: pods and endpoints as things that are made (``pods.py``), one job (``control.py``, ``retrying.py``).
-
-Next: ``purging.py``, what a purge means for our own jobs.
+Not here: pods and endpoints as things that are made (``management.py``), one job (``cancel.py``, ``retry.py``).
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from celery_runpod.api import RunPodClient
 from celery_runpod.contract import EVERY_ENDPOINT, HEALTH, PAUSE, PURGE_QUEUE, RESUME, described
 from celery_runpod.errors import ApiError, BadAnswer, InvalidInput, PurgeRefused, RateLimited, RunPodError, Unavailable
 from config.profiles import Profile
-from tasks.plan import plan_check
+from tasks.publish_check import plan_check
 from tasks.services import Services, services
 from tasks.store.states import State
 

@@ -2,8 +2,6 @@
 
 A process of its own: it reads `+GROUP` and `-GROUP` lines, and when its input ends, kills every process group it still
 knows. Standard library alone, started by path, so that it starts fast. Not here: the ordinary end (``workers.py``).
-
-Next: ``processes.py``.
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ anybody remembers ends with SubmissionUnconfirmed instead of being submitted (or
 
 Not seen: a restored store where no worker, and no file, is left that remembers; and less than what Redis may lose
 anyway (two seconds, with AOF each second).
-
-Next: ``selfheal.py``.
 """
 
 from __future__ import annotations

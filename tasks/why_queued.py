@@ -2,8 +2,6 @@
 
 One look serves all workers and all jobs of an endpoint for some seconds, and it is made only when a job has been queued
 for longer than a start usually takes. An unanswered /health sets no reason.
-
-Next: ``check.py``, which shows the reason and puts it into the text of a StartTimeout.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """The operations that RunPod's users call: `/v2/{endpoint}/run`, `/status/{id}` and the others, with their faults.
 
 The order of a request: faults (they stand for everything between user and RunPod), endpoint, key, rate, method, body.
-Not here: what workers call (``control.py``), the simulator's own routes (``inspection.py``).
-
-Next: ``endpoint.py``.
+Not here: what workers call (``worker_protocol.py``), the simulator's own routes (``inspection.py``).
 """
 
 from __future__ import annotations

@@ -9,8 +9,6 @@ the process over a slow answer, and write FAILURE under the caller's id while th
 
 An ETA is kept in the store (`tasks/run.py`): a message that waits in a worker's memory would be handed out again by Redis
 and, on RabbitMQ, keep the worker from taking others.
-
-Next: ``revocation.py``.
 """
 
 from __future__ import annotations
@@ -34,7 +32,8 @@ class UnrevokedRequest(Request):
         try:
             super().on_failure(exc_info, send_failed_event, return_ok)
         except Reject as error:
-            # The backend took no verdict from here (`tasks/guard.py`): the store has what is to be delivered again.
+            # The backend took no verdict from here (`tasks/verdict_guard.py`): the store has what is to be delivered
+            # again.
             log.error("task.not_failed", extra={"task_id": self.id, "error": str(error.reason)})
 
     @property

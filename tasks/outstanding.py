@@ -2,8 +2,6 @@
 
 Each is kept in a set of its own until it is settled, so that no restart, and no trouble with the API, loses one. A
 check pays them with what time it has left.
-
-Next: ``backoff.py``.
 """
 
 from __future__ import annotations

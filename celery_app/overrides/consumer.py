@@ -30,8 +30,8 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from redis.exceptions import ResponseError
 
-from celery_app import envelopes
 from celery_app.fitting import misfit
+from celery_app.overrides import envelopes
 from celery_app.poison import PoisonWard, measure
 from celery_app.refusals import Refusals
 from tasks.services import services
@@ -44,7 +44,7 @@ class LossTolerantConsumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Gossip reads the events of every process that shares the broker, and one that is no event ends its worker
-        # (Celery 5.7). Mingle copies other workers' lists of revoked tasks, which no task here asks (``requests.py``).
+        # (Celery 5.7). Mingle copies other workers' lists of revoked tasks, which no task here asks (``request.py``).
         super().__init__(*args, **{**kwargs, "without_gossip": True, "without_mingle": True})
         self.ward = PoisonWard(lambda: services(self.app), self._let_go)
         self.refusals = Refusals(self._stops)

@@ -9,8 +9,6 @@ it is only looked for the name, which is made from the task id where nobody gave
 
 `runpod.pods.wait` holds no worker slot: between two looks it is a countdown message under its own task id. What kombu
 loses of such messages (docs/guarantees.md) is lost: a wait is no job, and its pod is where it was.
-
-Next: `celery_runpod/api/management.py`.
 """
 
 from __future__ import annotations
@@ -39,9 +37,9 @@ from celery_runpod.errors import (
     RunPodError,
     Unavailable,
 )
-from celery_runpod.plain import plain
+from celery_runpod.jsonable import plain
 from tasks.backoff import delay_s
-from tasks.plan import delayed_s
+from tasks.publish_check import delayed_s
 from tasks.services import Services, services
 
 MOST_LOG_LINES = 5000

@@ -9,8 +9,6 @@ again by hand (`generation`), and after `RUNPOD_MOST_RETRIES_BY_HAND` times only
 
 Not here: `retries=n` of a call (``delivery.py``); RunPod's own /retry, which keeps the job id, so that late news of the
 failed attempt would be believed of the next one.
-
-Next: ``control.py``.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from kombu.utils.json import dumps, loads
 from celery_runpod.contract import DEFAULT_DEADLINE_S, FORMAT, RETRY, Options
 from celery_runpod.errors import InvalidInput, RetryRefused, RunPodError
 from tasks.parking import ids_after
-from tasks.plan import plan_check
+from tasks.publish_check import plan_check
 from tasks.services import Services, services
 from tasks.store.record import Job
 from tasks.store.states import OUTCOMES, State

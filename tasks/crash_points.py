@@ -2,8 +2,6 @@
 
 A test sets `RUNPOD_DIE_AT` to the path of a file. While that file holds the name of a step, the first process that
 reaches the step removes it and is killed with SIGKILL; with " all" after the name, its whole worker is.
-
-Next: ``store/states.py``.
 """
 
 from __future__ import annotations

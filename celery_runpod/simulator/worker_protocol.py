@@ -2,8 +2,6 @@
 
 RunPod's own SDK inside the worker speaks this protocol; a Docker image joins in with the same environment variables
 (see `processes.environment`) and RUNPOD_API_KEY as its key. Not here: what a call does to the workers (``workers.py``).
-
-Next: ``workers.py``.
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@
 would write FAILURE, fail the chord and call the errbacks while the GPU job runs on. So the message goes back to its
 queue: `nothing_but_verdicts` sees to what the task's own code raises, the backend of `CallersTask` to what Celery raises
 while it sends what follows and stores the result.
-
-Next: ``services.py``.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@ continuation of its own. Cancelling one call lets the others wait on; with the l
 is each call's own: one that expires before the shared job was submitted leaves it.
 
 Not here: how the store does it (`store/shared.py`), and how a verdict reaches those who wait (``delivery.py``).
-
-Next: ``submit.py``.
 """
 
 from __future__ import annotations

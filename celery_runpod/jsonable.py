@@ -3,8 +3,6 @@
 Environment variables of pods and endpoints are left out: they may be secrets.
 
 Not here: reading RunPod's own JSON (``api/``).
-
-Next: ``control.py``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """`watch`, `retry`, `health`, `purge`, `pause`, `resume`: a job to its end, and an endpoint by its workers.
 
 They need the broker and the store (`REDIS_URL` and its like), and no API key: a worker calls RunPod.
-
-Next: ``pods.py``, which needs the key.
 """
 
 from __future__ import annotations
@@ -14,14 +12,14 @@ from typing import Any
 import click
 from celery import states
 
-from celery_runpod import control
+from celery_runpod import asking
+from celery_runpod.asking import DEFAULT_TIMEOUT_S, ask, health_from
+from celery_runpod.asking import retry as ask_for_retry
 from celery_runpod.cli.following import INTERRUPTED, follow, report
 from celery_runpod.cli.jobs import client
 from celery_runpod.cli.output import ask_first, echo, json_option, print_one, say, yes_option
 from celery_runpod.cli.rows import on_hold, store_or_sentence
 from celery_runpod.contract import HEALTH
-from celery_runpod.control import DEFAULT_TIMEOUT_S, ask, health_from
-from celery_runpod.control import retry as ask_for_retry
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.results import JobResult, cancel_calls
 
@@ -91,7 +89,7 @@ def health(endpoint: str, key_name: str | None, timeout: float, as_json: bool) -
 def pause(endpoint: str | None, every: bool, timeout: float, as_json: bool) -> None:
     """Submit nothing to an endpoint, or to any, until `resume`. Looks and deliveries go on, and workers stay up."""
     one = _one_or_all(endpoint, every)
-    control.pause(one, timeout_s=timeout, app=client())
+    asking.pause(one, timeout_s=timeout, app=client())
     text = f"nothing is submitted to {one or 'any endpoint'}; calls wait with the reason ON_HOLD"
     say(text, {"endpoint": one, "on_hold": True}, as_json=as_json)
 
@@ -104,7 +102,7 @@ def pause(endpoint: str | None, every: bool, timeout: float, as_json: bool) -> N
 def resume(endpoint: str | None, every: bool, timeout: float, as_json: bool) -> None:
     """Submit again to an endpoint, or take back the pause of all; what waited is submitted at once."""
     one = _one_or_all(endpoint, every)
-    free = control.resume(one, timeout_s=timeout, app=client())
+    free = asking.resume(one, timeout_s=timeout, app=client())
     text = "jobs are submitted again" if free else "taken back; another pause still holds jobs: see celery-runpod jobs"
     say(text, {"endpoint": one, "on_hold": not free}, as_json=as_json)
 

@@ -3,9 +3,7 @@
 RunPod does not say which jobs it removed. So the time of the purge is noted, and a job that was queued before it, and
 that RunPod calls CANCELLED or does not know afterwards, was removed by it. What runs goes on.
 
-Not here: the purge itself (``operations.py``).
-
-Next: ``delivery.py``.
+Not here: the purge itself (``endpoint_tasks.py``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Publishing checks: one countdown message for an endpoint's least due time, unless one comes early enough.
 
 Not here: what a check does (``check.py``), and when a job is due (``backoff.py``).
-
-Next: ``check.py``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 know. Celery would declare them as classic queues, and RabbitMQ refuses that where they are something else.
 
 Not used with Redis, where a queue has no arguments.
-
-Next: `celery_runpod/rabbitmq.py`.
 """
 
 from __future__ import annotations

@@ -3,9 +3,7 @@
 Each reaches every worker's main process, in its event loop. The ids are handed to the store's `request_cancel` in a
 thread (the loop must not wait). Celery's own command never sees a task of ours, and no process of ours is terminated;
 where the worker also runs tasks of the user's (RUNPOD_IMPORTS), it is told of all other ids. Its list of revoked ids,
-into which other workers put ours, is asked by none of our tasks (``requests.py``).
-
-Next: ``selfheal.py``.
+into which other workers put ours, is asked by none of our tasks (``request.py``).
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from celery.worker.control import Panel
 from redis.exceptions import RedisError
 
 from celery_runpod.contract import FINISH, RUN
-from tasks.control import STAMP, carry_out
+from tasks.cancel import STAMP, carry_out
 from tasks.services import INSIST_EVERY_S, Services, services
 from tasks.store.record import stamps_of
 

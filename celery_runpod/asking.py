@@ -3,10 +3,8 @@
 A process that has only the wheel, and no API key, sends a task and waits for its answer; the worker calls RunPod. A
 message that waits for longer than its caller expires: a purge is not carried out an hour later.
 
-Not here: what the tasks do (the worker's `tasks/operations.py`, `tasks/retrying.py`, `tasks/pods.py`); cancelling, which
-needs no answer (``results.py``).
-
-Next: ``contract.py``, the names of the tasks.
+Not here: what the tasks do (the worker's `tasks/endpoint_tasks.py`, `tasks/retry.py`, `tasks/management.py`);
+cancelling, which needs no answer (``results.py``).
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 One holder of a short Redis lock acts at a time; two after a pause are harmless, since a check takes only what is due.
 If the holder dies, another takes over within seconds. It also keeps the worker's heartbeat, by which a caller finds
 out that no worker is up. At its start it refuses a clock that is off, and a namespace that belongs to another broker.
-
-Next: `tasks/check.py`, which does the work.
 """
 
 from __future__ import annotations
@@ -20,16 +18,16 @@ from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from celery_app.epoch import Memory, beat
 from celery_app.fingerprint import Fingerprint
-from celery_app.outbox import OutboxWatch
+from celery_app.watchdog.lost_calls import OutboxWatch
+from celery_app.watchdog.restored_store import Memory, beat
 from celery_runpod.contract import EVERY_ENDPOINT
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.settings import mask_url
 from config.celery import is_redis
 from config.settings import Settings
-from tasks.control import sweep_wishes
-from tasks.plan import plan_check
+from tasks.cancel import sweep_wishes
+from tasks.publish_check import plan_check
 from tasks.services import Services, services
 from tasks.store import JobStore
 

@@ -9,8 +9,6 @@ them cancels them (`celery-runpod purge --calls`, docs/decisions/0015).
 
 A call that was missing for longer than the unconfirmed window is not submitted any more: a store that was restored from
 an old snapshot holds copies of calls that were paid for long ago. It ends with SubmissionUnconfirmed.
-
-Next: ``selfheal.py``, which calls this every few seconds.
 """
 
 from __future__ import annotations
