@@ -20,6 +20,7 @@ from celery_runpod.bounds import MOST_INPUT_BYTES, MOST_OPEN_JOBS
 from celery_runpod.cli.brokercheck import check_broker
 from celery_runpod.cli.findings import MASK, SECRET_NAMES, Finding, TookTooLong, ok, warning, within, wrong
 from celery_runpod.cli.rows import on_hold
+from celery_runpod.private_names import TRIED, untried
 from celery_runpod.records import RecordReader, Totals
 from celery_runpod.settings import REDIS_SCHEMES, mask_url, redis_url
 
@@ -167,6 +168,15 @@ def _unreachable(role: str, masked: str, error: Exception) -> Finding:
         return wrong(role, f"{masked} refuses the user or password: {error}", "correct the URL, or the user's rights")
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return wrong(role, f"{masked} cannot be reached: {reason}", "is it running, and is the URL right?")
+
+
+def check_versions() -> list[Finding]:
+    """A warning for each package whose private names are used, and whose release is newer than those that were tried."""
+    advice = "run your tests, or pin the version that was tried (requirements.lock of the project)"
+    return [
+        warning(name, f"{given} is newer than {TRIED[name]}, which was tried", advice)
+        for name, given in untried().items()
+    ]
 
 
 def check_store(settings: Settings) -> list[Finding]:

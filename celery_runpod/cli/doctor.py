@@ -62,6 +62,7 @@ def examine(env: dict[str, str], where: str | None) -> tuple[dict[str, str], lis
             return shown, found
         urls = {"broker": client.broker_url, "backend": client.result_backend, "store": client.store_url}
         expires_s = 86_400.0
+    found += checkup.check_versions()
     reached = True
     for url, roles in _roles(urls).items():
         of_redis = checkup.check_redis(", ".join(roles), url)

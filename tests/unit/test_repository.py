@@ -16,6 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from celery_runpod import private_names
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("celery_runpod", "celery_app", "tasks", "config")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -142,3 +144,28 @@ def test_the_wheel_brings_no_top_level_package_but_one(tmp_path: Path) -> None:
     scripts = {path.name for package in PACKAGES for path in (ROOT / package).rglob("*.lua")}
     assert scripts == {Path(name).name for name in names if name.endswith(".lua")}
     assert "celery_runpod/py.typed" in names
+
+
+NOT_PRIVATE = {"_exit", "_replace"}
+"""Documented names of the standard library."""
+
+
+def test_every_private_name_of_another_package_is_in_the_table() -> None:
+    trees = [ast.parse(module.read_text()) for module in MODULES]
+    ours, used = set(), set(NOT_PRIVATE)
+    for node in chain.from_iterable(map(ast.walk, trees)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            ours.add(node.name)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            ours.add(node.id if isinstance(node, ast.Name) else node.attr)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            ours.add(node.target.id)
+    for node in chain.from_iterable(map(ast.walk, trees)):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            of_a_parent = isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "super"
+            if of_a_parent or node.attr not in ours:
+                used.add(node.attr)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and "._" in (node.module or ""):
+            used |= {alias.name for alias in node.names}
+    listed = set(re.findall(r"\w+", private_names.__doc__ or ""))
+    assert used - NOT_PRIVATE <= listed

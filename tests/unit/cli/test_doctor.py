@@ -19,8 +19,10 @@ from redis import Redis
 from celery_runpod.api.answers import Health
 from celery_runpod.cli import checkup, findings, runpodcheck
 from celery_runpod.cli.brokercheck import check_consumers
+from celery_runpod.cli.checkup import check_versions
 from celery_runpod.cli.doctor import doctor
 from celery_runpod.errors import EndpointNotFound, Unauthorized, Unavailable
+from celery_runpod.private_names import TRIED
 from celery_runpod.records import Keys
 from tests.unit.cli.conftest import worker_up
 
@@ -290,6 +292,13 @@ def test_calls_that_no_worker_accepts_as_after_a_purge(runner: CliRunner, reacha
     status, found, _ = ask(runner)
     assert status == 0
     assert "2 calls wait" in found["calls", "warning"] and "celery-runpod purge --calls" in found["calls", "warning"]
+
+
+def test_a_package_that_is_newer_than_those_that_were_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_versions() == []
+    monkeypatch.setitem(TRIED, "kombu", "5.3")
+    [found] = check_versions()
+    assert found.check == "kombu" and "is newer than 5.3" in found.found
 
 
 def test_messages_to_which_no_worker_listens() -> None:
