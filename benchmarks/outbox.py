@@ -20,7 +20,7 @@ from celery import Celery, group
 from redis import Redis
 
 from celery_runpod import Endpoint, routing
-from celery_runpod.cli.stack import Stack
+from celery_runpod.devstack.stack import Stack
 
 ROUNDS = 5
 

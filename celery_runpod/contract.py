@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal, get_args
 
 from celery_runpod.errors import InvalidInput, InvalidOption
 
@@ -42,6 +42,11 @@ MANAGEMENT = (
 CONTROL = (HEALTH, PURGE_QUEUE, RETRY, PAUSE, RESUME, WAIT_FOR_POD, *MANAGEMENT)
 """Asked by a caller who waits for the answer; served on the queue of deliveries, because each is short."""
 TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, *CONTROL)
+
+Scope = Literal["tree", "job", "step"]
+"""Scope of a cancel. tree: every job under the same root. job: this job alone. step: this job or, if the id is no job
+yet, the jobs before it; resolved when the cancel runs."""
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 HIDDEN = "<input hidden>"
 """Shown instead of arguments in logs, events and Flower."""

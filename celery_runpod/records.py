@@ -18,7 +18,7 @@ from typing import Any, cast
 from redis import Redis
 from redis.commands.core import Script
 
-from celery_runpod.contract import DAY_S, EVERY_ENDPOINT, FORMAT
+from celery_runpod.contract import DAY_S, EVERY_ENDPOINT, FORMAT, Scope
 
 CANCEL_NOTE_S = int(DAY_S)
 
@@ -28,11 +28,6 @@ MOST_CANDIDATES = 5
 CANDIDATES_S = int(DAY_S)
 HINT_EVERY_S = 5.0
 """Between two hints that make one job due, in seconds."""
-
-REACHES: dict[bool | None, str] = {True: "tree", False: "job", None: "step"}
-"""How far a cancel goes, by its `whole_tree`: all under the same root; that job alone; that job or, if the id is none
-(yet), the jobs on which it hangs. What a "step" is, is asked when it matters: it may be accepted meanwhile."""
-
 
 _KEEP_MESSAGE = """--[[ keep_message: a call was published, and no worker has accepted it yet.
   KEYS  index of the task id; outbox zset (score: published at, s); hash of messages; hash of places
@@ -183,7 +178,7 @@ class Keys:
         return f"{self.namespace}:endpoints"
 
     def cancel_note(self, any_id: str) -> str:
-        """one of `REACHES`: this id, and so much else, is not wanted."""
+        """one of `contract.Scope`: this id, and so much else, is not wanted."""
         return f"{self.namespace}:cancel:{any_id}"
 
     def cancel_wishes(self) -> str:
@@ -283,23 +278,23 @@ class RecordReader:
         found: Any = self.redis.smembers(self.keys.root(any_id))
         return {_text(member) for member in found}
 
-    def note_cancel(self, ids: Iterable[str], *, whole_tree: bool | None = True) -> None:
-        """Remember for a day that these ids are not wanted, for jobs that are not accepted yet (`REACHES`)."""
+    def note_cancel(self, ids: Iterable[str], *, scope: Scope) -> None:
+        """Remember for a day that these ids are not wanted, for jobs that are not accepted yet (`contract.Scope`)."""
         with self.redis.pipeline(transaction=False) as pipe:
-            self._note_cancel(pipe, ids, whole_tree)
+            self._note_cancel(pipe, ids, scope)
             pipe.execute()
 
-    def _note_cancel(self, pipe: Any, ids: Iterable[str], whole_tree: bool | None) -> None:
+    def _note_cancel(self, pipe: Any, ids: Iterable[str], scope: Scope) -> None:
         for any_id in ids:
             # A narrower note never takes the place of a wider one.
-            pipe.set(self.keys.cancel_note(any_id), REACHES[whole_tree], ex=CANCEL_NOTE_S, nx=not whole_tree)
+            pipe.set(self.keys.cancel_note(any_id), scope, ex=CANCEL_NOTE_S, nx=scope != "tree")
 
-    def wish_cancel(self, ids: Iterable[str], now: float, *, whole_tree: bool | None) -> None:
+    def wish_cancel(self, ids: Iterable[str], now: float, *, scope: Scope) -> None:
         """As `note_cancel`, and kept until a worker has carried it out: the message that asks for it may be lost."""
         with self.redis.pipeline(transaction=True) as pipe:
-            self._note_cancel(pipe, ids, whole_tree)
+            self._note_cancel(pipe, ids, scope)
             for any_id in ids:
-                pipe.zadd(self.keys.cancel_wishes(), {f"{REACHES[whole_tree]}:{any_id}": now})
+                pipe.zadd(self.keys.cancel_wishes(), {f"{scope}:{any_id}": now})
             pipe.execute()
 
     def keep_message(self, task_id: str, issued_at: float, place: str, text: str) -> None:

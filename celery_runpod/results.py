@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from celery_runpod.clientapp import check_reachable, client_app, client_settings
 from celery_runpod.confirms import NOT_PUBLISHED
-from celery_runpod.contract import CANCEL, Queues
+from celery_runpod.contract import CANCEL, Queues, Scope
 from celery_runpod.errors import BrokerUnavailable
 from celery_runpod.rabbitmq import broker_of
 from celery_runpod.records import RecordReader
@@ -103,7 +103,7 @@ class JobResult(AsyncResult):
             is_job = self._reader().is_job(self.id)
         except (RedisError, OSError) as error:
             raise store_unavailable(self.app, error) from None
-        _publish_cancel(self.app, [self.id], whole_tree=False if is_job else None)
+        _publish_cancel(self.app, [self.id], scope="job" if is_job else "step")
 
     def revoke(self, *args: Any, **kwargs: Any) -> None:
         """Cancel the job; the same as `cancel`. It needs no worker to be up: the wish is kept until one is."""
@@ -153,7 +153,7 @@ def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = Non
         ids = list(dict.fromkeys(_ids_of(any_id)))
     else:
         ids = list(any_id)
-    _publish_cancel(app if app is not None else client_app(), ids, whole_tree=True)
+    _publish_cancel(app if app is not None else client_app(), ids, scope="tree")
 
 
 def cancel_calls(ids: Iterable[str], *, app: Celery) -> None:
@@ -162,7 +162,7 @@ def cancel_calls(ids: Iterable[str], *, app: Celery) -> None:
     Raises:
         BrokerUnavailable: as for `cancel`.
     """
-    _publish_cancel(app, list(ids), whole_tree=None)
+    _publish_cancel(app, list(ids), scope="step")
 
 
 def _ids_of(result: Any) -> Iterable[str]:
@@ -172,18 +172,18 @@ def _ids_of(result: Any) -> Iterable[str]:
         yield from _ids_of(child)
 
 
-def _publish_cancel(app: Celery, ids: list[str], *, whole_tree: bool | None) -> None:
+def _publish_cancel(app: Celery, ids: list[str], *, scope: Scope) -> None:
     check_reachable(app)
     # Kept in the store first: the message may be lost with a worker, and a job may be accepted after it.
     try:
-        reader_for(app).wish_cancel(ids, time.time(), whole_tree=whole_tree)  # noqa: TID251 - the edge
+        reader_for(app).wish_cancel(ids, time.time(), scope=scope)  # noqa: TID251 - the edge
     except (RedisError, OSError) as error:
         raise store_unavailable(app, error) from None
     try:
         app.send_task(
             CANCEL,
             args=(ids,),
-            kwargs={"whole_tree": whole_tree},
+            kwargs={"scope": scope},
             queue=Queues.of(client_settings().namespace).deliver,
             serializer="json",
             ignore_result=True,

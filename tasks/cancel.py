@@ -13,8 +13,7 @@ from typing import Any
 
 from celery import shared_task
 
-from celery_runpod.contract import CANCEL
-from celery_runpod.records import REACHES
+from celery_runpod.contract import CANCEL, SCOPES, Scope
 from tasks.delivery import REPUBLISH_S, leave_shared, publish
 from tasks.publish_check import admit_waiting, plan_check
 from tasks.services import Services, services
@@ -35,22 +34,21 @@ STAMP = "stamp:"
 
 
 @shared_task(bind=True, name=CANCEL, ignore_result=True)
-def cancel(self: Any, ids: list[str], whole_tree: bool | None = True) -> None:
-    """Cancel the jobs of these ids; with `whole_tree` every open job under the same root, and the steps to come; with
-    None, of an id that is no job (yet), the jobs on which it hangs."""
-    carry_out(services(self.app), ids, whole_tree=whole_tree)
+def cancel(self: Any, ids: list[str], scope: Scope = "tree") -> None:
+    """Cancel the jobs of these ids, as far as `scope` says."""
+    carry_out(services(self.app), ids, scope=scope)
 
 
-def carry_out(deps: Services, ids: list[str], *, whole_tree: bool | None) -> None:
+def carry_out(deps: Services, ids: list[str], *, scope: Scope) -> None:
     """Cancel, and forget the wish that was kept for it. Repeating it changes nothing."""
     # Remembered first: a chain's later step, or a message still queued, has no record yet.
-    deps.store.note_cancel(ids, whole_tree=whole_tree)
-    if whole_tree:
+    deps.store.note_cancel(ids, scope=scope)
+    if scope == "tree":
         cancel_jobs(deps, reached_by(deps, ids))
     else:
-        before = [any_id for any_id in ids if whole_tree is None and not deps.store.is_job(any_id)]
+        before = [any_id for any_id in ids if scope == "step" and not deps.store.is_job(any_id)]
         cancel_jobs(deps, [*ids, *(task_id for any_id in before for task_id in deps.store.members(any_id))])
-    deps.store.fulfil_wishes(ids, whole_tree=whole_tree)
+    deps.store.fulfil_wishes(ids, scope=scope)
 
 
 def sweep_wishes(deps: Services, older_than_s: float) -> None:
@@ -58,17 +56,17 @@ def sweep_wishes(deps: Services, older_than_s: float) -> None:
     large group takes minutes, and the healing thread has other things to do."""
     now = deps.clock()
     wishes = deps.store.cancel_wishes(now - older_than_s)
-    for whole_tree, reach in REACHES.items():
-        if ids := [any_id for any_id, wished in wishes if wished == reach]:
+    for scope in SCOPES:
+        if ids := [any_id for any_id, wished in wishes if wished == scope]:
             deps.app.tasks[CANCEL].apply_async(
-                (ids, whole_tree),
+                (ids, scope),
                 queue=deps.settings.queues.deliver,
                 # When the next one is published, this one need not wait in the queue any more.
                 expires=REPEAT_S,
                 ignore_result=True,
                 add_to_parent=False,
             )
-            for any_id in deps.store.note_repeats(ids, now, whole_tree=whole_tree, again_s=REPEAT_S, most=MOST_REPEATS):
+            for any_id in deps.store.note_repeats(ids, now, scope=scope, again_s=REPEAT_S, most=MOST_REPEATS):
                 log.critical("cancel.not_carried_out", extra={"task_id": any_id, "repeats": MOST_REPEATS})
 
 
@@ -79,7 +77,7 @@ def reached_by(deps: Services, ids: Iterable[str]) -> list[str]:
         place = deps.store.place(any_id)
         root = any_id if place is None else place.root
         if root != any_id:
-            deps.store.note_cancel([root])
+            deps.store.note_cancel([root], scope="tree")
         for task_id in (any_id, *deps.store.members(any_id), *deps.store.members(root)):
             found[task_id] = None
     return list(found)

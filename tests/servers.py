@@ -14,7 +14,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_runpod import Endpoint
-from celery_runpod.cli.stack import Server, Stack
+from celery_runpod.devstack.stack import Server, Stack
 from tests.rabbitmq import Rabbit
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -72,13 +72,13 @@ def _works_for(task_id: str) -> bool:
 
 def _cancel(deps: Services, ids: Sequence[str]) -> None:
     # Kept until it is carried out, also if this process dies over it: Celery sends the command once.
-    deps.store.wish_cancel(ids, deps.clock(), whole_tree=False)
-    carry_out(deps, list(ids), whole_tree=False)
+    deps.store.wish_cancel(ids, deps.clock(), scope="job")
+    carry_out(deps, list(ids), scope="job")
 
 
 def _cancel_stamped(deps: Services, stamps: Sequence[str]) -> None:
     """Cancel the open jobs with any of these stamps, and those that are accepted later."""
-    deps.store.note_cancel([f"{STAMP}{stamp}" for stamp in stamps], whole_tree=False)
+    deps.store.note_cancel([f"{STAMP}{stamp}" for stamp in stamps], scope="job")
     matching = []
     for endpoint in deps.store.endpoints():
         open_ids: Any = deps.store.redis.zrange(deps.store.keys.due(endpoint), 0, -1)

@@ -1,1 +1,1 @@
-"""The command line. Start with ``main.py``; ``stack.py`` starts and stops the servers of demo, dev and the tests."""
+"""The command line `celery-runpod`: one module for each command or group of commands, loaded when it is called."""

@@ -19,8 +19,8 @@ from kombu.connection import Connection
 
 from celery_runpod.cli.output import echo
 from celery_runpod.cli.rows import store_or_sentence
-from celery_runpod.cli.stack import service_root
 from celery_runpod.contract import RUN
+from celery_runpod.devstack.stack import service_root
 from celery_runpod.errors import JobUndeliverable
 from celery_runpod.escaping import shown_json
 

@@ -19,7 +19,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from celery_runpod.cli.local import (
+from celery_runpod.cli.output import echo, table_of
+from celery_runpod.cli.rows import Row, open_store, rows_of
+from celery_runpod.devstack.local import (
     APPLICATION,
     HANDLER,
     Interrupted,
@@ -28,8 +30,6 @@ from celery_runpod.cli.local import (
     environment_of,
     local_stack,
 )
-from celery_runpod.cli.output import echo, table_of
-from celery_runpod.cli.rows import Row, open_store, rows_of
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.records import RecordReader
 

@@ -12,9 +12,9 @@ import sys
 
 import click
 
-from celery_runpod.cli.local import API_KEY, APPLICATION, HANDLER, Interrupted, LocalStack, local_stack
 from celery_runpod.cli.output import echo
-from celery_runpod.cli.stack import cli, free_port, listens
+from celery_runpod.devstack.local import API_KEY, APPLICATION, HANDLER, Interrupted, LocalStack, local_stack
+from celery_runpod.devstack.stack import cli, free_port, listens
 from celery_runpod.errors import ConfigurationError
 
 LOOK_S = 1.0

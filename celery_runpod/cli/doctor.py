@@ -19,7 +19,7 @@ from celery_runpod.cli.appcheck import check_app
 from celery_runpod.cli.brokercheck import check_consumers
 from celery_runpod.cli.findings import Finding, Level, Redactor, ok, wrong
 from celery_runpod.cli.output import echo
-from celery_runpod.cli.stack import service_root
+from celery_runpod.devstack.stack import service_root
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.escaping import shown as escaped
 from celery_runpod.settings import ClientSettings

@@ -27,7 +27,7 @@ from celery_runpod.cli.output import (
     say,
     yes_option,
 )
-from celery_runpod.cli.stack import service_root
+from celery_runpod.devstack.stack import service_root
 from celery_runpod.errors import InvalidInput
 
 name_argument = click.argument("name", metavar="NAME|ID")

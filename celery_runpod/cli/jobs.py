@@ -201,18 +201,18 @@ def _interrupted(job: JobResult) -> None:
 @click.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option(
-    "--all", "whole_tree", is_flag=True, help="Everything under the same root: the whole chain, group or chord."
+    "--all", "everything", is_flag=True, help="Everything under the same root: the whole chain, group or chord."
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
-def cancel(ids: tuple[str, ...], whole_tree: bool, as_json: bool) -> None:
+def cancel(ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Cancel a job, at RunPod too; or all jobs of a group, a chord, or a chain's later step."""
     app = client()
     for any_id in ids:
-        if whole_tree:
+        if everything:
             cancel_tree(any_id, app=app)
         else:
             JobResult(any_id, app=app).cancel()
         if not as_json:
             echo(f"cancel asked for: {any_id}")
     if as_json:
-        click.echo(json.dumps({"cancel_asked": list(ids), "all": whole_tree}, indent=2))
+        click.echo(json.dumps({"cancel_asked": list(ids), "all": everything}, indent=2))

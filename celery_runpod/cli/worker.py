@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import click
 
-from celery_runpod.cli.stack import service_root
+from celery_runpod.devstack.stack import service_root
 
 NODE = "runpod"
 _SHORT_NAME = re.compile(r"-[BDE]*n")

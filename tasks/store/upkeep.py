@@ -16,7 +16,8 @@ from kombu.utils.json import loads
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from celery_runpod.records import REACHES, RecordReader
+from celery_runpod.contract import Scope
+from celery_runpod.records import RecordReader
 from tasks.store.states import lua_prelude
 
 _SCRIPTS = Path(__file__).parent / "scripts"
@@ -134,23 +135,21 @@ class Upkeep(RecordReader):
     # Wishes to cancel
 
     def cancel_wishes(self, until: float) -> list[tuple[str, str]]:
-        """(id, one of `REACHES`) of the cancels wished, or to be published again, before `until`."""
+        """(id, scope) of the cancels wished, or to be published again, before `until`."""
         found: Any = self.redis.zrangebyscore(self.keys.cancel_wishes(), "-inf", until, start=0, num=1000)
         return [(any_id, reach) for reach, _, any_id in (wish.partition(":") for wish in found)]
 
-    def fulfil_wishes(self, ids: Iterable[str], *, whole_tree: bool | None) -> None:
-        if members := [f"{REACHES[whole_tree]}:{any_id}" for any_id in ids]:
+    def fulfil_wishes(self, ids: Iterable[str], *, scope: Scope) -> None:
+        if members := [f"{scope}:{any_id}" for any_id in ids]:
             with self.redis.pipeline(transaction=False) as pipe:
                 pipe.zrem(self.keys.cancel_wishes(), *members)
                 pipe.hdel(self.keys.cancel_repeats(), *members)
                 pipe.execute()
 
-    def note_repeats(
-        self, ids: Iterable[str], now: float, *, whole_tree: bool | None, again_s: float, most: int
-    ) -> list[str]:
+    def note_repeats(self, ids: Iterable[str], now: float, *, scope: Scope, again_s: float, most: int) -> list[str]:
         """Note that the cancels of these ids were published again. The next time is after `again_s` seconds, doubled
         with each repeat up to an hour. Answers the ids that were published `most` times: they are given up."""
-        members = {f"{REACHES[whole_tree]}:{any_id}": any_id for any_id in ids}
+        members = {f"{scope}:{any_id}": any_id for any_id in ids}
         with self.redis.pipeline(transaction=False) as pipe:
             for member in members:
                 pipe.hincrby(self.keys.cancel_repeats(), member, 1)
@@ -161,11 +160,11 @@ class Upkeep(RecordReader):
         }
         if due:
             self.redis.zadd(self.keys.cancel_wishes(), due, xx=True)
-        self.fulfil_wishes(spent, whole_tree=whole_tree)
+        self.fulfil_wishes(spent, scope=scope)
         return spent
 
     def cancel_notes(self, ids: Iterable[str]) -> dict[str, str]:
-        """Which of these ids were cancelled, and how far that goes (`REACHES`). What was a "step" when nobody knew it is
+        """Which of these ids were cancelled, and how far that goes (its scope). What was a "step" when nobody knew it is
         a "job" once it is accepted."""
         wanted = list(dict.fromkeys(ids))
         found: Any = self.redis.mget([self.keys.cancel_note(any_id) for any_id in wanted])

@@ -17,7 +17,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from celery_app.refusals import wrong_keys
-from celery_runpod.cli.stack import Stack, redis_server
+from celery_runpod.devstack.stack import Stack, redis_server
 from celery_runpod.records import RecordReader
 from tests.compose import GIVEN, ROLES, ROOT, password, rights_for, services, version_of
 

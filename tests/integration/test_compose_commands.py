@@ -18,8 +18,8 @@ from redis.exceptions import RedisError
 
 from celery_runpod import Endpoint, cancel
 from celery_runpod.asking import pause, resume
-from celery_runpod.cli.stack import Server, Stack, cli, free_port, redis_server
 from celery_runpod.contract import FORMAT
+from celery_runpod.devstack.stack import Server, Stack, cli, free_port, redis_server
 from celery_runpod.records import Keys
 from celery_runpod.webhooks import sign_url
 from tests.compose import GIVEN, filled, password, rights_for, version_of

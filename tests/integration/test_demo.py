@@ -14,8 +14,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from celery_runpod.cli.stack import cli
 from celery_runpod.demo.application import COLUMNS, PICTURE, ROWS
+from celery_runpod.devstack.stack import cli
 from tests.waiting import eventually
 
 LONGEST_S = 240

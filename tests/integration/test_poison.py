@@ -14,8 +14,8 @@ import pytest
 from celery import chain
 from celery.result import AsyncResult
 
-from celery_runpod.cli.stack import Server, _worker_ready, cli
 from celery_runpod.contract import FINISH, RUN
+from celery_runpod.devstack.stack import Server, _worker_ready, cli
 from celery_runpod.errors import InvalidInput, JobFailed, OutputTooDeep, RunPodError
 from tasks.store import JobStore
 from tests.application import app, collect, same

@@ -13,7 +13,7 @@ import requests
 from celery.exceptions import TaskRevokedError
 
 from celery_runpod import JobResult
-from celery_runpod.cli.stack import cli, free_port
+from celery_runpod.devstack.stack import cli, free_port
 from celery_runpod.webhooks import sign_url
 from tests.servers import World
 from tests.waiting import eventually

@@ -13,7 +13,7 @@ import celery
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from celery_runpod.cli.stack import Server
+from celery_runpod.devstack.stack import Server
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 

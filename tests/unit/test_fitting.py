@@ -47,7 +47,7 @@ BAD = [
 GOOD = [
     (FINISH, ["e1", "t1", 1], {}),
     (CHECK_STATUS, ["e1"], {}),
-    (CANCEL, [["t1"]], {"whole_tree": None}),
+    (CANCEL, [["t1"]], {"scope": "step"}),
     (RETRY, ["t1", None], {"force": True}),
     (WAIT_FOR_POD, ["p1", 600, None, 1_790_000_000.5, 2], {}),
     ("runpod.pods.list", [1, 2, 3], {"whatever": 1}),

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from celery_runpod.cli.dev import TILE, dev
-from celery_runpod.cli.stack import Stack
 from celery_runpod.demo.handler import handler
+from celery_runpod.devstack.stack import Stack
 from celery_runpod.errors import ConfigurationError
 
 

@@ -265,8 +265,8 @@ def test_a_record_that_was_deleted_by_hand_gives_its_place_back(store: JobStore)
 
 
 def test_a_cancel_that_came_first_is_found(store: JobStore) -> None:
-    store.note_cancel(["root"])
-    store.note_cancel(["root", "t2"], whole_tree=False)
+    store.note_cancel(["root"], scope="tree")
+    store.note_cancel(["root", "t2"], scope="job")
     assert store.cancel_notes(["t1", "root", "t2"]) == {"root": "tree", "t2": "job"}
     assert store.cancel_notes(["t1"]) == {}
 

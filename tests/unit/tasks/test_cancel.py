@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_app.overrides import revoke
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import CANCEL, RUN
+from celery_runpod.contract import CANCEL, RUN, Scope
 from config.profiles import Profile
 from tasks.cancel import MOST_REPEATS, STAMP, cancel_jobs, carry_out, sweep_wishes
 from tasks.services import INSIST_EVERY_S
@@ -45,17 +45,17 @@ def state(bench: Bench, task_id: str = "t1") -> State:
     return bench.record(task_id).state
 
 
-@pytest.mark.parametrize("whole_tree", [True, False, None])
-def test_a_cancel_before_the_call_was_accepted(whole_tree: bool | None) -> None:
+@pytest.mark.parametrize("scope", ["tree", "job", "step"])
+def test_a_cancel_before_the_call_was_accepted(scope: Scope) -> None:
     bench = Bench()
-    carry_out(bench.services, ["t1"], whole_tree=whole_tree)
+    carry_out(bench.services, ["t1"], scope=scope)
     run(bench)
     assert (state(bench), bench.runpod.called("run")) == (State.CANCELLED, 0)
 
 
 def test_a_process_that_died_after_acceptance_had_not_asked_for_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
-    carry_out(bench.services, ["t1"], whole_tree=False)
+    carry_out(bench.services, ["t1"], scope="job")
     with monkeypatch.context() as patched:
         patched.setattr("tasks.run.cancel_if_wished", _dies)
         with pytest.raises(KeyboardInterrupt):
@@ -72,17 +72,17 @@ def _dies(*_: Any) -> bool:
 def test_a_cancel_of_one_id_is_not_one_of_what_stands_before_or_after_it() -> None:
     bench = Bench()
     after = {"chain": [dict(bench.app.signature("unit.after", task_id="next"))]}
-    carry_out(bench.services, ["root", "next"], whole_tree=False)
+    carry_out(bench.services, ["root", "next"], scope="job")
     run(bench, root_id="root", **after)
     assert state(bench) is State.IN_QUEUE
-    carry_out(bench.services, ["next"], whole_tree=True)
+    carry_out(bench.services, ["next"], scope="tree")
     assert state(bench) is State.CANCELLED
 
 
 def test_a_cancel_of_a_call_that_nobody_knew_yet_reaches_no_other_under_its_root() -> None:
     bench = Bench()
     run(bench, "sibling", root_id="root")
-    carry_out(bench.services, ["t1"], whole_tree=None)
+    carry_out(bench.services, ["t1"], scope="step")
     run(bench, root_id="root")
     run(bench, "later", root_id="root")
     assert [state(bench, one) for one in ("sibling", "t1", "later")] == [
@@ -101,7 +101,7 @@ def test_a_cancel_of_a_later_step_reaches_the_steps_before_it_and_no_other_under
     run(bench, "sibling", root_id="root")
     if accepted_first:
         run(bench, root_id="root", **after)
-    carry_out(bench.services, ["next"], whole_tree=None)
+    carry_out(bench.services, ["next"], scope="step")
     if not accepted_first:
         run(bench, root_id="root", **after)
     assert (state(bench), state(bench, "sibling")) == (State.CANCELLED, State.IN_QUEUE)
@@ -109,7 +109,7 @@ def test_a_cancel_of_a_later_step_reaches_the_steps_before_it_and_no_other_under
 
 def test_the_cancel_of_a_root_that_nobody_knew_is_one_of_all_under_it_unless_it_is_a_job() -> None:
     bench = Bench()
-    carry_out(bench.services, ["theirs", "ours"], whole_tree=None)
+    carry_out(bench.services, ["theirs", "ours"], scope="step")
     run(bench, "t1", root_id="theirs")
     run(bench, "ours")
     run(bench, "errback", root_id="ours")
@@ -120,16 +120,16 @@ def test_the_cancel_of_a_root_that_nobody_knew_is_one_of_all_under_it_unless_it_
     ]
 
 
-@pytest.mark.parametrize("whole_tree", [True, False, None])
-def test_a_wish_whose_message_was_lost_is_carried_out_as_far_as_it_went(whole_tree: bool | None) -> None:
+@pytest.mark.parametrize("scope", ["tree", "job", "step"])
+def test_a_wish_whose_message_was_lost_is_carried_out_as_far_as_it_went(scope: Scope) -> None:
     bench = Bench()
     run(bench, root_id="root")
     run(bench, "sibling", root_id="root")
-    bench.store.wish_cancel(["t1"], bench.now, whole_tree=whole_tree)
+    bench.store.wish_cancel(["t1"], bench.now, scope=scope)
     sweep_wishes(bench.services, -1.0)
     assert state(bench) is State.IN_QUEUE
     deliver_cancels(bench)
-    reached = State.CANCELLED if whole_tree else State.IN_QUEUE
+    reached = State.CANCELLED if scope == "tree" else State.IN_QUEUE
     assert (state(bench), state(bench, "sibling")) == (State.CANCELLED, reached)
     assert bench.store.cancel_wishes(bench.now) == []
 
@@ -137,7 +137,7 @@ def test_a_wish_whose_message_was_lost_is_carried_out_as_far_as_it_went(whole_tr
 @pytest.mark.parametrize("named", ["root", "next", "the-group"])
 def test_a_cancel_of_what_hangs_together_reaches_a_call_that_comes_later(named: str) -> None:
     bench = Bench()
-    carry_out(bench.services, [named], whole_tree=True)
+    carry_out(bench.services, [named], scope="tree")
     chain = [dict(bench.app.signature("unit.after", task_id="next", group_id="the-group"))]
     run(bench, root_id="root", chain=chain)
     assert (state(bench), bench.runpod.called("run")) == (State.CANCELLED, 0)
@@ -145,8 +145,8 @@ def test_a_cancel_of_what_hangs_together_reaches_a_call_that_comes_later(named: 
 
 def test_the_wider_note_stays_the_wider_one() -> None:
     bench = Bench()
-    carry_out(bench.services, ["root"], whole_tree=True)
-    carry_out(bench.services, ["root"], whole_tree=False)
+    carry_out(bench.services, ["root"], scope="tree")
+    carry_out(bench.services, ["root"], scope="job")
     run(bench, root_id="root")
     assert state(bench) is State.CANCELLED
 
@@ -156,7 +156,7 @@ def test_the_id_of_a_chords_body_reaches_members_with_roots_of_their_own() -> No
     body = dict(bench.app.signature("unit.after", task_id="body"))
     for task_id in ("t1", "t2"):
         run(bench, task_id, chord=body, group="header")
-    carry_out(bench.services, ["body"], whole_tree=True)
+    carry_out(bench.services, ["body"], scope="tree")
     assert {state(bench, "t1"), state(bench, "t2")} == {State.CANCELLED}
     bench.deliver("t1")
     assert bench.store.members("body") == {"t2"}
@@ -164,7 +164,7 @@ def test_the_id_of_a_chords_body_reaches_members_with_roots_of_their_own() -> No
 
 def test_stamps_of_a_call_that_comes_later() -> None:
     bench = Bench()
-    bench.store.note_cancel([f"{STAMP}order=7"], whole_tree=False)
+    bench.store.note_cancel([f"{STAMP}order=7"], scope="job")
     run(bench, "t1", stamped_headers=["order"], stamps={"order": ["7", "8"]}, headers={})
     run(bench, "t2", stamped_headers=["order"], stamps={"order": ["8"]}, headers={})
     assert (state(bench, "t1"), state(bench, "t2")) == (State.CANCELLED, State.IN_QUEUE)
@@ -198,7 +198,7 @@ def test_nothing_is_submitted_after_the_cancel_of_a_group_was_decided(monkeypatc
 
     monkeypatch.setattr(type(bench.store), "request_cancels", meanwhile)
     monkeypatch.setattr("tasks.cancel.BATCH", 20)
-    carry_out(bench.services, ["g"], whole_tree=True)
+    carry_out(bench.services, ["g"], scope="tree")
     bench.check(after_s=1)
     assert bench.runpod.called("run") == 5
     assert {job.state for job in bench.store.jobs(ENDPOINT, ids)} == {State.CANCELLED, State.COMPLETED}
@@ -224,7 +224,7 @@ def test_a_check_that_holds_a_job_whose_cancel_is_decided_does_not_send_it() -> 
     for above in ("root", "the-group", "next"):
         job = bench.job(above, root_id="root", group_ids=("the-group", "next"))
         bench.store.accept(job, bench.now)
-        bench.store.note_cancel([above], whole_tree=True)
+        bench.store.note_cancel([above], scope="tree")
         bench.check()
         bench.redis.delete(bench.store.keys.cancel_note(above))
         assert (state(bench, above), bench.record(above).outcome) == (State.CANCELLED, {"reason": "revoked"})
@@ -234,7 +234,7 @@ def test_a_check_that_holds_a_job_whose_cancel_is_decided_does_not_send_it() -> 
 def test_a_wish_is_published_again_with_growing_pauses_and_given_up_loudly(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     run(bench)
-    bench.store.wish_cancel(["t1"], bench.now, whole_tree=True)
+    bench.store.wish_cancel(["t1"], bench.now, scope="tree")
     published = []
     for _ in range(20 * 60):
         bench.now += 60

@@ -195,7 +195,7 @@ def test_a_member_of_a_group_or_chord_is_refused_also_through_its_chain() -> Non
 def test_a_job_whose_chain_was_cancelled_meanwhile_is_refused() -> None:
     bench = Bench()
     failed(bench)
-    bench.store.note_cancel(["t1"])
+    bench.store.note_cancel(["t1"], scope="tree")
     with pytest.raises(RetryRefused, match="was cancelled"):
         run_again(bench)
     assert bench.runpod.called("run") == 1

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from celery_runpod.cli.stack import Server, Stack
+from celery_runpod.devstack.stack import Server, Stack
 from celery_runpod.errors import ConfigurationError
 
 API_KEY = "local-key"
