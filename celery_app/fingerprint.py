@@ -30,8 +30,8 @@ CONNECT_S = 2.0
 class Fingerprint:
     """One for each worker's self-healing thread; the one that holds the lock renews the token."""
 
-    def __init__(self, deps: Services) -> None:
-        self._deps = deps
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._not_before: dict[str, float] = {}
 
     def renew(self) -> None:
@@ -41,22 +41,22 @@ class Fingerprint:
             RedisError: the store is away.
         """
         token = self._token()
-        self._deps.store.redis.set(self._deps.store.keys.agreement(), json.dumps(token.to_json()))
+        self._services.store.redis.set(self._services.store.keys.agreement(), json.dumps(token.to_json()))
         self._try(BACKEND, token, self._to_backend)
         self._try(BROKER, token, self._to_broker)
 
     def _token(self) -> Token:
-        settings = self._deps.settings
+        settings = self._services.settings
         mine = Token(
             id=str(uuid.uuid4()),
             broker=mask_url(settings.broker_url),
             backend=mask_url(settings.result_backend),
             store=mask_url(settings.store_url),
-            at=self._deps.clock(),
+            at=self._services.clock(),
             every_s=settings.selfheal_interval_s,
             result_expires_s=settings.result_expires_s,
         )
-        known = Token.parse(self._deps.store.redis.get(self._deps.store.keys.agreement()))
+        known = Token.parse(self._services.store.redis.get(self._services.store.keys.agreement()))
         # Workers that move to another broker leave their old token in the old one. It must not count as theirs.
         moved = known is None or any(known.place(role) != mine.place(role) for role in (STORE, BACKEND, BROKER))
         return mine if known is None or moved else replace(mine, id=known.id)
@@ -71,18 +71,18 @@ class Fingerprint:
             log.warning("agreement.not_written", extra={"place": role, "error": f"{type(error).__name__}: {error}"})
 
     def _to_backend(self, token: Token) -> None:
-        backend, name = self._deps.app.backend, record_id(self._deps.settings.namespace)
+        backend, name = self._services.app.backend, record_id(self._services.settings.namespace)
         if not isinstance(backend, RedisBackend):
             backend.store_result(name, token.to_json(), SHOWN)
             return
         # Not by `store_result`, which tries for half a minute while Redis is away.
         record = {"task_id": name, "status": SHOWN, "result": token.to_json(), "traceback": None}
-        lasts_s = int(self._deps.settings.result_expires_s)
+        lasts_s = int(self._services.settings.result_expires_s)
         backend.client.set(backend.get_key_for_task(name), backend.encode(record), ex=lasts_s)
 
     def _to_broker(self, token: Token) -> None:
-        namespace = self._deps.settings.namespace
-        with self._deps.app.pool.acquire(block=True, timeout=CONNECT_S) as connection:
+        namespace = self._services.settings.namespace
+        with self._services.app.pool.acquire(block=True, timeout=CONNECT_S) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=CONNECT_S)
             kind = connection.transport.driver_type
             if kind == "redis":

@@ -125,33 +125,33 @@ class PoisonWard:
 
     def _insist(self, refused: Refused) -> None:
         while True:
-            deps = self._services()
+            services = self._services()
             try:
-                return settle(deps, *refused)
+                return settle(services, *refused)
             except (RedisError, OSError) as error:
                 log.error("message.store_away", extra={"error": str(error)})
-            deps.sleep(INSIST_EVERY_S)
+            services.sleep(INSIST_EVERY_S)
 
 
-def settle(deps: Services, message: Any, why: str, ends_task: bool) -> None:
+def settle(services: Services, message: Any, why: str, ends_task: bool) -> None:
     """End the message's task with a typed error, or put the message aside."""
     headers = message.headers if isinstance(message.headers, dict) else {}
     task_id, name = _text(headers.get("id")), _text(headers.get("task"))
     shown = {"task_id": task_id, "task": name, "why": why}
-    if ends_task and task_id and _end(deps, message, task_id, name, why):
+    if ends_task and task_id and _end(services, message, task_id, name, why):
         log.error("message.refused", extra=shown)
     else:
-        deps.store.put_message_aside(as_aside(deps, message, task_id, name, why))
+        services.store.put_message_aside(as_aside(services, message, task_id, name, why))
         log.critical("message.put_aside: celery-runpod jobs --aside", extra=shown)
     if name == RUN and task_id:
         # The outbox would publish it again.
-        deps.store.drop_message(task_id)
+        services.store.drop_message(task_id)
 
 
-def _end(deps: Services, message: Any, task_id: str, name: str, why: str) -> bool:
+def _end(services: Services, message: Any, task_id: str, name: str, why: str) -> bool:
     """Write the error under the task's id; False where there is nobody to see it."""
-    task = deps.app.tasks.get(name)
-    if task is None or name == FINISH or (name == RUN and deps.store.is_job(task_id)):
+    task = services.app.tasks.get(name)
+    if task is None or name == FINISH or (name == RUN and services.store.is_job(task_id)):
         # A call that a worker has accepted ends as its record says.
         return False
     ignored = message.headers.get("ignore_result")
@@ -174,7 +174,7 @@ def _end(deps: Services, message: Any, task_id: str, name: str, why: str) -> boo
     )
     try:
         # Not `app.tasks[name].backend`: that one lets nothing but the running task's verdict through.
-        deps.app.backend.mark_as_failure(
+        services.app.backend.mark_as_failure(
             task_id, InvalidInput(why, None, task_id), request=request, store_result=not ignored
         )
     except (RedisError, OSError):
@@ -199,7 +199,7 @@ def _embed(message: Any) -> dict[str, Any]:
     return {key: value for key, value in embed.items() if value and too_deep(value, most=whole) is None}
 
 
-def as_aside(deps: Services, message: Any, task_id: str, name: str, why: str) -> AsideMessage:
+def as_aside(services: Services, message: Any, task_id: str, name: str, why: str) -> AsideMessage:
     """A message as it is kept."""
     body = message.body
     text = body if isinstance(body, str) else bytes(body or b"").decode("utf-8", "replace")
@@ -214,8 +214,8 @@ def as_aside(deps: Services, message: Any, task_id: str, name: str, why: str) ->
         id=f"message-{task_id or uuid.uuid4()}",
         name=name,
         endpoint=_endpoint(headers),
-        queue=_text(info.get("routing_key")) or deps.settings.queues.run,
-        since=deps.clock(),
+        queue=_text(info.get("routing_key")) or services.settings.queues.run,
+        since=services.clock(),
         why=why,
         size=len(text),
         body=text[:MOST_BODY],

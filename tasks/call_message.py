@@ -46,7 +46,7 @@ ARGUMENT_TYPES: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
 
 
 def read_call(
-    deps: Services, request: Context, finish: Any, inputs: tuple[Any, ...], arguments: Mapping[str, Any], now: float
+    services: Services, request: Context, finish: Any, inputs: tuple[Any, ...], arguments: Mapping[str, Any], now: float
 ) -> Job:
     """The record for a call. What is wrong with it becomes the record's outcome."""
     given = arguments.get("endpoint")
@@ -59,7 +59,7 @@ def read_call(
         name=name,
         root_id=request.root_id or request.id,
         continuation=park(
-            finish, request, queue=deps.settings.queues.deliver, shadow=request.shadow or f"{RUN}[{name}]"
+            finish, request, queue=services.settings.queues.deliver, shadow=request.shadow or f"{RUN}[{name}]"
         ),
         options=Options(),
         accepted_at=now,
@@ -73,7 +73,7 @@ def read_call(
             raise InvalidInput(f"{unfit}; a signature is needed", job.name, job.task_id)
         if refused := _header(request, REFUSED):
             raise InvalidInput(str(refused), job.name, job.task_id)
-        return _checked(deps, job, request, inputs, arguments)
+        return _checked(services, job, request, inputs, arguments)
     except RunPodError as error:
         refusal = error
     except Exception as error:
@@ -86,7 +86,9 @@ def read_call(
     return replace(job, state=State.ENDED_HERE, outcome={"error": encode(refusal)})
 
 
-def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]) -> Job:
+def _checked(
+    services: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]
+) -> Job:
     now = job.accepted_at
     for unknown in arguments.keys() - KNOWN_ARGUMENTS:
         raise InvalidOption(unknown[:80], described(arguments[unknown]), f"one of {', '.join(sorted(KNOWN_ARGUMENTS))}")
@@ -97,13 +99,13 @@ def _checked(deps: Services, job: Job, request: Context, inputs: tuple[Any, ...]
         given = arguments.get(name)
         if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
             raise InvalidOption(name, described(given), allowed)
-    endpoint, profile = deps.settings.resolve(job.name)
+    endpoint, profile = services.settings.resolve(job.name)
     if not _is_id(endpoint):
         raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which is no endpoint id of RunPod's")
     options = Options.parse(arguments.get("options") or {}).over(profile.options)
-    deps.settings.check_key_name(endpoint, job.name, options.api_key_name)
+    services.settings.check_key_name(endpoint, job.name, options.api_key_name)
     issued_at = _seconds_of(_header(request, ISSUED_AT))
-    if issued_at and issued_at < now - deps.store.tombstone_ttl_s:
+    if issued_at and issued_at < now - services.store.tombstone_ttl_s:
         problem = f"the call is {(now - issued_at) / 3600:.0f} h old: whether it ran is not known any more"
         raise JobExpired(f"{problem}; it was not sent, so that it is not paid for twice", job.name, job.task_id)
     if _header(request, REPUBLISHED) == "unconfirmed":

@@ -16,7 +16,7 @@ from celery import shared_task
 from celery_runpod.contract import CANCEL, SCOPES, Scope
 from tasks.delivery import REPUBLISH_S, leave_shared, publish
 from tasks.publish_check import admit_waiting, plan_check
-from tasks.services import Services, services
+from tasks.services import Services, services_of
 from tasks.store.record import Job
 from tasks.store.states import State
 
@@ -36,49 +36,49 @@ STAMP = "stamp:"
 @shared_task(bind=True, name=CANCEL, ignore_result=True)
 def cancel(self: Any, ids: list[str], scope: Scope = "tree") -> None:
     """Cancel the jobs of these ids, as far as `scope` says."""
-    carry_out(services(self.app), ids, scope=scope)
+    carry_out(services_of(self.app), ids, scope=scope)
 
 
-def carry_out(deps: Services, ids: list[str], *, scope: Scope) -> None:
+def carry_out(services: Services, ids: list[str], *, scope: Scope) -> None:
     """Cancel, and forget the wish that was kept for it. Repeating it changes nothing."""
     # Remembered first: a chain's later step, or a message still queued, has no record yet.
-    deps.store.note_cancel(ids, scope=scope)
+    services.store.note_cancel(ids, scope=scope)
     if scope == "tree":
-        cancel_jobs(deps, reached_by(deps, ids))
+        cancel_jobs(services, reached_by(services, ids))
     else:
-        before = [any_id for any_id in ids if scope == "step" and not deps.store.is_job(any_id)]
-        cancel_jobs(deps, [*ids, *(task_id for any_id in before for task_id in deps.store.members(any_id))])
-    deps.store.fulfil_wishes(ids, scope=scope)
+        before = [any_id for any_id in ids if scope == "step" and not services.store.is_job(any_id)]
+        cancel_jobs(services, [*ids, *(task_id for any_id in before for task_id in services.store.members(any_id))])
+    services.store.fulfil_wishes(ids, scope=scope)
 
 
-def sweep_wishes(deps: Services, older_than_s: float) -> None:
+def sweep_wishes(services: Services, older_than_s: float) -> None:
     """Publish the cancels again whose message was lost, or whose worker died over it. Nothing is carried out here: a
     large group takes minutes, and the healing thread has other things to do."""
-    now = deps.clock()
-    wishes = deps.store.cancel_wishes(now - older_than_s)
+    now = services.clock()
+    wishes = services.store.cancel_wishes(now - older_than_s)
     for scope in SCOPES:
         if ids := [any_id for any_id, wished in wishes if wished == scope]:
-            deps.app.tasks[CANCEL].apply_async(
+            services.app.tasks[CANCEL].apply_async(
                 (ids, scope),
-                queue=deps.settings.queues.deliver,
+                queue=services.settings.queues.deliver,
                 # When the next one is published, this one need not wait in the queue any more.
                 expires=REPEAT_S,
                 ignore_result=True,
                 add_to_parent=False,
             )
-            for any_id in deps.store.note_repeats(ids, now, scope=scope, again_s=REPEAT_S, most=MOST_REPEATS):
+            for any_id in services.store.note_repeats(ids, now, scope=scope, again_s=REPEAT_S, most=MOST_REPEATS):
                 log.critical("cancel.not_carried_out", extra={"task_id": any_id, "repeats": MOST_REPEATS})
 
 
-def reached_by(deps: Services, ids: Iterable[str]) -> list[str]:
+def reached_by(services: Services, ids: Iterable[str]) -> list[str]:
     """The task ids of every accepted job under the roots of these ids."""
     found: dict[str, None] = {}
     for any_id in ids:
-        place = deps.store.place(any_id)
+        place = services.store.place(any_id)
         root = any_id if place is None else place.root
         if root != any_id:
-            deps.store.note_cancel([root], scope="tree")
-        for task_id in (any_id, *deps.store.members(any_id), *deps.store.members(root)):
+            services.store.note_cancel([root], scope="tree")
+        for task_id in (any_id, *services.store.members(any_id), *services.store.members(root)):
             found[task_id] = None
     return list(found)
 
@@ -94,27 +94,27 @@ def is_cancelled(notes: Mapping[str, str], own: Iterable[str], others: Iterable[
     return any(notes.get(any_id) for any_id in own) or any(notes.get(any_id, "job") != "job" for any_id in others)
 
 
-def cancel_if_wished(deps: Services, job: Job, groups: Sequence[str], followers: Sequence[str]) -> bool:
+def cancel_if_wished(services: Services, job: Job, groups: Sequence[str], followers: Sequence[str]) -> bool:
     """Carry out a cancel that came before this job was accepted; `groups` it belongs to, `followers` hang on it."""
     own, _ = cancelled_by(job)
     others = [job.root_id, *groups, *followers]
-    notes = deps.store.cancel_notes([*own, *others])
+    notes = services.store.cancel_notes([*own, *others])
     if any(notes.get(any_id) == "tree" for any_id in (job.task_id, job.root_id, *followers)):
-        cancel_jobs(deps, reached_by(deps, [job.task_id]))
+        cancel_jobs(services, reached_by(services, [job.task_id]))
     elif is_cancelled(notes, own, others):
-        cancel_jobs(deps, [job.task_id])
+        cancel_jobs(services, [job.task_id])
     else:
         return False
     return True
 
 
-def cancel_jobs(deps: Services, task_ids: Iterable[str], reason: str = "revoked") -> list[str]:
+def cancel_jobs(services: Services, task_ids: Iterable[str], reason: str = "revoked") -> list[str]:
     """Cancel these jobs alone; answers the ids of those that were open. What is not at RunPod goes first: each end of a
     job there frees a place, which none of the others may take."""
-    places = deps.store.places(task_ids)
+    places = services.store.places(task_ids)
     here, there = {}, {}
     for endpoint, ids in places.items():
-        states = deps.store.states(endpoint, ids)
+        states = services.store.states(endpoint, ids)
         here[endpoint] = [task_id for task_id in ids if states.get(task_id) in NOT_AT_RUNPOD]
         there[endpoint] = [task_id for task_id in ids if states.get(task_id) not in NOT_AT_RUNPOD]
     cancelled = [
@@ -122,21 +122,21 @@ def cancel_jobs(deps: Services, task_ids: Iterable[str], reason: str = "revoked"
         for phase in (here, there)
         for endpoint, ids in phase.items()
         for start in range(0, len(ids), BATCH)
-        for task_id in _cancel_some(deps, endpoint, ids[start : start + BATCH], reason)
+        for task_id in _cancel_some(services, endpoint, ids[start : start + BATCH], reason)
     ]
     if cancelled:
         for endpoint in places:
-            admit_waiting(deps, endpoint)
+            admit_waiting(services, endpoint)
             # The check sends the cancels to RunPod.
-            plan_check(deps, endpoint, deps.clock())
+            plan_check(services, endpoint, services.clock())
     return cancelled
 
 
-def _cancel_some(deps: Services, endpoint: str, task_ids: list[str], reason: str) -> list[str]:
-    now = deps.clock()
-    cancelled = deps.store.request_cancels(endpoint, task_ids, {"reason": reason}, now, now + REPUBLISH_S)
-    for job in deps.store.jobs(endpoint, cancelled):
+def _cancel_some(services: Services, endpoint: str, task_ids: list[str], reason: str) -> list[str]:
+    now = services.clock()
+    cancelled = services.store.request_cancels(endpoint, task_ids, {"reason": reason}, now, now + REPUBLISH_S)
+    for job in services.store.jobs(endpoint, cancelled):
         log.info("job.cancelled", extra={"task_id": job.task_id})
-        publish(deps, job)
-        leave_shared(deps, job)
+        publish(services, job)
+        leave_shared(services, job)
     return cancelled

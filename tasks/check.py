@@ -41,7 +41,7 @@ from tasks.outstanding import pay_cancels, publish_undelivered
 from tasks.own_verdicts import MISSING_S, STUCK, expired, just_submitted, missing, outlived_ttl, verdict_at, verdict_on
 from tasks.publish_check import plan_check
 from tasks.purge import purge_of
-from tasks.services import Services, apart, services
+from tasks.services import Services, apart, services_of
 from tasks.store.record import Job
 from tasks.store.states import AT_RUNPOD, State
 from tasks.submit import close_window, submit
@@ -55,7 +55,7 @@ Work = tuple[Callable[[Job], str | None], Job]
 @shared_task(bind=True, name=CHECK_STATUS, ignore_result=True)
 def check_status(self: Any, endpoint: str) -> None:
     """Do what is due on this endpoint; ends by planning the next check."""
-    Check(services(self.app), endpoint).run()
+    Check(services_of(self.app), endpoint).run()
 
 
 class Check:

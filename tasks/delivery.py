@@ -36,7 +36,7 @@ from tasks.crash_points import Step, reach
 from tasks.parking import unpark
 from tasks.publish_check import admit_waiting, plan_check
 from tasks.purge import purge_of
-from tasks.services import Services, apart, services
+from tasks.services import Services, apart, services_of
 from tasks.store.record import Job
 from tasks.store.states import State
 from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
@@ -165,7 +165,7 @@ class Finish(CallersTask):
         job = getattr(self.request, "runpod_job", None)
         if job is not None and status in (states.SUCCESS, states.FAILURE):
             reach(Step.FINISH_STORED)
-            mark_delivered(services(self.app), job)
+            mark_delivered(services_of(self.app), job)
             reach(Step.FINISH_DELIVERED)
 
 
@@ -200,14 +200,14 @@ def timings_of(job: Job) -> dict[str, float]:
 @nothing_but_verdicts
 def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     """End the caller's task with what the store says of this attempt."""
-    deps = services(self.app)
-    now = deps.clock()
+    services = services_of(self.app)
+    now = services.clock()
     reach(Step.FINISH_RECEIVED)
     # A backend that is away must cost no claim: so many claims without an end mean that the output kills its process.
     self.backend.get_task_meta(task_id)
-    lease_until = now + deps.settings.claim_lease_s
-    word, claims = deps.store.claim_finish(endpoint, task_id, attempt, str(uuid.uuid4()), now, lease_until)
-    found = deps.store.jobs(endpoint, [task_id]) if word == "yours" else []
+    lease_until = now + services.settings.claim_lease_s
+    word, claims = services.store.claim_finish(endpoint, task_id, attempt, str(uuid.uuid4()), now, lease_until)
+    found = services.store.jobs(endpoint, [task_id]) if word == "yours" else []
     if not found:
         raise Ignore
     job = found[0]
@@ -220,7 +220,7 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         # Errbacks and chord are what fails; if the task's own end fails too, nothing is left to try.
         self.request.update(errbacks=None, chord=None)
         if stored["status"] in states.READY_STATES or claims > 3 * MOST_CLAIMS:
-            mark_delivered(deps, job)
+            mark_delivered(services, job)
             raise Ignore
     if claims > 1 and stored["status"] == states.SUCCESS:
         # Stored after links and chain were sent, so only the chord may be left to tell.
@@ -228,13 +228,13 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
             end_chord(self, undeliverable)
         elif self.request.chord:
             self.backend.on_chord_part_return(self.request, states.SUCCESS, stored["result"])
-        mark_delivered(deps, job)
+        mark_delivered(services, job)
         raise Ignore
     outcome = job.outcome or {}
     # REVOKED by the user's own workers, over a job that no worker of ours had shown yet: the caller has seen it, so it
     # is final.
     if job.state is State.CANCELLED or stored["status"] == states.REVOKED:
-        _end_revoked(self, deps, job, str(outcome.get("reason", "revoked")), errbacks=claims <= MOST_CLAIMS)
+        _end_revoked(self, services, job, str(outcome.get("reason", "revoked")), errbacks=claims <= MOST_CLAIMS)
         raise Ignore
     self.request.runpod_job = job
     if claims > MOST_CLAIMS:
@@ -250,7 +250,7 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     raise error
 
 
-def _end_revoked(task: Any, deps: Services, job: Job, reason: str, *, errbacks: bool) -> None:
+def _end_revoked(task: Any, services: Services, job: Job, reason: str, *, errbacks: bool) -> None:
     """State REVOKED for the task and its chain, the chord failed, the errbacks called: all in one call."""
     task.backend.mark_as_failure(
         job.task_id,
@@ -262,7 +262,7 @@ def _end_revoked(task: Any, deps: Services, job: Job, reason: str, *, errbacks: 
         state=states.REVOKED,
     )
     reach(Step.FINISH_STORED)
-    mark_delivered(deps, job)
+    mark_delivered(services, job)
     task.send_event("task-revoked", terminated=False, signum=None, expired=reason == "expired")
     # For Flower: it would go on showing IN_QUEUE, because REVOKED ranks below every state that is not Celery's own.
     task.send_event("task-cancelled", name=f"{RUN}[{job.name}]", reason=reason)

@@ -20,7 +20,7 @@ from celery_runpod.contract import EVERY_ENDPOINT, HEALTH, PAUSE, PURGE_QUEUE, R
 from celery_runpod.errors import ApiError, BadAnswer, InvalidInput, PurgeRefused, RateLimited, RunPodError, Unavailable
 from config.profiles import Profile
 from tasks.publish_check import plan_check
-from tasks.services import Services, services
+from tasks.services import Services, services_of
 from tasks.store.states import State
 
 log = logging.getLogger(__name__)
@@ -37,19 +37,19 @@ class Target:
     client: RunPodClient
 
 
-def target_of(deps: Services, name: Any, api_key_name: str | None) -> Target:
+def target_of(services: Services, name: Any, api_key_name: str | None) -> Target:
     """Resolve a name as a call's name is resolved.
 
     Raises:
         InvalidInput: it is no name.
         InvalidOption: calls of this endpoint may not choose this API key.
     """
-    endpoint, profile = resolved(deps, name)
-    deps.settings.check_key_name(endpoint, name, api_key_name)
-    return Target(name, endpoint, deps.client(api_key_name or profile.options.api_key_name))
+    endpoint, profile = resolved(services, name)
+    services.settings.check_key_name(endpoint, name, api_key_name)
+    return Target(name, endpoint, services.client(api_key_name or profile.options.api_key_name))
 
 
-def resolved(deps: Services, name: Any) -> tuple[str, Profile]:
+def resolved(services: Services, name: Any) -> tuple[str, Profile]:
     """RunPod's id and the profile of an endpoint.
 
     Raises:
@@ -57,7 +57,7 @@ def resolved(deps: Services, name: Any) -> tuple[str, Profile]:
     """
     if not isinstance(name, str) or not name:
         raise InvalidInput(f"endpoint {described(name)}: a name or RunPod's endpoint id is needed")
-    return deps.settings.resolve(name)
+    return services.settings.resolve(name)
 
 
 def asked(target: Target, ask: Callable[[], T]) -> T:
@@ -77,10 +77,12 @@ def health(self: Any, endpoint: str, api_key_name: str | None = None) -> dict[st
     Raises:
         ApiError: RunPod refused, or did not answer.
     """
-    deps = services(self.app)
-    target = target_of(deps, endpoint, api_key_name)
-    found = asdict(asked(target, lambda: target.client.health(target.endpoint, timeout_s=deps.settings.poll_timeout_s)))
-    since = deps.store.on_hold(target.endpoint)
+    services = services_of(self.app)
+    target = target_of(services, endpoint, api_key_name)
+    found = asdict(
+        asked(target, lambda: target.client.health(target.endpoint, timeout_s=services.settings.poll_timeout_s))
+    )
+    since = services.store.on_hold(target.endpoint)
     return found if since is None else {**found, "on_hold_since": since}
 
 
@@ -88,8 +90,8 @@ def health(self: Any, endpoint: str, api_key_name: str | None = None) -> dict[st
 def pause(self: Any, endpoint: str) -> float:
     """Submit nothing to an endpoint ("*": to any) until `runpod.resume`; answers since when, in seconds since the epoch.
     Looks and deliveries go on."""
-    deps = services(self.app)
-    since = deps.store.hold(_held(deps, endpoint), deps.clock())
+    services = services_of(self.app)
+    since = services.store.hold(_held(services, endpoint), services.clock())
     log.warning("endpoint.paused", extra={"endpoint": endpoint, "since": since})
     return since
 
@@ -98,20 +100,20 @@ def pause(self: Any, endpoint: str) -> float:
 def resume(self: Any, endpoint: str) -> bool:
     """Take back a pause, and make the jobs due that it held back. Answers False where another pause still holds jobs:
     that of all endpoints, or, for "*", that of a single one."""
-    deps = services(self.app)
-    held = _held(deps, endpoint)
-    deps.store.lift(held)
+    services = services_of(self.app)
+    held = _held(services, endpoint)
+    services.store.lift(held)
     log.warning("endpoint.resumed", extra={"endpoint": endpoint})
-    for one in deps.store.endpoints() if held == EVERY_ENDPOINT else [held]:
-        if deps.store.on_hold(one) is None:
-            now = deps.clock()
-            deps.store.release(one, now, deps.settings.max_in_flight(one))
-            plan_check(deps, one, now)
-    return not deps.store.brakes() if held == EVERY_ENDPOINT else deps.store.on_hold(held) is None
+    for one in services.store.endpoints() if held == EVERY_ENDPOINT else [held]:
+        if services.store.on_hold(one) is None:
+            now = services.clock()
+            services.store.release(one, now, services.settings.max_in_flight(one))
+            plan_check(services, one, now)
+    return not services.store.brakes() if held == EVERY_ENDPOINT else services.store.on_hold(held) is None
 
 
-def _held(deps: Services, endpoint: Any) -> str:
-    return EVERY_ENDPOINT if endpoint == EVERY_ENDPOINT else resolved(deps, endpoint)[0]
+def _held(services: Services, endpoint: Any) -> str:
+    return EVERY_ENDPOINT if endpoint == EVERY_ENDPOINT else resolved(services, endpoint)[0]
 
 
 @shared_task(bind=True, name=PURGE_QUEUE, throws=(RunPodError,))
@@ -124,37 +126,37 @@ def purge_queue(self: Any, endpoint: str, api_key_name: str | None = None) -> in
         ApiError: RunPod refused, or did not answer; RateLimited after two purges in 10 seconds; Unavailable, with `sent`,
             where a worker was lost over it: it is not done twice, because other jobs are queued by now.
     """
-    deps = services(self.app)
-    target = target_of(deps, endpoint, api_key_name)
+    services = services_of(self.app)
+    target = target_of(services, endpoint, api_key_name)
     if (self.request.delivery_info or {}).get("redelivered"):
-        _look(deps, target.endpoint, deps.store.ids_in(target.endpoint, State.IN_QUEUE))
+        _look(services, target.endpoint, services.store.ids_in(target.endpoint, State.IN_QUEUE))
         raise Unavailable("a worker was lost over it: it may have been done, or not", "purge-queue", target.name)
-    submitting = deps.store.ids_in(target.endpoint, State.SUBMITTING)
+    submitting = services.store.ids_in(target.endpoint, State.SUBMITTING)
     if submitting:
         raise PurgeRefused(target.name, len(submitting))
-    if not deps.budget.take(target.endpoint, "purge-queue", 1):
+    if not services.budget.take(target.endpoint, "purge-queue", 1):
         raise RateLimited("two purges in 10 seconds are allowed; it was not sent", "purge-queue", target.name)
-    queued = deps.store.ids_in(target.endpoint, State.IN_QUEUE)
-    before, now = deps.store.purged_at(target.endpoint), deps.clock()
+    queued = services.store.ids_in(target.endpoint, State.IN_QUEUE)
+    before, now = services.store.purged_at(target.endpoint), services.clock()
     # Noted first: RunPod may tell of a removed job before it answers here.
-    deps.store.note_purge(target.endpoint, now)
+    services.store.note_purge(target.endpoint, now)
     try:
-        timeout_s = deps.settings.poll_timeout_s
+        timeout_s = services.settings.poll_timeout_s
         removed = asked(target, lambda: target.client.purge_queue(target.endpoint, timeout_s=timeout_s))
     except RunPodError as error:
         if isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.sent):
-            _look(deps, target.endpoint, queued)  # it may have been done
+            _look(services, target.endpoint, queued)  # it may have been done
         else:
-            deps.store.note_purge(target.endpoint, before)
+            services.store.note_purge(target.endpoint, before)
         raise
-    deps.store.note_purge(target.endpoint, deps.clock())
-    _look(deps, target.endpoint, queued)
+    services.store.note_purge(target.endpoint, services.clock())
+    _look(services, target.endpoint, queued)
     log.warning("queue.purged", extra={"endpoint": target.name, "removed": removed, "ours_at_most": len(queued)})
     return removed
 
 
-def _look(deps: Services, endpoint: str, queued: list[str]) -> None:
+def _look(services: Services, endpoint: str, queued: list[str]) -> None:
     """The checks find out which of our jobs are gone: side by side, and within the budget."""
-    now = deps.clock()
-    deps.store.look_now(endpoint, queued, now)
-    plan_check(deps, endpoint, now)
+    now = services.clock()
+    services.store.look_now(endpoint, queued, now)
+    plan_check(services, endpoint, now)

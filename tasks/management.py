@@ -40,7 +40,7 @@ from celery_runpod.errors import (
 from celery_runpod.jsonable import plain
 from tasks.backoff import delay_s
 from tasks.publish_check import delayed_s
-from tasks.services import Services, services
+from tasks.services import Services, services_of
 
 MOST_LOG_LINES = 5000
 LOOKS = Backoff(first_s=1.0, factor=1.5, cap_s=30.0, jitter=0.1)
@@ -145,20 +145,20 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _client(deps: Services, api_key_name: str | None) -> ManagementClient:
+def _client(services: Services, api_key_name: str | None) -> ManagementClient:
     """The client for a task that may run.
 
     Raises:
         ConfigurationError: `RUNPOD_MANAGEMENT` is off.
         InvalidOption: management tasks may not use this API key.
     """
-    deps.settings.check_management(api_key_name)
-    return deps.management(api_key_name)
+    services.settings.check_management(api_key_name)
+    return services.management(api_key_name)
 
 
 def _register(name: str, operation: Callable[..., Any]) -> None:
     def task(self: Any, *args: Any, api_key_name: str | None = None, **kwargs: Any) -> Any:
-        client = _client(services(self.app), api_key_name)
+        client = _client(services_of(self.app), api_key_name)
         try:
             return plain(operation(client, self.request, *args, **kwargs))
         except TypeError as error:
@@ -193,13 +193,13 @@ def wait(
         RequestRejected: PodNotFound, Unauthorized: waiting would not help.
         ConfigurationError, InvalidOption: as for `_client`.
     """
-    deps = services(self.app)
-    client = _client(deps, api_key_name)
+    services = services_of(self.app)
+    client = _client(services, api_key_name)
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MOST_WAIT_S:
         raise InvalidInput(
             f"timeout_s: {described(timeout_s)} given; allowed: more than 0, at most {MOST_WAIT_S:g} seconds"
         )
-    now = deps.clock()
+    now = services.clock()
     began = now if begun_at is None else begun_at
     status, asked_to_wait_s = "not known", 0.0
     try:
@@ -215,11 +215,15 @@ def wait(
     left_s = began + timeout_s - now
     if status in ENDED or (status == "EXITED" and now - began >= START_S) or left_s <= 0:
         raise PodNotRunning(pod_id, round(now - began, 1), status)
-    pause_s = min(max(delay_s(looks, LOOKS, deps.spread()), asked_to_wait_s), left_s, deps.settings.countdown_cap_s)
-    _again(self, deps, pause_s, (pod_id, timeout_s, api_key_name, began, looks + 1))
+    pause_s = min(
+        max(delay_s(looks, LOOKS, services.spread()), asked_to_wait_s), left_s, services.settings.countdown_cap_s
+    )
+    _again(self, services, pause_s, (pod_id, timeout_s, api_key_name, began, looks + 1))
 
 
-def _again(task: Any, deps: Services, pause_s: float, args: tuple[Any, ...]) -> NoReturn:
+def _again(task: Any, services: Services, pause_s: float, args: tuple[Any, ...]) -> NoReturn:
     """Leave the worker slot, and come back under the same task id. Raises Celery's Retry."""
-    countdown = delayed_s(deps, pause_s)
-    raise task.retry(args=args, kwargs={}, countdown=countdown, max_retries=None, queue=deps.settings.queues.deliver)
+    countdown = delayed_s(services, pause_s)
+    raise task.retry(
+        args=args, kwargs={}, countdown=countdown, max_retries=None, queue=services.settings.queues.deliver
+    )

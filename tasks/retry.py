@@ -26,7 +26,7 @@ from celery_runpod.contract import DEFAULT_DEADLINE_S, FORMAT, RETRY, Options
 from celery_runpod.errors import InvalidInput, RetryRefused, RunPodError
 from tasks.parking import ids_after
 from tasks.publish_check import plan_check
-from tasks.services import Services, services
+from tasks.services import Services, services_of
 from tasks.store.record import Job
 from tasks.store.states import OUTCOMES, State
 
@@ -44,44 +44,44 @@ def retry(self: Any, task_id: str, endpoint: str | None = None, force: bool = Fa
         RetryRefused: it has not failed, is not kept (any more), is part of a group or chord, was run again already,
             or was run again by hand `RUNPOD_MOST_RETRIES_BY_HAND` times before.
     """
-    deps = services(self.app)
+    services = services_of(self.app)
     if not isinstance(task_id, str) or not task_id:
         raise InvalidInput(f"task id {task_id!r}: a text is needed")
     if not isinstance(force, bool):
         raise InvalidInput(f"force {force!r}: True or False is needed", task_id=task_id)
     # The same for each copy of this message: a repeat begins no second job.
     new_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.request.id}:{task_id}"))
-    job = _again(deps, task_id, new_id, endpoint, force)
-    holder, begun = deps.store.claim_retry(job.endpoint, task_id, new_id)
+    job = _again(services, task_id, new_id, endpoint, force)
+    holder, begun = services.store.claim_retry(job.endpoint, task_id, new_id)
     if holder != new_id:
         if begun:
             raise RetryRefused(task_id, f"it was run again already, as task {holder}")
         # Whoever claimed it has not come to write its record, and its message may have expired: done in its place.
-        job = _again(deps, task_id, holder, endpoint, force)
+        job = _again(services, task_id, holder, endpoint, force)
     followers = [any_id for kind, any_id in ids_after(job.continuation) if kind == "task"]
-    deps.store.index(job, followers, job.group_ids)
-    now = deps.clock()
-    if deps.store.accept(job, now) == "accepted":
+    services.store.index(job, followers, job.group_ids)
+    now = services.clock()
+    if services.store.accept(job, now) == "accepted":
         log.info("job.run_again", extra={"task_id": holder, "failed_as": task_id, "endpoint": job.name})
-        deps.show(job, State.WAITING, {"reason": "RETRY"})
-    deps.store.note_retry_begun(job.endpoint, task_id)
-    plan_check(deps, job.endpoint, now)
+        services.show(job, State.WAITING, {"reason": "RETRY"})
+    services.store.note_retry_begun(job.endpoint, task_id)
+    plan_check(services, job.endpoint, now)
     return holder
 
 
-def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None, force: bool) -> Job:
+def _again(services: Services, task_id: str, new_id: str, endpoint: str | None, force: bool) -> Job:
     """The record of the new call."""
-    place = deps.store.place(task_id)
+    place = services.store.place(task_id)
     if place is None or place.endpoint is None:
         raise RetryRefused(task_id, "it is no job of this namespace, or ended too long ago")
-    kept = _kept(deps, place.endpoint, task_id)
+    kept = _kept(services, place.endpoint, task_id)
     if kept is None:
-        raise RetryRefused(task_id, _why_not_kept(deps, task_id))
-    if endpoint is not None and place.endpoint != deps.settings.resolve(endpoint)[0]:
+        raise RetryRefused(task_id, _why_not_kept(services, task_id))
+    if endpoint is not None and place.endpoint != services.settings.resolve(endpoint)[0]:
         raise RetryRefused(task_id, f"it is a job of endpoint {kept['name']}, not of {endpoint}")
     if int(kept["format"]) > FORMAT:
         raise RetryRefused(task_id, "a newer version of celery-runpod has kept it")
-    generation, most = int(kept.get("generation", 0)), deps.settings.most_retries_by_hand
+    generation, most = int(kept.get("generation", 0)), services.settings.most_retries_by_hand
     if generation >= most and not force:
         raise RetryRefused(
             task_id,
@@ -95,9 +95,9 @@ def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None, forc
     continuation["options"]["task_id"] = new_id
     text = str(dumps(continuation))
     after = list(ids_after(text))
-    if deps.store.tree_cancelled([kept["root_id"], *(any_id for _, any_id in after)]):
+    if services.store.tree_cancelled([kept["root_id"], *(any_id for _, any_id in after)]):
         raise RetryRefused(task_id, "the chain or group that it belongs to was cancelled less than a day ago")
-    now, options = deps.clock(), replace(Options.parse(json.loads(kept["options"])), idempotency_key=None)
+    now, options = services.clock(), replace(Options.parse(json.loads(kept["options"])), idempotency_key=None)
     return Job(
         task_id=new_id,
         endpoint=place.endpoint,
@@ -119,18 +119,18 @@ def _again(deps: Services, task_id: str, new_id: str, endpoint: str | None, forc
     )
 
 
-def _kept(deps: Services, endpoint: str, task_id: str) -> dict[str, str] | None:
+def _kept(services: Services, endpoint: str, task_id: str) -> dict[str, str] | None:
     """What was kept; a caller may have seen the failure a moment before its delivery is marked."""
     for _ in range(LOOKS):
-        kept = deps.store.failed(endpoint, task_id)
-        if kept is not None or (deps.store.job(task_id) or {}).get("state") not in OUTCOMES:
+        kept = services.store.failed(endpoint, task_id)
+        if kept is not None or (services.store.job(task_id) or {}).get("state") not in OUTCOMES:
             return kept
-        deps.sleep(LOOK_S)
-    return deps.store.failed(endpoint, task_id)
+        services.sleep(LOOK_S)
+    return services.store.failed(endpoint, task_id)
 
 
-def _why_not_kept(deps: Services, task_id: str) -> str:
-    record = deps.store.job(task_id) or {}
+def _why_not_kept(services: Services, task_id: str) -> str:
+    record = services.store.job(task_id) or {}
     state, verdict = record.get("state"), record.get("verdict")
     if state in OUTCOMES:
         return f"its end ({state}) has not reached the caller yet: try again in a moment"

@@ -26,7 +26,7 @@ from tasks.delivery import REPUBLISH_S, hand_over, publish
 from tasks.idempotency import join
 from tasks.parking import ids_after
 from tasks.publish_check import plan_check
-from tasks.services import Services, services
+from tasks.services import Services, services_of
 from tasks.store.record import Job
 from tasks.store.states import State
 from tasks.submit import submit
@@ -43,13 +43,13 @@ FIRST_TRY_S = 10.0
 def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     """Take a call: positional the input (in a chain after the previous result), keyword arguments `endpoint` (name or
     id), `fields` (merged over the input), `options` (as `Endpoint.using`), `not_before` (s since the epoch)."""
-    deps = services(self.app)
-    now = deps.clock()
+    services = services_of(self.app)
+    now = services.clock()
     reach(Step.RUN_RECEIVED)
     if isinstance(arguments.get("format"), int) and arguments["format"] > FORMAT:
         log.warning("run.newer_format", extra={"task_id": self.request.id, "format": arguments["format"]})
         put_back(self.app, "a message of a newer format: left to a newer worker")
-    job = read_call(deps, self.request, self.app.tasks[FINISH], inputs, arguments, now)
+    job = read_call(services, self.request, self.app.tasks[FINISH], inputs, arguments, now)
     after = list(ids_after(job.continuation))
     groups = [any_id for kind, any_id in after if kind == "group"]
     followers = [any_id for kind, any_id in after if kind == "task"]
@@ -59,7 +59,7 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     if not job.ended and self.backend.get_state(job.task_id) == states.REVOKED:
         # Celery's revoke, while no worker of ours was up: the user's own workers have passed it on.
         job = replace(job, state=State.CANCELLED, outcome={"reason": "revoked"})
-    deps.store.index(job, followers, above)
+    services.store.index(job, followers, above)
     reach(Step.RUN_INDEXED)
     if job.ended:
         due = now + REPUBLISH_S
@@ -67,30 +67,30 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
         due = job.not_before if job.not_before > now else now + FIRST_TRY_S
     to_submit: Job | None = job
     if job.options.idempotency_key and not job.ended and not _expired(job, now):
-        word, job, to_submit = join(deps, job, due)
+        word, job, to_submit = join(services, job, due)
     else:
-        word = deps.store.accept(job, due)
+        word = services.store.accept(job, due)
     reach(Step.RUN_ACCEPTED)
-    deps.store.drop_message(job.task_id)
+    services.store.drop_message(job.task_id)
     # Asked of a repeat too: the process that accepted the call may have died before it asked.
-    if not job.ended and cancel_if_wished(deps, job, groups, followers):
+    if not job.ended and cancel_if_wished(services, job, groups, followers):
         log.info("run.cancelled", extra={"task_id": job.task_id})
     elif word == "accepted":
-        _go_on(deps, job, to_submit, due)
-    plan_check(deps, job.endpoint, deps.store.least_due(job.endpoint) or due)
+        _go_on(services, job, to_submit, due)
+    plan_check(services, job.endpoint, services.store.least_due(job.endpoint) or due)
     raise Ignore
 
 
-def _go_on(deps: Services, job: Job, to_submit: Job | None, due: float) -> None:
+def _go_on(services: Services, job: Job, to_submit: Job | None, due: float) -> None:
     """What follows a fresh record, done by the process that wrote it."""
     if job.ended:
-        publish(deps, job)
+        publish(services, job)
     elif to_submit is None:
-        hand_over(deps, job)
-    elif job.not_before > deps.clock():
-        deps.show(job, State.WAITING, {"reason": "COUNTDOWN"})
+        hand_over(services, job)
+    elif job.not_before > services.clock():
+        services.show(job, State.WAITING, {"reason": "COUNTDOWN"})
     else:
-        submit(deps, to_submit, due, sync_wait_s=deps.settings.sync_wait_s)
+        submit(services, to_submit, due, sync_wait_s=services.settings.sync_wait_s)
 
 
 def _expired(job: Job, now: float) -> bool:

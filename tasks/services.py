@@ -1,6 +1,6 @@
 """What a task works with in its process: store, clients, budget, clock. Built after fork by `celery_app/process.py`.
 
-Not here: how these are made. A task asks `services(self.app)` in its first line.
+Not here: how these are made. A task asks `services_of(self.app)` in its first line.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Services:
             self.announce(replace(waiter, job_id=job.job_id, attempt=job.attempt), state, news)
 
 
-def services(app: Celery) -> Services:
+def services_of(app: Celery) -> Services:
     """The services of this process."""
     found: Services = app.runpod_services()
     return found

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from celery_runpod.confirms import NOT_PUBLISHED
 from celery_runpod.errors import JobUndeliverable, RunPodError
-from tasks.services import services
+from tasks.services import services_of
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +57,14 @@ def nothing_but_verdicts(body: Callable[..., Any]) -> Callable[..., Any]:
 
 def put_back(app: Any, reason: str) -> NoReturn:
     """Raises Reject, after a pause: the running task's message goes back to its queue."""
-    services(app).sleep(REQUEUE_PAUSE_S)
+    services_of(app).sleep(REQUEUE_PAUSE_S)
     raise Reject(reason, requeue=True)
 
 
 def count_tries(app: Any, task_id: str) -> int:
     """How often this task met an error of an unknown kind; 0 where the store is away."""
     try:
-        return services(app).store.count_trouble(task_id)
+        return services_of(app).store.count_trouble(task_id)
     except RedisError:
         return 0
     except Exception:

@@ -34,7 +34,7 @@ from celery_app.fitting import misfit
 from celery_app.overrides import envelopes
 from celery_app.poison import PoisonWard, measure
 from celery_app.refusals import Refusals
-from tasks.services import services
+from tasks.services import services_of
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class LossTolerantConsumer(Consumer):
         # Gossip reads the events of every process that shares the broker, and one that is no event ends its worker
         # (Celery 5.7). Mingle copies other workers' lists of revoked tasks, which no task here asks (``request.py``).
         super().__init__(*args, **{**kwargs, "without_gossip": True, "without_mingle": True})
-        self.ward = PoisonWard(lambda: services(self.app), self._let_go)
+        self.ward = PoisonWard(lambda: services_of(self.app), self._let_go)
         self.refusals = Refusals(self._stops)
         hand_over = getattr(self.controller, "_process_task", None)
         if hand_over is not None:

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from celery_runpod.contract import FINISH, RUN
 from tasks.cancel import STAMP, carry_out
-from tasks.services import INSIST_EVERY_S, Services, services
+from tasks.services import INSIST_EVERY_S, Services, services_of
 from tasks.store.record import stamps_of
 
 log = logging.getLogger(__name__)
@@ -40,10 +40,10 @@ def _revoke(state: Any, task_id: Any, terminate: Any = False, signal: Any = None
     if not hasattr(state.app, "runpod_services"):
         return _original["revoke"](state, task_id, terminate, signal, **kwargs)
     ids = [task_id] if isinstance(task_id, str) else list(task_id or ())
-    deps = services(state.app)
-    if deps.settings.imports and (others := [any_id for any_id in ids if not _works_for(any_id)]):
+    services = services_of(state.app)
+    if services.settings.imports and (others := [any_id for any_id in ids if not _works_for(any_id)]):
         _original["revoke"](state, others, terminate, signal, **kwargs)
-    _off_the_loop(deps, lambda: _cancel(deps, ids))
+    _off_the_loop(services, lambda: _cancel(services, ids))
     return {"ok": f"tasks {', '.join(ids)} handed to celery-runpod"}
 
 
@@ -59,8 +59,8 @@ def _by_stamps(state: Any, headers: Any, terminate: Any = False, signal: Any = N
     if ours:
         # On the command line they are texts, `header=value`.
         stamps = stamps_of(headers) if isinstance(headers, Mapping) else [str(one) for one in headers]
-        deps = services(state.app)
-        _off_the_loop(deps, lambda: _cancel_stamped(deps, stamps))
+        services = services_of(state.app)
+        _off_the_loop(services, lambda: _cancel_stamped(services, stamps))
     return answer
 
 
@@ -70,27 +70,27 @@ def _works_for(task_id: str) -> bool:
     return request is not None and request.name in (RUN, FINISH)
 
 
-def _cancel(deps: Services, ids: Sequence[str]) -> None:
+def _cancel(services: Services, ids: Sequence[str]) -> None:
     # Kept until it is carried out, also if this process dies over it: Celery sends the command once.
-    deps.store.wish_cancel(ids, deps.clock(), scope="job")
-    carry_out(deps, list(ids), scope="job")
+    services.store.wish_cancel(ids, services.clock(), scope="job")
+    carry_out(services, list(ids), scope="job")
 
 
-def _cancel_stamped(deps: Services, stamps: Sequence[str]) -> None:
+def _cancel_stamped(services: Services, stamps: Sequence[str]) -> None:
     """Cancel the open jobs with any of these stamps, and those that are accepted later."""
-    deps.store.note_cancel([f"{STAMP}{stamp}" for stamp in stamps], scope="job")
+    services.store.note_cancel([f"{STAMP}{stamp}" for stamp in stamps], scope="job")
     matching = []
-    for endpoint in deps.store.endpoints():
-        open_ids: Any = deps.store.redis.zrange(deps.store.keys.due(endpoint), 0, -1)
+    for endpoint in services.store.endpoints():
+        open_ids: Any = services.store.redis.zrange(services.store.keys.due(endpoint), 0, -1)
         for start in range(0, len(open_ids), 500):
-            for job in deps.store.jobs(endpoint, open_ids[start : start + 500]):
+            for job in services.store.jobs(endpoint, open_ids[start : start + 500]):
                 if set(stamps) & set(job.stamps()):
                     matching.append(job.task_id)
     if matching:
-        _cancel(deps, matching)
+        _cancel(services, matching)
 
 
-def _off_the_loop(deps: Services, work: Callable[[], None]) -> None:
+def _off_the_loop(services: Services, work: Callable[[], None]) -> None:
     """Do it in a thread, and again until the store has it: whoever revokes hears of no trouble here."""
 
     def insist() -> None:
@@ -102,6 +102,6 @@ def _off_the_loop(deps: Services, work: Callable[[], None]) -> None:
             except Exception:
                 log.exception("revoke.failed")
                 return None
-            deps.sleep(INSIST_EVERY_S)
+            services.sleep(INSIST_EVERY_S)
 
     threading.Thread(target=insist, name="runpod-revoke", daemon=True).start()

@@ -47,19 +47,19 @@ class Missing:
 class OutboxWatch:
     """One for each worker's self-healing thread: it remembers what was missing at the last look."""
 
-    def __init__(self, deps: Services) -> None:
-        self._deps = deps
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._missing: dict[str, Missing] = {}
 
     def look(self) -> list[str]:
         """Publish what was lost; answers the task ids."""
-        now = self._deps.clock()
-        kept = self._deps.store.kept_messages(now - YOUNG_S, MOST)
+        now = self._services.clock()
+        kept = self._services.store.kept_messages(now - YOUNG_S, MOST)
         self._missing = {one.task_id: self._missing[one.task_id] for one in kept if one.task_id in self._missing}
         if not kept:
             return []
         published, waiting = [], []
-        with self._deps.app.connection_for_read() as connection:
+        with self._services.app.connection_for_read() as connection:
             queues = Queues(connection.default_channel)
             for one in kept:
                 if not queues.is_missing(one):
@@ -68,7 +68,7 @@ class OutboxWatch:
                 elif self._is_lost(one.task_id, now):
                     self._publish(connection, one, now)
                     published.append(one.task_id)
-        self._deps.store.note_in_queue(waiting, now)
+        self._services.store.note_in_queue(waiting, now)
         if len(published) >= MANY:
             log.warning("outbox.many_published_again", extra={"calls": len(published), "hint": PURGE})
         return published
@@ -82,11 +82,11 @@ class OutboxWatch:
         return True
 
     def _publish(self, connection: Any, one: Kept, now: float) -> None:
-        copy = self._deps.store.copy_of_message(one.task_id)
+        copy = self._services.store.copy_of_message(one.task_id)
         if copy is None:
             return  # accepted meanwhile
         missing_s = now - one.last_seen
-        word = "lost" if missing_s <= self._deps.settings.unconfirmed_window_s else "unconfirmed"
+        word = "lost" if missing_s <= self._services.settings.unconfirmed_window_s else "unconfirmed"
         log.warning("outbox.published_again", extra={"task_id": one.task_id, "missing_s": missing_s, "word": word})
         properties = {name: value for name, value in copy["properties"].items() if name not in NOT_REPEATED}
         connection.Producer(serializer="json").publish(

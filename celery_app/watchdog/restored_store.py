@@ -64,11 +64,11 @@ class Memory:
             return None
 
 
-def beat(deps: Services, memory: Memory) -> str:
+def beat(services: Services, memory: Memory) -> str:
     """Say that this worker is alive; answers as the script `beat`."""
-    now = deps.clock()
-    grace_s = RECONNECT_S + deps.settings.selfheal_interval_s
-    word = deps.store.beat(now, memory.latest, LOST_S, grace_s)
+    now = services.clock()
+    grace_s = RECONNECT_S + services.settings.selfheal_interval_s
+    word = services.store.beat(now, memory.latest, LOST_S, grace_s)
     if word == "went_back":
         lost = {"remembered": memory.latest}
         log.critical("store.went_back: it holds older data than this worker remembers", extra=lost)

@@ -28,7 +28,7 @@ from config.celery import is_redis
 from config.settings import Settings
 from tasks.cancel import sweep_wishes
 from tasks.publish_check import plan_check
-from tasks.services import Services, services
+from tasks.services import Services, services_of
 from tasks.store import JobStore
 
 log = logging.getLogger(__name__)
@@ -62,10 +62,10 @@ class SelfHeal(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         try:
-            services(worker.app).settings.refuse_without_key()
-            self._check(services(worker.app))
+            services_of(worker.app).settings.refuse_without_key()
+            self._check(services_of(worker.app))
         except RedisError as error:
-            store = mask_url(services(worker.app).settings.store_url)
+            store = mask_url(services_of(worker.app).settings.store_url)
             log.error("store.away", extra={"store": store, "error": str(error)})
         except ConfigurationError as error:
             log.critical("worker.refuses: %s", error)
@@ -80,31 +80,31 @@ class SelfHeal(bootsteps.StartStopStep):
 
     terminate = stop
 
-    def _check(self, deps: Services) -> None:
+    def _check(self, services: Services) -> None:
         """Once, as soon as the store answers."""
         if not self._checked:
-            refuse_wrong_store(deps.store, deps.settings, deps.clock())
+            refuse_wrong_store(services.store, services.settings, services.clock())
             self._checked = True
 
     def _watch(self, worker: Any) -> None:
-        deps = services(worker.app)
-        interval_s = deps.settings.selfheal_interval_s
-        lock = deps.store.redis.register_script(_RENEW)
+        services = services_of(worker.app)
+        interval_s = services.settings.selfheal_interval_s
+        lock = services.store.redis.register_script(_RENEW)
         # RabbitMQ keeps a message until it is acknowledged: only Redis loses one.
-        outbox = OutboxWatch(deps) if is_redis(deps.settings.broker_url) else None
-        fingerprint = Fingerprint(deps)
-        memory = Memory.of(deps.settings)
+        outbox = OutboxWatch(services) if is_redis(services.settings.broker_url) else None
+        fingerprint = Fingerprint(services)
+        memory = Memory.of(services.settings)
         away = False
         while not self._stop.is_set():
             try:
-                self._check(deps)
-                beat(deps, memory)
-                now = deps.clock()
-                deps.store.heartbeat(worker.hostname, now, max(HEARTBEAT_S, 3 * interval_s))
-                if lock(keys=[deps.store.keys.leader()], args=[self._token, LEADER_S * 1000]) == "mine":
-                    heal(deps)
-                    sweep_wishes(deps, WISH_S)
-                    count_jobs(deps)
+                self._check(services)
+                beat(services, memory)
+                now = services.clock()
+                services.store.heartbeat(worker.hostname, now, max(HEARTBEAT_S, 3 * interval_s))
+                if lock(keys=[services.store.keys.leader()], args=[self._token, LEADER_S * 1000]) == "mine":
+                    heal(services)
+                    sweep_wishes(services, WISH_S)
+                    count_jobs(services)
                     if outbox is not None:
                         outbox.look()
                     fingerprint.renew()
@@ -113,7 +113,7 @@ class SelfHeal(bootsteps.StartStopStep):
                 away = False
             except (RedisError, OperationalError, OSError) as error:
                 if not away:
-                    log.error("store.away", extra={"store": mask_url(deps.settings.store_url), "error": str(error)})
+                    log.error("store.away", extra={"store": mask_url(services.settings.store_url), "error": str(error)})
                 away = True
             except ConfigurationError as error:
                 log.critical("worker.refuses: %s", error)
@@ -122,37 +122,37 @@ class SelfHeal(bootsteps.StartStopStep):
             except Exception:
                 log.exception("selfheal.failed")
             self._stop.wait(interval_s)
-        self._farewell(deps, worker.hostname)
+        self._farewell(services, worker.hostname)
 
-    def _farewell(self, deps: Services, hostname: str) -> None:
+    def _farewell(self, services: Services, hostname: str) -> None:
         try:
-            deps.store.heartbeat(hostname, 0.0, 0.0)
+            services.store.heartbeat(hostname, 0.0, 0.0)
         except (RedisError, OSError):
             log.info("heartbeat.left")  # it goes stale by itself
 
 
-def heal(deps: Services) -> list[str]:
+def heal(services: Services) -> list[str]:
     """Publish a check for every endpoint with something overdue: a due time passed, a lease lapsed, an outcome not
     delivered, a cancel not confirmed, a job that waits although there is a place. Answers the endpoints."""
     healed = []
-    brakes = deps.store.brakes()
-    for endpoint in deps.store.endpoints():
-        now = deps.clock()
+    brakes = services.store.brakes()
+    for endpoint in services.store.endpoints():
+        now = services.clock()
         # After a rolling upgrade this version may read what another one wrote.
-        deps.store.take_back_readable(endpoint, now)
+        services.store.take_back_readable(endpoint, now)
         if not brakes.keys() & {endpoint, EVERY_ENDPOINT}:
-            deps.store.admit(endpoint, now, deps.settings.max_in_flight(endpoint))
-        if deps.store.overdue(endpoint, now, OVERDUE_S):
-            plan_check(deps, endpoint, now)
+            services.store.admit(endpoint, now, services.settings.max_in_flight(endpoint))
+        if services.store.overdue(endpoint, now, OVERDUE_S):
+            plan_check(services, endpoint, now)
             healed.append(endpoint)
     return healed
 
 
-def count_jobs(deps: Services) -> None:
+def count_jobs(services: Services) -> None:
     """Note what the namespace holds, and may hold: callers are refused by it (`celery_runpod/bounds.py`)."""
-    counted = [deps.store.count(endpoint) for endpoint in deps.store.endpoints()]
+    counted = [services.store.count(endpoint) for endpoint in services.store.endpoints()]
     jobs, input_bytes = sum(one[0] for one in counted), sum(one[1] for one in counted)
-    deps.store.note_totals(jobs, input_bytes, deps.settings.most_open_jobs, deps.settings.most_input_bytes)
+    services.store.note_totals(jobs, input_bytes, services.settings.most_open_jobs, services.settings.most_input_bytes)
 
 
 def refuse_wrong_store(store: JobStore, settings: Settings, now: float) -> None:

@@ -211,9 +211,9 @@ def test_what_waits_is_cancelled_before_what_runs_and_each_endpoint_is_looked_at
     for number in range(6):
         bench.accepted(f"t{number}")
     order: list[str] = []
-    monkeypatch.setattr("tasks.cancel.publish", lambda deps, job: order.append(job.task_id))
+    monkeypatch.setattr("tasks.cancel.publish", lambda services, job: order.append(job.task_id))
     planned: list[str] = []
-    monkeypatch.setattr("tasks.cancel.plan_check", lambda deps, endpoint, at: planned.append(endpoint))
+    monkeypatch.setattr("tasks.cancel.plan_check", lambda services, endpoint, at: planned.append(endpoint))
     assert cancel_jobs(bench.services, [*(f"t{number}" for number in range(6)), "unknown"]) == order
     assert order[4:] == ["t0", "t1"]
     assert planned == [ENDPOINT]
