@@ -125,6 +125,20 @@ class LossTolerantConsumer(Consumer):
         if not message.acknowledged:
             self.call_soon_ack(message.reject_log_error, log, ())
 
+    def call_soon(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Do soon what a control command asks (`add_consumer`, `cancel_consumer`). A queue whose name is no text would end
+        the worker there."""
+
+        def done() -> None:
+            try:
+                p(*args, **kwargs)
+            except Exception as error:
+                if self._passes(error):
+                    raise
+                log.exception("control_command.failed")
+
+        return super().call_soon(done)
+
     def call_soon_ack(self, p: Any, log: Any, errors: Any, *args: Any) -> Any:
         """Acknowledge, or reject, soon; `errors` are those that Celery would have swallowed."""
         return super().call_soon_ack(p, log, (), *args)

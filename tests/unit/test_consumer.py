@@ -29,6 +29,26 @@ class Refusing:
         raise RedisConnectionError("cut")
 
 
+def test_a_control_command_that_fails_later_ends_no_worker(caplog: pytest.LogCaptureFixture) -> None:
+    hub, parent = Hub(), SimpleNamespace(use_eventloop=True)
+    app = Celery(broker="redis://127.0.0.1:1/0", set_as_current=False)
+    consumer = LossTolerantConsumer(lambda request: None, app=app, pool=None, hub=hub, controller=parent)
+
+    def cut() -> None:
+        raise RedisConnectionError("cut")
+
+    try:
+        consumer.call_soon(consumer.cancel_task_queue, [1])
+        consumer.call_soon(cut)
+        wrong, broken = hub._pop_ready()
+        wrong()
+        with pytest.raises(RedisConnectionError):
+            broken()
+    finally:
+        hub.close()
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["control_command.failed"]
+
+
 @pytest.mark.parametrize(("way", "more"), [("ack_log_error", ()), ("reject_log_error", (True,))])
 def test_one_that_failed_is_raised_to_the_consumer(way: str, more: tuple[bool, ...]) -> None:
     hub = Hub()
