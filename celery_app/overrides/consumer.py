@@ -126,8 +126,8 @@ class LossTolerantConsumer(Consumer):
             self.call_soon_ack(message.reject_log_error, log, ())
 
     def call_soon(self, p: Any, *args: Any, **kwargs: Any) -> Any:
-        """Do soon what a control command asks (`add_consumer`, `cancel_consumer`). A queue whose name is no text would end
-        the worker there."""
+        """Do soon what a control command asks (`add_consumer`, `cancel_consumer`). A queue whose name is no text would
+        end the worker there."""
 
         def done() -> None:
             try:
