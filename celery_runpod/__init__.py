@@ -8,10 +8,12 @@ from celery_runpod import clienttask as _clienttask  # registers a task
 from celery_runpod import errors
 from celery_runpod import forks as _forks  # connects a hook
 from celery_runpod import routing as _routing  # connects the signal
+from celery_runpod.asking import ask, pause, resume
+from celery_runpod.contract import Backoff, Options
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.results import JobResult, cancel
 
 __version__ = "0.1.0"
-__all__ = ["Endpoint", "JobResult", "cancel", "errors"]
+__all__ = ["Backoff", "Endpoint", "JobResult", "Options", "ask", "cancel", "errors", "pause", "resume"]
 
 del _clienttask, _forks, _routing

@@ -306,4 +306,5 @@ def test_every_task_is_registered_and_every_name_is_public() -> None:
     import celery_runpod
 
     assert set(TASK_NAMES) <= set(create_app().tasks)
-    assert sorted(celery_runpod.__all__) == ["Endpoint", "JobResult", "cancel", "errors"]
+    public = ["Backoff", "Endpoint", "JobResult", "Options", "ask", "cancel", "errors", "pause", "resume"]
+    assert sorted(celery_runpod.__all__) == public
