@@ -1,8 +1,8 @@
 """Whether this process's Celery app and the RunPod workers share broker, result backend and job store.
 
-The workers keep one token in all three, each through their own connection (`celery_app/fingerprint.py`), and renew it
-every few seconds. A caller looks for it through its own three. URLs are not compared, because one place has many: another
-host name, a proxy, a prefix.
+The workers keep one token in all three, each through their own connection (`celery_app/watchdog/fingerprint.py`), and
+renew it every few seconds. A caller looks for it through its own three. URLs are not compared, because one place has
+many: another host name, a proxy, a prefix.
 
 - Found in all three, and the same: they agree. That is believed for a minute.
 - Found in one and missing in another, at a second look too, while a worker renews it: `ConfigurationMismatch`.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from celery_runpod.contract import Backoff
 
-DEFAULT = Backoff(first_s=1.0, factor=1.5, cap_s=30.0, jitter=0.1)
+DEFAULT = Backoff()
 WITH_WEBHOOK = Backoff(first_s=10.0, factor=1.5, cap_s=120.0, jitter=0.1)
 """Slower, because the webhook brings the news and a check only makes up for one that was lost."""
 

@@ -30,10 +30,10 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from redis.exceptions import ResponseError
 
-from celery_app.fitting import misfit
 from celery_app.overrides import envelopes
-from celery_app.poison import PoisonWard, measure
-from celery_app.refusals import Refusals
+from celery_app.overrides.fitting import misfit
+from celery_app.overrides.poison import PoisonWard, measure
+from celery_app.overrides.refusals import Refusals
 from tasks.services import services_of
 
 log = logging.getLogger(__name__)

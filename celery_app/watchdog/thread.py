@@ -18,7 +18,7 @@ from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from celery_app.fingerprint import Fingerprint
+from celery_app.watchdog.fingerprint import Fingerprint
 from celery_app.watchdog.lost_calls import OutboxWatch
 from celery_app.watchdog.restored_store import Memory, beat
 from celery_runpod.contract import EVERY_ENDPOINT

@@ -4,8 +4,8 @@ A message is kept as it came, in a list that is bounded: the oldest makes room. 
 orders of its endpoint, so that it costs nothing; there are never more of those than jobs. A worker that can read it takes
 it back, as after a rolling upgrade.
 
-Not here: which message is put aside (`celery_app/poison.py`, `celery_app/overrides/envelopes.py`), what the command shows
-(`celery_runpod/cli/aside.py`).
+Not here: which message is put aside (`celery_app/overrides/poison.py`, `celery_app/overrides/envelopes.py`), what the
+command shows (`celery_runpod/cli/aside.py`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from celery.backends import redis as celery_redis
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
-from celery_app.refusals import wrong_keys
+from celery_app.overrides.refusals import wrong_keys
 from celery_runpod.devstack.stack import Stack, redis_server
 from celery_runpod.records import RecordReader
 from tests.compose import GIVEN, ROLES, ROOT, password, rights_for, services, version_of

@@ -11,8 +11,8 @@ level of nesting, and an error there ends the main process; the message comes ba
 
 A thread writes the result or the entry, so that the event loop never waits. The message is held until that is done.
 
-Not here: an envelope that kombu cannot read (``celery_app/overrides/envelopes.py``), headers and arguments of another
-type (``fitting.py``), Celery's calls (``celery_app/overrides/consumer.py``).
+Not here: an envelope that kombu cannot read (``envelopes.py``), headers and arguments of another
+type (``fitting.py``), Celery's calls (``consumer.py``).
 """
 
 from __future__ import annotations

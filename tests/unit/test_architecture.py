@@ -1,0 +1,58 @@
+"""The drawing of the rooms says what the imports say, and no two rooms import each other."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from tests.unit.test_repository import MODULES, ROOT
+
+ROOMS = {
+    "celery_runpod.api": "api",
+    "celery_runpod.cli": "cli",
+    "celery_runpod.simulator": "simulator",
+    "celery_runpod.devstack": "devstack",
+    "celery_runpod.demo": "demo",
+    **dict.fromkeys((f"celery_runpod.{name}" for name in ("django", "flask", "inbox", "receiver", "webhooks")), "web"),
+    "celery_runpod.errors": "errors",
+    "celery_runpod": "client",
+    "celery_app.overrides": "overrides",
+    "celery_app.watchdog": "watchdog",
+    "celery_app": "app",
+    "tasks.store": "store",
+    "tasks": "tasks",
+    "config": "config",
+}
+"""The longest name that a module begins with is its room's."""
+
+
+def room(module: str) -> str | None:
+    known = [name for name in ROOMS if module == name or module.startswith(f"{name}.")]
+    return ROOMS[max(known, key=len)] if known else None
+
+
+def imports() -> set[tuple[str, str]]:
+    found = set()
+    for path in MODULES:
+        importer = room(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            found |= {(importer, imported) for name in names if (imported := room(name)) not in (None, importer)}
+    return {(one, other) for one, other in found if other != "errors"}
+
+
+def test_the_drawing_of_the_rooms_is_what_the_imports_say() -> None:
+    drawn = set(re.findall(r"^ +(\w+) --> (\w+)$", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE))
+    assert drawn == imports()
+
+
+def test_no_two_rooms_import_each_other() -> None:
+    found = imports()
+    while leaves := {one for edge in found for one in edge} - {one for one, _ in found}:
+        found = {(one, other) for one, other in found if other not in leaves}
+    assert found == set(), "rooms in a circle"
