@@ -43,7 +43,7 @@ from tasks.publish_check import delayed_s
 from tasks.services import Services, services_of
 
 MOST_LOG_LINES = 5000
-LOOKS = Backoff(first_s=1.0, factor=1.5, cap_s=30.0, jitter=0.1)
+LOOKS = Backoff()
 ENDED = frozenset({"ERROR", "TERMINATED"})
 MOST_WAIT_S = 86_400.0
 
