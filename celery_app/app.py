@@ -18,7 +18,8 @@ from celery_app.watchdog.thread import SelfHeal
 from celery_runpod.clientapp import WORKER
 from celery_runpod.contract import FINISH, RUN, TASK_NAMES
 from celery_runpod.rabbitmq import is_amqp
-from config.celery import celery_config, is_redis
+from celery_runpod.redis_client import is_redis
+from config.celery import celery_config
 from config.settings import Settings, load_settings
 
 END_S = 5.0

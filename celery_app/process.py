@@ -10,22 +10,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from celery import Celery
-from redis import Redis
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
 
 from celery_app.events import Announcer
 from celery_runpod.api import ManagementClient, RunPodClient
-from celery_runpod.settings import redis_url
+from celery_runpod.redis_client import STORE, connect
 from config.settings import Settings
 from tasks.budget import Budget
 from tasks.services import Services
 from tasks.store import JobStore
-
-STORE_RETRIES = 8
-"""With the backoff below about 12 s: longer than a Redis restart, shorter than any lease."""
 
 
 class Process:
@@ -83,7 +75,7 @@ class Process:
             app=self.app,
             settings=settings,
             store=JobStore(
-                connect(settings.store_url),
+                connect(settings.store_url, STORE),
                 settings.namespace,
                 tombstone_ttl_s=settings.result_expires_s + 86_400,
                 key_ttl_s=settings.idempotency_ttl_s or settings.result_expires_s,
@@ -97,17 +89,3 @@ class Process:
             sleep=time.sleep,
             spread=random.random,
         )
-
-
-def connect(url: str, retries: int = STORE_RETRIES) -> Redis:
-    """A connection to the store that outlives a restart of Redis: every script may be repeated."""
-    redis: Redis = Redis.from_url(
-        redis_url(url),
-        decode_responses=True,
-        socket_timeout=5.0,
-        socket_connect_timeout=3.0,
-        health_check_interval=25,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.5), retries),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError],
-    )
-    return redis

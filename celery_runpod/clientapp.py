@@ -14,13 +14,13 @@ from typing import Any
 from amqp.exceptions import AMQPError
 from celery import Celery, current_app
 from kombu.exceptions import LimitExceeded, OperationalError
-from redis import Redis
 from redis.exceptions import RedisError
 
 from celery_runpod.contract import DEFAULT_QUEUE
 from celery_runpod.errors import BrokerUnavailable, NotConfigured
 from celery_runpod.rabbitmq import broker_of, is_amqp
-from celery_runpod.settings import REDIS_SCHEMES, ClientSettings, mask_url, redis_url
+from celery_runpod.redis_client import CALL, connect
+from celery_runpod.settings import REDIS_SCHEMES, ClientSettings, mask_url
 
 CONNECT_S = 2.0
 ANSWER_S = 3.0
@@ -106,4 +106,4 @@ def check_reachable(app: Celery) -> None:
 @functools.lru_cache(maxsize=16)
 def _redis(url: str, pid: int) -> Any:
     """A connection of its own for each process, kept open: a ping then costs a fraction of a millisecond."""
-    return Redis.from_url(redis_url(url), socket_connect_timeout=CONNECT_S, socket_timeout=ANSWER_S, retry=None)
+    return connect(url, CALL)

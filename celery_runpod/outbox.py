@@ -25,11 +25,11 @@ from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from celery_runpod.rabbitmq import broker_of
+from celery_runpod.redis_client import is_redis
 from celery_runpod.results import reader_for
 
 log = logging.getLogger(__name__)
 
-REDIS = ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://")
 MOST_AT_ONCE = 16
 """Messages noted at most. One that was published outside the client task (a bare `send_task`) is never removed."""
 
@@ -73,7 +73,7 @@ def keep(
     publishing: Publishing, headers: Mapping[str, Any], body: Any, exchange: str, routing_key: str, issued_at: float
 ) -> None:
     """Keep a copy of a message that was published. Where it cannot be kept, Celery's own guarantees hold for it."""
-    if not broker_of(publishing.app).startswith(REDIS):
+    if not is_redis(broker_of(publishing.app)):
         return
     task_id, properties = str(headers["id"]), publishing.properties
     try:

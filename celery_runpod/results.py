@@ -26,7 +26,8 @@ from celery_runpod.contract import CANCEL, Queues, Scope
 from celery_runpod.errors import BrokerUnavailable
 from celery_runpod.rabbitmq import broker_of
 from celery_runpod.records import RecordReader
-from celery_runpod.settings import REDIS_SCHEMES, mask_url, redis_url
+from celery_runpod.redis_client import READ, connect
+from celery_runpod.settings import REDIS_SCHEMES, mask_url
 
 log = logging.getLogger(__name__)
 
@@ -215,7 +216,4 @@ def store_url(app: Celery) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _redis(url: str, pid: int) -> Redis:
-    found: Redis = Redis.from_url(
-        redis_url(url), socket_connect_timeout=2.0, socket_timeout=5.0, health_check_interval=25
-    )
-    return found
+    return connect(url, READ)

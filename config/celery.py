@@ -12,6 +12,7 @@ from kombu.entity import Exchange, Queue
 from celery_runpod.confirms import end_when_blocked
 from celery_runpod.contract import CANCEL, CHECK_STATUS, CONTROL, DEFAULT_QUEUE, FINISH, RUN
 from celery_runpod.rabbitmq import QuorumQueue, is_amqp
+from celery_runpod.redis_client import is_redis
 from config.settings import Settings
 
 OUR_TASKS = (
@@ -91,11 +92,6 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "timezone": "UTC",
         "imports": (*OUR_TASKS, *settings.imports),
     }
-
-
-def is_redis(broker_url: str) -> bool:
-    """Whether kombu's Redis transport carries the messages."""
-    return broker_url.startswith(("redis", "unix", "sentinel"))
 
 
 def task_queues(settings: Settings) -> tuple[Queue, ...]:

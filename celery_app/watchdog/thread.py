@@ -23,8 +23,8 @@ from celery_app.watchdog.lost_calls import OutboxWatch
 from celery_app.watchdog.restored_store import Memory, beat
 from celery_runpod.contract import EVERY_ENDPOINT
 from celery_runpod.errors import ConfigurationError
+from celery_runpod.redis_client import is_redis
 from celery_runpod.settings import mask_url
-from config.celery import is_redis
 from config.settings import Settings
 from tasks.cancel import sweep_wishes
 from tasks.publish_check import plan_check

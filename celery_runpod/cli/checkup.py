@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from celery_runpod.bounds import MOST_INPUT_BYTES, MOST_OPEN_JOBS
@@ -22,7 +21,8 @@ from celery_runpod.cli.findings import MASK, SECRET_NAMES, Finding, TookTooLong,
 from celery_runpod.cli.rows import on_hold
 from celery_runpod.private_names import TRIED, untried
 from celery_runpod.records import RecordReader, Totals
-from celery_runpod.settings import REDIS_SCHEMES, mask_url, redis_url
+from celery_runpod.redis_client import COMMAND, connect
+from celery_runpod.settings import REDIS_SCHEMES, mask_url
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -146,16 +146,9 @@ def check_redis(role: str, url: str) -> list[Finding]:
     return found
 
 
-def connect(url: str) -> Redis:
-    redis: Redis = Redis.from_url(
-        redis_url(url), decode_responses=True, socket_connect_timeout=3.0, socket_timeout=4.0, retry=None
-    )
-    return redis
-
-
 def look_at_redis(url: str) -> tuple[dict[str, Any], float, float]:
     """INFO, the seconds of a round trip, and by how many seconds this clock is ahead of Redis'."""
-    redis = connect(url)
+    redis = connect(url, COMMAND)
     info: Any = redis.info()
     began, sent = time.monotonic(), time.time()
     seconds, micros = redis.time()  # type: ignore[misc]
@@ -181,7 +174,7 @@ def check_versions() -> list[Finding]:
 
 def check_store(settings: Settings) -> list[Finding]:
     """The namespace: a worker's heartbeat, and to whom it belongs."""
-    reader = RecordReader(connect(settings.store_url), settings.namespace)
+    reader = RecordReader(connect(settings.store_url, COMMAND), settings.namespace)
 
     def read() -> tuple[list[str], str | None, tuple[int, int], dict[str, float], Totals | None, int]:
         now = time.time()

@@ -14,6 +14,7 @@ from celery_runpod.cli import checkup
 from celery_runpod.cli.findings import Finding, TookTooLong, ok, within, wrong
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.records import RecordReader
+from celery_runpod.redis_client import COMMAND, connect
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -24,7 +25,7 @@ BATCH = 1000
 
 def check_keys(settings: Settings) -> list[Finding]:
     """Each name of a key that an open job, or an unconfirmed cancel, needs."""
-    reader = RecordReader(checkup.connect(settings.store_url), settings.namespace)
+    reader = RecordReader(connect(settings.store_url, COMMAND), settings.namespace)
     try:
         used = within(LOOK_S, lambda: Counter(_names(reader)))
     except (*checkup.TROUBLE, TookTooLong):

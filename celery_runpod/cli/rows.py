@@ -14,14 +14,14 @@ from datetime import datetime
 from typing import Any
 
 import click
-from redis import Redis
 from redis.exceptions import RedisError
 
 from celery_runpod.clientapp import client_settings
 from celery_runpod.contract import EVERY_ENDPOINT
 from celery_runpod.escaping import shown
 from celery_runpod.records import RecordReader
-from celery_runpod.settings import mask_url, redis_url
+from celery_runpod.redis_client import COMMAND, connect
+from celery_runpod.settings import mask_url
 
 CONNECT_S, ANSWER_S = 2.0, 5.0
 BATCH = 500
@@ -129,14 +129,7 @@ def on_hold(endpoint: str, since: float) -> str:
 def open_store() -> RecordReader:
     """The job store, as the environment names it."""
     settings = client_settings()
-    redis: Redis = Redis.from_url(
-        redis_url(settings.store_url),
-        decode_responses=True,
-        socket_connect_timeout=CONNECT_S,
-        socket_timeout=ANSWER_S,
-        retry=None,
-    )
-    return RecordReader(redis, settings.namespace)
+    return RecordReader(connect(settings.store_url, COMMAND), settings.namespace)
 
 
 @contextmanager

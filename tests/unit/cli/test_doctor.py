@@ -17,7 +17,7 @@ from kombu.transport.memory import Channel
 from redis import Redis
 
 from celery_runpod.api.answers import Health
-from celery_runpod.cli import checkup, findings, runpodcheck
+from celery_runpod.cli import checkup, findings, keycheck, runpodcheck
 from celery_runpod.cli.brokercheck import check_consumers
 from celery_runpod.cli.checkup import check_versions
 from celery_runpod.cli.doctor import doctor
@@ -41,7 +41,8 @@ def reachable(monkeypatch: pytest.MonkeyPatch) -> Redis:
     monkeypatch.setenv("RUNPOD_ENDPOINT_SDXL", "9zt0qb3c")
     fake = fakeredis.FakeRedis(decode_responses=True)
     fake.flushall()
-    monkeypatch.setattr(checkup, "connect", lambda url: fake)
+    for module in (checkup, keycheck):
+        monkeypatch.setattr(module, "connect", lambda url, patience: fake)
     # No broker is asked: `test_messages_to_which_no_worker_listens` does that.
     monkeypatch.setattr("celery_runpod.cli.doctor.check_consumers", lambda url, names: [])
     redis_says(monkeypatch)
