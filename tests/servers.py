@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 import requests
 from celery import Celery
+from celery.backends.redis import ResultConsumer
 from redis import Redis
 
 from celery_runpod import Endpoint
@@ -49,15 +51,28 @@ def forget_connections() -> None:
     whatever the configuration says afterwards."""
     from tests.application import app
 
-    for backend in (app._backend_cache, app._local.__dict__.get("backend")):
-        if (consumer := getattr(backend, "result_consumer", None)) is not None:
-            # Results of earlier tests unsubscribe when they are collected, from a server that is no more; what that
-            # raises in the midst of the parser ends pytest (Python 3.11).
-            consumer.subscribed_to.clear()
+    forget_results()
     app._pool = None
     app.amqp._producer_pool = None
     app._backend_cache = None
     app._local.__dict__.pop("backend", None)
+
+
+def forget_results() -> None:
+    """Results of earlier tests, of any app, unsubscribe when they are collected, from a server that is no more; what that
+    raises in the midst of the parser ends pytest (Python 3.11)."""
+    for consumer in [one for one in gc.get_objects() if type(one) is ResultConsumer]:
+        consumer.subscribed_to.clear()
+
+
+class TestStack(Stack):
+    """Forgets, with its servers, the results that were asked for there."""
+
+    __test__ = False
+
+    def stop(self) -> None:
+        forget_results()
+        super().stop()
 
 
 class World:
@@ -76,7 +91,7 @@ class World:
     ) -> None:
         self.namespace = namespace
         self._redis_arguments = redis
-        self.stack = Stack(folder, {"RUNPOD_API_KEY": API_KEY, "RUNPOD_NAMESPACE": namespace})
+        self.stack = TestStack(folder, {"RUNPOD_API_KEY": API_KEY, "RUNPOD_NAMESPACE": namespace})
         try:
             self.redis_url = self.stack.redis(arguments=redis)
             self.stack.env["REDIS_URL"] = self.broker_url = self.redis_url
