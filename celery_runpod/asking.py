@@ -1,4 +1,4 @@
-"""Asking the workers: health, purge and retry of an endpoint, pods and endpoints as things that are made.
+"""Asking the workers: health, purge and retry of an endpoint, managed pods and endpoints.
 
 A process that has only the wheel, and no API key, sends a task and waits for its answer; the worker calls RunPod. A
 message that waits for longer than its caller expires: a purge is not carried out an hour later.

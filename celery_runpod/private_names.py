@@ -25,18 +25,18 @@ that is newer than the version in `TRIED`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.metadata import version
 
 TRIED = {"celery": "5.7", "kombu": "5.7", "amqp": "5.4", "redis": "7.4"}
 """Package -> the newest release, as far as its first two numbers, with which the whole suite was run."""
 
 
-def untried(installed: Callable[[str], str] = version) -> dict[str, str]:
+def untried() -> dict[str, str]:
     """Package -> its installed version, of those that are newer than what was tried."""
-    found = {name: installed(name) for name in TRIED}
-    return {name: given for name, given in found.items() if _release(given) > _release(TRIED[name])}
+    found = {name: version(name) for name in TRIED}
+    return {name: given for name, given in found.items() if release(given) > release(TRIED[name])}
 
 
-def _release(version: str) -> tuple[int, ...]:
+def release(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version."""
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

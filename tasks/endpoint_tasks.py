@@ -3,7 +3,7 @@
 Each answers the caller who waits for it, or raises a typed error; what is older than the caller's patience has expired
 and is not begun.
 
-Not here: pods and endpoints as things that are made (``management.py``), one job (``cancel.py``, ``retry.py``).
+Not here: managed pods and endpoints (``management.py``), one job (``cancel.py``, ``retry.py``).
 """
 
 from __future__ import annotations

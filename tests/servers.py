@@ -51,7 +51,6 @@ def forget_connections() -> None:
     whatever the configuration says afterwards."""
     from tests.application import app
 
-    forget_results()
     app._pool = None
     app.amqp._producer_pool = None
     app._backend_cache = None

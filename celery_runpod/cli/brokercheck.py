@@ -17,6 +17,7 @@ from celery_runpod.cli.findings import Finding, ok, warning, within, wrong
 from celery_runpod.clientapp import client_settings
 from celery_runpod.contract import Queues
 from celery_runpod.errors import ConfigurationError
+from celery_runpod.private_names import release
 from celery_runpod.rabbitmq import QuorumQueue, is_amqp, our_queues
 from celery_runpod.settings import mask_url
 
@@ -50,7 +51,7 @@ def _look(role: str, url: str, masked: str) -> list[Finding]:
             str(properties.get("version", "of an unknown version")),
         )
         found = [ok(role, f"{masked}: {product} {version}")]
-        if product == "RabbitMQ" and _age(version) < OLDEST:
+        if product == "RabbitMQ" and release(version) < OLDEST:
             oldest = ".".join(map(str, OLDEST))
             found = [wrong(role, f"{masked}: RabbitMQ {version}", f"at least {oldest} is needed")]
         return [*found, *_look_at_queues(role, connection)]
@@ -125,7 +126,3 @@ def _ours() -> tuple[str, ...]:
         return Queues.of(client_settings().namespace).all()
     except ConfigurationError:
         return ()
-
-
-def _age(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

@@ -10,12 +10,12 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from celery_runpod.devstack.stack import Server, Stack
+from celery_runpod.devstack.stack import Stack
 from celery_runpod.errors import ConfigurationError
 
 API_KEY = "local-key"
@@ -68,21 +68,8 @@ class LocalStack(Stack):
         super().__init__(folder)
         self.signals = signals
 
-    def start(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        ready: Callable[[Server], bool] | None = None,
-        within_s: float = 60.0,
-    ) -> Server:
-        def ready_or_interrupted(server: Server) -> bool:
-            self.signals.check()
-            return ready is None or ready(server)
-
-        return super().start(name, command, env=env, cwd=cwd, ready=ready_or_interrupted, within_s=within_s)
+    def while_starting(self) -> None:
+        self.signals.check()
 
     def begin(
         self,

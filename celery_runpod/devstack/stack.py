@@ -161,13 +161,18 @@ class Stack:
         server = Server(name, process, log)
         self.servers.append(server)
         give_up = time.monotonic() + within_s
-        while ready is not None and not ready(server):
+        while True:
+            self.while_starting()
+            if ready is None or ready(server):
+                return server
             ended = process.poll() is not None
             if ended or time.monotonic() > give_up:
                 problem = f"ended with status {process.returncode}" if ended else f"was not ready after {within_s:g} s"
                 raise ConfigurationError(f"{name} {problem}; its log ends:\n{server.text()[-3000:]}")
             time.sleep(0.05)
-        return server
+
+    def while_starting(self) -> None:
+        """Called before each look at a server that starts; what it raises ends the wait."""
 
     def remove(self, server: Server) -> None:
         """Stop one server."""

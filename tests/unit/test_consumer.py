@@ -38,10 +38,12 @@ def test_a_control_command_that_fails_later_ends_no_worker(caplog: pytest.LogCap
         raise RedisConnectionError("cut")
 
     try:
+        # One by one: the hub keeps what is ready in no order.
         consumer.call_soon(consumer.cancel_task_queue, [1])
-        consumer.call_soon(cut)
-        wrong, broken = hub._pop_ready()
+        [wrong] = hub._pop_ready()
         wrong()
+        consumer.call_soon(cut)
+        [broken] = hub._pop_ready()
         with pytest.raises(RedisConnectionError):
             broken()
     finally:

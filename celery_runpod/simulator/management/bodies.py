@@ -18,7 +18,8 @@ NAME: Shape = {"type": "string", "minLength": 1}
 FLAG: Shape = {"type": "boolean"}
 TEXTS: Shape = {"type": "array", "items": TEXT}
 TEXT_MAP: Shape = {"type": "object", "additionalProperties": TEXT}
-CUDA: Shape = {"type": "string", "pattern": r"^\d+\.\d+$"}
+# Python's "$" would let a line break at the end pass; JSON Schema's does not.
+CUDA: Shape = {"type": "string", "pattern": r"^\d+\.\d+$", "not": {"pattern": "\n"}}
 CUDAS: Shape = {"type": "array", "items": CUDA}
 
 
@@ -64,7 +65,7 @@ def _place(error: ValidationError) -> str:
 
 
 def _words(error: ValidationError) -> list[str]:
-    """RunPod's words for a fault, which are those of its own validator and not of ours."""
+    """A fault in RunPod's words: `jsonschema` words it otherwise."""
     value, wanted = error.instance, error.validator_value
     match error.validator:
         case "type":

@@ -37,6 +37,7 @@ ENDPOINT = {"name": "a", "image": "b", "type": "QUEUE", "scaling": {"type": "QUE
         ({**POD, "name": ""}, ["$.name: length must be >= 1"]),
         ({**POD, "mounts": {"network": [MOUNT, MOUNT]}}, ["$.mounts.network: maxItems: got 2, want 1"]),
         ({**POD, "gpu": {"id": "x", "minCudaVersion": "12"}}, [BAD_CUDA]),
+        ({**POD, "gpu": {"id": "x", "minCudaVersion": "12.4\n"}}, ["$.gpu.minCudaVersion: does not satisfy not"]),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_the_body_of_a_pod(body: Any, found: list[str]) -> None:
