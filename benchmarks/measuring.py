@@ -23,7 +23,7 @@ import psutil
 import requests
 from redis import Redis
 
-from celery_runpod.devstack.stack import Server, Stack
+from celery_runpod._devstack.stack import Server, Stack
 
 HERE = Path(__file__).resolve().parent
 

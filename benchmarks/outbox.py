@@ -19,8 +19,9 @@ from pathlib import Path
 from celery import Celery, group
 from redis import Redis
 
-from celery_runpod import Endpoint, routing
-from celery_runpod.devstack.stack import Stack
+from celery_runpod import Endpoint
+from celery_runpod._devstack.stack import Stack
+from celery_runpod._publish import routes
 
 ROUNDS = 5
 
@@ -52,13 +53,13 @@ def main() -> None:
         url = stack.redis()
         app = Celery("benchmark", broker=url, backend=url)
         endpoint = Endpoint("fast", app=app)
-        keep, times = routing.keep, {"with": [], "without": []}
+        keep, times = routes.keep, {"with": [], "without": []}
         _publish(endpoint, 100, given.size)
         for _ in range(ROUNDS):
             for name, function in (("with", keep), ("without", lambda *_: None)):
-                routing.keep = function
+                routes.keep = function
                 times[name].append(_publish(endpoint, given.calls, given.size))
-        routing.keep, redis = keep, Redis.from_url(url)
+        routes.keep, redis = keep, Redis.from_url(url)
         counted = {
             "delay": _commands(redis, lambda: endpoint.delay(n=1), 50),
             "delay, ignore_result": _commands(redis, lambda: _publish(endpoint, 1, given.size), 50),

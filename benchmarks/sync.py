@@ -17,7 +17,7 @@ from pathlib import Path
 from celery import Celery
 
 from celery_runpod import Endpoint
-from celery_runpod.devstack.stack import Stack
+from celery_runpod._devstack.stack import Stack
 
 ROUNDS = {0.2: 7, 1.0: 7, 5.0: 3, 20.0: 2}
 """Seconds of a job -> how often it is called in each way."""

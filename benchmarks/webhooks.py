@@ -23,7 +23,7 @@ from celery import Celery, chain
 from redis import Redis
 
 from celery_runpod import Endpoint, JobResult
-from celery_runpod.devstack.stack import Stack, cli, free_port
+from celery_runpod._devstack.stack import Stack, cli, free_port
 
 SECRET = "a-secret-of-the-benchmark-0123456789"
 WITHIN_S = 300.0

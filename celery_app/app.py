@@ -15,10 +15,8 @@ from celery_app.logs import configure_logging
 from celery_app.overrides.revoke import install as install_revocation
 from celery_app.process import Process
 from celery_app.watchdog.thread import SelfHeal
-from celery_runpod.clientapp import WORKER
-from celery_runpod.contract import FINISH, RUN, TASK_NAMES
-from celery_runpod.rabbitmq import is_amqp
-from celery_runpod.redis_client import is_redis
+from celery_runpod._connect import WORKER, is_amqp, is_redis
+from celery_runpod._protocol import FINISH, RUN, TASK_NAMES
 from config.celery import celery_config
 from config.settings import Settings, load_settings
 

@@ -15,9 +15,9 @@ from typing import Any
 from celery import Celery
 from redis.exceptions import RedisError
 
-from celery_runpod.confirms import NOT_PUBLISHED
-from celery_runpod.contract import RUN
-from tasks.store.record import Job
+from celery_runpod._protocol import RUN
+from celery_runpod._publish.confirms import NOT_PUBLISHED
+from celery_runpod._store.record import Job
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 from celery import current_task
 
-from celery_runpod.api.signatures import hide_signatures
-from celery_runpod.escaping import shown, shown_block
+from celery_runpod._escaping import shown, shown_block
+from celery_runpod.api._signatures import hide_signatures
 
 CONSUMER = "celery.worker.consumer.consumer"
 _BODY = re.compile(r"(?s)(?:The full contents of the message body was:|\bbody: ).*")

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from celery import Celery
 
 from celery_app.events import Announcer
+from celery_runpod._connect import STORE, connect
+from celery_runpod._store.store import JobStore
 from celery_runpod.api import ManagementClient, RunPodClient
-from celery_runpod.redis_client import STORE, connect
 from config.settings import Settings
 from tasks.budget import Budget
 from tasks.services import Services
-from tasks.store import JobStore
 
 
 class Process:

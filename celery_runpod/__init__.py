@@ -4,13 +4,13 @@ The public names, and nothing else. Importing this package registers the client 
 follows an endpoint, and lets Celery rebuild our errors: import it in every process that publishes or reads results.
 """
 
-from celery_runpod import clienttask as _clienttask  # registers a task
 from celery_runpod import errors
-from celery_runpod import forks as _forks  # connects a hook
-from celery_runpod import routing as _routing  # connects the signal
-from celery_runpod.asking import ask, pause, resume
-from celery_runpod.contract import Backoff, Options
+from celery_runpod._asking import ask, pause, resume
+from celery_runpod._publish import caller_task as _clienttask  # registers a task
+from celery_runpod._publish import forks as _forks  # connects a hook
+from celery_runpod._publish import routes as _routing  # connects the signal
 from celery_runpod.endpoint import Endpoint
+from celery_runpod.options import Backoff, Options
 from celery_runpod.results import JobResult, cancel
 
 __version__ = "0.1.0"

@@ -3,7 +3,7 @@
 It builds signatures of the task `runpod.run` by name: the worker's code, and the API key, are needed in the worker
 alone. Everything that Celery does with a signature (chain, group, chord, link, beat) works with these.
 
-Next: ``contract.py``, what the message holds.
+Next: ``_protocol.py``, what the message holds.
 """
 
 from __future__ import annotations
@@ -17,23 +17,14 @@ from typing import Any, NoReturn, Self
 from celery import Celery
 from celery.canvas import Signature
 
-from celery_runpod.api.answers import Health
-from celery_runpod.api.payload import check_depth, check_input
-from celery_runpod.asking import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
-from celery_runpod.clientapp import check_reachable, client_app, client_settings
-from celery_runpod.clienttask import check_arguments, client_task, refuse_eager, refuse_wrong_links
-from celery_runpod.contract import (
-    DEFAULT_DEADLINE_S,
-    FORMAT,
-    HEALTH,
-    HIDDEN,
-    PURGE_QUEUE,
-    RUN,
-    Options,
-    Queues,
-    merge_input,
-)
+from celery_runpod._asking import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
+from celery_runpod._connect import check_reachable, client_app, client_settings
+from celery_runpod._protocol import DEFAULT_DEADLINE_S, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues, merge_input
+from celery_runpod._publish.caller_task import check_arguments, client_task, refuse_eager, refuse_wrong_links
+from celery_runpod.api._answers import Health
+from celery_runpod.api._payload import check_depth, check_input
 from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
+from celery_runpod.options import Options
 from celery_runpod.results import JobResult
 
 MARGIN_S = 600.0
@@ -240,11 +231,11 @@ class Endpoint:
         return retry(task_id, endpoint=self.name, force=force, timeout_s=timeout, app=self.app)
 
     def pause(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
-        """Submit no job of this endpoint until `resume`; see `celery_runpod.asking.pause`."""
+        """Submit no job of this endpoint until `resume`; see `celery_runpod._asking.pause`."""
         pause(self.name, timeout_s=timeout, app=self.app)
 
     def resume(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> bool:
-        """Submit its jobs again; see `celery_runpod.asking.resume`."""
+        """Submit its jobs again; see `celery_runpod._asking.resume`."""
         return resume(self.name, timeout_s=timeout, app=self.app)
 
     def _ask(self, task: str, timeout: float) -> Any:

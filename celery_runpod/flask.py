@@ -2,14 +2,14 @@
 
 `create_app` is a small application with nothing else, which `celery-runpod webhooks` serves for those who have none.
 
-Not here: what is done with a webhook (``inbox.py``).
+Not here: what is done with a webhook (``_webhooks/receive.py``).
 """
 
 from __future__ import annotations
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
-from celery_runpod.inbox import MOST_BYTES, receive
+from celery_runpod._webhooks.receive import MOST_BYTES, receive
 
 blueprint = Blueprint("celery_runpod", __name__)
 

@@ -7,9 +7,7 @@ result is Celery's own. Nothing here needs the worker's code or the API key.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import os
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -17,17 +15,17 @@ from typing import Any
 from celery import Celery, states
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultBase
-from redis import Redis
 from redis.exceptions import RedisError
 
-from celery_runpod.clientapp import check_reachable, client_app, client_settings
-from celery_runpod.confirms import NOT_PUBLISHED
-from celery_runpod.contract import CANCEL, Queues, Scope
-from celery_runpod.errors import BrokerUnavailable
-from celery_runpod.rabbitmq import broker_of
-from celery_runpod.records import RecordReader
-from celery_runpod.redis_client import READ, connect
-from celery_runpod.settings import REDIS_SCHEMES, mask_url
+from celery_runpod._connect import (
+    check_reachable,
+    client_app,
+    client_settings,
+    store_unavailable,
+)
+from celery_runpod._protocol import CANCEL, Queues, Scope
+from celery_runpod._publish.confirms import NOT_PUBLISHED
+from celery_runpod._store.reader import RecordReader, reader_for
 
 log = logging.getLogger(__name__)
 
@@ -191,29 +189,3 @@ def _publish_cancel(app: Celery, ids: list[str], *, scope: Scope) -> None:
         )
     except NOT_PUBLISHED as error:
         log.warning("the cancel of %s was kept, but not published; a worker finds it: %s", ", ".join(ids), error)
-
-
-def store_unavailable(app: Celery, error: Exception) -> BrokerUnavailable:
-    return BrokerUnavailable("job store", mask_url(store_url(app)), str(error) or type(error).__name__)
-
-
-def reader_for(app: Celery) -> RecordReader:
-    """Reads the store of this process's settings."""
-    return RecordReader(_redis(store_url(app), os.getpid()), client_settings().namespace)
-
-
-def store_url(app: Celery) -> str:
-    """Where this process looks for the job store; it holds the password."""
-    settings = client_settings()
-    # An app with its own broker URL may live in a process without any variable: then its Redis holds the store.
-    url = settings.store_url
-    if not (os.environ.get("RUNPOD_STORE_URL") or os.environ.get("REDIS_URL")):
-        for candidate in (broker_of(app), app.conf.result_backend):
-            if isinstance(candidate, str) and candidate.startswith(REDIS_SCHEMES):
-                return candidate
-    return url
-
-
-@functools.lru_cache(maxsize=16)
-def _redis(url: str, pid: int) -> Redis:
-    return connect(url, READ)

@@ -9,10 +9,10 @@ from typing import Any
 
 from kombu.entity import Exchange, Queue
 
-from celery_runpod.confirms import end_when_blocked
-from celery_runpod.contract import CANCEL, CHECK_STATUS, CONTROL, DEFAULT_QUEUE, FINISH, RUN
-from celery_runpod.rabbitmq import QuorumQueue, is_amqp
-from celery_runpod.redis_client import is_redis
+from celery_runpod._connect import is_amqp, is_redis
+from celery_runpod._protocol import CANCEL, CHECK_STATUS, CONTROL, DEFAULT_QUEUE, FINISH, RUN
+from celery_runpod._publish.confirms import end_when_blocked
+from celery_runpod._publish.rabbitmq import QuorumQueue
 from config.settings import Settings
 
 OUR_TASKS = (

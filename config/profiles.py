@@ -10,7 +10,7 @@
     [endpoints.sdxl.backoff]
     first_s = 2
 
-Not here: the options themselves and their bounds (`celery_runpod/contract.py`).
+Not here: the options themselves and their bounds (`celery_runpod/_protocol.py`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from celery_runpod.contract import Options
 from celery_runpod.errors import ConfigurationError, RunPodError
+from celery_runpod.options import Options
 
 S3_FIELDS = frozenset({"accessId", "accessSecret", "bucketName", "endpointUrl", "objectPath"})
 """docs.runpod.io/serverless/endpoints/send-requests: the fields of s3Config; secrets, so by profile only."""

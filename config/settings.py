@@ -1,7 +1,7 @@
 """The worker's settings: environment variables and the file of profiles, with a bound and a unit each.
 
 All problems are reported at once, and no value of a secret is ever shown. What clients share is in
-`celery_runpod/settings.py`; what each setting does to Celery is in ``celery.py``.
+`celery_runpod/_connect.py`; what each setting does to Celery is in ``celery.py``.
 """
 
 from __future__ import annotations
@@ -25,10 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from celery_runpod.api.access import KEY_ADVICE, clear_text_problem
-from celery_runpod.contract import Queues
-from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
-from celery_runpod.settings import (
+from celery_runpod._connect import (
     DEFAULT_NAMESPACE,
     DEFAULT_REDIS_URL,
     REDIS_SCHEMES,
@@ -36,6 +33,9 @@ from celery_runpod.settings import (
     check_webhook_secret,
     has_sound_port,
 )
+from celery_runpod._protocol import Queues
+from celery_runpod.api._access import KEY_ADVICE, clear_text_problem
+from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
 from config.profiles import Profile, load_profiles
 
 Seconds = Annotated[float, Field(gt=0)]

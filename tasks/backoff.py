@@ -5,7 +5,7 @@ Next: ``delivery.py``, the one way to a job's end.
 
 from __future__ import annotations
 
-from celery_runpod.contract import Backoff
+from celery_runpod.options import Backoff
 
 DEFAULT = Backoff()
 WITH_WEBHOOK = Backoff(first_s=10.0, factor=1.5, cap_s=120.0, jitter=0.1)

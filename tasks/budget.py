@@ -10,7 +10,7 @@ from limits import RateLimitItemPerSecond
 from limits.storage import Storage, storage_from_string
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from celery_runpod.settings import redis_url
+from celery_runpod._connect import redis_url
 
 WINDOW_S = 10
 # docs.runpod.io/serverless/endpoints/operation-reference: base limits per endpoint in 10 s

@@ -3,7 +3,7 @@
 A message may come from any process and any language, so nothing in it is believed, and no value of it stands in a log or
 an error. What is wrong with a call is the record's outcome: it ends at its caller like every other job.
 
-Not here: accepting the record (``run.py``), what a caller's own process refuses (`celery_runpod/clienttask.py`).
+Not here: accepting the record (``run.py``), what a caller's own process refuses (`celery_runpod/_publish/`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from typing import Any
 
 from celery.app.task import Context
 
-from celery_runpod.api.payload import check_input
-from celery_runpod.contract import DEFAULT_DEADLINE_S, RUN, Options, described, merge_input
+from celery_runpod._protocol import DEFAULT_DEADLINE_S, RUN, merge_input
+from celery_runpod._publish.routes import BEGUN_AT, ISSUED_AT, REFUSED, REPUBLISHED
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
+from celery_runpod.api._payload import check_input
 from celery_runpod.errors import InvalidInput, InvalidOption, JobExpired, RunPodError, SubmissionUnconfirmed, encode
-from celery_runpod.routing import BEGUN_AT, ISSUED_AT, REFUSED, REPUBLISHED
+from celery_runpod.options import Options, described
 from tasks.parking import park
 from tasks.services import Services
-from tasks.store.record import Job
-from tasks.store.states import State
 from tasks.undeliverable import drop_unfit
 
 log = logging.getLogger(__name__)

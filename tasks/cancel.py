@@ -13,12 +13,12 @@ from typing import Any
 
 from celery import shared_task
 
-from celery_runpod.contract import CANCEL, SCOPES, Scope
+from celery_runpod._protocol import CANCEL, SCOPES, Scope
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
 from tasks.delivery import REPUBLISH_S, leave_shared, publish
 from tasks.publish_check import admit_waiting, plan_check
 from tasks.services import Services, services_of
-from tasks.store.record import Job
-from tasks.store.states import State
 
 log = logging.getLogger(__name__)
 

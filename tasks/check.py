@@ -21,8 +21,10 @@ from typing import Any
 
 from celery import shared_task
 
+from celery_runpod._protocol import CHECK_STATUS
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import AT_RUNPOD, State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import CHECK_STATUS
 from celery_runpod.errors import (
     BadAnswer,
     EndpointNotFound,
@@ -42,8 +44,6 @@ from tasks.own_verdicts import MISSING_S, STUCK, expired, just_submitted, missin
 from tasks.publish_check import plan_check
 from tasks.purge import purge_of
 from tasks.services import Services, apart, services_of
-from tasks.store.record import Job
-from tasks.store.states import AT_RUNPOD, State
 from tasks.submit import close_window, submit
 from tasks.why_queued import refusal, why_queued
 

@@ -17,9 +17,11 @@ from typing import Any
 from celery import shared_task, states
 from celery.exceptions import Ignore, TaskRevokedError
 
+from celery_runpod._protocol import FINISH, RUN
+from celery_runpod._publish.confirms import NOT_PUBLISHED
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.confirms import NOT_PUBLISHED
-from celery_runpod.contract import FINISH, RUN, Backoff
 from celery_runpod.errors import (
     ApiError,
     InvalidInput,
@@ -31,14 +33,13 @@ from celery_runpod.errors import (
     decode,
     encode,
 )
+from celery_runpod.options import Backoff
 from tasks.backoff import delay_s
 from tasks.crash_points import Step, reach
 from tasks.parking import unpark
 from tasks.publish_check import admit_waiting, plan_check
 from tasks.purge import purge_of
 from tasks.services import Services, apart, services_of
-from tasks.store.record import Job
-from tasks.store.states import State
 from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
 from tasks.verdict_guard import CallersTask, nothing_but_verdicts
 

@@ -3,7 +3,7 @@
 At the onset of trouble the POSTs under way are lost. No other begins while the oldest one is late; after a pause /health
 must answer, then one job tries, and the others follow it. The brake is asked here too. docs/decisions/0014
 
-Not here: the gate's own rules (`store/gate.lua`), what RunPod's answer means for the job (``submit.py``).
+Not here: the gate's own rules (`celery_runpod/_store/gate.lua`), what RunPod's answer means for the job (``submit.py``).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
+from celery_runpod._store.submits import Post
 from celery_runpod.errors import BadAnswer, RateLimited, RunPodError, Unavailable
 from tasks.publish_check import admit_waiting
 from tasks.services import Services
-from tasks.store.record import Job
-from tasks.store.states import State
-from tasks.store.submits import Post
 
 log = logging.getLogger(__name__)
 

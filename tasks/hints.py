@@ -7,8 +7,8 @@ answer carries an `executionTime`. Looks then go on ever more slowly until RunPo
 Whoever has the URL can give a hint at any time. So a hint alone never ends a job before its deadline: only an answer
 with an `executionTime` does.
 
-Not here: taking a webhook (`celery_runpod/inbox.py`), noting the hint (`celery_runpod/hint.lua`), other looks
-(``check.py``).
+Not here: taking a webhook (`celery_runpod/_webhooks/receive.py`), noting the hint
+(`celery_runpod/_store/scripts/hint.lua`), other looks (``check.py``).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import ApiError, RunPodError, StatusStuck
 from tasks.own_verdicts import status_stuck
 from tasks.services import Services
-from tasks.store.record import Job
-from tasks.store.states import State
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ The first call begins the shared job, whose record goes the usual way; every cal
 continuation of its own. Cancelling one call lets the others wait on; with the last one the job is cancelled. `expires`
 is each call's own: one that expires before the shared job was submitted leaves it.
 
-Not here: how the store does it (`store/shared.py`), and how a verdict reaches those who wait (``delivery.py``).
+Not here: how the store does it (`celery_runpod/_store/shared.py`), and how a verdict reaches those who
+wait (``delivery.py``).
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import json
 import uuid
 from dataclasses import replace
 
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
 from celery_runpod.errors import IdempotencyConflict, encode
 from tasks.delivery import end_revoked, leave_shared
 from tasks.services import Services
-from tasks.store.record import Job
-from tasks.store.states import State
 
 
 def join(services: Services, job: Job, due: float) -> tuple[str, Job, Job | None]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from celery_runpod.contract import Backoff
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import AT_RUNPOD, State
+from celery_runpod.options import Backoff
 from tasks.backoff import LAST_LOOK_S, backoff_for, delay_s
 from tasks.own_verdicts import verdict_at
 from tasks.services import Services
-from tasks.store.record import Job
-from tasks.store.states import AT_RUNPOD, State
 
 FAILED = Backoff(first_s=5.0, factor=2.0, cap_s=300.0, jitter=0.1)
 

@@ -21,10 +21,11 @@ from typing import Any, NoReturn
 from celery import shared_task
 from celery.app.task import Context
 
+from celery_runpod._jsonable import plain
+from celery_runpod._protocol import MANAGEMENT, WAIT_FOR_POD
 from celery_runpod.api import BillingPeriod, ManagementClient, Pod
-from celery_runpod.api.creation import refuse_taken
-from celery_runpod.api.waiting import START_S
-from celery_runpod.contract import MANAGEMENT, WAIT_FOR_POD, Backoff, described
+from celery_runpod.api._creation import refuse_taken
+from celery_runpod.api._waiting import START_S
 from celery_runpod.errors import (
     BadAnswer,
     CreateUnconfirmed,
@@ -37,7 +38,7 @@ from celery_runpod.errors import (
     RunPodError,
     Unavailable,
 )
-from celery_runpod.jsonable import plain
+from celery_runpod.options import Backoff, described
 from tasks.backoff import delay_s
 from tasks.publish_check import delayed_s
 from tasks.services import Services, services_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from celery_runpod.contract import DAY_S
+from celery_runpod._protocol import DAY_S
 from celery_runpod.errors import ConfigurationError, RateLimited, RequestRejected, RunPodError
 from tasks.budget import PER_WINDOW, WINDOW_S
 from tasks.delivery import publish

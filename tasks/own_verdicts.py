@@ -8,7 +8,9 @@ Not here: the looks (``check.py``), recording an end (``delivery.py``).
 
 from __future__ import annotations
 
-from celery_runpod.contract import DAY_S
+from celery_runpod._protocol import DAY_S
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
 from celery_runpod.errors import (
     ApiError,
     DeadlineExceeded,
@@ -19,8 +21,6 @@ from celery_runpod.errors import (
     StatusStuck,
     SubmissionUnconfirmed,
 )
-from tasks.store.record import Job
-from tasks.store.states import State
 
 MISSING_S, ENDPOINT_MISSING_S = 5.0, 60.0
 """How long RunPod must go on answering 404 before a job ends. A replica that lags answers a few about a job; a control

@@ -21,8 +21,8 @@ from celery.canvas import Signature
 from celery.signals import before_task_publish
 from kombu.utils.json import dumps, loads
 
-from celery_runpod.contract import FINISH, HIDDEN
-from celery_runpod.routing import link_signatures, signatures_after
+from celery_runpod._protocol import FINISH, HIDDEN
+from celery_runpod._publish.routes import link_signatures, signatures_after
 
 
 def park(finish: Task, request: Context, *, queue: str, shadow: str) -> str:

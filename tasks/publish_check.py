@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-from celery_runpod.contract import CHECK_STATUS
-from celery_runpod.rabbitmq import is_amqp
+from celery_runpod._connect import is_amqp
+from celery_runpod._protocol import CHECK_STATUS
 from tasks.services import Services
 
 

@@ -8,10 +8,10 @@ Not here: the purge itself (``endpoint_tasks.py``).
 
 from __future__ import annotations
 
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
 from celery_runpod.errors import JobPurged
 from tasks.services import Services
-from tasks.store.record import Job
-from tasks.store.states import State
 
 
 def purge_of(services: Services, job: Job) -> JobPurged | None:

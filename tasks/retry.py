@@ -22,13 +22,14 @@ from typing import Any
 from celery import shared_task
 from kombu.utils.json import dumps, loads
 
-from celery_runpod.contract import DEFAULT_DEADLINE_S, FORMAT, RETRY, Options
+from celery_runpod._protocol import DEFAULT_DEADLINE_S, FORMAT, RETRY
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import OUTCOMES, State
 from celery_runpod.errors import InvalidInput, RetryRefused, RunPodError
+from celery_runpod.options import Options
 from tasks.parking import ids_after
 from tasks.publish_check import plan_check
 from tasks.services import Services, services_of
-from tasks.store.record import Job
-from tasks.store.states import OUTCOMES, State
 
 log = logging.getLogger(__name__)
 

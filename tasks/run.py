@@ -18,7 +18,9 @@ from typing import Any
 from celery import shared_task, states
 from celery.exceptions import Ignore
 
-from celery_runpod.contract import FINISH, FORMAT, RUN
+from celery_runpod._protocol import FINISH, FORMAT, RUN
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
 from tasks.call_message import read_call
 from tasks.cancel import cancel_if_wished
 from tasks.crash_points import Step, reach
@@ -27,8 +29,6 @@ from tasks.idempotency import join
 from tasks.parking import ids_after
 from tasks.publish_check import plan_check
 from tasks.services import Services, services_of
-from tasks.store.record import Job
-from tasks.store.states import State
 from tasks.submit import submit
 from tasks.verdict_guard import CallersTask, nothing_but_verdicts, put_back
 

@@ -18,11 +18,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from celery_runpod._store.record import Job
+from celery_runpod._store.store import JobStore
 from celery_runpod.api import ManagementClient, RunPodClient
 from config.settings import Settings
 from tasks.budget import Budget
-from tasks.store import JobStore
-from tasks.store.record import Job
 
 log = logging.getLogger(__name__)
 

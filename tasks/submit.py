@@ -22,9 +22,12 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
+from celery_runpod._store.submits import Post, Signs
+from celery_runpod._webhooks.signed_urls import sign_url
 from celery_runpod.api import Job as Answer
 from celery_runpod.api import Policy
-from celery_runpod.contract import MAX_TTL_S
 from celery_runpod.errors import (
     ApiError,
     BadAnswer,
@@ -36,7 +39,7 @@ from celery_runpod.errors import (
     Unauthorized,
     Unavailable,
 )
-from celery_runpod.webhooks import sign_url
+from celery_runpod.options import MAX_TTL_S
 from tasks.backoff import backoff_for, delay_s, next_look
 from tasks.cancel import cancelled_by, is_cancelled
 from tasks.crash_points import Step, reach
@@ -44,9 +47,6 @@ from tasks.delivery import end_by_answer, end_here, end_revoked
 from tasks.gate import claim_attempt, plan_post, post_over
 from tasks.idempotency import let_all_expire
 from tasks.services import INSIST_EVERY_S, Services
-from tasks.store.record import Job
-from tasks.store.states import State
-from tasks.store.submits import Post, Signs
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from typing import Any
 from celery import maybe_signature
 from celery.app.task import Context
 
-from celery_runpod.contract import RUN
+from celery_runpod._protocol import RUN
+from celery_runpod._store.record import Job
 from celery_runpod.errors import JobUndeliverable
 from tasks.services import Services
-from tasks.store.record import Job
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from celery import Task
 from celery.exceptions import Ignore, Reject, TaskRevokedError
 from redis.exceptions import RedisError
 
-from celery_runpod.confirms import NOT_PUBLISHED
+from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod.errors import JobUndeliverable, RunPodError
 from tasks.services import services_of
 

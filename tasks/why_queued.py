@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
 from celery_runpod.api import Health
 from celery_runpod.errors import ConfigurationError, RunPodError, Unauthorized
 from tasks.services import Services
-from tasks.store.record import Job
-from tasks.store.states import State
 
 log = logging.getLogger(__name__)
 

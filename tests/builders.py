@@ -20,18 +20,19 @@ import tasks.endpoint_tasks
 import tasks.management
 import tasks.retry
 import tasks.run
+from celery_runpod._connect import WORKER
+from celery_runpod._protocol import FINISH, Queues
+from celery_runpod._store.record import Job
+from celery_runpod._store.store import JobStore
 from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
-from celery_runpod.clientapp import WORKER
-from celery_runpod.contract import FINISH, Options, Queues
+from celery_runpod.options import Options
 from config.profiles import Profile
 from config.settings import Settings, load_settings
 from tasks.budget import Budget
 from tasks.check import Check
 from tasks.publish_check import plan_check
 from tasks.services import Services
-from tasks.store import JobStore
-from tasks.store.record import Job
 from tasks.submit import submit
 
 NOW = 1_790_000_000.25

@@ -14,7 +14,7 @@ from typing import Any
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from celery_runpod.devstack.stack import Server, Stack, free_port
+from celery_runpod._devstack.stack import Server, Stack, free_port
 
 DEBIANS_OWN = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """The one on the path is a wrapper there, which starts the system's node as the system's user."""

@@ -16,7 +16,7 @@ from celery.backends.redis import ResultConsumer
 from redis import Redis
 
 from celery_runpod import Endpoint
-from celery_runpod.devstack.stack import Server, Stack
+from celery_runpod._devstack.stack import Server, Stack
 from tests.rabbitmq import Rabbit
 
 ROOT = Path(__file__).resolve().parent.parent

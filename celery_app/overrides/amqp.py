@@ -10,9 +10,9 @@ from typing import Any
 
 from celery.app.amqp import AMQP, Queues
 
-from celery_runpod.confirms import CONFIRM_S, CONFIRMS
-from celery_runpod.contract import CHECK_STATUS
-from celery_runpod.rabbitmq import CallersQueue
+from celery_runpod._protocol import CHECK_STATUS
+from celery_runpod._publish.confirms import CONFIRM_S, CONFIRMS
+from celery_runpod._publish.rabbitmq import CallersQueue
 
 
 class ForeignQueues(Queues):

@@ -23,7 +23,7 @@ from typing import Any
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads as kombu_loads
 
-from celery_runpod.api.depth import MAX_DEPTH, is_deeper, pruned, too_deep
+from celery_runpod.api._depth import MAX_DEPTH, is_deeper, pruned, too_deep
 
 UNREADABLE = "application/x-celery-runpod-unreadable"
 """The content type of an item that is no message."""

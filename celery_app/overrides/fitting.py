@@ -20,7 +20,7 @@ from typing import Any
 from celery import Celery
 from pydantic import TypeAdapter, ValidationError
 
-from celery_runpod.contract import RUN, TASK_NAMES
+from celery_runpod._protocol import RUN, TASK_NAMES
 
 MOST_WORDS = 200
 

@@ -6,7 +6,7 @@ level of nesting, and an error there ends the main process; the message comes ba
     what the message is                              what becomes of it
     a call whose input is nested too deeply          the input is cut out; `run` ends the call with InvalidInput
     any other that is nested too deeply, or that     its task ends with InvalidInput, where it has an id and keeps a
-    the pool does not take                           result; else the message is put aside (`tasks/store/aside.py`)
+    the pool does not take                           result; else the message is put aside (`aside.py` of the store)
     one that cannot be read                          the message is put aside
 
 A thread writes the result or the entry, so that the event loop never waits. The message is held until that is done.
@@ -29,12 +29,12 @@ from celery.app.task import Context
 from redis.exceptions import RedisError
 
 from celery_app.overrides.envelopes import UNREADABLE
-from celery_runpod.api.depth import MAX_DEPTH, is_deeper, loads, pruned, too_deep
-from celery_runpod.contract import FINISH, RUN
+from celery_runpod._protocol import FINISH, RUN
+from celery_runpod._publish.routes import REFUSED
+from celery_runpod._store.aside import MOST_BODY, AsideMessage
+from celery_runpod.api._depth import MAX_DEPTH, is_deeper, loads, pruned, too_deep
 from celery_runpod.errors import InvalidInput
-from celery_runpod.routing import REFUSED
 from tasks.services import INSIST_EVERY_S, Services
-from tasks.store.aside import MOST_BODY, AsideMessage
 
 log = logging.getLogger(__name__)
 

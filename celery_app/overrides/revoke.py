@@ -18,10 +18,10 @@ from celery.worker import state as worker_state
 from celery.worker.control import Panel
 from redis.exceptions import RedisError
 
-from celery_runpod.contract import FINISH, RUN
+from celery_runpod._protocol import FINISH, RUN
+from celery_runpod._store.record import stamps_of
 from tasks.cancel import STAMP, carry_out
 from tasks.services import INSIST_EVERY_S, Services, services_of
-from tasks.store.record import stamps_of
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 Each place is written through the worker's own connection, with its prefix. What cannot be written is tried again later:
 the self-healing thread calls this, and must not wait.
 
-Not here: what a caller makes of it (`celery_runpod/agreement.py`).
+Not here: what a caller makes of it (`celery_runpod/_publish/agreement.py`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from celery.backends.redis import RedisBackend
 
-from celery_runpod.agreement import BACKEND, BROKER, FIELD, SHOWN, STORE, Token, exchange_name, record_id
-from celery_runpod.settings import mask_url
+from celery_runpod._connect import mask_url
+from celery_runpod._publish.agreement import BACKEND, BROKER, FIELD, SHOWN, STORE, Token, exchange_name, record_id
 from tasks.services import Services
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from celery_runpod.routing import ISSUED_AT, REPUBLISHED
+from celery_runpod._publish.routes import ISSUED_AT, REPUBLISHED
+from celery_runpod._store.upkeep import Kept
 from tasks.services import Services
-from tasks.store.upkeep import Kept
 
 log = logging.getLogger(__name__)
 

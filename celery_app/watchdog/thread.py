@@ -21,15 +21,14 @@ from redis.exceptions import RedisError
 from celery_app.watchdog.fingerprint import Fingerprint
 from celery_app.watchdog.lost_calls import OutboxWatch
 from celery_app.watchdog.restored_store import Memory, beat
-from celery_runpod.contract import EVERY_ENDPOINT
+from celery_runpod._connect import is_redis, mask_url
+from celery_runpod._protocol import EVERY_ENDPOINT
+from celery_runpod._store.store import JobStore
 from celery_runpod.errors import ConfigurationError
-from celery_runpod.redis_client import is_redis
-from celery_runpod.settings import mask_url
 from config.settings import Settings
 from tasks.cancel import sweep_wishes
 from tasks.publish_check import plan_check
 from tasks.services import Services, services_of
-from tasks.store import JobStore
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +148,7 @@ def heal(services: Services) -> list[str]:
 
 
 def count_jobs(services: Services) -> None:
-    """Note what the namespace holds, and may hold: callers are refused by it (`celery_runpod/bounds.py`)."""
+    """Note what the namespace holds, and may hold: callers are refused by it (`celery_runpod/_publish/bounds.py`)."""
     counted = [services.store.count(endpoint) for endpoint in services.store.endpoints()]
     jobs, input_bytes = sum(one[0] for one in counted), sum(one[1] for one in counted)
     services.store.note_totals(jobs, input_bytes, services.settings.most_open_jobs, services.settings.most_input_bytes)

@@ -8,8 +8,8 @@ from typing import Any
 from celery import Celery
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from celery_runpod.agreement import compare
-from celery_runpod.clientapp import check_reachable, client_app, client_settings
+from celery_runpod._connect import check_reachable, client_app, client_settings
+from celery_runpod._publish.agreement import compare
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError
 
 

@@ -1,6 +1,6 @@
 """The webhook's view. RunPod cannot hold a CSRF token: the URL's own signature stands for it.
 
-Not here: what is done with a webhook (``celery_runpod/inbox.py``).
+Not here: what is done with a webhook (``celery_runpod/_webhooks/receive.py``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponseNotAllowed, JsonResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
-from celery_runpod.inbox import receive
+from celery_runpod._webhooks.receive import receive
 
 
 @csrf_exempt

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from celery_runpod.devstack.stack import cli, free_port
+from celery_runpod._devstack.stack import cli, free_port
 from tests.chaos import evidence, submits
 from tests.chaos.conftest import SHORT_WAITS
 from tests.chaos.evidence import Evidence, story_of

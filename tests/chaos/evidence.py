@@ -13,7 +13,7 @@ from typing import Any
 
 from celery.states import READY_STATES
 
-from celery_runpod.records import RecordReader
+from celery_runpod._store.reader import RecordReader
 from tests.chaos.application import RAN
 from tests.servers import World
 

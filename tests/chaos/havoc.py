@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from celery_runpod.devstack.stack import Server
+from celery_runpod._devstack.stack import Server
 from celery_runpod.errors import RunPodError
 from tests.chaos.conftest import SHORT_WAITS
 from tests.chaos.plan import QUEUED, Break, Plan, loses_answers

@@ -27,7 +27,7 @@ import tasks.check
 import tasks.crash_points
 import tasks.run
 import tasks.submit
-from tasks.store import JobStore
+from celery_runpod._store.store import JobStore
 
 NOTES = "CHAOS_NOTES"
 """The variable that names the file."""

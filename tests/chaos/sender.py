@@ -16,7 +16,7 @@ from celery.canvas import Signature
 from celery.result import denied_join_result
 
 from celery_runpod import JobResult
-from celery_runpod.contract import RUN, Queues
+from celery_runpod._protocol import RUN, Queues
 from celery_runpod.errors import BrokerUnavailable
 from tests.chaos.application import gather, note, step
 from tests.chaos.plan import FAST, POISON, POISONS, USER, Load, Plan, Step

@@ -11,8 +11,8 @@ import pytest
 from celery import chain
 
 from celery_runpod import JobResult
-from celery_runpod.contract import Queues
-from celery_runpod.devstack.stack import Server
+from celery_runpod._devstack.stack import Server
+from celery_runpod._protocol import Queues
 from tests.application import app, same
 from tests.chaos.conftest import SHORT_WAITS
 from tests.servers import ROOT, World

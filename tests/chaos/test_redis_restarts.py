@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from celery_runpod import JobResult
-from celery_runpod.devstack.stack import Server
+from celery_runpod._devstack.stack import Server
 from tests.chaos.conftest import SHORT_WAITS
 from tests.servers import World
 from tests.waiting import eventually

@@ -12,7 +12,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from celery_runpod import JobResult
-from celery_runpod.devstack.stack import Server, free_port
+from celery_runpod._devstack.stack import Server, free_port
 from celery_runpod.errors import BrokerUnavailable
 from tests.chaos.conftest import SHORT_WAITS
 from tests.servers import World, forget_connections

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_runpod.devstack.stack import cli, free_port
+from celery_runpod._devstack.stack import cli, free_port
 from tests.chaos.conftest import SHORT_WAITS
 from tests.servers import ROOT, World
 from tests.waiting import eventually

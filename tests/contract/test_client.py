@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_runpod.api import BillingPeriod, EndpointChanges, EndpointSpec, ManagementClient, PodChanges, PodSpec
-from celery_runpod.api.rest import Request as Sent
-from celery_runpod.api.restv1 import RestV1
-from celery_runpod.api.restv2 import RestV2
+from celery_runpod.api._rest import Request as Sent
+from celery_runpod.api._restv1 import RestV1
+from celery_runpod.api._restv2 import RestV2
 from celery_runpod.errors import NotOffered
 from tests.unit.api.rest import ENDPOINT, POD, REST, path_of, query_of
 from tests.unit.api.servers import Loopback

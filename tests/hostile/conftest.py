@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_runpod.devstack.stack import cli
+from celery_runpod._devstack.stack import cli
 from tests.hostile.harm import revive
 from tests.servers import ROOT, World, forget_connections
 

@@ -25,7 +25,7 @@ import pytest
 import requests
 
 from celery_runpod import errors
-from celery_runpod.devstack.stack import Server, cli
+from celery_runpod._devstack.stack import Server, cli
 from celery_runpod.results import JobResult
 from tests.servers import World
 from tests.waiting import eventually

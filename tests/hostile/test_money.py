@@ -231,7 +231,7 @@ def test_nobody_who_reaches_the_broker_manages_the_account(world: World) -> None
 
 
 def test_a_caller_is_told_at_once_that_management_is_off(world: World) -> None:
-    from celery_runpod.asking import ask
+    from celery_runpod._asking import ask
 
     with no_harm(world):
         started = time.monotonic()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from celery_runpod._store.reader import Keys
 from celery_runpod.errors import SubmissionUnconfirmed
-from celery_runpod.records import Keys
 from celery_runpod.results import JobResult
 from tests.hostile.conftest import servers_of, start_workers
 from tests.hostile.harm import WAIT_S, asked, end_of, no_harm, revive, submits_of

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from celery_runpod.devstack.stack import free_port
+from celery_runpod._devstack.stack import free_port
 from tests.hostile.conftest import servers_of, start_workers
 from tests.hostile.harm import (
     WAIT_S,

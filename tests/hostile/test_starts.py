@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from celery_runpod.devstack.stack import Server, cli, free_port
+from celery_runpod._devstack.stack import Server, cli, free_port
 from celery_runpod.errors import ConfigurationError
 from tests.hostile.conftest import servers_of
 from tests.hostile.harm import WAIT_S

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from celery_runpod.devstack.stack import cli
+from celery_runpod._devstack.stack import cli
 from celery_runpod.errors import JobFailed
 from celery_runpod.results import JobResult
 from tests.hostile.conftest import servers_of, start_workers

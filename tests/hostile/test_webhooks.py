@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import pytest
 import requests
 
-from celery_runpod.devstack.stack import free_port
+from celery_runpod._devstack.stack import free_port
 from celery_runpod.errors import DeadlineExceeded, StatusStuck, SubmissionUnconfirmed
 from celery_runpod.results import JobResult
 from tests.hostile.conftest import servers_of, start_workers

@@ -17,8 +17,8 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from celery_app.overrides.refusals import wrong_keys
-from celery_runpod.devstack.stack import Stack, redis_server
-from celery_runpod.records import RecordReader
+from celery_runpod._devstack.stack import Stack, redis_server
+from celery_runpod._store.reader import RecordReader
 from tests.compose import GIVEN, ROLES, ROOT, password, rights_for, services, version_of
 
 USERS = [role.lower() for role in ROLES]

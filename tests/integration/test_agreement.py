@@ -13,9 +13,10 @@ from celery import Celery, chain, chord, group
 from celery.backends.base import KeyValueStoreBackend
 from redis import Redis
 
-from celery_runpod import Endpoint, agreement
-from celery_runpod.cli.appcheck import check_app
-from celery_runpod.cli.findings import Level
+from celery_runpod import Endpoint
+from celery_runpod._cli.doctor.application import check_app
+from celery_runpod._cli.doctor.findings import Level
+from celery_runpod._publish import agreement
 from celery_runpod.django import checks
 from celery_runpod.errors import ConfigurationMismatch
 from tests.rabbitmq import rabbitmq_server
@@ -201,7 +202,7 @@ def test_with_no_worker_yet_the_call_is_published_and_a_warning_says_so_once(
     monkeypatch.setenv("RUNPOD_STORE_URL", empty.redis_url)
     monkeypatch.setattr(agreement, "_warned", set())
     endpoint = Endpoint("fast", app=callers(empty))
-    with caplog.at_level(logging.WARNING, logger="celery_runpod.agreement"):
+    with caplog.at_level(logging.WARNING, logger="celery_runpod._publish.agreement"):
         results = [endpoint.delay(n=n) for n in range(3)]
     assert [one.reason for one in results] == ["NO_WORKER"] * 3
     assert [record.levelname for record in caplog.records if "no RunPod worker" in record.getMessage()] == ["WARNING"]

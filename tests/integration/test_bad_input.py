@@ -14,7 +14,7 @@ from celery import Celery, chain
 from celery.exceptions import TaskRevokedError
 
 from celery_runpod import Endpoint
-from celery_runpod.devstack.stack import free_port
+from celery_runpod._devstack.stack import free_port
 from celery_runpod.errors import (
     BrokerUnavailable,
     DeadlineExceeded,

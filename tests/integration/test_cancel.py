@@ -19,7 +19,7 @@ from celery import chain, chord, group
 from celery.result import AsyncResult
 
 from celery_runpod import JobResult, cancel
-from celery_runpod.devstack.stack import cli, free_port
+from celery_runpod._devstack.stack import cli, free_port
 from celery_runpod.errors import BrokerUnavailable
 from tests.application import app, collect, note_error, same
 from tests.servers import ROOT, World, forget_connections

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.devstack.stack import cli
+from celery_runpod._devstack.stack import cli
 from celery_runpod.errors import JobFailed
 from tests.servers import API_KEY, World
 from tests.waiting import eventually

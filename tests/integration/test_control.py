@@ -14,8 +14,8 @@ import pytest
 import requests
 from celery import chain, chord, group
 
-from celery_runpod import JobResult, asking
-from celery_runpod.asking import ask
+from celery_runpod import JobResult, _asking
+from celery_runpod._asking import ask
 from celery_runpod.errors import (
     ConfigurationError,
     EndpointNotFound,
@@ -323,7 +323,7 @@ def test_a_chain_does_not_go_on_without_an_output(world: World) -> None:
 def test_nothing_is_submitted_until_it_is_resumed(world: World, which: str | None) -> None:
     running = world.endpoint("slow").delay(a=0)
     eventually(lambda: running.state, "IN_PROGRESS")
-    asking.pause(which, app=world.app())
+    _asking.pause(which, app=world.app())
     try:
         before = len(world.jobs("fast"))
         held = [world.endpoint("fast").delay(a=number) for number in range(3)]
@@ -336,7 +336,7 @@ def test_nothing_is_submitted_until_it_is_resumed(world: World, which: str | Non
         world.redis.hset("{runpod:fast}:pause:run", "hold_until", in_an_hour)
         world.redis.zadd("{runpod:fast}:due", {job.id: in_an_hour for job in held}, xx=True)
     finally:
-        assert asking.resume(which, app=world.app())
+        assert _asking.resume(which, app=world.app())
     assert [job.get(timeout=WAIT_S) for job in held] == [{"a": number} for number in range(3)]
 
 

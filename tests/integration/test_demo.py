@@ -14,8 +14,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from celery_runpod.demo.application import COLUMNS, PICTURE, ROWS
-from celery_runpod.devstack.stack import cli
+from celery_runpod._demo.application import COLUMNS, PICTURE, ROWS
+from celery_runpod._devstack.stack import cli
 from tests.waiting import eventually
 
 LONGEST_S = 240
@@ -141,7 +141,7 @@ def test_dev_prints_addresses_that_work_until_ctrl_c(sign: str, tmp_path: Path) 
 def test_the_handler_renders_a_tile() -> None:
     """In a process of its own: importing RunPod's SDK is no business of the other tests."""
     code = (
-        "from celery_runpod.demo import handler as h; h.runpod.serverless.progress_update = lambda *a: None; "
+        "from celery_runpod._demo import handler as h; h.runpod.serverless.progress_update = lambda *a: None; "
         "t = h.handler({'id': 'x', 'input': {'left': 5, 'top': 6, 'size': [8, 4], 'picture': [80, 40]}}); "
         "import base64, io; from PIL import Image; "
         "assert Image.open(io.BytesIO(base64.b64decode(t['png']))).size == (8, 4); "

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from celery_runpod.devstack.stack import free_port
+from celery_runpod._devstack.stack import free_port
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 

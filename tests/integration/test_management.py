@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.asking import ask
-from celery_runpod.contract import MANAGEMENT
+from celery_runpod._asking import ask
+from celery_runpod._protocol import MANAGEMENT
 from celery_runpod.errors import (
     ConfigurationError,
     EndpointNotFound,

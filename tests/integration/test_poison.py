@@ -14,10 +14,10 @@ import pytest
 from celery import chain
 from celery.result import AsyncResult
 
-from celery_runpod.contract import FINISH, RUN
-from celery_runpod.devstack.stack import Server, _worker_ready, cli
+from celery_runpod._devstack.stack import Server, _worker_ready, cli
+from celery_runpod._protocol import FINISH, RUN
+from celery_runpod._store.store import JobStore
 from celery_runpod.errors import InvalidInput, JobFailed, OutputTooDeep, RunPodError
-from tasks.store import JobStore
 from tests.application import app, collect, same
 from tests.servers import ROOT, World, forget_connections
 from tests.waiting import eventually

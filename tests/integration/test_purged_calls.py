@@ -12,7 +12,7 @@ import pytest
 from celery import chain
 
 from celery_runpod import JobResult
-from celery_runpod.devstack.stack import cli
+from celery_runpod._devstack.stack import cli
 from tests.application import same
 from tests.servers import ROOT, World
 from tests.waiting import eventually

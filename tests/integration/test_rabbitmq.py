@@ -21,7 +21,7 @@ from celery import Celery, chain, chord, group
 from celery.exceptions import TaskRevokedError
 
 from celery_runpod import Endpoint, JobResult
-from celery_runpod.devstack.stack import cli, free_port
+from celery_runpod._devstack.stack import cli, free_port
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, JobFailed
 from tests.application import app, collect, note, note_error, same, wrap
 from tests.rabbitmq import rabbitmq_server

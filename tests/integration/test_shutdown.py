@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from celery_runpod import JobResult
-from celery_runpod.devstack.stack import Server
+from celery_runpod._devstack.stack import Server
 from tests.servers import ROOT, World, forget_connections
 from tests.waiting import eventually
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 from celery.exceptions import TaskRevokedError, TimeoutError
 
-from celery_runpod.devstack.stack import cli, free_port
+from celery_runpod._devstack.stack import cli, free_port
 from tests.servers import World
 from tests.waiting import eventually
 

@@ -13,8 +13,8 @@ import requests
 from celery.exceptions import TaskRevokedError
 
 from celery_runpod import JobResult
-from celery_runpod.devstack.stack import cli, free_port
-from celery_runpod.webhooks import sign_url
+from celery_runpod._devstack.stack import cli, free_port
+from celery_runpod._webhooks.signed_urls import sign_url
 from tests.servers import World
 from tests.waiting import eventually
 

@@ -13,7 +13,7 @@ import celery
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from celery_runpod.devstack.stack import Server
+from celery_runpod._devstack.stack import Server
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 
@@ -105,7 +105,7 @@ def _run(world: World, python: Path, project: Path, *arguments: str) -> str:
 
 
 def test_a_project_with_packages_of_the_same_names(world: World, python: Path, project: Path) -> None:
-    worker = [str(python), "-m", "celery_runpod.cli.main", "worker", "-n", "runpod@%h", "-c", "2", "-l", "INFO"]
+    worker = [str(python), "-m", "celery_runpod._cli.main", "worker", "-n", "runpod@%h", "-c", "2", "-l", "INFO"]
     world.stack.start("worker", worker, cwd=project, ready=_ready)
     own = [str(python), "-m", "celery", "-A", "celery_app", "worker", "-n", "own@%h", "-c", "1", "-l", "INFO"]
     world.stack.start("own", own, cwd=project, ready=_ready)
@@ -122,12 +122,12 @@ def test_a_project_with_packages_of_the_same_names(world: World, python: Path, p
 def test_the_console_script_from_the_projects_folder(world: World, python: Path, project: Path) -> None:
     """An installed script has its own folder first on its path, not the current one: both ways must work."""
     script = project.parent / "celery-runpod"
-    script.write_text(f"#!{python}\nimport sys\nfrom celery_runpod.cli.main import main\nsys.exit(main())\n")
+    script.write_text(f"#!{python}\nimport sys\nfrom celery_runpod._cli.main import main\nsys.exit(main())\n")
     script.chmod(0o755)
     world.stack.start("script", [str(script), "worker", "-c", "1", "-l", "INFO"], cwd=project, ready=_ready)
-    shown = _run(world, python, project, "-m", "celery_runpod.cli.main", "run", "fast", "--input", '{"a": 1}')
+    shown = _run(world, python, project, "-m", "celery_runpod._cli.main", "run", "fast", "--input", '{"a": 1}')
     assert '"a": 1' in shown
-    health = _run(world, python, project, "-m", "celery_runpod.cli.main", "health", "fast", "--json")
+    health = _run(world, python, project, "-m", "celery_runpod._cli.main", "health", "fast", "--json")
     assert json.loads(health)["completed"] == 1
 
 

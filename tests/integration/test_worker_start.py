@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from celery_runpod.cli.brokercheck import check_consumers
-from celery_runpod.devstack.stack import cli
+from celery_runpod._cli.doctor.brokers import check_consumers
+from celery_runpod._devstack.stack import cli
 from celery_runpod.errors import ConfigurationError
 from tests.application import same
 from tests.servers import ROOT, World, forget_connections

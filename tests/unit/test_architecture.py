@@ -9,17 +9,23 @@ from tests.unit.test_repository import MODULES, ROOT
 
 ROOMS = {
     "celery_runpod.api": "api",
-    "celery_runpod.cli": "cli",
-    "celery_runpod.simulator": "simulator",
-    "celery_runpod.devstack": "devstack",
-    "celery_runpod.demo": "demo",
-    **dict.fromkeys((f"celery_runpod.{name}" for name in ("django", "flask", "inbox", "receiver", "webhooks")), "web"),
+    "celery_runpod._cli": "cli",
+    "celery_runpod._simulator": "simulator",
+    "celery_runpod._devstack": "devstack",
+    "celery_runpod._demo": "demo",
+    **dict.fromkeys((f"celery_runpod.{name}" for name in ("django", "flask", "_webhooks")), "web"),
+    **dict.fromkeys(
+        (f"celery_runpod.{name}" for name in ("_protocol", "options", "_escaping", "_jsonable")), "protocol"
+    ),
+    "celery_runpod._private_names": "protocol",
+    "celery_runpod._connect": "connect",
+    "celery_runpod._publish": "publish",
     "celery_runpod.errors": "errors",
     "celery_runpod": "client",
     "celery_app.overrides": "overrides",
     "celery_app.watchdog": "watchdog",
     "celery_app": "app",
-    "tasks.store": "store",
+    "celery_runpod._store": "store",
     "tasks": "tasks",
     "config": "config",
 }

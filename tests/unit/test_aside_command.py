@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.cli import aside
-from tasks.store.aside import AsideMessage
+from celery_runpod._cli import aside
+from celery_runpod._store.aside import AsideMessage
 from tests.builders import ENDPOINT, Bench
 
 

@@ -9,7 +9,7 @@ from celery import Celery
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
 
-from celery_runpod.asking import ask, refuse_other_endpoint
+from celery_runpod._asking import ask, refuse_other_endpoint
 from celery_runpod.errors import BrokerUnavailable, NoAnswer
 
 

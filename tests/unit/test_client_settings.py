@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from celery_runpod._connect import ClientSettings, mask_url, redis_url
 from celery_runpod.errors import ConfigurationError
-from celery_runpod.settings import ClientSettings, mask_url, redis_url
 from config.settings import load_settings
 
 

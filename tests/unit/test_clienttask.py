@@ -15,10 +15,11 @@ from celery.signals import before_task_publish
 from kombu.exceptions import OperationalError
 from kombu.transport.memory import Channel
 
-from celery_runpod import Endpoint, clienttask, outbox
-from celery_runpod.clientapp import WORKER
-from celery_runpod.clienttask import ClientTask, client_task
-from celery_runpod.contract import RUN
+from celery_runpod import Endpoint
+from celery_runpod._connect import WORKER
+from celery_runpod._protocol import RUN
+from celery_runpod._publish import caller_task, outbox
+from celery_runpod._publish.caller_task import ClientTask, client_task
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption
 
 Call = Callable[[Endpoint, Celery], Any]
@@ -179,7 +180,7 @@ def test_an_app_that_was_finished_before_the_import_gets_it_too() -> None:
     app = make()
     app.finalize()
     app._tasks.pop(RUN)
-    clienttask.register_in_finalized_apps()
+    caller_task.register_in_finalized_apps()
     assert isinstance(app.tasks[RUN], ClientTask)
 
 
@@ -212,7 +213,7 @@ def test_a_task_of_the_worker_calls_through_one_that_is_not_registered() -> None
 def test_in_a_wrong_worker_it_says_which_one_must_run_it(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     dropped: list[str] = []
     reader = type("Reader", (), {"drop_message": staticmethod(dropped.append)})
-    monkeypatch.setattr(clienttask, "reader_for", lambda _: reader)
+    monkeypatch.setattr(caller_task, "reader_for", lambda _: reader)
     task = app.tasks[RUN]
     task.push_request(id="t1")
     try:
@@ -275,7 +276,7 @@ def test_of_a_group_the_error_says_which_member(app: Celery, monkeypatch: pytest
 
 def test_a_worker_that_publishes_a_later_step_is_left_to_celery(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     signature = Endpoint("e1", app=app).s(a=1)
-    monkeypatch.setattr(clienttask, "refuse", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(caller_task, "refuse", lambda *_: pytest.fail("asked"))
     app.amqp._retry_publish(signature.apply_async)
     assert published() == 1
 
@@ -285,7 +286,7 @@ def test_a_worker_that_publishes_a_later_step_is_left_to_celery(app: Celery, mon
 
 def test_a_copy_is_written_after_the_publish_alone(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[str] = []
-    monkeypatch.setattr("celery_runpod.routing.keep", lambda _, headers, *__: kept.append(headers["id"]))
+    monkeypatch.setattr("celery_runpod._publish.routes.keep", lambda _, headers, *__: kept.append(headers["id"]))
     endpoint = Endpoint("e1", app=app)
     sent = endpoint.delay(a=1).id
     failing(monkeypatch, app, OperationalError("gone"))
@@ -299,7 +300,8 @@ def test_a_copy_is_written_after_the_publish_alone(app: Celery, monkeypatch: pyt
 def test_a_call_that_is_published_while_another_is(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[tuple[str, Any]] = []
     monkeypatch.setattr(
-        "celery_runpod.routing.keep", lambda one, headers, *_: kept.append((headers["id"], one.properties["priority"]))
+        "celery_runpod._publish.routes.keep",
+        lambda one, headers, *_: kept.append((headers["id"], one.properties["priority"])),
     )
     endpoint, inner = Endpoint("e1", app=app), []
 

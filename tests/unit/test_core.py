@@ -14,10 +14,12 @@ from celery import Celery, chain, chord, current_app
 from celery.signals import before_task_publish
 
 from celery_app.app import create_app, limit_imported
-from celery_runpod import Endpoint, JobResult, errors, routing
-from celery_runpod.contract import RUN, TASK_NAMES, Backoff, Options, merge_input
+from celery_runpod import Endpoint, JobResult, errors
+from celery_runpod._protocol import RUN, TASK_NAMES, merge_input
+from celery_runpod._publish import routes
+from celery_runpod._webhooks.signed_urls import WebhookTarget, sign_url, verify
 from celery_runpod.errors import InvalidInput, InvalidOption, NotConfigured, PayloadTooLarge, RunPodError
-from celery_runpod.webhooks import WebhookTarget, sign_url, verify
+from celery_runpod.options import Backoff, Options
 from config.settings import load_settings
 from tasks.backoff import backoff_for, delay_s, next_look
 
@@ -166,21 +168,21 @@ def test_results_that_expire_before_the_deadline_are_refused(app: Celery) -> Non
 
 
 def test_a_process_without_an_app_is_told_what_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    from celery_runpod import clientapp
+    from celery_runpod import _connect
 
     for name in ("REDIS_URL", "RUNPOD_BROKER_URL", "CELERY_BROKER_URL"):
         monkeypatch.delenv(name, raising=False)
     bare = Celery("bare", set_as_current=False)
-    monkeypatch.setattr(clientapp, "current_app", type("Proxy", (), {"_get_current_object": lambda self: bare})())
+    monkeypatch.setattr(_connect, "current_app", type("Proxy", (), {"_get_current_object": lambda self: bare})())
     with pytest.raises(NotConfigured, match=r"Celery\("):
-        clientapp.client_app()
+        _connect.client_app()
 
 
 def _published(app: Celery, monkeypatch: pytest.MonkeyPatch, sender: str, embed: dict[str, Any]) -> dict[str, Any]:
-    monkeypatch.setattr(routing, "current_app", type("Proxy", (), {"_get_current_object": lambda self: app})())
+    monkeypatch.setattr(routes, "current_app", type("Proxy", (), {"_get_current_object": lambda self: app})())
     headers: dict[str, Any] = {}
     body = ((), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None, **embed})
-    routing._on_publish(sender=sender, body=body, headers=headers)
+    routes._on_publish(sender=sender, body=body, headers=headers)
     return body[2]
 
 
@@ -196,7 +198,7 @@ def test_what_follows_an_endpoint_goes_where_the_caller_would_send_it(
         "runpod.run",
         {"chain": [after], "callbacks": [kept], "errbacks": [app.signature("unit.plain")]},
     )
-    found = {(s["task"], s["options"].get("queue")) for s in routing.signatures_after({"options": _as_options(embed)})}
+    found = {(s["task"], s["options"].get("queue")) for s in routes.signatures_after({"options": _as_options(embed)})}
     plain = {("unit.plain", "celery"), ("unit.routed", "elsewhere"), ("unit.routed", "mine")}
     assert {pair for pair in found if pair[0].startswith("unit.")} == plain
     assert kept.options == {"queue": "mine"}

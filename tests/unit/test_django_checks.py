@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from celery import Celery
 
-from celery_runpod.devstack.stack import free_port
+from celery_runpod._devstack.stack import free_port
 from celery_runpod.django import checks
 from celery_runpod.errors import NotConfigured
 

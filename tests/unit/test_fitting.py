@@ -10,7 +10,7 @@ import pytest
 
 from celery_app.overrides.consumer import LossTolerantConsumer
 from celery_app.overrides.fitting import misfit
-from celery_runpod.contract import CANCEL, CHECK_STATUS, FINISH, HEALTH, PAUSE, PURGE_QUEUE, RETRY, RUN, WAIT_FOR_POD
+from celery_runpod._protocol import CANCEL, CHECK_STATUS, FINISH, HEALTH, PAUSE, PURGE_QUEUE, RETRY, RUN, WAIT_FOR_POD
 from celery_runpod.errors import InvalidOption, decode
 from tests.builders import Bench
 

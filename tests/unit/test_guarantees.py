@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from celery_runpod.contract import CONTROL
+from celery_runpod._protocol import CONTROL
 from config.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,13 +66,13 @@ def test_every_setting_is_in_the_readme() -> None:
 
 
 def test_every_reason_of_the_workers_is_known_to_the_commands_and_in_the_readme() -> None:
-    from celery_runpod.cli.rows import REASONS
+    from celery_runpod._cli.rows import REASONS
+    from celery_runpod._store.states import State
     from celery_runpod.results import JobResult
-    from tasks.store.states import State
 
     no_reasons = {*State, "RUNPOD_DIE_AT", "LIMIT"}
     words: set[str] = {"NO_WORKER"}
-    for path in (ROOT / "tasks").rglob("*.*"):
+    for path in [*(ROOT / "tasks").rglob("*.*"), *(ROOT / "celery_runpod" / "_store").rglob("*.lua")]:
         if path.suffix == ".py" and path.name != "management.py":  # the states of a pod
             constants = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
             words |= {one for one in constants if isinstance(one, str) and re.fullmatch(r"[A-Z][A-Z_]{3,}", one)}
@@ -85,7 +85,7 @@ def test_every_reason_of_the_workers_is_known_to_the_commands_and_in_the_readme(
 
 
 def test_the_table_of_keys_is_complete() -> None:
-    from celery_runpod.records import Keys
+    from celery_runpod._store.reader import Keys
 
     keys = Keys("n")
     made = set()
@@ -101,7 +101,7 @@ def test_the_table_of_keys_is_complete() -> None:
 
 
 def test_every_command_is_in_the_docs() -> None:
-    from celery_runpod.cli.main import COMMANDS
+    from celery_runpod._cli.main import COMMANDS
 
     readme = (ROOT / "README.md").read_text()
     for command in COMMANDS:

@@ -16,12 +16,13 @@ from django.conf import settings as django_settings
 from django.test import RequestFactory
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from celery_runpod import inbox
-from celery_runpod.contract import CHECK_STATUS, Options
+from celery_runpod._protocol import CHECK_STATUS
+from celery_runpod._webhooks import receive as receive_module
+from celery_runpod._webhooks.receive import MOST_BYTES, receive
+from celery_runpod._webhooks.signed_urls import sign_url
 from celery_runpod.errors import BrokerUnavailable, Unavailable
 from celery_runpod.flask import create_app
-from celery_runpod.inbox import MOST_BYTES, receive
-from celery_runpod.webhooks import sign_url
+from celery_runpod.options import Options
 from tests.builders import ENDPOINT, Bench
 
 SECRET = "a-secret-of-the-tests-0123456789"
@@ -37,10 +38,10 @@ class View:
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.asked: list[int] = []
         monkeypatch.setenv("RUNPOD_WEBHOOK_SECRET", SECRET)
-        monkeypatch.setattr(inbox, "reader_for", lambda _: self.bench.store)
-        monkeypatch.setattr(inbox, "check_reachable", lambda _: None)
+        monkeypatch.setattr(receive_module, "reader_for", lambda _: self.bench.store)
+        monkeypatch.setattr(receive_module, "check_reachable", lambda _: None)
         app = SimpleNamespace(send_task=lambda name, **given: self.sent.append((name, given)))
-        monkeypatch.setattr(inbox, "client_app", lambda: app)
+        monkeypatch.setattr(receive_module, "client_app", lambda: app)
 
     def query(
         self, task_id: str = "t1", attempt: int = 1, ends_in_s: float = 60.0, secret: str = SECRET
@@ -94,7 +95,7 @@ def test_a_webhook_of_an_open_job_makes_it_due_and_sends_a_check_without_the_bod
 def test_what_was_not_signed_or_has_expired_is_refused_before_body_and_store(
     running: View, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
-    monkeypatch.setattr(inbox, "reader_for", lambda _: pytest.fail("the store was asked"))
+    monkeypatch.setattr(receive_module, "reader_for", lambda _: pytest.fail("the store was asked"))
     query = {
         "signature": running.query(secret="another-secret-of-the-tests"),
         "expired": running.query(ends_in_s=-1000),
@@ -176,7 +177,7 @@ def test_a_store_or_a_broker_that_is_away_is_told_so_that_runpod_tries_again(
     def away(_: Any) -> None:
         raise BrokerUnavailable("broker", "redis://x", "refused")
 
-    monkeypatch.setattr(inbox, "check_reachable", away)
+    monkeypatch.setattr(receive_module, "check_reachable", away)
     assert running.post(running.query()) == 503
 
     def lost(*_: Any) -> str:

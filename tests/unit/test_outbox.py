@@ -11,8 +11,8 @@ import pytest
 from celery import Celery
 
 from celery_app.watchdog.lost_calls import OutboxWatch
-from celery_runpod import outbox
-from celery_runpod.routing import ISSUED_AT, REPUBLISHED
+from celery_runpod._publish import outbox
+from celery_runpod._publish.routes import ISSUED_AT, REPUBLISHED
 from tests.builders import NOW, Bench
 
 PLACE = {"exchange": "", "routing_key": "runpod", "priority": None}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.contract import Options
 from celery_runpod.errors import ConfigurationError, InvalidOption
+from celery_runpod.options import Options
 from config.profiles import Profile, load_profiles
 from tests.builders import ENDPOINT, Bench
 

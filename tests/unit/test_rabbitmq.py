@@ -15,20 +15,20 @@ from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from celery_runpod import Endpoint, JobResult
-from celery_runpod.asking import ask
-from celery_runpod.confirms import CONFIRMS, end_when_blocked
-from celery_runpod.errors import BrokerUnavailable, ConfigurationError
-from celery_runpod.inbox import receive
-from celery_runpod.rabbitmq import (
+from celery_runpod._asking import ask
+from celery_runpod._connect import broker_of
+from celery_runpod._publish.confirms import CONFIRMS, end_when_blocked
+from celery_runpod._publish.rabbitmq import (
     CallersQueue,
     QuorumQueue,
-    broker_of,
     confirm,
     declare_followers,
     mend_declarations,
     quorum_arguments,
 )
-from celery_runpod.webhooks import WebhookTarget
+from celery_runpod._webhooks.receive import receive
+from celery_runpod._webhooks.signed_urls import WebhookTarget
+from celery_runpod.errors import BrokerUnavailable, ConfigurationError
 from config.celery import celery_config
 from config.settings import load_settings
 from tasks.publish_check import delayed_s
@@ -344,15 +344,15 @@ def test_what_rabbitmq_refuses_is_told_in_one_clear_error(
     def refused(*_: Any, **__: Any) -> Any:
         raise error
 
-    for module in ("clienttask", "asking", "results", "inbox"):
+    for module in ("_publish.caller_task", "_asking", "results", "_webhooks.receive"):
         monkeypatch.setattr(f"celery_runpod.{module}.check_reachable", lambda _: None)
-    monkeypatch.setattr("celery_runpod.results.RecordReader.wish_cancel", lambda *_, **__: None)
-    monkeypatch.setattr("celery_runpod.results.RecordReader.is_job", lambda *_: False)
-    monkeypatch.setattr("celery_runpod.inbox.verify", lambda *_: WebhookTarget("e1", "t1", 1))
-    monkeypatch.setattr("celery_runpod.results.RecordReader.hint", lambda *_: "publish")
+    monkeypatch.setattr("celery_runpod._store.reader.RecordReader.wish_cancel", lambda *_, **__: None)
+    monkeypatch.setattr("celery_runpod._store.reader.RecordReader.is_job", lambda *_: False)
+    monkeypatch.setattr("celery_runpod._webhooks.receive.verify", lambda *_: WebhookTarget("e1", "t1", 1))
+    monkeypatch.setattr("celery_runpod._store.reader.RecordReader.hint", lambda *_: "publish")
     monkeypatch.setenv("RUNPOD_WEBHOOK_SECRET", "a-secret-of-the-tests-0123456789")
     monkeypatch.setattr(app, "send_task", refused)
-    monkeypatch.setattr("celery_runpod.clienttask.refuse_mismatch", lambda *_, **__: None)
+    monkeypatch.setattr("celery_runpod._publish.caller_task.refuse_mismatch", lambda *_, **__: None)
     with pytest.raises(BrokerUnavailable):
         Endpoint("e1", app=app).delay(a=1)
     with pytest.raises(BrokerUnavailable):

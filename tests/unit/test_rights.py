@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from celery_runpod._connect import ClientSettings
+from celery_runpod._protocol import MANAGEMENT, WAIT_FOR_POD
 from celery_runpod.api import ManagementClient, RunPodClient
-from celery_runpod.api.access import clear_text_problem
-from celery_runpod.contract import MANAGEMENT, WAIT_FOR_POD, Options
+from celery_runpod.api._access import clear_text_problem
 from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
-from celery_runpod.settings import ClientSettings
+from celery_runpod.options import Options
 from config.profiles import Profile, load_profiles
 from config.settings import VARIABLES, load_settings
 from tests.builders import Bench

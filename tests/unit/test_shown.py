@@ -15,10 +15,10 @@ import pytest
 from celery.worker.consumer import consumer
 
 from celery_app.logs import configure_logging
+from celery_runpod._cli import output
+from celery_runpod._cli.pods import COLUMNS
+from celery_runpod._escaping import shown, shown_block, shown_json
 from celery_runpod.api import Pod
-from celery_runpod.cli import output
-from celery_runpod.cli.pods import COLUMNS
-from celery_runpod.escaping import shown, shown_block, shown_json
 
 CONTROL = [
     *map(chr, (*range(9), *range(11, 32), *range(127, 160))),
@@ -145,7 +145,7 @@ def test_no_command_shows_control_characters(
 def test_every_command_prints_through_the_one_function() -> None:
     """`click.echo` itself is for constant texts and JSON, which escapes by itself."""
     others: set[tuple[str, str]] = set()
-    for file in CLI.glob("*.py"):
+    for file in CLI.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if not (isinstance(node, ast.Call) and ast.unparse(node.func) == "click.echo") or file.name == "output.py":
                 continue
@@ -155,7 +155,7 @@ def test_every_command_prints_through_the_one_function() -> None:
             others.add((file.name, ast.unparse(given).strip("f'\"")))
     assert others == {
         ("completion.py", "template % parts"),  # click's own script
-        ("doctor.py", "  {sign}  {escaped(f'{one.check}: {one.found}')}"),  # a colour before it
+        ("command.py", "  {sign}  {escaped(f'{one.check}: {one.found}')}"),  # a colour before it
         ("following.py", "text"),  # of shown_block or shown_json
         ("simulator.py", "RunPod simulator ready at {address}"),
         ("webhooks.py", "webhooks ready at http://{host}:{port}/runpod/webhook"),

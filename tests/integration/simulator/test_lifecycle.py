@@ -94,9 +94,9 @@ def test_a_bad_faults_file_is_one_line(tmp_path: Path, toml: str, words: str) ->
 
 
 def test_a_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from celery_runpod.cli.simulator import simulator as command
+    from celery_runpod._cli.simulator import simulator as command
 
-    for name in [name for name in sys.modules if name.startswith("celery_runpod.simulator")]:
+    for name in [name for name in sys.modules if name.startswith("celery_runpod._simulator")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(MissingExtra, match=r"pip install 'celery-runpod\[simulator\]'"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from celery_runpod.api import RunPodClient
-from celery_runpod.api.access import path_of
+from celery_runpod.api._access import path_of
 from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
 
 from .conftest import KEY, MakeClient, Serve

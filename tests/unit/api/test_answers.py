@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celery_runpod.api.answers import (
+from celery_runpod.api._answers import (
     FINAL_STATES,
     Health,
     Job,

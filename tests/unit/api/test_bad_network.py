@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_runpod.api import RunPodClient, transport
+from celery_runpod.api import RunPodClient, _transport
 from celery_runpod.errors import BadAnswer, RateLimited, Unavailable
 
 from .conftest import KEY, MakeClient, Serve
@@ -206,7 +206,7 @@ def test_429_is_not_taken_even_if_its_body_breaks_off(serve: Serve, client_of: M
 
 
 def test_an_answer_without_end(serve: Serve, client_of: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(_transport, "MAX_ANSWER_BYTES", 100_000)
     server = serve(lambda _: only(HEAD + b"Content-Length: 900000\r\n\r\n", *[b" " * 90_000] * 10))
     with pytest.raises(BadAnswer, match="longer than"):
         client_of(server).run("sdxl", 1)
@@ -215,7 +215,7 @@ def test_an_answer_without_end(serve: Serve, client_of: MakeClient, monkeypatch:
 def test_no_more_of_an_answer_is_read_than_is_taken(
     serve: Serve, client_of: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(_transport, "MAX_ANSWER_BYTES", 100_000)
     sent: list[int] = []
 
     def pieces() -> Iterator[bytes]:

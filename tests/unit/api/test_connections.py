@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from celery_runpod.api import RunPodClient
-from celery_runpod.api.connections import IDLE_S, Call, calling
+from celery_runpod.api._connections import IDLE_S, Call, calling
 from celery_runpod.errors import Unavailable
 
 from .conftest import KEY, MakeClient, Serve

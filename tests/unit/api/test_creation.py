@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celery_runpod.api import EndpointSpec, PodSpec
-from celery_runpod.api.creation import LOOKS_AFTER_S
+from celery_runpod.api._creation import LOOKS_AFTER_S
 from celery_runpod.errors import (
     ApiError,
     CreateUnconfirmed,

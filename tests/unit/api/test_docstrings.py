@@ -60,7 +60,7 @@ def test_the_examples_run(serve: Serve, monkeypatch: pytest.MonkeyPatch, name: s
 
 
 @pytest.mark.parametrize(
-    ("module", "example"), [("serverless", "RunPodClient.run"), ("management", "ManagementClient")]
+    ("module", "example"), [("_serverless", "RunPodClient.run"), ("_management", "ManagementClient")]
 )
 def test_there_are_examples_of_the_clients(module: str, example: str) -> None:
     found = doctest.DocTestFinder().find(importlib.import_module(f"celery_runpod.api.{module}"))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from celery_runpod.api import BillingPeriod, ManagementClient, Pod, ServerlessEndpoint
-from celery_runpod.api.restv1 import RestV1
-from celery_runpod.api.restv2 import RestV2
+from celery_runpod.api._restv1 import RestV1
+from celery_runpod.api._restv2 import RestV2
 from celery_runpod.errors import (
     BadAnswer,
     ConfigurationError,

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_runpod.api import RunPodClient
-from celery_runpod.api.payload import RUN_LIMIT_BYTES, RUNSYNC_LIMIT_BYTES, check_input, encode, encode_body
+from celery_runpod.api._payload import RUN_LIMIT_BYTES, RUNSYNC_LIMIT_BYTES, check_input, encode, encode_body
 from celery_runpod.errors import InvalidInput, PayloadTooLarge
 
 from .conftest import KEY, MakeClient, Serve

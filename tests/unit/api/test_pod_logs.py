@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from celery_runpod.api import LogLine, RunPodClient
-from celery_runpod.api.pods import log_lines
+from celery_runpod.api._pods import log_lines
 from celery_runpod.errors import NotOffered, PodNotFound, Unavailable
 
 from .conftest import KEY, MakeManager, Serve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_runpod.api.ratelimits import wait_s
+from celery_runpod.api._ratelimits import wait_s
 
 QUOTAS = '"minute";r=0;t=12, "hour";r=2800;t=1812, "day";r=49500;t=45012'
 POLICY = '"minute";q=60;w=60, "hour";q=3000;w=3600, "day";q=50000;w=86400'

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from celery_runpod.api import BillingPeriod, EndpointChanges, EndpointSpec, PodChanges, PodSpec
-from celery_runpod.api.rest import Request, RestVersion
-from celery_runpod.api.restv1 import RestV1
-from celery_runpod.api.restv2 import RestV2
+from celery_runpod.api._rest import Request, RestVersion
+from celery_runpod.api._restv1 import RestV1
+from celery_runpod.api._restv2 import RestV2
 from celery_runpod.errors import InvalidOption, NotOffered
 
 V1, V2 = RestV1(), RestV2()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celery_runpod.api import BillingPeriod, EndpointChanges, EndpointSpec, PodChanges, PodSpec
-from celery_runpod.api.checks import FIELDS, made
+from celery_runpod.api._checks import FIELDS, made
 from celery_runpod.errors import InvalidOption
 
 GPU: dict[str, Any] = {"image": "a", "gpu": "NVIDIA L4"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from celery_runpod.api import Job, RunPodClient
-from celery_runpod.api.waiting import stream_until_final
+from celery_runpod.api._waiting import stream_until_final
 from celery_runpod.errors import (
     BadAnswer,
     JobCancelled,

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from redis import Redis
 
 from celery_runpod import results
-from celery_runpod.cli import rows
-from celery_runpod.records import Keys, RecordReader
+from celery_runpod._cli import rows
+from celery_runpod._store.reader import Keys, RecordReader
 
 NAMES = ("RUNPOD_", "REDIS_", "CELERY_")
 

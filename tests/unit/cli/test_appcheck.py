@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.cli.appcheck import check_app, judge
-from celery_runpod.cli.findings import Finding, Level
+from celery_runpod._cli.doctor.application import check_app, judge
+from celery_runpod._cli.doctor.findings import Finding, Level
 
 URL = "redis://127.0.0.1:6379/0"
 SAME: dict[str, Any] = {

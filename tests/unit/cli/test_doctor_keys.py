@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
-from celery_runpod.cli import restcheck
+from celery_runpod._cli.doctor import rest
+from celery_runpod._store.reader import Keys
 from celery_runpod.errors import RequestRejected, RunPodError, Unauthorized, Unavailable
-from celery_runpod.records import Keys
 from tests.unit.cli.conftest import put
 from tests.unit.cli.test_doctor import ask, reachable  # noqa: F401 - a fixture
 
@@ -67,7 +67,7 @@ def test_the_management_api_is_asked_where_it_is_set(
     level: str,
     words: str,
 ) -> None:
-    monkeypatch.setattr(restcheck, "count_pods", says)
+    monkeypatch.setattr(rest, "count_pods", says)
     assert not any(check == "management API" for check, _ in ask(runner)[1])
     monkeypatch.setenv("RUNPOD_REST_URL", "http://127.0.0.1:1/v2")
     assert words in ask(runner)[1]["management API", level]

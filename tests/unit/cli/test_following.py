@@ -15,8 +15,8 @@ from celery import Celery
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisAway
 
-from celery_runpod.cli import following, jobs
-from celery_runpod.cli.following import PATIENCE_S, follow, report
+from celery_runpod._cli import following, jobs
+from celery_runpod._cli.following import PATIENCE_S, follow, report
 from celery_runpod.results import JobResult
 from tests.unit.cli.conftest import put
 

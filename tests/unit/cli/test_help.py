@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from celery_runpod.cli.main import COMMANDS, main
+from celery_runpod._cli.main import COMMANDS, main
 
 
 def _help(capsys: pytest.CaptureFixture[str]) -> str:
@@ -20,7 +20,7 @@ def test_every_command_is_listed_without_any_extra(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in set(COMMANDS.values()):
-        monkeypatch.delitem(sys.modules, f"celery_runpod.cli.{module}", raising=False)
+        monkeypatch.delitem(sys.modules, f"celery_runpod._cli.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "rich.console", None)
     out = _help(capsys)
     assert all(f"\n  {command} " in out for command in COMMANDS)

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
-from celery_runpod.cli import jobs as jobs_module
-from celery_runpod.cli import rows, worker_calls
-from celery_runpod.cli.jobs import cancel, jobs, show
-from celery_runpod.records import Keys
+from celery_runpod._cli import jobs as jobs_module
+from celery_runpod._cli import rows, worker_calls
+from celery_runpod._cli.jobs import cancel, jobs, show
+from celery_runpod._store.reader import Keys
 from tests.unit.cli.conftest import put, worker_up
 
 
@@ -192,7 +192,7 @@ def test_an_endpoint_on_hold_is_shown(runner: CliRunner, redis: Redis, keys: Key
 
 def test_pause_takes_an_endpoint_or_all(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
-    monkeypatch.setattr(worker_calls.asking, "pause", lambda endpoint, **_: asked.append(endpoint))
+    monkeypatch.setattr(worker_calls._asking, "pause", lambda endpoint, **_: asked.append(endpoint))
     assert runner.invoke(worker_calls.pause, ["sdxl"]).exit_code == 0
     assert runner.invoke(worker_calls.pause, ["--all"]).exit_code == 0
     assert asked == ["sdxl", None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from packaging.requirements import Requirement
 
-from celery_runpod.cli import main as cli
-from celery_runpod.cli import worker
-from celery_runpod.cli.main import EXTRA_OF, PACKAGES_OF, lacks, main
+from celery_runpod._cli import main as cli
+from celery_runpod._cli import worker
+from celery_runpod._cli.main import EXTRA_OF, PACKAGES_OF, lacks, main
 from tests.unit.test_repository import PYPROJECT
 
 IMPORTED_AS = {"pillow": "pil"}

@@ -12,7 +12,7 @@ from celery import Celery
 from click.testing import CliRunner
 from redis import Redis
 
-from celery_runpod.cli import following, jobs
+from celery_runpod._cli import following, jobs
 from celery_runpod.errors import JobFailed
 from celery_runpod.results import JobResult
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from celery_runpod.cli.dev import TILE, dev
-from celery_runpod.demo.handler import handler
-from celery_runpod.devstack.stack import Stack
+from celery_runpod._cli.dev import TILE, dev
+from celery_runpod._demo.handler import handler
+from celery_runpod._devstack.stack import Stack
 from celery_runpod.errors import ConfigurationError
 
 

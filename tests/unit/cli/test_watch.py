@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
-from celery_runpod.cli import following, jobs, worker_calls
-from celery_runpod.cli.worker_calls import watch
+from celery_runpod._cli import following, jobs, worker_calls
+from celery_runpod._cli.worker_calls import watch
 from tests.unit.cli.conftest import put
 
 

@@ -6,9 +6,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from celery_runpod.simulator.management.billing import BadWindow, Meter, Window, beginning, following, pod_costs, window
-from celery_runpod.simulator.management.catalog import DISK_PER_GB_H
-from celery_runpod.simulator.management.pods import Pace, Pod, PodSpec
+from celery_runpod._simulator.management.billing import (
+    BadWindow,
+    Meter,
+    Window,
+    beginning,
+    following,
+    pod_costs,
+    window,
+)
+from celery_runpod._simulator.management.catalog import DISK_PER_GB_H
+from celery_runpod._simulator.management.pods import Pace, Pod, PodSpec
 
 
 def at(*parts: int) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from celery_runpod.simulator.endpoint import Endpoint
-from celery_runpod.simulator.faults import Faults
-from celery_runpod.simulator.jobs import Job, State
-from celery_runpod.simulator.webhooks import Webhooks
+from celery_runpod._simulator.endpoint import Endpoint
+from celery_runpod._simulator.faults import Faults
+from celery_runpod._simulator.jobs import Job, State
+from celery_runpod._simulator.webhooks import Webhooks
 
 
 class Idle:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.simulator.faults import AT_TAKE, FIELDS, KINDS, OPERATIONS, BadFault, Fault, Faults, kinds_at, parse
+from celery_runpod._simulator.faults import AT_TAKE, FIELDS, KINDS, OPERATIONS, BadFault, Fault, Faults, kinds_at, parse
 
 
 def acts(rule: dict[str, Any], times: int) -> list[bool]:

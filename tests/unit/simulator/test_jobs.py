@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from celery_runpod.simulator.jobs import MOST_LOST, NOTHING, Job, State
+from celery_runpod._simulator.jobs import MOST_LOST, NOTHING, Job, State
 
 
 def new(**fields: object) -> Job:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_runpod.simulator.limits import LIMITS, Rates
+from celery_runpod._simulator.limits import LIMITS, Rates
 
 
 @pytest.mark.parametrize("operation", [name for name, (_, at_once) in LIMITS.items() if at_once])

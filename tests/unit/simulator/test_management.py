@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from celery_runpod._simulator import specs
+from celery_runpod._simulator.management import catalog, pod_routes, serverless_routes
+from celery_runpod._simulator.management.bodies import problems
+from celery_runpod._simulator.management.catalog import NotPlaced
+from celery_runpod._simulator.management.quotas import WINDOWS, Quotas
+from celery_runpod._simulator.scaling import MOST_PROCESSES, Scaling
 from celery_runpod.errors import ConfigurationError
-from celery_runpod.simulator import specs
-from celery_runpod.simulator.management import catalog, pod_routes, serverless_routes
-from celery_runpod.simulator.management.bodies import problems
-from celery_runpod.simulator.management.catalog import NotPlaced
-from celery_runpod.simulator.management.quotas import WINDOWS, Quotas
-from celery_runpod.simulator.scaling import MOST_PROCESSES, Scaling
 
 POD = {"name": "a", "image": "b", "gpu": {"id": "NVIDIA L4"}}
 MOUNT = {"volumeId": "v", "path": "/data"}

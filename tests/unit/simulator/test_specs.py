@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from celery_runpod.cli.simulator import simulator
+from celery_runpod._cli.simulator import simulator
+from celery_runpod._simulator.specs import SHAPE, Handler, Synthetic, parse
 from celery_runpod.errors import ConfigurationError
-from celery_runpod.simulator.specs import SHAPE, Handler, Synthetic, parse
 
 
 def test_synthetic() -> None:

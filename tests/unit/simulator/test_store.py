@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import weakref
 
-from celery_runpod.simulator.jobs import Job, State
-from celery_runpod.simulator.store import MOST_GONE_BYTES, SPARE_DUE, Store
+from celery_runpod._simulator.jobs import Job, State
+from celery_runpod._simulator.store import MOST_GONE_BYTES, SPARE_DUE, Store
 
 
 def job(name: str, at: float = 0.0, *, low: bool = False, ttl_s: float = 1000.0) -> Job:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.simulator.jobs import Job
-from celery_runpod.simulator.submission import BadSubmission, parse
+from celery_runpod._simulator.jobs import Job
+from celery_runpod._simulator.submission import BadSubmission, parse
 
 
 def submitted(body: Any, *, limits: bool = True, sync: bool = False) -> Job:

@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from celery_runpod.simulator import workers
-from celery_runpod.simulator.endpoint import Endpoint
-from celery_runpod.simulator.faults import Faults
-from celery_runpod.simulator.jobs import Job, State
-from celery_runpod.simulator.processes import PING_S, Guard, Worker, WorkerProcess, environment
-from celery_runpod.simulator.specs import Handler
-from celery_runpod.simulator.webhooks import Webhooks
-from celery_runpod.simulator.workers import Fleet
+from celery_runpod._simulator import workers
+from celery_runpod._simulator.endpoint import Endpoint
+from celery_runpod._simulator.faults import Faults
+from celery_runpod._simulator.jobs import Job, State
+from celery_runpod._simulator.processes import PING_S, Guard, Worker, WorkerProcess, environment
+from celery_runpod._simulator.specs import Handler
+from celery_runpod._simulator.webhooks import Webhooks
+from celery_runpod._simulator.workers import Fleet
 
 
 class Process:

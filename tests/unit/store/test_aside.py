@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tasks.store import aside
-from tasks.store.aside import AsideMessage
-from tasks.store.states import State
+from celery_runpod._store import aside
+from celery_runpod._store.aside import AsideMessage
+from celery_runpod._store.states import State
 from tests.builders import ENDPOINT, Bench
 
 BROKEN = {

@@ -9,11 +9,11 @@ from typing import Any
 import fakeredis
 import pytest
 
-from celery_runpod.contract import Options
-from tasks.store import JobStore
-from tasks.store.record import Job
-from tasks.store.states import MOVES, OUTCOMES, State, lua_prelude
-from tasks.store.submits import Post
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import MOVES, OUTCOMES, State, lua_prelude
+from celery_runpod._store.store import JobStore
+from celery_runpod._store.submits import Post
+from celery_runpod.options import Options
 
 NOW = 1_790_000_000.25
 DONE = {"output": {"a": 1}, "error": None}

@@ -13,11 +13,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 import tasks.check
 import tasks.delivery
 import tasks.outstanding
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import Options
 from celery_runpod.errors import ConfigurationError, DeadlineExceeded, decode
+from celery_runpod.options import Options
 from config.settings import load_settings
-from tasks.store.states import State
 from tests.builders import ENDPOINT, NOW, Bench
 from tests.unit.tasks.test_last_looks import shared
 

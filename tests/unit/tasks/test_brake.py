@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from celery_app.watchdog.thread import count_jobs, heal
-from celery_runpod import bounds
+from celery_runpod._protocol import EVERY_ENDPOINT
+from celery_runpod._publish import bounds
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import EVERY_ENDPOINT, Options
 from celery_runpod.errors import InvalidInput, OutputMissing, RetryRefused, TooManyOpenJobs, decode
+from celery_runpod.options import Options
 from config.profiles import Profile
 from tasks.endpoint_tasks import pause, resume
-from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 from tests.unit.tasks.test_purge_and_retry import failed, run_again
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 from limits.storage import MemoryStorage
 
+from celery_runpod._simulator.limits import LIMITS
+from celery_runpod._store.states import State
 from celery_runpod.errors import RateLimited
-from celery_runpod.simulator.limits import LIMITS
 from tasks.budget import PER_WINDOW, SPARED, WINDOW_S, Budget
 from tasks.cancel import cancel_jobs
-from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
 

@@ -12,12 +12,12 @@ from celery.worker.control import Panel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_app.overrides import revoke
+from celery_runpod._protocol import CANCEL, RUN, Scope
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import CANCEL, RUN, Scope
 from config.profiles import Profile
 from tasks.cancel import MOST_REPEATS, STAMP, cancel_jobs, carry_out, sweep_wishes
 from tasks.services import INSIST_EVERY_S
-from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
 

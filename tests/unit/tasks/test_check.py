@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import Options
 from celery_runpod.errors import (
     BadAnswer,
     DeadlineExceeded,
@@ -17,7 +17,7 @@ from celery_runpod.errors import (
     Unavailable,
     decode,
 )
-from tasks.store.states import State
+from celery_runpod.options import Options
 from tests.builders import ENDPOINT, Bench
 
 GONE = JobNotFound("job not found", "status", ENDPOINT, 404)

@@ -15,15 +15,16 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import loads
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from celery_runpod.contract import FINISH, Options
+from celery_runpod._protocol import FINISH
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
 from celery_runpod.errors import JobFailed, encode
+from celery_runpod.options import Options
 from tasks import verdict_guard
 from tasks.cancel import cancel_jobs
 from tasks.delivery import MOST_CLAIMS
 from tasks.outstanding import publish_undelivered
 from tasks.parking import park, unpark
-from tasks.store.record import Job
-from tasks.store.states import State
 from tasks.undeliverable import MOST_PUBLISHES
 from tests.builders import ENDPOINT, Bench
 

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from celery_app.watchdog.thread import heal
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
+from celery_runpod._store.submits import Post
 from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import Options
 from celery_runpod.errors import EndpointNotFound, RateLimited, SubmissionUnconfirmed, Unavailable, decode
+from celery_runpod.options import Options
 from config.profiles import Profile
 from tasks.cancel import cancel_jobs
-from tasks.store.record import Job
-from tasks.store.states import State
-from tasks.store.submits import Post
 from tasks.submit import submit
 from tests.builders import ENDPOINT, Bench
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from celery_runpod._protocol import FORMAT
+from celery_runpod._store.reader import HINT_EVERY_S, MOST_CANDIDATES
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import FORMAT, Options
 from celery_runpod.errors import DeadlineExceeded, JobNotFound, StatusStuck, SubmissionUnconfirmed, Unavailable, decode
-from celery_runpod.records import HINT_EVERY_S, MOST_CANDIDATES
+from celery_runpod.options import Options
 from tasks.delivery import end_by_answer
 from tasks.gate import plan_post
-from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
 LONG = Options(deadline=6 * 3600.0)

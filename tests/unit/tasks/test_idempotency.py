@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import Options
 from celery_runpod.errors import IdempotencyConflict, RateLimited, SubmissionUnconfirmed, Unavailable, decode
+from celery_runpod.options import Options
 from tasks.cancel import cancel_jobs
 from tasks.idempotency import join
 from tasks.run import _go_on
-from tasks.store.record import Job
-from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import Backoff, Options
 from celery_runpod.errors import BadAnswer, DeadlineExceeded, RateLimited, StartTimeout, Unavailable, decode
+from celery_runpod.options import Backoff, Options
 from tasks.budget import PER_WINDOW, SPARED, WINDOW_S
 from tasks.idempotency import join
-from tasks.store.states import State
 from tasks.submit import submit
 from tests.builders import ENDPOINT, NOW, Bench
 

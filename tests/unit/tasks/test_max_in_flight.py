@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from celery_app.watchdog.thread import heal
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import Options
 from celery_runpod.errors import StartTimeout, decode
+from celery_runpod.options import Options
 from config.profiles import Profile
 from tasks.cancel import cancel_jobs
-from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
 

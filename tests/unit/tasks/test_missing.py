@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import Options
 from celery_runpod.errors import EndpointNotFound, JobExpired, JobNotFound, JobPurged, JobTimedOut, Unavailable, decode
-from tasks.store.states import State
+from celery_runpod.options import Options
 from tests.builders import ENDPOINT, Bench
 
 GONE = JobNotFound("job not found", "status", ENDPOINT, 404)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import Options
 from celery_runpod.errors import JobNotFound, JobPurged, PurgeRefused, RateLimited, RetryRefused, Unavailable, decode
+from celery_runpod.options import Options
 from config.profiles import Profile
 from tasks.endpoint_tasks import purge_queue
 from tasks.retry import retry
-from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
 GONE = JobNotFound("job not found", "status", ENDPOINT, 404)

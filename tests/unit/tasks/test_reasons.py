@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from celery_runpod._store.states import State
 from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import Options
 from celery_runpod.errors import ConfigurationError, RequestRejected, Unauthorized, Unavailable, decode
-from tasks.store.states import State
+from celery_runpod.options import Options
 from tasks.why_queued import reason_of
 from tests.builders import ENDPOINT, Bench
 

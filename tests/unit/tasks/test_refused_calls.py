@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.contract import Backoff, Options
 from celery_runpod.errors import InvalidOption
+from celery_runpod.options import Backoff, Options
 from tests.builders import Bench
 
 SECRET = "PATIENT Jane Doe, hf_token=hf_abc"

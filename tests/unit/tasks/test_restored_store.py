@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from celery_app.watchdog.restored_store import LOST_S, Memory, beat
+from celery_runpod._store.states import State
 from celery_runpod.errors import SubmissionUnconfirmed, decode
-from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import Options
 from celery_runpod.errors import JobFailed, decode
+from celery_runpod.options import Options
 from tasks.delivery import end_by_answer
-from tasks.store.states import State
 from tests.builders import Bench
 
 TWICE = Options(deadline=600.0, retries=2)

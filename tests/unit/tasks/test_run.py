@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from celery.app.trace import build_tracer
 
-from celery_runpod.contract import FORMAT, RUN
-from celery_runpod.routing import REFUSED
+from celery_runpod._protocol import FORMAT, RUN
+from celery_runpod._publish.routes import REFUSED
 from tasks import verdict_guard
 from tests.builders import ENDPOINT, Bench
 

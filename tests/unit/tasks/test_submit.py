@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
-from celery_runpod.contract import Options
 from celery_runpod.errors import (
     BadAnswer,
     ConfigurationError,
@@ -22,8 +22,8 @@ from celery_runpod.errors import (
     Unavailable,
     decode,
 )
+from celery_runpod.options import Options
 from tasks.delivery import end_by_answer
-from tasks.store.states import State
 from tests.builders import ENDPOINT, Bench
 
 NOT_SENT = [

@@ -1,0 +1,125 @@
+"""What a check of `doctor` found, how long it may take, and what must never be shown."""
+
+from __future__ import annotations
+
+import functools
+import queue
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NoReturn, TypeVar
+from urllib.parse import unquote
+
+from celery_runpod._connect import QUERY_SECRET
+
+T = TypeVar("T")
+
+MASK = "***"
+# As far as the last "@": in a mistaken URL the password may hold what would have to be encoded.
+_IN_URL = re.compile(r"(?<=://)([^\s/@:]*):\S*@")
+SECRET_NAMES = re.compile(r"(?i)(KEY|SECRET|PASSWORD|TOKEN)")
+
+
+class Level(StrEnum):
+    """How bad it is. Only `WRONG` makes doctor fail."""
+
+    OK = "ok"
+    WARNING = "warning"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of doctor: what was looked at, what was found, and what to do about it."""
+
+    check: str
+    level: Level
+    found: str
+    advice: str = ""
+
+
+def ok(check: str, found: str) -> Finding:
+    return Finding(check, Level.OK, found)
+
+
+def warning(check: str, found: str, advice: str = "") -> Finding:
+    return Finding(check, Level.WARNING, found, advice)
+
+
+def wrong(check: str, found: str, advice: str = "") -> Finding:
+    return Finding(check, Level.WRONG, found, advice)
+
+
+class Redactor:
+    """Takes secrets out of texts that others made: an exception may carry a URL, and that a password."""
+
+    def __init__(self, env: Mapping[str, str], more: Iterable[str] = ()) -> None:
+        secrets = {value.strip() for name, value in env.items() if _holds_secret(name)}
+        secrets |= {given.strip() for given in more}
+        for value in env.values():
+            secrets |= _password_of(value)
+        # A shorter text would take ordinary words apart.
+        self._secrets = sorted((one for one in secrets if len(one) >= 4), key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        text = QUERY_SECRET.sub(rf"\1{MASK}", _IN_URL.sub(rf"\1:{MASK}@", text))
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+
+def _holds_secret(variable: str) -> bool:
+    """`..._FILE` holds a path, and `..._API_KEY_NAMES` the names of keys."""
+    return bool(SECRET_NAMES.search(variable)) and "_FILE" not in variable and not variable.endswith("_KEY_NAMES")
+
+
+def _password_of(value: str) -> set[str]:
+    credentials = value.partition("://")[2].rpartition("@")[0]
+    password = credentials.partition(":")[2]
+    return {password, unquote(password)} if password else set()
+
+
+class TookTooLong(Exception):
+    """A call did not come back in time; its thread is left behind."""
+
+
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """The call's answer, in bounded time whatever it waits for: a name lookup has no deadline of its own.
+
+    Raises:
+        TookTooLong: it did not come back.
+    """
+    return together(seconds, [call])[0]()
+
+
+def together(seconds: float, calls: Iterable[Callable[[], T]]) -> list[Callable[[], T]]:
+    """Make all calls side by side. Answers a function for each, which gives the call's answer or raises its error."""
+    boxes: list[queue.Queue[Callable[[], T]]] = []
+    for call in calls:
+        box: queue.Queue[Callable[[], T]] = queue.Queue()
+        # Daemons, so that one that never comes back does not keep the process.
+        threading.Thread(target=_into, args=(box, call), daemon=True).start()
+        boxes.append(box)
+    return [_answer(box, seconds) for box in boxes]
+
+
+def _into(box: queue.Queue[Callable[[], T]], call: Callable[[], T]) -> None:
+    try:
+        value = call()
+    except Exception as error:
+        box.put(functools.partial(_raise, error))
+    else:
+        box.put(lambda: value)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+def _answer(box: queue.Queue[Callable[[], T]], seconds: float) -> Callable[[], T]:
+    try:
+        return box.get(timeout=seconds)
+    except queue.Empty:
+        return functools.partial(_raise, TookTooLong(f"no answer within {seconds:g} s"))

@@ -1,0 +1,136 @@
+"""How commands print: a rich table on a terminal, lines with tabs where something else reads, JSON where it is asked
+for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from celery_runpod._escaping import shown
+from celery_runpod._jsonable import plain
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+Columns = Mapping[str, Callable[[Any], Any]]
+"""Heading -> what a row has there."""
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line. What others wrote may stand in it: control characters are escaped."""
+    click.echo(shown(text), err=err)
+
+
+def cell(value: Any) -> str:
+    """One value for people; `-` where there is none."""
+    if value is None or value == "" or value == () or value == {}:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def table_of(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> Table:
+    """A table of what others wrote: names, progress and reasons are not read as rich's markup."""
+    table = Table(*headings)
+    for line in lines:
+        table.add_row(*(Text(shown(one)) for one in line))
+    return table
+
+
+def print_rows(rows: Sequence[Any], columns: Columns, *, as_json: bool, none: str) -> None:
+    """A table of these rows; `none` is said where there is no row."""
+    if as_json:
+        click.echo(json.dumps(plain(list(rows)), indent=2))
+        return
+    if not rows:
+        echo(none)
+        return
+    lines = [[cell(look(row)) for look in columns.values()] for row in rows]
+    if sys.stdout.isatty():
+        Console().print(table_of(columns, lines))
+        return
+    for line in (list(columns), *lines):
+        echo("\t".join(line))
+
+
+def print_one(thing: Any, *, as_json: bool) -> None:
+    """One thing: a line for each field that tells something."""
+    told = plain(thing)
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    width = max(map(len, told), default=0)
+    for name, value in told.items():
+        if value not in (None, "", [], {}):
+            text = json.dumps(value) if isinstance(value, dict) else cell(value)
+            echo(f"{name:<{width}}  {text}" if sys.stdout.isatty() else f"{name}\t{text}")
+
+
+def say(text: str, told: Mapping[str, Any], *, as_json: bool) -> None:
+    """A sentence; or what it says, as JSON."""
+    if as_json:
+        click.echo(json.dumps(plain(told), indent=2))
+    else:
+        echo(text)
+
+
+def ask_first(question: str, yes: bool) -> None:
+    """Go on if the user agrees, or has said so with `--yes`; without a terminal nobody can agree."""
+    if not yes:
+        click.confirm(question, default=False, abort=True, err=True)
+
+
+def read_json(given: str, option: str) -> Any:
+    """JSON from an option: the text itself, or `@` and a file."""
+    where = option
+    if given.startswith("@"):
+        where = given[1:]
+        try:
+            given = Path(where).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            problem = getattr(error, "strerror", None) or "it is not text"
+            raise click.BadParameter(f"{where} cannot be read: {problem}", param_hint=option) from None
+    try:
+        return json.loads(given)
+    except ValueError as error:
+        raise click.BadParameter(f"{where} is not JSON: {error}", param_hint=option) from None
+
+
+def fields_from(
+    spec: str | None, settings: Sequence[str], env: Sequence[str], named: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields of a spec: those of `--spec`, over them `--set FIELD=JSON`, over them the options of their own."""
+    found = read_json(spec, "--spec") if spec else {}
+    if not isinstance(found, dict):
+        raise click.BadParameter("a JSON object of fields is needed", param_hint="--spec")
+    for setting in settings:
+        name, given, text = setting.partition("=")
+        if not given:
+            raise click.BadParameter(f"{setting!r}: FIELD=JSON is needed", param_hint="--set")
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text  # a bare word is a text
+    if env:
+        if missing := [one for one in env if "=" not in one]:
+            raise click.BadParameter(f"{missing[0].partition('=')[0]!r}: NAME=VALUE is needed", param_hint="--env")
+        before = found.get("env") or {}
+        if not isinstance(before, dict):
+            raise click.BadParameter("env, as given before, is not an object of variables", param_hint="--env")
+        found["env"] = {**before, **dict(one.split("=", 1) for one in env)}
+    return {**found, **{name: _listed(value) for name, value in named.items() if value not in (None, ())}}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,227 @@
+"""Records as rows: what `jobs`, `show` and `demo` print about a job.
+
+Reads chosen fields only, since a record may hold an input of megabytes. Not here: changing a record; nothing of the
+command line does that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+from redis.exceptions import RedisError
+
+from celery_runpod._connect import COMMAND, client_settings, connect, mask_url
+from celery_runpod._escaping import shown
+from celery_runpod._protocol import EVERY_ENDPOINT
+from celery_runpod._store.reader import RecordReader
+
+CONNECT_S, ANSWER_S = 2.0, 5.0
+BATCH = 500
+
+REASONS = {
+    "NO_WORKER": "no RunPod worker is up: start `celery-runpod worker`",
+    "COUNTDOWN": "its countdown or eta has not come yet",
+    "BUDGET": "RunPod's rate limit for this endpoint is used up for the moment",
+    "ON_HOLD": "submits were stopped by hand: `celery-runpod resume` lets them go on",
+    "PAUSED": "submits are paused after trouble with RunPod's API; when it answers again, one job tries first",
+    "API_SLOW": "a submit under way gets no answer; no other is sent meanwhile",
+    "RATE_LIMITED": "RunPod answered 429; it is asked again later",
+    "API_DOWN": "RunPod's API does not answer; it is asked again later",
+    "UNAUTHORIZED": "RunPod refuses the API key; the worker asks again (RUNPOD_ON_UNAUTHORIZED=wait)",
+    "API_REFUSES": "RunPod refuses the look at the job; it is asked again later",
+    "JOB_NOT_FOUND": "RunPod answers that it does not know the job; it is asked once more before that is believed",
+    "ENDPOINT_NOT_FOUND": "RunPod answers that it does not know the endpoint; it is asked for a minute more",
+    "COLD_START": "a RunPod worker is being started for it",
+    "NO_CAPACITY": "RunPod has no worker for it: the endpoint's workers are throttled, or it has none",
+    "WORKERS_UNHEALTHY": "the endpoint's workers are unhealthy: look at their logs in RunPod's console",
+    "MAX_IN_FLIGHT": "as many jobs of this endpoint are at RunPod as its profile allows; it waits for a place",
+    "RETRY": "the last attempt failed; it is submitted again later",
+    "RESUBMIT": "the submit went unanswered, and is repeated (RUNPOD_UNCONFIRMED_SUBMIT=resubmit)",
+    "STORE_RESTARTED": "Redis was restarted; nothing is submitted until the workers have compared what they remember",
+    "STATUS_STUCK": "the job has ended, but RunPod's /status goes on saying IN_PROGRESS (runpod-python#250)",
+    "UNCONFIRMED": "the submit went unanswered: RunPod may or may not have the job, so it is not sent again",
+}
+"""Every reason why a job waits, as `JobResult.reason` gives it."""
+WHYS = {
+    "WAITING": "it is to be submitted at that time",
+    "JOINED": "it waits for a job that it shares with other calls of its idempotency key; that is its deadline",
+    "SUBMITTING": "it is being submitted; at that time the submit counts as unanswered",
+    "IN_QUEUE": "it is in RunPod's queue; the next look is then",
+    "IN_PROGRESS": "a RunPod worker runs it; the next look is then",
+    "DELIVERED": "its end has reached the caller",
+}
+FIELDS = (
+    "name",
+    "state",
+    "attempt",
+    "job_id",
+    "checks",
+    "reason",
+    "progress",
+    "accepted_at",
+    "submitted_at",
+    "end_by",
+    "verdict",
+    "ended_at",
+    "delay_s",
+    "execution_s",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job. Times are seconds since the epoch; `next_at` is when it is looked at again, or delivered again;
+    `progress` is JSON, and empty where there is none."""
+
+    task_id: str
+    endpoint: str
+    name: str
+    state: str
+    attempt: int
+    job_id: str | None
+    checks: int | None
+    next_at: float | None
+    reason: str
+    progress: str
+    accepted_at: float | None
+    submitted_at: float | None
+    end_by: float | None
+    verdict: str | None
+    ended_at: float | None
+    delay_s: float | None
+    execution_s: float | None
+
+    def next_in_s(self, now: float) -> float | None:
+        return None if self.next_at is None else round(max(0.0, self.next_at - now), 1)
+
+    def why(self) -> str:
+        """In words: why the job stands where it stands."""
+        if self.reason:
+            return REASONS.get(self.reason, self.reason)
+        return WHYS.get(self.state, "it has ended, and is being handed over to the caller")
+
+    def to_json(self, now: float) -> dict[str, Any]:
+        told = {
+            "reason": self.reason or None,
+            "progress": json.loads(self.progress) if self.progress else None,
+            "next_in_s": self.next_in_s(now),
+            "why": self.why(),
+        }
+        return {**asdict(self), **told}
+
+
+def on_hold(endpoint: str, since: float) -> str:
+    """The sentence on an endpoint to which nothing is submitted; "*" is all of them."""
+    at = datetime.fromtimestamp(since).astimezone().isoformat(sep=" ", timespec="seconds")
+    every = endpoint == EVERY_ENDPOINT
+    lifted = f"celery-runpod resume {'--all' if every else endpoint}"
+    return f"on hold since {at}: {'every endpoint' if every else endpoint}; nothing is submitted until `{lifted}`"
+
+
+def open_store() -> RecordReader:
+    """The job store, as the environment names it."""
+    settings = client_settings()
+    return RecordReader(connect(settings.store_url, COMMAND), settings.namespace)
+
+
+@contextmanager
+def store_or_sentence() -> Iterator[RecordReader]:
+    """The store; trouble with Redis becomes one sentence and exit status 1."""
+    url = mask_url(client_settings().store_url)
+    try:
+        yield open_store()
+    except (RedisError, OSError) as error:
+        reason = str(error) or type(error).__name__
+    else:
+        return
+    raise click.ClickException(f"the job store at {url} cannot be reached: {shown(reason)}")
+
+
+def rows_of(reader: RecordReader, endpoint: str, task_ids: Iterable[str]) -> list[Row | None]:
+    """The rows of these tasks, in their order; None where there is no record."""
+    ids = list(task_ids)
+    keys = reader.keys
+    with reader.redis.pipeline(transaction=False) as pipe:
+        for task_id in ids:
+            pipe.hmget(keys.job(endpoint, task_id), list(FIELDS))
+            pipe.zscore(keys.due(endpoint), task_id)
+            pipe.zscore(keys.undelivered(endpoint), task_id)
+        found = pipe.execute()
+    rows = []
+    for place, task_id in enumerate(ids):
+        values, due, undelivered = found[3 * place : 3 * place + 3]
+        rows.append(_row(endpoint, task_id, dict(zip(FIELDS, values, strict=True)), due, undelivered))
+    return rows
+
+
+def open_rows(reader: RecordReader, wanted: str | None, limit: int) -> tuple[list[Row], int]:
+    """The open jobs, the soonest to be looked at first, and how many there are beyond `limit`.
+
+    `wanted` is an endpoint's name or RunPod's id; None means all.
+    """
+    listed: Any = reader.redis.smembers(reader.keys.endpoints())
+    rows: list[Row] = []
+    left_out = 0
+    for endpoint in sorted(listed):
+        for key in (reader.keys.due(endpoint), reader.keys.undelivered(endpoint)):
+            found, more = _open_rows_of(reader, endpoint, key, wanted, limit)
+            rows += found
+            left_out += more
+    unique = {(row.endpoint, row.task_id): row for row in rows}
+    ordered = sorted(unique.values(), key=lambda row: (row.next_at is None, row.next_at or 0.0, row.task_id))
+    return ordered[:limit], left_out + max(0, len(ordered) - limit)
+
+
+def _open_rows_of(
+    reader: RecordReader, endpoint: str, key: str, wanted: str | None, limit: int
+) -> tuple[list[Row], int]:
+    """The first `limit` open jobs of one index, and how many follow."""
+    # Jobs of one endpoint may have been called by different names: a name is known from the record alone.
+    every = wanted in (None, endpoint)
+    rows: list[Row] = []
+    left_out = start = 0
+    while True:
+        ids: Any = reader.redis.zrange(key, start, start + BATCH - 1)
+        start += len(ids)
+        found = [row for row in rows_of(reader, endpoint, ids) if row is not None and row.state != "DELIVERED"]
+        rows += [row for row in found if every or row.name == wanted]
+        left_out += max(0, len(rows) - limit)
+        del rows[limit:]
+        if len(ids) < BATCH:
+            return rows, left_out
+        if every and len(rows) == limit:
+            size: Any = reader.redis.zcard(key)
+            return rows, left_out + max(0, int(size) - start)
+
+
+def _row(endpoint: str, task_id: str, found: dict[str, Any], due: Any, undelivered: Any) -> Row | None:
+    if found["state"] is None:
+        return None
+    next_at = due if due is not None else undelivered
+    return Row(
+        task_id=task_id,
+        endpoint=endpoint,
+        name=found["name"] or endpoint,
+        state=found["state"],
+        attempt=int(found["attempt"] or 0),
+        job_id=found["job_id"] or None,
+        checks=None if found["checks"] is None else int(found["checks"]),
+        next_at=None if next_at is None else float(next_at),
+        reason=found["reason"] or "",
+        progress=found["progress"] or "",
+        verdict=found["verdict"],
+        **{name: _number(found[name]) for name in _TIMES},
+    )
+
+
+_TIMES = ("accepted_at", "submitted_at", "end_by", "ended_at", "delay_s", "execution_s")
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None

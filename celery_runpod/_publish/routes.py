@@ -1,0 +1,175 @@
+"""Pins the caller's own routes, and ids for links, on the tasks that follow an endpoint.
+
+The worker that finishes one step of a chain publishes the next, and it would use ITS routes. So the queue that the
+caller's app would choose is written onto every following signature without one, when the caller publishes. A message
+without an endpoint in it is left as it is.
+
+Connected by importing `celery_runpod`: import it in every process that publishes.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any
+
+from celery import Celery, current_app, current_task
+from celery._state import _get_active_apps
+from celery.signals import after_task_publish, before_task_publish
+
+from celery_runpod._protocol import CHECK_STATUS, RUN
+from celery_runpod._publish.outbox import begin, begun, keep
+from celery_runpod._publish.rabbitmq import confirm, declare_followers, mend_declarations
+
+_CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
+ISSUED_AT = "runpod_issued_at"
+"""Message header: when the call was published, seconds since the epoch."""
+BEGUN_AT = "runpod_begun_at"
+"""Message header: when the first message of the chain that this one belongs to was published."""
+REFUSED = "runpod_refused"
+"""Message header that a worker adds: why it took the input out of a call, before anything decoded it."""
+REPUBLISHED = "runpod_republished"
+"""Message header of a copy out of the outbox: "lost", or "unconfirmed" when it must not be submitted any more."""
+
+
+def signatures_after(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+    """Every signature that hangs on this one: links, errbacks, chain, chord, and what is inside those."""
+    for child in _children(signature):
+        yield child
+        yield from signatures_after(child)
+
+
+def link_signatures(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+    """Every link and errback that hangs on this signature, nested ones too: Celery gives these no id."""
+    for one in (signature, *signatures_after(signature)):
+        yield from _listed((one.get("options") or {}).get("link"))
+        yield from _listed((one.get("options") or {}).get("link_error"))
+
+
+def _children(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+    options, kwargs = signature.get("options") or {}, signature.get("kwargs") or {}
+    for name in ("link", "link_error", "chain", "chord"):
+        yield from _listed(options.get(name))
+    if signature.get("task") in _CANVAS:
+        for name in ("tasks", "header", "body"):
+            yield from _listed(kwargs.get(name))
+
+
+def _listed(value: Any) -> Iterator[MutableMapping[str, Any]]:
+    for one in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(one, MutableMapping) and "task" in one:
+            yield one
+
+
+def pin(app: Celery, signature: MutableMapping[str, Any]) -> None:
+    """Write onto one signature the queue, the priority and the serializer that this app would send it with."""
+    options = signature.setdefault("options", {})
+    if signature.get("task") in _CANVAS:
+        return
+    name = signature["task"]
+    task = app.tasks.get(name)
+    own = {k: v for k, v in (task._get_exec_options() if task is not None else {}).items() if v is not None}
+    serializer = own.get("serializer") or app.conf.task_serializer
+    if serializer != "json":
+        # Its worker may take nothing else; the RunPod worker sends what it would not take.
+        options.setdefault("serializer", serializer)
+    if any(options.get(name) for name in ("queue", "exchange", "routing_key")):
+        return
+    route = app.amqp.router.route({**own, **options}, name, signature.get("args"), signature.get("kwargs"), task)
+    queue = route.get("queue")
+    if queue is not None:
+        options["queue"] = getattr(queue, "name", queue)
+    if own.get("priority") is not None:
+        options.setdefault("priority", own["priority"])
+
+
+def queues_of(signatures: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The queues that these signatures name."""
+    for signature in signatures:
+        queue = (signature.get("options") or {}).get("queue")
+        if isinstance(queue, str):
+            yield queue
+
+
+def publishing_app(declare: Any) -> Celery:
+    """The app that publishes. Celery's signal does not name it, but gives the queue that this app declares; in a process
+    with several apps the current one may be another, with other routes."""
+    current: Celery = current_app._get_current_object()
+    queue = declare[0] if declare else None
+    for app in (current, *_get_active_apps()):
+        # Looked up without making it: an app that never published has no queues yet.
+        amqp = vars(app).get("amqp")
+        if queue is not None and amqp is not None and amqp.queues.get(queue.name) is queue:
+            return app
+    return current
+
+
+@before_task_publish.connect
+def _on_publish(
+    sender: str | None = None,
+    body: Any = None,
+    headers: Any = None,
+    properties: Any = None,
+    declare: Any = None,
+    **_: Any,
+) -> None:
+    # Found before the declarations are changed: by those the app is known.
+    app = publishing_app(declare)
+    if sender == RUN and isinstance(headers, dict):
+        begin(app, str(headers.get("id")), properties or {})
+    mend_declarations(app, declare)
+    carries_a_call = _pin_what_follows(app, sender, body, declare)
+    # A check that is lost is planned again.
+    confirm(declare, properties, wait=sender != CHECK_STATUS)
+    if not carries_a_call or not isinstance(headers, dict):
+        return
+    headers.setdefault(BEGUN_AT, _begun_at())
+    if sender == RUN:
+        # RabbitMQ would throw the message away then, and nobody would end the task.
+        (properties or {}).pop("expiration", None)
+        headers.setdefault(ISSUED_AT, time.time())  # noqa: TID251 - the edge: it is published now
+
+
+@after_task_publish.connect(sender=RUN)
+def _on_published(body: Any = None, headers: Any = None, exchange: Any = None, routing_key: str = "", **_: Any) -> None:
+    publishing = begun(str(headers["id"])) if isinstance(headers, dict) and ISSUED_AT in headers else None
+    if publishing is not None:
+        place = getattr(exchange, "name", exchange) or ""
+        keep(publishing, headers, body, place, routing_key, float(headers[ISSUED_AT]))
+
+
+def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any) -> bool:
+    """Whether the message is a call of an endpoint, or one hangs on it: then routes and ids of all that follows are
+    written into it."""
+    if not isinstance(body, tuple) or len(body) != 3 or not isinstance(body[2], dict):
+        return False  # a message of Celery's first protocol carries no canvas
+    embed = body[2]
+    # As a signature, so that one walk serves a message and what is parked; copied, because a link given to
+    # several calls is one object, and each call's link needs an id of its own.
+    names = {"callbacks": "link", "errbacks": "link_error", "chain": "chain", "chord": "chord"}
+    copied = {name: _copy(embed.get(name)) for name in names}
+    message: dict[str, Any] = {"task": sender, "options": {names[name]: value for name, value in copied.items()}}
+    after = list(signatures_after(message))
+    if sender != RUN and not any(one["task"] == RUN for one in after):
+        return False
+    for signature in after:
+        pin(app, signature)
+    declare_followers(app, declare, queues_of(after))
+    for link in link_signatures(message):
+        link["options"].setdefault("task_id", str(uuid.uuid4()))
+    embed.update(copied)
+    return True
+
+
+def _begun_at() -> float:
+    """Of the task that publishes this one, else now."""
+    request = current_task.request if current_task else None
+    found = request and (request.get(BEGUN_AT) or (request.headers or {}).get(BEGUN_AT))
+    return float(found or time.time())  # noqa: TID251 - the edge: it is published now
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _copy(one) for name, one in value.items()}
+    return [_copy(one) for one in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,171 @@
+"""What no worker can run or read, kept where an operator sees it: `celery-runpod jobs --aside`, and `doctor`.
+
+A message is kept as it came, in a list that is bounded: the oldest makes room. A record stays where it is and leaves the
+orders of its endpoint, so that it costs nothing; there are never more of those than jobs. A worker that can read it takes
+it back, as after a rolling upgrade.
+
+Not here: which message is put aside (`celery_app/overrides/poison.py`, `celery_app/overrides/envelopes.py`), what the
+command shows (`celery_runpod/_cli/aside.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from celery_runpod._store.record import Job
+from celery_runpod._store.upkeep import Upkeep
+
+log = logging.getLogger(__name__)
+
+MOST_MESSAGES = 1000
+MOST_BYTES = 32_000_000
+MOST_BODY = 1_000_000
+"""Characters of one message's body. Of a longer one the beginning is kept, for an operator to look at."""
+MOST_WHY = 500
+LOOK_AGAIN_S = 60
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class AsideMessage:
+    """A message as it came. `body` is its text, or the raw text of its envelope where that cannot be read (`readable` is
+    False): then it cannot be released. `size` is that of the whole body, in characters."""
+
+    id: str
+    name: str
+    endpoint: str
+    queue: str
+    since: float
+    why: str
+    size: int
+    body: str
+    headers: dict[str, Any]
+    properties: dict[str, Any]
+    content_type: str = "application/json"
+    content_encoding: str = "utf-8"
+    readable: bool = True
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole body was kept."""
+        return len(self.body) == self.size
+
+
+@dataclass(frozen=True)
+class AsideRecord:
+    """A record that a worker could not read. `fields` is its hash as it is in Redis."""
+
+    endpoint: str
+    task_id: str
+    since: float
+    why: str
+    fields: Mapping[str, str]
+
+    @property
+    def size(self) -> int:
+        return sum(len(value) for value in self.fields.values())
+
+
+class Aside(Upkeep):
+    """The part of the store that is about what was put aside."""
+
+    # Messages
+
+    def put_message_aside(self, message: AsideMessage) -> None:
+        """Keep a message; the oldest is dropped where there are too many."""
+        kept = {**asdict(message), "body": message.body[:MOST_BODY], "why": message.why[:MOST_WHY]}
+        text = json.dumps(kept)
+        dropped = self._run(
+            "put_message_aside", self._message_keys(), message.id, message.since, text, MOST_MESSAGES, MOST_BYTES
+        )
+        for entry in dropped:
+            log.critical("aside.dropped: too much was put aside", extra={"entry": entry, "most": MOST_MESSAGES})
+
+    def messages_aside(self) -> list[AsideMessage]:
+        """The oldest first."""
+        ids: Any = self.redis.zrange(self.keys.aside_messages(), 0, -1)
+        found: Any = self.redis.hmget(self.keys.aside_entries(), ids) if ids else []
+        return [AsideMessage(**json.loads(text)) for text in found if text]
+
+    def take_message(self, entry: str) -> bool:
+        """Remove a message; False where it is gone already."""
+        return bool(self._run("take_message", self._message_keys(), entry) == "taken")
+
+    def _message_keys(self) -> list[str]:
+        return [self.keys.aside_messages(), self.keys.aside_entries(), self.keys.aside_bytes()]
+
+    # Records
+
+    def read_or_put_aside(self, endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | None:
+        """The record in a hash. One that cannot be read is put aside, and is None like one that is not open."""
+        try:
+            return Job.from_fields(endpoint, task_id, raw)
+        except Exception as error:
+            # A record of another version may be wrong in any way, and must not stop its neighbours.
+            why = f"{type(error).__name__}: {error}"[:MOST_WHY]
+        if "aside_why" not in raw:
+            log.critical("record.put_aside: it cannot be read", extra={"task_id": task_id, "why": why})
+        # Callers that read records do not pass the time, and this is rare.
+        seconds, micros = self.server_time()
+        keys = [*self._record_keys(endpoint, task_id), self.keys.waiting(endpoint)]
+        self._run("put_record_aside", keys, task_id, seconds + micros / 1e6, why)
+        return None
+
+    def records_aside(self) -> Iterator[AsideRecord]:
+        endpoints: Any = self.redis.smembers(self.keys.endpoints())
+        for endpoint in sorted(endpoints):
+            found: Any = self.redis.zrange(self.keys.aside(endpoint), 0, -1, withscores=True)
+            for task_id, since in found:
+                raw: Any = self.redis.hgetall(self.keys.job(endpoint, task_id))
+                yield AsideRecord(endpoint, task_id, float(since), raw.get("aside_why", "the record is gone"), raw)
+
+    def take_back_readable(self, endpoint: str, now: float) -> list[str]:
+        """Take back the records that this version can read, once a minute in all workers; answers their task ids."""
+        if not self.redis.exists(self.keys.aside(endpoint)):
+            return []
+        if not self.redis.set(self.keys.aside_looked(endpoint), repr(now), nx=True, ex=LOOK_AGAIN_S):
+            return []
+        taken = []
+        ids: Any = self.redis.zrange(self.keys.aside(endpoint), 0, BATCH - 1)
+        for task_id in ids:
+            raw: Any = self.redis.hgetall(self.keys.job(endpoint, task_id))
+            try:
+                readable = not raw or Job.from_fields(endpoint, task_id, raw) is not None
+            except Exception as error:
+                log.error("record.still_aside", extra={"task_id": task_id, "error": f"{type(error).__name__}: {error}"})
+                # The least recently tried goes first, so that none is left out.
+                self.redis.zadd(self.keys.aside(endpoint), {task_id: now}, xx=True)
+                continue
+            if readable and self.take_record_back(endpoint, task_id, now):
+                log.warning("record.taken_back", extra={"task_id": task_id})
+                taken.append(task_id)
+        return taken
+
+    def take_record_back(self, endpoint: str, task_id: str, now: float) -> bool:
+        """Make a record due again; False where it is not put aside."""
+        return bool(self._run("take_record_back", self._record_keys(endpoint, task_id), task_id, now) == "back")
+
+    def drop_record(self, endpoint: str, task_id: str, now: float) -> bool:
+        """Remove a record that was put aside; its job at RunPod is to be cancelled."""
+        keys = [
+            *self._record_keys(endpoint, task_id),
+            self.keys.waiting(endpoint),
+            self.keys.inflight(endpoint),
+            self.keys.cancels(endpoint),
+            self.keys.cancel_keys(endpoint),
+            self.keys.input_bytes(endpoint),
+        ]
+        return bool(self._run("drop_record", keys, task_id, now) == "dropped")
+
+    def _record_keys(self, endpoint: str, task_id: str) -> list[str]:
+        keys = self.keys
+        return [
+            keys.job(endpoint, task_id),
+            keys.due(endpoint),
+            keys.undelivered(endpoint),
+            keys.aside(endpoint),
+        ]

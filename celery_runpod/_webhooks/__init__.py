@@ -1,0 +1,1 @@
+"""Webhooks: the signed URL, and what a view does with a request."""

@@ -1,0 +1,146 @@
+"""What a view does with RunPod's webhook, whatever the framework: verify the URL, note the hint, answer at once.
+
+A webhook is a hint and no verdict. Its body is not believed, and nothing of it travels on: the job becomes due, and a
+worker asks /status. The body is read in one case only, an unanswered submit, whose RunPod id it names.
+
+Not here: how a framework reads a request (`celery_runpod/flask.py`, `celery_runpod/django/views.py`), what a
+worker makes of a hint (``tasks/hints.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from celery import Celery
+from redis.exceptions import RedisError
+
+from celery_runpod._connect import ClientSettings, check_reachable, client_app, client_settings
+from celery_runpod._protocol import CHECK_STATUS, Queues
+from celery_runpod._publish.confirms import NOT_PUBLISHED
+from celery_runpod._store.reader import RecordReader, reader_for
+from celery_runpod._webhooks.signed_urls import WebhookTarget, verify
+from celery_runpod.api._access import part_of
+from celery_runpod.errors import BrokerUnavailable, InvalidInput, NotConfigured
+
+log = logging.getLogger(__name__)
+
+MOST_BYTES = 25_000_000
+"""RunPod's results are up to 20 MB; a larger body is nobody's result."""
+MOST_ID_LENGTH = 255
+
+Answer = tuple[int, dict[str, str]]
+TAKEN: Answer = (200, {"status": "taken"})
+
+
+class _Refused(Exception):
+    """The request gets this answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self.answer = answer
+
+
+def receive(
+    query: Mapping[str, str], read: Callable[[int], bytes], *, length: int | None = None, app: Celery | None = None
+) -> Answer:
+    """HTTP status and JSON body for a webhook request.
+
+    200 taken, or the attempt is not open any more; 400 the body names no job; 403 the URL was not signed by us, or has
+    expired; 413 the body is over 25 MB; 503 cannot be taken now, or no secret is set: RunPod then tries again.
+
+    Args:
+        query: the URL's query.
+        read: reads at most so many bytes of the body. It is called after the URL was verified, and only if needed.
+        length: the Content-Length, if there is one.
+        app: the Celery app to publish with; by default the current one.
+    """
+    now = time.time()  # noqa: TID251 - the edge
+    settings = client_settings()
+    secrets = _secrets(settings)
+    if not any(secrets):
+        log.error("webhook refused: RUNPOD_WEBHOOK_SECRET is not set in this process")
+        return 503, {"error": "RUNPOD_WEBHOOK_SECRET is not set"}
+    target = verify(query, secrets, settings.namespace, now)
+    if target is None:
+        log.warning("webhook refused: its URL was not signed with this process's secret, or has expired")
+        return 403, {"error": "the signature does not match, or has expired"}
+    try:
+        app = app if app is not None else client_app()
+        word = _hint(reader_for(app), target, now, read, length)
+        if word == "publish":
+            _publish_check(app, settings.namespace, target.endpoint)
+    except _Refused as refused:
+        return refused.answer
+    except (BrokerUnavailable, NotConfigured, *NOT_PUBLISHED, RedisError) as error:
+        log.error("webhook of task %s cannot be taken: %s", target.task_id, error)
+        return 503, {"error": "the job store or the broker cannot be reached"}
+    return TAKEN
+
+
+def is_signed(query: Mapping[str, str]) -> bool:
+    """Whether `receive` would go on with a request with this query: for a server that may refuse it before its body."""
+    settings = client_settings()
+    now = time.time()  # noqa: TID251 - the edge
+    return verify(query, _secrets(settings), settings.namespace, now) is not None
+
+
+def _secrets(settings: ClientSettings) -> list[str | None]:
+    return [settings.webhook_secret, settings.webhook_secret_previous]
+
+
+def _hint(
+    reader: RecordReader, target: WebhookTarget, now: float, read: Callable[[int], bytes], length: int | None
+) -> str:
+    """Note the hint; the word of ``celery_runpod/_store/scripts/hint.lua``."""
+    word = reader.hint(target.endpoint, target.task_id, target.attempt, now)
+    if word != "unnamed":
+        return word
+    job_id = _job_id(_body(read, length))
+    word = reader.hint(target.endpoint, target.task_id, target.attempt, now, job_id)
+    if word == "full":
+        log.warning("webhook of task %s names one RunPod id too many", target.task_id)
+        raise _Refused((503, {"error": "other ids were named for this job, and are looked at"}))
+    return word
+
+
+def _body(read: Callable[[int], bytes], length: int | None) -> bytes:
+    too_large: Answer = (413, {"error": f"the body is over {MOST_BYTES // 1_000_000} MB"})
+    if length is not None and length > MOST_BYTES:
+        raise _Refused(too_large)
+    body = read(MOST_BYTES + 1)
+    if len(body) > MOST_BYTES:
+        raise _Refused(too_large)
+    return body
+
+
+def _job_id(body: bytes) -> str:
+    """The id that a body names, as text that can stand in a URL's path."""
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise _Refused((400, {"error": "the body is not a JSON object"}))
+    job_id = parsed.get("id")
+    try:
+        if not isinstance(job_id, str) or len(job_id) > MOST_ID_LENGTH:
+            raise InvalidInput(f"id: a text of 1 to {MOST_ID_LENGTH} characters is expected")
+        part_of("job", job_id)
+    except InvalidInput:
+        raise _Refused((400, {"error": "the body's id cannot be the id of a RunPod job"})) from None
+    return job_id
+
+
+def _publish_check(app: Celery, namespace: str, endpoint: str) -> None:
+    check_reachable(app)
+    app.send_task(
+        CHECK_STATUS,
+        args=(endpoint,),
+        queue=Queues.of(namespace).status,
+        shadow=f"{CHECK_STATUS}[{endpoint}]",
+        serializer="json",
+        ignore_result=True,
+    )

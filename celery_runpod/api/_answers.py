@@ -1,0 +1,242 @@
+"""RunPod's JSON as types: a job, the health of an endpoint, the policy of a job. Milliseconds end here.
+
+Parsing is pure and liberal: a field of an odd type is as good as missing, further fields are ignored, an unknown state
+is kept and not final. Only an answer without id or status is refused.
+
+Not here: a single field of an odd type (``_fields.py``), a FAILED job's `error` as an exception (``_failures.py``), HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery_runpod.api._depth import too_deep
+from celery_runpod.api._failures import failure_of
+from celery_runpod.api._fields import count, kind_of, mapping, number, seconds_of, text
+from celery_runpod.errors import BadAnswer, InvalidOption, JobError
+
+FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
+"""States that a job does not leave (docs.runpod.io/serverless/endpoints/job-states)."""
+
+MAX_S = 7 * 86_400.0
+MIN_EXECUTION_TIMEOUT_S = 5.0
+MIN_TTL_S = 10.0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Limits of one job (docs.runpod.io/serverless/endpoints/send-requests); None leaves it to the endpoint.
+
+    Args:
+        execution_timeout_s: for the handler's work; 5 s to 7 days, 600 s unless the endpoint says otherwise.
+        ttl_s: from submit to the job's end, waiting included; 10 s to 7 days, 24 hours by default. At its end RunPod
+            deletes the job, whatever its state.
+        low_priority: the job does not make RunPod start further workers.
+
+    Raises:
+        InvalidOption: out of these bounds.
+
+    >>> Policy(execution_timeout_s=900, low_priority=True).to_json()
+    {'executionTimeout': 900000, 'lowPriority': True}
+    """
+
+    execution_timeout_s: float | None = None
+    ttl_s: float | None = None
+    low_priority: bool | None = None
+
+    def __post_init__(self) -> None:
+        bounded("execution_timeout_s", self.execution_timeout_s, MIN_EXECUTION_TIMEOUT_S, MAX_S)
+        bounded("ttl_s", self.ttl_s, MIN_TTL_S, MAX_S)
+        if self.low_priority is not None and not isinstance(self.low_priority, bool):
+            raise InvalidOption("low_priority", repr(self.low_priority), "True or False")
+
+    def to_json(self) -> dict[str, Any]:
+        """As RunPod wants it: milliseconds; what is None is left out."""
+        body: dict[str, Any] = {}
+        if self.execution_timeout_s is not None:
+            body["executionTimeout"] = milliseconds(self.execution_timeout_s)
+        if self.ttl_s is not None:
+            body["ttl"] = milliseconds(self.ttl_s)
+        if self.low_priority is not None:
+            body["lowPriority"] = self.low_priority
+        return body
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as RunPod tells it (docs.runpod.io/serverless/endpoints/operation-reference). Times are seconds.
+
+    Args:
+        id: RunPod's id, an opaque text.
+        state: RunPod's word, RUNNING read as IN_PROGRESS; one that is not documented is kept, and is not final.
+        output: the result; while IN_PROGRESS the handler's latest progress. A generator handler's is `[]` unless it
+            sets `return_aggregate_stream`.
+        error: what a FAILED job left, any JSON value; `failure()` reads it.
+        has_output: RunPod sent an `output`, if only null. COMPLETED without one happens: RunPod drops an empty dict,
+            and loses a result over about 20 MB.
+        delay_s: from submit to the start of the work. None where RunPod does not tell, as with
+        execution_s: the handler's own time, and
+        worker_id: the RunPod worker that took the job.
+        retries: how often RunPod itself began the job again.
+        too_deep: the output or the error is nested deeper than 64 levels: it was not taken, and is None here. A COMPLETED
+            job then counts as failed with OutputTooDeep.
+
+    Output and error are not in its repr: they may be large, and other people's.
+    """
+
+    id: str
+    state: str
+    output: Any = field(default=None, repr=False)
+    error: Any = field(default=None, repr=False)
+    has_output: bool = False
+    delay_s: float | None = None
+    execution_s: float | None = None
+    worker_id: str | None = None
+    retries: int = 0
+    too_deep: bool = field(default=False, repr=False)
+
+    @property
+    def final(self) -> bool:
+        """The job has ended, and its state will not change."""
+        return self.state in FINAL_STATES
+
+    def failure(self, endpoint: str | None = None, task_id: str | None = None) -> JobError | None:
+        """The error that the job ended with: JobFailed, JobTimedOut, JobCancelled or OutputTooDeep, with `endpoint`
+        and `task_id` on it; None for a COMPLETED job, and for one that has not ended.
+
+        >>> failed = Job("9f-u1", "FAILED", error={"error_type": "<class 'ValueError'>", "error_message": "no face"})
+        >>> print(failed.failure("sdxl"))
+        ValueError: no face (endpoint sdxl, job 9f-u1)
+        """
+        return failure_of(self, endpoint, task_id)
+
+    def result(self) -> Any:
+        """The output of a COMPLETED job.
+
+        Raises:
+            JobFailed, JobTimedOut, JobCancelled, OutputTooDeep: it ended so.
+            JobError: it has not ended.
+        """
+        if failed := self.failure():
+            raise failed
+        if not self.final:
+            raise JobError(f"the job has not ended: it is {self.state}", None, None, self.id)
+        return self.output
+
+
+@dataclass(frozen=True)
+class Health:
+    """Jobs and workers of an endpoint (GET /health); what RunPod leaves out counts as 0.
+
+    Jobs: `completed`, `failed`, `in_progress`, `in_queue`, `retried`.
+    Workers: `idle`, `initializing`, `ready`, `running`, `throttled`, `unhealthy`.
+    """
+
+    completed: int = 0
+    failed: int = 0
+    in_progress: int = 0
+    in_queue: int = 0
+    retried: int = 0
+    idle: int = 0
+    initializing: int = 0
+    ready: int = 0
+    running: int = 0
+    throttled: int = 0
+    unhealthy: int = 0
+
+
+def parse_job(data: Any, *, job_id: str | None = None) -> Job:
+    """A job from an answer's or a webhook's JSON. `job_id` stands in where the answer does not repeat it.
+
+    Raises:
+        BadAnswer: not an object, or no id, or no status.
+
+    >>> parse_job({"id": "9f-u1", "status": "COMPLETED", "output": {"ok": True}, "delayTime": 1500}).delay_s
+    1.5
+    """
+    if not isinstance(data, Mapping):
+        raise BadAnswer(f"the answer is {kind_of(data)}, not an object")
+    found, state, worker_id = data.get("id"), data.get("status"), data.get("workerId")
+    named = text(found) or job_id
+    if not named:
+        raise BadAnswer("the answer has no job id")
+    if not isinstance(state, str) or text(state) is None:
+        raise BadAnswer("the answer has no status", job_id=named)
+    output, error = data.get("output"), data.get("error")
+    deep_output, deep_error = bool(too_deep(output)), bool(too_deep(error))
+    return Job(
+        id=named,
+        state="IN_PROGRESS" if state == "RUNNING" else state,
+        output=None if deep_output else output,
+        error=None if deep_error else error,
+        has_output="output" in data,
+        delay_s=seconds_of(data.get("delayTime")),
+        execution_s=seconds_of(data.get("executionTime")),
+        worker_id=text(worker_id),
+        retries=count(data.get("retries")),
+        too_deep=deep_output or deep_error,
+    )
+
+
+def parse_health(data: Any) -> Health:
+    """The answer of GET /health.
+
+    Raises:
+        BadAnswer: not an object.
+    """
+    if not isinstance(data, Mapping):
+        raise BadAnswer(f"the answer is {kind_of(data)}, not an object")
+    jobs, workers = mapping(data.get("jobs")), mapping(data.get("workers"))
+    return Health(
+        completed=count(jobs.get("completed")),
+        failed=count(jobs.get("failed")),
+        in_progress=count(jobs.get("inProgress")),
+        in_queue=count(jobs.get("inQueue")),
+        retried=count(jobs.get("retried")),
+        idle=count(workers.get("idle")),
+        initializing=count(workers.get("initializing")),
+        ready=count(workers.get("ready")),
+        running=count(workers.get("running")),
+        throttled=count(workers.get("throttled")),
+        unhealthy=count(workers.get("unhealthy")),
+    )
+
+
+def parse_removed(data: Any) -> int:
+    """How many jobs POST /purge-queue removed.
+
+    Raises:
+        BadAnswer: it does not say.
+    """
+    removed = number(data.get("removed")) if isinstance(data, Mapping) else None
+    if removed is None:
+        raise BadAnswer("the answer does not say how many jobs were removed")
+    return int(removed)
+
+
+def parse_chunks(data: Any) -> list[Any]:
+    """The outputs in an answer of GET /stream: a chunk is `{"output": ...}`, perhaps with further fields. One that
+    is nested deeper than 64 levels is None."""
+    chunks = data.get("stream") if isinstance(data, Mapping) else None
+    if not isinstance(chunks, list):
+        return []
+    outputs = [chunk["output"] if isinstance(chunk, Mapping) and "output" in chunk else chunk for chunk in chunks]
+    return [None if too_deep(output) else output for output in outputs]
+
+
+def bounded(option: str, value: float | None, least_s: float, most_s: float) -> None:
+    """Raises InvalidOption for a number of seconds out of its bounds, and for what is not a number."""
+    if value is None:
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least_s <= value <= most_s:
+        given = value if is_number and math.isfinite(value) else repr(value)
+        raise InvalidOption(option, given, f"{least_s:g} to {most_s:g} seconds")
+
+
+def milliseconds(seconds: float) -> int:
+    """Seconds as RunPod wants them."""
+    return round(seconds * 1000)

@@ -1,0 +1,235 @@
+"""ManagementClient: pods and Serverless endpoints as things that are made, scaled, watched and ended; GPUs and bills.
+
+One interface over two versions of RunPod's REST API. What a version says in its own way stands in ``_restv2.py`` and
+``_restv1.py``; here is what is the same: ids are checked, a request is sent once, an answer is read.
+
+Not here: jobs (``_serverless.py``), sending (``_restclient.py``), how a create happens no more than once
+(``_creation.py``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from celery_runpod.api._access import part_of
+from celery_runpod.api._answers import MAX_S, bounded
+from celery_runpod.api._billing import BillingPeriod, BillingRow
+from celery_runpod.api._catalog import GpuType
+from celery_runpod.api._checks import made, refuse_unless
+from celery_runpod.api._creation import create_once, made_name, refuse_taken
+from celery_runpod.api._endpoints import ServerlessEndpoint, ServerlessWorker
+from celery_runpod.api._endpointspec import EndpointChanges, EndpointSpec
+from celery_runpod.api._pods import LogLine, Pod, log_lines
+from celery_runpod.api._podspec import PodChanges, PodSpec
+from celery_runpod.api._restclient import RestClient
+from celery_runpod.api._waiting import wait_until_running
+
+MAX_TAIL = 5000
+PRODUCTS = ("POD", "SERVERLESS")
+
+
+class ManagementClient(RestClient):
+    """RunPod's management API (docs.runpod.io/api-reference-v2).
+
+    >>> client = ManagementClient()
+    >>> pod = client.create_pod(PodSpec(name="train", image="runpod/pytorch:2.8", gpu="NVIDIA L4"))
+    >>> client.wait_until_running(pod.id, timeout_s=600).status
+    'RUNNING'
+    >>> client.terminate_pod(pod.id)
+
+    One client serves all threads of a process. Nothing is ever sent twice. A spec may be given as a dict of its fields.
+
+    Args:
+        api_key: as for RunPodClient: the key, or a function that gives it; by default `RUNPOD_API_KEY`, else the file
+            that `RUNPOD_API_KEY_FILE` names. It is in no repr, log line or exception.
+        rest_version: "v2" or "v1"; by default the variable `RUNPOD_REST_VERSION`, else "v2".
+        base_url: by default the variable `RUNPOD_REST_URL`, else RunPod's own for the version.
+        connect_timeout_s, read_timeout_s, total_timeout_s, pool_size, allow_http: as for RunPodClient.
+
+    Raises:
+        NotConfigured, ConfigurationError, InvalidOption: as for RunPodClient.
+
+    Every method raises an `ApiError`: Unauthorized, PodNotFound, EndpointNotFound, RequestRejected (with RunPod's own
+    words, as for a GPU that it does not know), RateLimited (`retry_after_s` from its headers), Unavailable, BadAnswer;
+    NotOffered, where the version has not got what is asked for; InvalidInput for an id that cannot be one, and
+    InvalidOption for a value that cannot be. With the last three nothing was sent.
+    """
+
+    def list_pods(self) -> list[Pod]:
+        """All pods of the account; workers of Serverless endpoints and members of clusters are not among them."""
+        return self._send(self._version.list_pods())
+
+    def get_pod(self, pod_id: str) -> Pod:
+        """One pod."""
+        return self._send(self._version.get_pod(part_of("pod", pod_id)))
+
+    def create_pod(self, spec: PodSpec | Mapping[str, Any], *, sleep: Callable[[float], None] = time.sleep) -> Pod:
+        """Create a pod; it is billed until it is stopped or terminated.
+
+        Where the answer is lost, or a 5xx, the pod is looked up by its name (five looks in 30 s) and never asked for
+        again. So names are unique: one that is given and taken is refused, which costs a look before the create.
+
+        Raises:
+            NameTaken: a pod of that name exists. Nothing was created.
+            CreateUnconfirmed: it may exist, and bill; RunPod did not tell.
+            RequestRejected: RunPod refused, and says why: no such GPU, none free, no funds.
+        """
+        spec = made(PodSpec, spec)
+        if spec.name is None:
+            spec = replace(spec, name=made_name("pod"))
+            request = self._version.create_pod(spec)
+        else:
+            request = self._version.create_pod(spec)
+            refuse_taken("pod", spec.name, self.list_pods())
+        return create_once("pod", str(spec.name), lambda: self._send(request), self.list_pods, sleep)
+
+    def update_pod(self, pod_id: str, changes: PodChanges | Mapping[str, Any]) -> Pod:
+        """Change a pod; what cannot be changed in place restarts its container."""
+        return self._send(self._version.update_pod(part_of("pod", pod_id), made(PodChanges, changes)))
+
+    def start_pod(self, pod_id: str) -> Pod:
+        """Start a stopped pod. With REST v1, which does not answer with the pod, it is read afterwards; so for the next
+        three."""
+        return self._act("start", pod_id)
+
+    def stop_pod(self, pod_id: str) -> Pod:
+        """Stop a pod: its GPUs are given back, its volume is kept, and paid for."""
+        return self._act("stop", pod_id)
+
+    def restart_pod(self, pod_id: str) -> Pod:
+        """Restart a running pod's container in place."""
+        return self._act("restart", pod_id)
+
+    def reset_pod(self, pod_id: str) -> Pod:
+        """Restart a pod from its image: REST v1 only.
+
+        Raises:
+            NotOffered: with REST v2.
+        """
+        return self._act("reset", pod_id)
+
+    def terminate_pod(self, pod_id: str) -> None:
+        """End a pod for good: its disk and its volume are lost; a network volume is kept."""
+        self._send(self._version.terminate_pod(part_of("pod", pod_id)))
+
+    def pod_logs(
+        self,
+        pod_id: str,
+        *,
+        source: str | None = None,
+        tail: int = 100,
+        quiet_s: float = 3.0,
+        timeout_s: float = 60.0,
+    ) -> Iterator[LogLine]:
+        """The last lines of a pod's log, and those that it goes on to write: REST v2 only. It is asked for when the
+        first line is.
+
+        Args:
+            source: "container" or "system"; both by default.
+            tail: so many lines from before; 0 to 5000.
+            quiet_s: the lines end when RunPod has sent nothing for so long, and
+            timeout_s: after so many seconds in any case.
+
+        Raises:
+            NotOffered: with REST v1.
+        """
+        refuse_unless(source in (None, "container", "system"), "source", str(source)[:80], "'container' or 'system'")
+        whole = isinstance(tail, int) and not isinstance(tail, bool)
+        refuse_unless(whole and 0 <= tail <= MAX_TAIL, "tail", repr(tail)[:80], f"a whole number, 0 to {MAX_TAIL}")
+        bounded("quiet_s", quiet_s, 0.001, MAX_S)
+        bounded("timeout_s", timeout_s, 0.001, MAX_S)
+        request = self._version.pod_logs(part_of("pod", pod_id), source, tail)
+        return log_lines(self._stream(request, quiet_s, timeout_s))
+
+    def wait_until_running(
+        self,
+        pod_id: str,
+        timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Pod:
+        """Look until the pod is RUNNING: after 1 s, then each time 1.5 times later, at most 30 s. Trouble with the API
+        is waited out. REST v1 tells the status that is wanted, so there it is RUNNING as soon as it was created.
+
+        Raises:
+            PodNotRunning: not after `timeout_s` seconds; or it ended: ERROR, TERMINATED, EXITED.
+            RequestRejected: PodNotFound, Unauthorized: waiting would not help.
+        """
+        request = self._version.get_pod(part_of("pod", pod_id))
+
+        def look(seconds: float) -> Pod:
+            return self._send(request, min(seconds, self._http.total_timeout_s))
+
+        return wait_until_running(look, pod_id, timeout_s, clock, sleep)
+
+    def list_endpoints(self) -> list[ServerlessEndpoint]:
+        """All Serverless endpoints of the account."""
+        return self._send(self._version.list_endpoints())
+
+    def get_endpoint(self, endpoint: str) -> ServerlessEndpoint:
+        """One Serverless endpoint."""
+        return self._send(self._version.get_endpoint(part_of("endpoint", endpoint)))
+
+    def create_endpoint(
+        self, spec: EndpointSpec | Mapping[str, Any], *, sleep: Callable[[float], None] = time.sleep
+    ) -> ServerlessEndpoint:
+        """Create a Serverless endpoint, as `create_pod` creates a pod: no more than once.
+
+        Raises:
+            NameTaken, CreateUnconfirmed, RequestRejected: as for `create_pod`.
+        """
+        spec = made(EndpointSpec, spec)
+        if spec.name is None:
+            spec = replace(spec, name=made_name("endpoint"))
+            request = self._version.create_endpoint(spec)
+        else:
+            request = self._version.create_endpoint(spec)
+            refuse_taken("endpoint", spec.name, self.list_endpoints())
+        return create_once("endpoint", str(spec.name), lambda: self._send(request), self.list_endpoints, sleep)
+
+    def update_endpoint(self, endpoint: str, changes: EndpointChanges | Mapping[str, Any]) -> ServerlessEndpoint:
+        """Change an endpoint.
+
+        >>> ManagementClient().update_endpoint("4m7x2k9q", {"workers_min": 1, "workers_max": 10}).workers_max
+        10
+        """
+        checked = made(EndpointChanges, changes)
+        return self._send(self._version.update_endpoint(part_of("endpoint", endpoint), checked))
+
+    def delete_endpoint(self, endpoint: str) -> None:
+        """Delete an endpoint for good, with its workers; its queued and running jobs are cancelled."""
+        self._send(self._version.delete_endpoint(part_of("endpoint", endpoint)))
+
+    def list_workers(self, endpoint: str) -> list[ServerlessWorker]:
+        """The workers that an endpoint has now."""
+        return self._send(self._version.list_workers(part_of("endpoint", endpoint)))
+
+    def list_gpus(self, *, available_for: str | None = None) -> list[GpuType]:
+        """The types of GPUs, with prices: REST v2 only. `available_for` "POD" or "SERVERLESS" asks how many are free.
+
+        Raises:
+            NotOffered: with REST v1.
+        """
+        known = available_for is None or available_for in PRODUCTS
+        refuse_unless(known, "available_for", str(available_for)[:80], f"one of {', '.join(PRODUCTS)}")
+        return self._send(self._version.list_gpus(available_for))
+
+    def pod_billing(self, pod_id: str | None = None, period: BillingPeriod | None = None) -> list[BillingRow]:
+        """What pods, or one pod, cost: a row for each pod and bucket of time. By default each of the last 30 days."""
+        if pod_id is not None:
+            part_of("pod", pod_id)
+        return self._send(self._version.pod_billing(pod_id, period or BillingPeriod()))
+
+    def endpoint_billing(self, endpoint: str | None = None, period: BillingPeriod | None = None) -> list[BillingRow]:
+        """What Serverless endpoints, or one, cost: a row for each endpoint and bucket of time. By default each of the
+        last 30 days."""
+        if endpoint is not None:
+            part_of("endpoint", endpoint)
+        return self._send(self._version.endpoint_billing(endpoint, period or BillingPeriod()))
+
+    def _act(self, action: str, pod_id: str) -> Pod:
+        pod = self._send(self._version.act_on_pod(part_of("pod", pod_id), action))
+        return self.get_pod(pod_id) if pod is None else pod

@@ -1,0 +1,141 @@
+"""What may be sent to RunPod: JSON, and not too much of it. Checked before anything leaves the process.
+
+A call that RunPod would refuse is refused here, where the text can name the place: `input.images[2] is a Decimal`.
+Values are never quoted: they may be large, or secret.
+
+Not here: sending (``_transport.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from celery_runpod.api._answers import Policy
+from celery_runpod.api._depth import MAX_DEPTH, too_deep
+from celery_runpod.errors import InvalidInput, PayloadTooLarge
+
+RUN_LIMIT_BYTES = 10_000_000
+"""Of the whole body of POST /run (docs.runpod.io/serverless/endpoints/operation-reference)."""
+
+RUNSYNC_LIMIT_BYTES = 20_000_000
+"""Of the whole body of POST /runsync (same page)."""
+
+
+def check_input(value: Any, *, endpoint: str | None = None, limit_bytes: int = RUN_LIMIT_BYTES) -> int:
+    """The size of an input in bytes, as JSON in UTF-8.
+
+    Raises:
+        InvalidInput: it is not JSON (NaN and Infinity are not), or is nested deeper than 64 levels; the text names the
+            place.
+        PayloadTooLarge: it is over the limit.
+
+    >>> check_input({"prompt": "an astronaut"})
+    25
+    >>> check_input({"images": [1.0, float("nan")]})
+    Traceback (most recent call last):
+    celery_runpod.errors.InvalidInput: input.images[1] is nan, which JSON does not have
+    """
+    size = len(encode(value, endpoint=endpoint))
+    check_size(size, limit_bytes, endpoint)
+    return size
+
+
+def encode_body(
+    input: Any,
+    limit_bytes: int,
+    endpoint: str | None = None,
+    webhook: str | None = None,
+    policy: Policy | None = None,
+    s3_config: Mapping[str, str] | None = None,
+) -> bytes:
+    """The body of a POST /run or /runsync (docs.runpod.io/serverless/endpoints/send-requests).
+
+    Raises:
+        InvalidInput: the input (or `s3_config`) is not JSON.
+        PayloadTooLarge: the body is over the limit.
+    """
+    fields = [(b"input", encode(input, endpoint=endpoint))]
+    if webhook is not None:
+        fields.append((b"webhook", encode(webhook, endpoint=endpoint, name="webhook")))
+    if policy is not None and (limits := policy.to_json()):
+        fields.append((b"policy", encode(limits, endpoint=endpoint, name="policy")))
+    if s3_config:
+        fields.append((b"s3Config", encode(s3_config, endpoint=endpoint, name="s3_config")))
+    # Joined by hand, so that an input of megabytes is written once.
+    body = b"{" + b",".join(b'"%s":%s' % (name, value) for name, value in fields) + b"}"
+    check_size(len(body), limit_bytes, endpoint)
+    return body
+
+
+def encode(value: Any, *, endpoint: str | None = None, name: str = "input") -> bytes:
+    """A value as JSON in UTF-8, without spaces.
+
+    Raises:
+        InvalidInput: it is not JSON, or is nested too deeply; `name` begins the path in the text.
+    """
+    check_depth(value, name, endpoint)
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError):
+        problem = _find(value, name) or f"{name} cannot be written as JSON"
+    raise InvalidInput(problem, endpoint)
+
+
+def check_depth(value: Any, name: str, endpoint: str | None) -> None:
+    """Raises InvalidInput for a value that is nested deeper than 64 levels, or contains itself; `name` begins the path in
+    the text."""
+    if place := too_deep(value, name):
+        raise InvalidInput(f"{place} is nested deeper than {MAX_DEPTH} levels", endpoint)
+
+
+def check_size(size_bytes: int, limit_bytes: int, endpoint: str | None) -> None:
+    """Raises PayloadTooLarge for a body over the limit."""
+    if size_bytes > limit_bytes:
+        problem = (
+            f"the request is {size_bytes / 1e6:.1f} MB, and RunPod takes at most {limit_bytes / 1e6:g} MB: "
+            "put large data where the handler can fetch it, and send its URL"
+        )
+        raise PayloadTooLarge(problem, endpoint, None, size_bytes, limit_bytes)
+
+
+def _find(value: Any, path: str) -> str | None:
+    """The first thing in a value that is not JSON, in words."""
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        return None if _is_text(value) else f"{path} holds a lone surrogate, which is not text"
+    if isinstance(value, int):
+        return None if abs(value) < 1 << 8192 else f"{path} is an integer of too many digits"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{path} is {float(value)!r}, which JSON does not have"
+    if isinstance(value, dict):
+        return _find_in_dict(value, path)
+    if isinstance(value, list | tuple):
+        found = (_find(one, f"{path}[{index}]") for index, one in enumerate(value))
+        return next(filter(None, found), None)
+    return f"{path} is a {type(value).__name__}, which is not JSON: give text, numbers, lists or dicts"
+
+
+def _find_in_dict(value: dict[Any, Any], path: str) -> str | None:
+    for key, one in value.items():
+        if not isinstance(key, str | int | float) and key is not None:
+            return f"{path} has a key that is a {type(key).__name__}; JSON's keys are text"
+        if isinstance(key, float) and not math.isfinite(key):
+            return f"{path} has the key {float(key)!r}, which JSON does not have"
+        if isinstance(key, str) and not _is_text(key):
+            return f"{path} has a key that holds a lone surrogate, which is not text"
+        place = f"{path}.{key}" if isinstance(key, str) and key.isidentifier() else f"{path}[{key!r}]"
+        if found := _find(one, place):
+            return found
+    return None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

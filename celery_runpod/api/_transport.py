@@ -1,0 +1,273 @@
+"""The one place that does HTTP with RunPod: one request, under a total deadline, to an answer or a typed error.
+
+    Unavailable(sent=False)     name lookup, connection refused, connect timeout, TLS handshake, a proxy that refuses
+    Unavailable(sent=True)      from the first byte of the request on: reset, cut, read timeout, total timeout
+    the rest                    is told by the answer: ``_verdicts.py``
+
+Nothing is repeated and no redirect is followed: a repeated POST /run is a second payment. TLS is always verified
+(`REQUESTS_CA_BUNDLE` can name another bundle), proxies of the environment are used, a .netrc is not.
+
+Each process has a session of its own, made on first use: two processes on one connection would read each other's
+answers. Threads share it.
+
+The API key stays in here: our errors are raised outside of `except`, so that none carries one of `requests`, which
+holds the request and its headers; and what RunPod says in an error is searched for the key.
+
+Not here: sockets and their deadlines (``_connections.py``), what the operations are (``_serverless.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.cookiejar import DefaultCookiePolicy
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+
+from celery_runpod.api._connections import Adapter, Call, calling
+from celery_runpod.api._ratelimits import HEADERS
+from celery_runpod.api._signatures import hide_signatures
+from celery_runpod.api._verdicts import RawAnswer, Where, read, shorten
+from celery_runpod.errors import ApiError, InvalidOption, Unavailable
+
+MAX_ANSWER_BYTES = 64_000_000
+"""RunPod loses results over about 20 MB (worker-comfyui#129): more than this is not an answer of its API."""
+
+MAX_LINE_BYTES = 1_000_000
+"""Of a log's line; with a longer one its stream ends."""
+
+MIN_KEY_CHARS = 8
+
+_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
+
+
+class Bearer(AuthBase):
+    """The API key on a request. Given explicitly, so that `requests` does not look into a .netrc."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+    def __repr__(self) -> str:
+        return "Bearer(***)"
+
+    def hidden(self, text: bytes) -> bytes:
+        # A key of a simulator may be a word that stands in any text; RunPod's are longer than 40 characters.
+        hidden = text if len(self._key) < MIN_KEY_CHARS else text.replace(self._key.encode(), b"***")
+        # Latin-1 gives every byte back as it was.
+        return hide_signatures(hidden.decode("latin-1")).encode("latin-1")
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """There is none: requests would prepare the next request even where it may not follow."""
+
+
+class Transport:
+    """HTTP with RunPod. Times are seconds; `clock` is monotonic."""
+
+    def __init__(
+        self,
+        key: Callable[[], str],
+        base_url: str,
+        *,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+        total_timeout_s: float,
+        pool_size: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.base_url = base_url
+        self.total_timeout_s = total_timeout_s
+        self._key = key
+        self._connect_timeout_s = connect_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._pool_size = pool_size
+        self._clock = clock
+        # By process id, not one with a lock: a fork may come while another thread holds the lock.
+        self._sessions: dict[int, requests.Session] = {}
+
+    def __repr__(self) -> str:
+        return f"Transport({self.base_url!r})"
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        where: Where,
+        *,
+        body: bytes | None = None,
+        timeout_s: float | None = None,
+        held_s: float = 0.0,
+        has_body: bool = True,
+    ) -> Any:
+        """One request; answers the parsed JSON.
+
+        Args:
+            has_body: False for an operation whose success has no body (204), or none that is documented: the answer
+                is None.
+            timeout_s: for the whole call, instead of the client's own.
+            held_s: for so long RunPod may hold the answer back on purpose; it comes on top of the client's timeouts.
+
+        Raises:
+            ApiError: one of its kinds.
+            ConfigurationError: there is no API key to use.
+            InvalidOption: `timeout_s` is not above 0.
+        """
+        total_s = self.total_timeout_s + held_s if timeout_s is None else timeout_s
+        if not total_s > 0:
+            raise InvalidOption("timeout_s", timeout_s, "seconds above 0")
+        call = Call(self._clock() + total_s, self._connect_timeout_s, self._read_timeout_s + held_s, self._clock)
+        auth = Bearer(self._key())
+        try:
+            with calling(call):
+                answer = self._exchange(method, f"{self.base_url}/{path}", body, auth, call)
+        except _FAILURES as error:
+            failed = self._failed(error, call, where, auth)
+        else:
+            return self._read(answer, where, auth, has_body)
+        raise failed
+
+    def lines(self, path: str, where: Where, *, quiet_s: float, timeout_s: float) -> Iterator[str]:
+        """GET an answer that goes on (server-sent events): its lines, as they come.
+
+        They end with the answer, when nothing has come for `quiet_s`, or after `timeout_s` in all.
+
+        Raises:
+            ApiError: as for `request`; Unavailable too for an answer that breaks off.
+        """
+        call = Call(self._clock() + timeout_s, self._connect_timeout_s, self._read_timeout_s, self._clock)
+        auth, rest, failed = Bearer(self._key()), b"", None
+        try:
+            with calling(call):
+                response = self._send("GET", f"{self.base_url}/{path}", None, auth, call, "text/event-stream")
+                refusal = None if response.status_code == 200 else _whole(response, auth)
+        except _FAILURES as error:
+            failed = self._failed(error, call, where, auth)
+        if failed is not None:
+            raise failed
+        if refusal is not None:
+            self._read(refusal, where, auth)
+            return
+        call.read_timeout_s = quiet_s
+        # An answer without chunks comes byte by byte: a larger read would hold lines back until it is full.
+        pieces = response.iter_content(65_536 if response.raw.chunked else 1)
+        try:
+            while True:
+                try:
+                    with calling(call):
+                        piece = next(pieces, b"")
+                except _FAILURES as error:
+                    if any(isinstance(one, TimeoutError) for one in _causes(error)):
+                        return
+                    failed = self._failed(error, call, where, auth)
+                if failed is not None:
+                    raise failed
+                *complete, rest = (rest + piece).split(b"\n")
+                yield from (line.decode("utf-8", "replace").rstrip("\r") for line in complete)
+                if not piece or len(rest) > MAX_LINE_BYTES:
+                    return
+        finally:
+            with calling(call):
+                response.close()
+
+    def close(self) -> None:
+        """Close this process's connections; the next call makes new ones."""
+        session = self._sessions.pop(os.getpid(), None)
+        if session is not None:
+            session.close()
+
+    def _exchange(self, method: str, url: str, body: bytes | None, auth: Bearer, call: Call) -> RawAnswer:
+        with self._send(method, url, body, auth, call) as response:
+            return _whole(response, auth)
+
+    def _send(
+        self, method: str, url: str, body: bytes | None, auth: Bearer, call: Call, accept: str = "application/json"
+    ) -> requests.Response:
+        return self._session().request(
+            method,
+            url,
+            data=body,
+            auth=auth,
+            headers={"Accept": accept},
+            timeout=(call.connect_timeout_s, call.read_timeout_s),
+            allow_redirects=False,
+            stream=True,
+            verify=True,
+        )
+
+    def _read(self, answer: RawAnswer, where: Where, auth: Bearer, has_body: bool = True) -> Any:
+        try:
+            return read(answer, where, has_body=has_body)
+        except ApiError as error:
+            # Once more, in the words as they were read: JSON can write a key in more than one way.
+            failed = replace(error, message=auth.hidden(error.message.encode("utf-8", "replace")).decode())
+        raise failed
+
+    def _failed(self, error: Exception, call: Call, where: Where, auth: Bearer) -> ApiError:
+        place = "no answer" if call.sent else f"no connection to {self.base_url}"
+        return where.error(Unavailable, f"{place}: {_why(error, auth)}", sent=call.sent)
+
+    def _session(self) -> requests.Session:
+        pid = os.getpid()
+        return self._sessions.get(pid) or self._sessions.setdefault(pid, self._new_session())
+
+    def _new_session(self) -> requests.Session:
+        session = _Session()
+        session.headers.update({"Content-Type": "application/json", "User-Agent": _user_agent()})
+        # A CDN's cookies are nothing that threads should share.
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter: HTTPAdapter = Adapter(pool_connections=4, pool_maxsize=self._pool_size, max_retries=0)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        return session
+
+
+def _whole(response: requests.Response, auth: Bearer) -> RawAnswer:
+    content, cut = bytearray(), None
+    try:
+        for piece in response.iter_content(65_536):
+            content += piece
+            if len(content) > MAX_ANSWER_BYTES:
+                break
+    except _FAILURES as error:
+        # The status is known already: it may tell more than the missing rest would.
+        cut = _why(error, auth)
+    status, oversized = response.status_code, len(content) > MAX_ANSWER_BYTES
+    headers = {name: response.headers.get(name, "") for name in ("Content-Type", *HEADERS)}
+    # Redact error bodies only: a success body is never quoted in an error.
+    text = bytes(content) if status < 300 else auth.hidden(bytes(content))
+    return RawAnswer(status, headers, text, cut, oversized)
+
+
+def _user_agent() -> str:
+    try:
+        return f"celery-runpod/{version('celery-runpod')}"
+    except PackageNotFoundError:
+        return "celery-runpod"
+
+
+def _why(error: BaseException, auth: Bearer) -> str:
+    """What lies under the wrappings of requests and urllib3: `[Errno 111] Connection refused`."""
+    *_, root = _causes(error)
+    text = str(root).strip() or type(root).__name__
+    return shorten(auth.hidden(text.encode("utf-8", "replace")).decode())
+
+
+def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseException]:
+    """An error, what it wraps, and so on to the root: requests and urllib3 keep it in `args`, `reason`, `__cause__`."""
+    while error is not None and depth < 10:
+        yield error
+        inner = [getattr(error, "reason", None), *reversed(error.args), error.__cause__]
+        error = next((one for one in inner if isinstance(one, BaseException)), None)
+        depth += 1

@@ -1,0 +1,167 @@
+"""The loops of the clients: look until a job has ended, or a pod runs, and take a job's chunks. The clock is injected.
+
+Not here: HTTP; how the worker waits. It does not: it plans checks, for all jobs of an endpoint together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from celery_runpod.api._answers import Job
+from celery_runpod.api._pods import Pod
+from celery_runpod.errors import ApiError, BadAnswer, JobError, PodNotRunning, RateLimited, Unavailable, WaitTimeout
+
+T = TypeVar("T")
+
+FIRST_S, FACTOR, CAP_S = 1.0, 1.5, 30.0
+LAST_LOOK_S = 1.0
+"""Even the last look, at the end of the time, is given so long."""
+
+STREAM_FIRST_S, STREAM_CAP_S = 0.5, 5.0
+"""Between two requests for chunks, where RunPod does not hold the request while there are none."""
+
+STREAM_PATIENCE_S = 60.0
+"""For so long in a row a stream outlives requests that are not taken."""
+
+START_S = 10.0
+"""A pod that was told to start may be EXITED for so long still."""
+
+UNSEEN = "UNKNOWN"
+
+
+def wait_until_final(
+    look: Callable[[float], Job],
+    endpoint: str,
+    job_id: str,
+    timeout_s: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Job:
+    """The job once it has ended. `look` is given the seconds that it may take.
+
+    Raises:
+        WaitTimeout: it had not ended after `timeout_s`.
+        RequestRejected: from `look`, as it is.
+    """
+
+    def late(seen: Job | None) -> Exception:
+        return WaitTimeout(endpoint, job_id, timeout_s, seen.state if seen else UNSEEN)
+
+    return _until(look, lambda job: job.final, late, timeout_s, clock, sleep)
+
+
+def wait_until_running(
+    look: Callable[[float], Pod],
+    pod_id: str,
+    timeout_s: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Pod:
+    """The pod once it is RUNNING. `look` is given the seconds that it may take.
+
+    Raises:
+        PodNotRunning: it was not after `timeout_s`; or, at once, it will not be: ERROR, TERMINATED, or EXITED. A pod
+            that was only just told to start is given `START_S` before EXITED is believed of it.
+        RequestRejected: from `look`, as it is.
+    """
+    began, left_exited = clock(), False
+
+    def running(pod: Pod) -> bool:
+        nonlocal left_exited
+        waited_s = clock() - began
+        stopped = pod.status == "EXITED" and (left_exited or waited_s >= START_S)
+        if stopped or pod.status in ("ERROR", "TERMINATED"):
+            raise PodNotRunning(pod_id, waited_s, pod.status)
+        left_exited = left_exited or pod.status in ("PROVISIONING", "STARTING")
+        return pod.status == "RUNNING"
+
+    def late(seen: Pod | None) -> Exception:
+        return PodNotRunning(pod_id, timeout_s, seen.status if seen else UNSEEN)
+
+    return _until(look, running, late, timeout_s, clock, sleep)
+
+
+def _until(
+    look: Callable[[float], T],
+    reached: Callable[[T], bool],
+    late: Callable[[T | None], Exception],
+    timeout_s: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> T:
+    began, pause_s, seen = clock(), FIRST_S, None
+    while True:
+        asked_to_wait_s = 0.0
+        try:
+            seen = look(max(timeout_s - (clock() - began), LAST_LOOK_S))
+            if reached(seen):
+                return seen
+        except RateLimited as error:
+            asked_to_wait_s = error.retry_after_s or 0.0
+        except (Unavailable, BadAnswer):
+            # No word from the API is no word on the job or pod.
+            asked_to_wait_s = 0.0
+        left = timeout_s - (clock() - began)
+        if left <= 0:
+            raise late(seen)
+        sleep(min(max(pause_s, asked_to_wait_s), left))
+        pause_s = min(pause_s * FACTOR, CAP_S)
+
+
+def stream_until_final(
+    take: Callable[[], tuple[Job, list[Any]]],
+    status: Callable[[], Job],
+    endpoint: str,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Iterator[Any]:
+    """The chunks of a job, until it has ended. `take` asks for the new ones; `status` tells why a job failed.
+
+    Raises:
+        JobFailed, JobTimedOut, JobCancelled: the job ended so.
+        ApiError: from `take`; RateLimited and what was not sent only after `STREAM_PATIENCE_S` of it.
+    """
+    pause_s, trouble_since = STREAM_FIRST_S, None
+    while True:
+        began = clock()
+        try:
+            job, chunks = take()
+        except (RateLimited, Unavailable) as error:
+            trouble_since = began if trouble_since is None else trouble_since
+            taken = isinstance(error, Unavailable) and error.sent
+            if taken or clock() - trouble_since >= STREAM_PATIENCE_S:
+                raise
+            asked_to_wait_s = error.retry_after_s if isinstance(error, RateLimited) else None
+            sleep(max(pause_s, asked_to_wait_s or 0.0))
+            pause_s = min(pause_s * FACTOR, STREAM_CAP_S)
+            continue
+        trouble_since = None
+        yield from chunks
+        if job.final:
+            failed = _failure(job, status, endpoint)
+            if failed is not None:
+                raise failed
+            return
+        if chunks:
+            pause_s = STREAM_FIRST_S
+        else:
+            held_s = clock() - began
+            if held_s < pause_s:
+                sleep(pause_s - held_s)
+            pause_s = min(pause_s * FACTOR, STREAM_CAP_S)
+
+
+def _failure(job: Job, status: Callable[[], Job], endpoint: str) -> JobError | None:
+    """A stream's answer has no `error`: ask once more for it."""
+    if job.state == "FAILED" and job.error is None:
+        try:
+            job = _still_failed(status(), job)
+        except ApiError:
+            # It failed all the same; why is not to be had.
+            return job.failure(endpoint)
+    return job.failure(endpoint)
+
+
+def _still_failed(seen: Job, streamed: Job) -> Job:
+    return seen if seen.state == "FAILED" else streamed

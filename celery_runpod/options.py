@@ -1,0 +1,183 @@
+"""The options of a call: what `Endpoint.using(...)` and a profile may set, with bounds.
+
+Seconds everywhere. A bare number over a day is refused: milliseconds pasted where seconds belong.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any
+
+from celery_runpod._protocol import DAY_S
+from celery_runpod.errors import InvalidOption
+
+MAX_TTL_S = 7 * DAY_S
+MOST_RETRIES = 20
+_LABEL = re.compile(r"[^\x00-\x1f\ud800-\udfff]{1,200}")
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """When to look again: `first_s`, each time `factor` longer, at most `cap_s`, spread by `jitter` (a fraction)."""
+
+    first_s: float = 1.0
+    factor: float = 1.5
+    cap_s: float = 30.0
+    jitter: float = 0.1
+
+    BOUNDS = {"first_s": (0.05, 3600.0), "factor": (1.0, 10.0), "cap_s": (0.05, 3600.0), "jitter": (0.0, 0.5)}
+
+    @classmethod
+    def parse(cls, value: Backoff | Mapping[str, Any]) -> Backoff:
+        """A backoff from itself or from a mapping with any of its fields.
+
+        Raises:
+            InvalidOption: an unknown field or one out of its bounds.
+        """
+        if isinstance(value, Backoff):
+            value = {field.name: getattr(value, field.name) for field in fields(value)}
+        if not isinstance(value, Mapping):
+            raise InvalidOption("backoff", described(value), f"a dict with any of {', '.join(cls.BOUNDS)}")
+        numbers = {}
+        for name, given in value.items():
+            if name not in cls.BOUNDS:
+                raise InvalidOption(f"backoff.{name}"[:80], described(given), f"only {', '.join(cls.BOUNDS)}")
+            low, high = cls.BOUNDS[name]
+            if isinstance(given, bool) or not isinstance(given, int | float) or not low <= given <= high:
+                raise InvalidOption(f"backoff.{name}", described(given), f"a number from {low:g} to {high:g}")
+            numbers[name] = float(given)
+        backoff = cls(**numbers)
+        if backoff.cap_s < backoff.first_s:
+            raise InvalidOption("backoff.cap_s", backoff.cap_s, f"at least first_s ({backoff.first_s:g})")
+        return backoff
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `Endpoint.using(...)` may set. None: the profile's value, else the default. Times are seconds."""
+
+    deadline: float | None = None
+    start_timeout: float | None = None
+    execution_timeout: float | None = None
+    ttl: float | None = None
+    low_priority: bool | None = None
+    retries: int | None = None
+    sync: bool | None = None
+    backoff: Backoff | None = None
+    webhook: bool | None = None
+    api_key_name: str | None = None
+    labels: tuple[str, ...] | None = None
+    on_error: str | None = None
+    idempotency_key: str | None = None
+    allow_empty_output: bool | None = None
+
+    SECONDS = {
+        # docs.runpod.io/serverless/endpoints/send-requests: executionTimeout 5 s to 7 days, ttl 10 s to 7 days.
+        "deadline": (1.0, MAX_TTL_S),
+        "start_timeout": (1.0, MAX_TTL_S),
+        "execution_timeout": (5.0, MAX_TTL_S),
+        "ttl": (10.0, MAX_TTL_S),
+    }
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Options:
+        """Options from keyword arguments or from a message.
+
+        Raises:
+            InvalidOption: an unknown name, a wrong type, a value out of bounds, or a bare number over a day
+                (milliseconds pasted where seconds belong; say `timedelta(days=...)` if it is meant).
+        """
+        known = {field.name for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, value in given.items():
+            if name not in known:
+                raise InvalidOption(str(name)[:80], described(value), f"one of {', '.join(sorted(known))}")
+            values[name] = None if value is None else cls._one(name, value)
+        return cls(**values)
+
+    @classmethod
+    def _one(cls, name: str, value: Any) -> Any:
+        if name in cls.SECONDS:
+            return _seconds(name, value, *cls.SECONDS[name])
+        if name in ("low_priority", "sync", "webhook", "allow_empty_output"):
+            if not isinstance(value, bool):
+                raise InvalidOption(name, described(value), "True or False")
+            return value
+        if name == "backoff":
+            return Backoff.parse(value)
+        if name == "retries":
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
+                raise InvalidOption(name, described(value), f"a whole number from 0 to {MOST_RETRIES}")
+            return value
+        if name == "on_error":
+            if value not in ("raise", "return"):
+                raise InvalidOption(name, described(value), "'raise' or 'return'")
+            return value
+        if name == "labels":
+            if isinstance(value, str) or not isinstance(value, list | tuple | set | frozenset):
+                raise InvalidOption(name, described(value), "a list of texts")
+            labels = tuple(value)
+            if len(labels) > 20 or not all(isinstance(label, str) and _LABEL.fullmatch(label) for label in labels):
+                raise InvalidOption(name, described(value), "at most 20 texts of 1 to 200 characters")
+            return labels
+        if not isinstance(value, str) or not _LABEL.fullmatch(value):
+            raise InvalidOption(name, described(value), "a text of 1 to 200 characters")
+        return value
+
+    def over(self, defaults: Options) -> Options:
+        """These options, with what they leave open taken from `defaults`."""
+        return Options(**{f.name: _first(getattr(self, f.name), getattr(defaults, f.name)) for f in fields(self)})
+
+    def to_message(self) -> dict[str, Any]:
+        """JSON-safe, without what is not set. The inverse of `from_message`."""
+        message: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if isinstance(value, Backoff):
+                value = {f.name: getattr(value, f.name) for f in fields(value)}
+            elif field.name in self.SECONDS and value > DAY_S:
+                value = {"seconds": value}  # a bare number over a day is refused on the other side, on purpose
+            message[field.name] = list(value) if isinstance(value, tuple) else value
+        return message
+
+
+def _seconds(name: str, value: Any, low: float, high: float) -> float:
+    allowed = f"{low:g} to {high:g} seconds, or a timedelta"
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, Mapping) and set(value) == {"seconds"} and isinstance(value["seconds"], int | float):
+        seconds = float(value["seconds"])
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidOption(name, described(value), allowed)
+    elif value > DAY_S:
+        raise InvalidOption(name, described(value), f"{allowed}; a number over a day must be a timedelta")
+    else:
+        seconds = float(value)
+    if not low <= seconds <= high:
+        raise InvalidOption(name, described(value), allowed)
+    return seconds
+
+
+def described(value: Any) -> Any:
+    """A value that was refused, as an error and a log may carry it: a number as it is, of anything else its type and
+    size. It may be an input, or a secret, that was given in the wrong place.
+
+    >>> described("a text of somebody's"), described([1, 2]), described(0.5)
+    ('<text of 20 characters>', '<list of 2>', 0.5)
+    """
+    if isinstance(value, bool | int | float) or value is None:
+        return value if value is None or math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return f"<text of {len(value)} characters>"
+    size = f" of {len(value)}" if isinstance(value, list | tuple | set | frozenset | Mapping) else ""
+    return f"<{type(value).__name__}{size}>"
+
+
+def _first(value: Any, default: Any) -> Any:
+    return default if value is None else value
