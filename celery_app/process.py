@@ -13,6 +13,8 @@ from celery import Celery
 
 from celery_app.events import Announcer
 from celery_runpod._connect import STORE, connect
+from celery_runpod._protocol import DAY_S
+from celery_runpod._store.part import Lives
 from celery_runpod._store.store import JobStore
 from celery_runpod.api import ManagementClient, RunPodClient
 from config.settings import Settings
@@ -77,8 +79,10 @@ class Process:
             store=JobStore(
                 connect(settings.store_url, STORE),
                 settings.namespace,
-                tombstone_ttl_s=settings.result_expires_s + 86_400,
-                key_ttl_s=settings.idempotency_ttl_s or settings.result_expires_s,
+                Lives(
+                    tombstone_s=int(settings.result_expires_s + DAY_S),
+                    key_s=int(settings.idempotency_ttl_s or settings.result_expires_s),
+                ),
             ),
             budget=Budget.on(settings.store_url, settings.namespace),
             pool=ThreadPoolExecutor(settings.http_threads, thread_name_prefix="runpod-http"),

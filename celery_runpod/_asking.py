@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from celery_runpod._connect import check_reachable, client_app, client_settings, mask_url, store_unavailable
 from celery_runpod._protocol import EVERY_ENDPOINT, HIDDEN, PAUSE, RESUME, RETRY, Queues
 from celery_runpod._publish.confirms import NOT_PUBLISHED
-from celery_runpod._store.reader import reader_for
+from celery_runpod._store.store import store_of
 from celery_runpod.api._answers import Health
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NoAnswer
 from celery_runpod.results import JobResult
@@ -91,7 +91,7 @@ def ask(
 
 def _worker_up(app: Celery) -> bool | None:
     try:
-        return reader_for(app).worker_up(time.time())  # noqa: TID251 - the edge
+        return store_of(app).workers.worker_up(time.time())  # noqa: TID251 - the edge
     except (RedisError, OSError):
         return None
 
@@ -158,8 +158,10 @@ def refuse_other_endpoint(app: Celery, task_id: str, name: str) -> None:
     """Raises InvalidInput for a job of another endpoint, BrokerUnavailable without the job store; an id of which nothing
     is known (yet) passes."""
     try:
-        place = (reader := reader_for(app)).place(task_id)
-        known = (reader.job(task_id) or {}).get("name") if place is not None and place.endpoint is not None else None
+        place = (reader := store_of(app)).ids.place(task_id)
+        known = (
+            (reader.ids.job(task_id) or {}).get("name") if place is not None and place.endpoint is not None else None
+        )
     except (RedisError, OSError) as error:
         raise store_unavailable(app, error) from None
     if place is not None and known is not None and name not in (known, place.endpoint):

@@ -143,7 +143,12 @@ def mask_url(url: str) -> str:
 
 
 CALL: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 3.0, "retry": None}
-READ: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 5.0, "health_check_interval": 25}
+READ: dict[str, Any] = {
+    "socket_connect_timeout": 2.0,
+    "socket_timeout": 5.0,
+    "health_check_interval": 25,
+    "decode_responses": True,
+}
 COMMAND: dict[str, Any] = {
     "socket_connect_timeout": 3.0,
     "socket_timeout": 4.0,

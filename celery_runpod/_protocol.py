@@ -3,7 +3,7 @@
 Everything that one process writes and another reads is named here, so that a change is seen as one. Messages and
 records carry `format`; a process leaves alone what a newer version wrote, and reads the version before its own.
 
-Not here: the options of a call (``options.py``), key names (``_store/reader.py``), what may follow what
+Not here: the options of a call (``options.py``), key names (``_store/keys.py``), what may follow what
 (``_store/states.py``).
 
 Next: ``tasks/run.py``, where a worker takes the message.

@@ -25,7 +25,7 @@ from celery_runpod._connect import (
 )
 from celery_runpod._protocol import CANCEL, Queues, Scope
 from celery_runpod._publish.confirms import NOT_PUBLISHED
-from celery_runpod._store.reader import RecordReader, reader_for
+from celery_runpod._store.store import JobStore, store_of
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +62,9 @@ class JobResult(AsyncResult):
             return None
         try:
             reader = self._reader()
-            if not reader.worker_up(time.time()):  # noqa: TID251 - the edge
+            if not reader.workers.worker_up(time.time()):  # noqa: TID251 - the edge
                 return "NO_WORKER"
-            return (reader.job(self.id) or {}).get("reason") or None
+            return (reader.ids.job(self.id) or {}).get("reason") or None
         except RedisError:
             return self._shown().get("reason") or None
 
@@ -76,12 +76,12 @@ class JobResult(AsyncResult):
     @property
     def job_id(self) -> str | None:
         """RunPod's id of the job, once RunPod has accepted it."""
-        return self._shown().get("job_id") or (self._reader().job(self.id) or {}).get("job_id") or None
+        return self._shown().get("job_id") or (self._reader().ids.job(self.id) or {}).get("job_id") or None
 
     @property
     def timings(self) -> dict[str, float]:
         """Seconds, where RunPod gave them: `delay_s` in its queue, `execution_s` on a GPU."""
-        found = {**self._shown(), **(self._reader().job(self.id) or {})}
+        found = {**self._shown(), **(self._reader().ids.job(self.id) or {})}
         return {name: float(found[name]) for name in ("delay_s", "execution_s") if found.get(name) is not None}
 
     @property
@@ -99,7 +99,7 @@ class JobResult(AsyncResult):
             BrokerUnavailable: the wish could not be handed over; nothing was cancelled.
         """
         try:
-            is_job = self._reader().is_job(self.id)
+            is_job = self._reader().ids.is_job(self.id)
         except (RedisError, OSError) as error:
             raise store_unavailable(self.app, error) from None
         _publish_cancel(self.app, [self.id], scope="job" if is_job else "step")
@@ -135,8 +135,8 @@ class JobResult(AsyncResult):
             return {}
         return dict(meta["result"])
 
-    def _reader(self) -> RecordReader:
-        return reader_for(self.app)
+    def _reader(self) -> JobStore:
+        return store_of(self.app)
 
 
 def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = None) -> None:
@@ -175,7 +175,7 @@ def _publish_cancel(app: Celery, ids: list[str], *, scope: Scope) -> None:
     check_reachable(app)
     # Kept in the store first: the message may be lost with a worker, and a job may be accepted after it.
     try:
-        reader_for(app).wish_cancel(ids, time.time(), scope=scope)  # noqa: TID251 - the edge
+        store_of(app).cancels.wish_cancel(ids, time.time(), scope=scope)  # noqa: TID251 - the edge
     except (RedisError, OSError) as error:
         raise store_unavailable(app, error) from None
     try:

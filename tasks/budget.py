@@ -1,7 +1,7 @@
 """One budget per endpoint and operation, shared by every worker process: RunPod is never hammered.
 
 The counting is the `limits` library's, in the store's Redis. Pauses, after a 429 or while the API is down, are the
-store's (`store.pause`): per endpoint and operation too, so that a 429 on /run does not stop polling.
+store's (`store.pauses.pause`): per endpoint and operation too, so that a 429 on /run does not stop polling.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _checked(
     options = Options.parse(arguments.get("options") or {}).over(profile.options)
     services.settings.check_key_name(endpoint, job.name, options.api_key_name)
     issued_at = _seconds_of(_header(request, ISSUED_AT))
-    if issued_at and issued_at < now - services.store.tombstone_ttl_s:
+    if issued_at and issued_at < now - services.store.lives.tombstone_s:
         problem = f"the call is {(now - issued_at) / 3600:.0f} h old: whether it ran is not known any more"
         raise JobExpired(f"{problem}; it was not sent, so that it is not paid for twice", job.name, job.task_id)
     if _header(request, REPUBLISHED) == "unconfirmed":

@@ -42,20 +42,20 @@ def cancel(self: Any, ids: list[str], scope: Scope = "tree") -> None:
 def carry_out(services: Services, ids: list[str], *, scope: Scope) -> None:
     """Cancel, and forget the wish that was kept for it. Repeating it changes nothing."""
     # Remembered first: a chain's later step, or a message still queued, has no record yet.
-    services.store.note_cancel(ids, scope=scope)
+    services.store.cancels.note_cancel(ids, scope=scope)
     if scope == "tree":
         cancel_jobs(services, reached_by(services, ids))
     else:
-        before = [any_id for any_id in ids if scope == "step" and not services.store.is_job(any_id)]
-        cancel_jobs(services, [*ids, *(task_id for any_id in before for task_id in services.store.members(any_id))])
-    services.store.fulfil_wishes(ids, scope=scope)
+        before = [any_id for any_id in ids if scope == "step" and not services.store.ids.is_job(any_id)]
+        cancel_jobs(services, [*ids, *(task_id for any_id in before for task_id in services.store.ids.members(any_id))])
+    services.store.cancels.fulfil_wishes(ids, scope=scope)
 
 
 def sweep_wishes(services: Services, older_than_s: float) -> None:
     """Publish the cancels again whose message was lost, or whose worker died over it. Nothing is carried out here: a
     large group takes minutes, and the healing thread has other things to do."""
     now = services.clock()
-    wishes = services.store.cancel_wishes(now - older_than_s)
+    wishes = services.store.cancels.cancel_wishes(now - older_than_s)
     for scope in SCOPES:
         if ids := [any_id for any_id, wished in wishes if wished == scope]:
             services.app.tasks[CANCEL].apply_async(
@@ -66,7 +66,9 @@ def sweep_wishes(services: Services, older_than_s: float) -> None:
                 ignore_result=True,
                 add_to_parent=False,
             )
-            for any_id in services.store.note_repeats(ids, now, scope=scope, again_s=REPEAT_S, most=MOST_REPEATS):
+            for any_id in services.store.cancels.note_repeats(
+                ids, now, scope=scope, again_s=REPEAT_S, most=MOST_REPEATS
+            ):
                 log.critical("cancel.not_carried_out", extra={"task_id": any_id, "repeats": MOST_REPEATS})
 
 
@@ -74,11 +76,11 @@ def reached_by(services: Services, ids: Iterable[str]) -> list[str]:
     """The task ids of every accepted job under the roots of these ids."""
     found: dict[str, None] = {}
     for any_id in ids:
-        place = services.store.place(any_id)
+        place = services.store.ids.place(any_id)
         root = any_id if place is None else place.root
         if root != any_id:
-            services.store.note_cancel([root], scope="tree")
-        for task_id in (any_id, *services.store.members(any_id), *services.store.members(root)):
+            services.store.cancels.note_cancel([root], scope="tree")
+        for task_id in (any_id, *services.store.ids.members(any_id), *services.store.ids.members(root)):
             found[task_id] = None
     return list(found)
 
@@ -98,7 +100,7 @@ def cancel_if_wished(services: Services, job: Job, groups: Sequence[str], follow
     """Carry out a cancel that came before this job was accepted; `groups` it belongs to, `followers` hang on it."""
     own, _ = cancelled_by(job)
     others = [job.root_id, *groups, *followers]
-    notes = services.store.cancel_notes([*own, *others])
+    notes = services.store.cancels.cancel_notes([*own, *others])
     if any(notes.get(any_id) == "tree" for any_id in (job.task_id, job.root_id, *followers)):
         cancel_jobs(services, reached_by(services, [job.task_id]))
     elif is_cancelled(notes, own, others):
@@ -111,10 +113,10 @@ def cancel_if_wished(services: Services, job: Job, groups: Sequence[str], follow
 def cancel_jobs(services: Services, task_ids: Iterable[str], reason: str = "revoked") -> list[str]:
     """Cancel these jobs alone; answers the ids of those that were open. What is not at RunPod goes first: each end of a
     job there frees a place, which none of the others may take."""
-    places = services.store.places(task_ids)
+    places = services.store.cancels.places(task_ids)
     here, there = {}, {}
     for endpoint, ids in places.items():
-        states = services.store.states(endpoint, ids)
+        states = services.store.cancels.states(endpoint, ids)
         here[endpoint] = [task_id for task_id in ids if states.get(task_id) in NOT_AT_RUNPOD]
         there[endpoint] = [task_id for task_id in ids if states.get(task_id) not in NOT_AT_RUNPOD]
     cancelled = [
@@ -134,7 +136,7 @@ def cancel_jobs(services: Services, task_ids: Iterable[str], reason: str = "revo
 
 def _cancel_some(services: Services, endpoint: str, task_ids: list[str], reason: str) -> list[str]:
     now = services.clock()
-    cancelled = services.store.request_cancels(endpoint, task_ids, {"reason": reason}, now, now + REPUBLISH_S)
+    cancelled = services.store.cancels.request_cancels(endpoint, task_ids, {"reason": reason}, now, now + REPUBLISH_S)
     for job in services.store.jobs(endpoint, cancelled):
         log.info("job.cancelled", extra={"task_id": job.task_id})
         publish(services, job)

@@ -113,7 +113,7 @@ class Check:
         troubles = set(self.services.side_by_side(self._do, work))
         reach(Step.CHECK_LOOKED)
         if "status" not in troubles and looks.granted:
-            self.store.unpause(self.endpoint, "status")
+            self.store.pauses.unpause(self.endpoint, "status")
 
     def _give_back(self, job: Job) -> str | None:
         """Put off a job that cannot be looked at now. In a pause of looks its verdict waits only if that ends soon."""
@@ -242,7 +242,7 @@ class Check:
         due = next_look_at(self.services, job)
         if in_trouble:
             after = error.retry_after_s if isinstance(error, RateLimited) else None
-            due = max(due, self.store.pause(self.endpoint, "status", now, after, self.services.spread()))
+            due = max(due, self.store.pauses.pause(self.endpoint, "status", now, after, self.services.spread()))
         reason = "" if of_this_job else "API_DOWN" if in_trouble else refusal(error)
         self._look_again(job, due, began, reason, in_vain=not in_trouble and bool(reason))
         return "status" if in_trouble else None

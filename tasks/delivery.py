@@ -118,13 +118,13 @@ def publish(services: Services, job: Job) -> None:
     """Publish the continuation of a job that has ended; of a shared one, those of all the calls that wait for it. If the
     broker is away, a later check does it."""
     if job.shares:
-        waiters, handed = services.store.jobs(job.endpoint, services.store.waiters(job)), 0
+        waiters, handed = services.store.jobs(job.endpoint, services.store.shared.waiters(job)), 0
         for waiter in waiters:
             with apart(task_id=waiter.task_id):
                 hand_over(services, waiter)
                 handed += 1
         if handed == len(waiters):
-            services.store.close_shared(job)
+            services.store.shared.close(job)
         return
     try:
         unpark(services.app, job.continuation, job.endpoint, job.task_id, job.attempt)
@@ -143,7 +143,7 @@ def publish(services: Services, job: Job) -> None:
 
 def hand_over(services: Services, waiter: Job) -> bool:
     """End a call as the job that it shares has ended; False while that is open, or forgotten."""
-    verdict = services.store.verdict(waiter.endpoint, waiter.joined)
+    verdict = services.store.shared.verdict(waiter.endpoint, waiter.joined)
     if verdict is None:
         return False
     outcome = dict(verdict.outcome)
@@ -184,7 +184,7 @@ def leave_shared(services: Services, job: Job) -> None:
     """This call waits no longer for the job that it shares, if it shares one; with the last one that job is cancelled,
     and a check sends the cancel to RunPod. Repeating it changes nothing."""
     now = services.clock()
-    if job.joined and services.store.leave(job, {"reason": "revoked"}, now, now + REPUBLISH_S) == "last":
+    if job.joined and services.store.shared.leave(job, {"reason": "revoked"}, now, now + REPUBLISH_S) == "last":
         for shared in services.store.jobs(job.endpoint, [job.joined]):
             publish(services, shared)
         admit_waiting(services, job.endpoint)

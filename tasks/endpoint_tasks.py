@@ -83,7 +83,7 @@ def health(self: Any, endpoint: str, api_key_name: str | None = None) -> dict[st
     found = asdict(
         asked(target, lambda: target.client.health(target.endpoint, timeout_s=services.settings.poll_timeout_s))
     )
-    since = services.store.on_hold(target.endpoint)
+    since = services.store.brake.on_hold(target.endpoint)
     return found if since is None else {**found, "on_hold_since": since}
 
 
@@ -92,7 +92,7 @@ def pause(self: Any, endpoint: str) -> float:
     """Submit nothing to an endpoint ("*": to any) until `runpod.resume`; answers since when, in seconds since the epoch.
     Looks and deliveries go on."""
     services = services_of(self.app)
-    since = services.store.hold(_held(services, endpoint), services.clock())
+    since = services.store.brake.hold(_held(services, endpoint), services.clock())
     log.warning("endpoint.paused", extra={"endpoint": endpoint, "since": since})
     return since
 
@@ -103,14 +103,14 @@ def resume(self: Any, endpoint: str) -> bool:
     that of all endpoints, or, for "*", that of a single one."""
     services = services_of(self.app)
     held = _held(services, endpoint)
-    services.store.lift(held)
+    services.store.brake.lift(held)
     log.warning("endpoint.resumed", extra={"endpoint": endpoint})
-    for one in services.store.endpoints() if held == EVERY_ENDPOINT else [held]:
-        if services.store.on_hold(one) is None:
+    for one in services.store.ids.endpoints() if held == EVERY_ENDPOINT else [held]:
+        if services.store.brake.on_hold(one) is None:
             now = services.clock()
-            services.store.release(one, now, services.settings.max_in_flight(one))
+            services.store.submits.release(one, now, services.settings.max_in_flight(one))
             plan_check(services, one, now)
-    return not services.store.brakes() if held == EVERY_ENDPOINT else services.store.on_hold(held) is None
+    return not services.store.brake.brakes() if held == EVERY_ENDPOINT else services.store.brake.on_hold(held) is None
 
 
 def _held(services: Services, endpoint: Any) -> str:
@@ -138,9 +138,9 @@ def purge_queue(self: Any, endpoint: str, api_key_name: str | None = None) -> in
     if not services.budget.take(target.endpoint, "purge-queue", 1):
         raise RateLimited("two purges in 10 seconds are allowed; it was not sent", "purge-queue", target.name)
     queued = services.store.ids_in(target.endpoint, State.IN_QUEUE)
-    before, now = services.store.purged_at(target.endpoint), services.clock()
+    before, now = services.store.purges.purged_at(target.endpoint), services.clock()
     # Noted first: RunPod may tell of a removed job before it answers here.
-    services.store.note_purge(target.endpoint, now)
+    services.store.purges.note_purge(target.endpoint, now)
     try:
         timeout_s = services.settings.poll_timeout_s
         removed = asked(target, lambda: target.client.purge_queue(target.endpoint, timeout_s=timeout_s))
@@ -148,9 +148,9 @@ def purge_queue(self: Any, endpoint: str, api_key_name: str | None = None) -> in
         if isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.sent):
             _look(services, target.endpoint, queued)  # it may have been done
         else:
-            services.store.note_purge(target.endpoint, before)
+            services.store.purges.note_purge(target.endpoint, before)
         raise
-    services.store.note_purge(target.endpoint, services.clock())
+    services.store.purges.note_purge(target.endpoint, services.clock())
     _look(services, target.endpoint, queued)
     log.warning("queue.purged", extra={"endpoint": target.name, "removed": removed, "ours_at_most": len(queued)})
     return removed

@@ -45,7 +45,7 @@ def claim_attempt(services: Services, job: Job, post: Post, look_again: float, h
     window_s = services.settings.window_s(services.has_webhook(job))
     more: dict[str, Any] = {"look_again": look_again, "max_in_flight": limit, "probe_until": post.given_up}
     window_ends = now + window_s
-    claim = store.claim_submit(job, post, now, window_ends, held=held, **more)
+    claim = store.submits.claim_submit(job, post, now, window_ends, held=held, **more)
     if claim.word == "health":
         healthy = _api_answers(services, job)
         if not healthy:
@@ -53,7 +53,7 @@ def claim_attempt(services: Services, job: Job, post: Post, look_again: float, h
         now = services.clock()
         window_ends = now + window_s
         # Without an answer, this puts the job among those that wait for the next probe.
-        claim = store.claim_submit(job, post, now, window_ends, healthy=healthy, **more)
+        claim = store.submits.claim_submit(job, post, now, window_ends, healthy=healthy, **more)
         if healthy and claim.word != "go":
             post_over(services, post, "")
     if claim.word == "wait" and claim.changed:
@@ -83,7 +83,7 @@ def post_over(
     when submits are paused (s since the epoch), 0 if they are not. `took_s` is given where the job was taken: a POST
     without an answer does not show how long an answer takes."""
     after = error.retry_after_s if isinstance(error, RateLimited) else None
-    word, until = services.store.end_post(post, services.clock(), verdict, took_s, after, services.spread())
+    word, until = services.store.submits.end_post(post, services.clock(), verdict, took_s, after, services.spread())
     if word == "opened":
         admit_waiting(services, post.endpoint)
     return until

@@ -49,13 +49,13 @@ def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | Non
     if job.hinted_at is None:
         return None
     store, now = services.store, services.clock()
-    candidates = store.candidates(job)
+    candidates = store.submits.candidates(job)
     if not candidates:
         return None
     if now < (answered_by := _answered_by(services, job)):
         # The POST may still be answered, and then no webhook is needed.
         return answered_by
-    if (paused := store.paused_until(job.endpoint, "status")) is not None and paused > now:
+    if (paused := store.pauses.paused_until(job.endpoint, "status")) is not None and paused > now:
         return paused + services.spread()
     granted = services.budget.take(job.endpoint, "status", len(candidates))
     client, timeout_s = services.client(job.api_key_name), services.settings.poll_timeout_s
@@ -70,19 +70,19 @@ def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | Non
                 log.warning("webhook.not_confirmed", extra=fields | {"error": str(error)})
             elif now >= job.hinted_at + NOT_FOUND_GRACE_S:
                 log.warning("webhook.unknown_job", extra=fields)
-                store.drop_candidate(job, job_id)
+                store.submits.drop_candidate(job, job_id)
             continue
         except RunPodError as error:
             log.warning("webhook.not_confirmed", extra=fields | {"error": str(error)})
             continue
-        word = store.adopt(job, job_id, now)
+        word = store.submits.adopt(job, job_id, now)
         if word == "adopted":
             log.info("webhook.adopted", extra=fields)
             found = replace(job, state=State.IN_QUEUE, job_id=job_id, submitted_at=now, checks=0, reason="")
             services.show(found, State.IN_QUEUE, {})
             return Adopted(found, answer)
         log.warning("webhook.not_adopted", extra=fields | {"word": word})
-    if not store.candidates(job):
+    if not store.submits.candidates(job):
         return None
     return now + _delay_s(now - job.hinted_at, LONGEST_S)
 

@@ -39,7 +39,7 @@ def join(services: Services, job: Job, due: float) -> tuple[str, Job, Job | None
     )
     # The call itself waits for its deadline alone: what is submitted, polled and started is the shared job.
     waiter = replace(job, state=State.JOINED, start_by=None, input=None)
-    joined = services.store.join(waiter, shared, _digest(json.dumps(job.input, sort_keys=True)), due, now)
+    joined = services.store.shared.join(waiter, shared, _digest(json.dumps(job.input, sort_keys=True)), due, now)
     if joined.word == "conflict":
         problem = f"idempotency_key {key!r} belongs to a job with another input"
         error = IdempotencyConflict(problem, job.name, job.task_id)
@@ -68,7 +68,7 @@ def let_expire(services: Services, waiter: Job, now: float) -> float | None:
 
 def let_all_expire(services: Services, shared: Job, now: float) -> None:
     """The calls leave a shared job that was not submitted in time for any of them; with the last one it is cancelled."""
-    for waiter in services.store.jobs(shared.endpoint, services.store.waiters(shared)):
+    for waiter in services.store.jobs(shared.endpoint, services.store.shared.waiters(shared)):
         let_expire(services, waiter, now)
 
 

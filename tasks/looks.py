@@ -41,7 +41,7 @@ def plan_looks(services: Services, endpoint: str, jobs: Iterable[Job], now: floa
         (last if verdict_at(job) <= now else usual).append(job)
     last.sort(key=verdict_at)
     usual.sort(key=lambda job: job.waits_since or now)
-    until = services.store.paused_until(endpoint, "status")
+    until = services.store.pauses.paused_until(endpoint, "status")
     if until is not None and until > now:
         return Looks([], last + usual, until, paused=True)
     take = services.budget.take

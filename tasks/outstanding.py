@@ -34,16 +34,16 @@ BATCH_EVERY_S = CANCEL_BATCH * WINDOW_S / PER_WINDOW["cancel"]
 def pay_cancels(services: Services, endpoint: str, stop_at: float) -> None:
     """POST /cancel for the cancels that are due, if it can be over before `stop_at` (s since the epoch)."""
     now = services.clock()
-    due = services.store.cancels_due(endpoint, now, CANCEL_BATCH)
+    due = services.store.cancels.cancels_due(endpoint, now, CANCEL_BATCH)
     if not due:
         return
     too_late = now + services.settings.poll_timeout_s > stop_at
     granted = 0 if too_late else services.budget.take(endpoint, "cancel", due)
     if not granted:
         # All of them are put off at once, or the next check would come for the others.
-        services.store.put_off_cancels(endpoint, now + (1.0 if too_late else BATCH_EVERY_S))
+        services.store.cancels.put_off_cancels(endpoint, now + (1.0 if too_late else BATCH_EVERY_S))
         return
-    cancels = services.store.lease_cancels(endpoint, now, now + CANCEL_LEASE_S, granted)
+    cancels = services.store.cancels.lease_cancels(endpoint, now, now + CANCEL_LEASE_S, granted)
     services.side_by_side(lambda one: _cancel(services, endpoint, *one), cancels)
 
 
@@ -58,15 +58,15 @@ def _cancel(services: Services, endpoint: str, job_id: str, key_name: str) -> No
         if refused or not isinstance(error, RequestRejected):
             _not_cancelled(services, endpoint, job_id, error, refused=refused)
             return
-    services.store.settle_cancel(endpoint, job_id)
+    services.store.cancels.settle_cancel(endpoint, job_id)
 
 
 def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPodError, *, refused: bool) -> None:
     now, why = services.clock(), f"{type(error).__name__}: {error}"[:200]
     if isinstance(error, RateLimited):
-        services.store.put_off_cancels(endpoint, now + (error.retry_after_s or FAILED_S))
+        services.store.cancels.put_off_cancels(endpoint, now + (error.retry_after_s or FAILED_S))
     base_s, cap_s = (REFUSED_S, REFUSED_CAP_S) if refused else (FAILED_S, FAILED_CAP_S)
-    word, tries, since = services.store.cancel_failed(
+    word, tries, since = services.store.cancels.cancel_failed(
         endpoint, job_id, why, now, base_s=base_s, cap_s=cap_s, most_s=GIVE_UP_S
     )
     fields = {"job_id": job_id, "endpoint": endpoint, "error": str(error), "tries": tries}

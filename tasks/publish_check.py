@@ -38,5 +38,5 @@ def admit_waiting(services: Services, endpoint: str) -> None:
     """A place of `max_in_flight` may have been freed, or a pause have ended: make the next jobs due, and look at them
     now."""
     now = services.clock()
-    if services.store.admit(endpoint, now, services.settings.max_in_flight(endpoint)):
+    if services.store.submits.admit(endpoint, now, services.settings.max_in_flight(endpoint)):
         plan_check(services, endpoint, now)

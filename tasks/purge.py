@@ -18,7 +18,7 @@ def purge_of(services: Services, job: Job) -> JobPurged | None:
     """The error that a job ends with which RunPod has CANCELLED, or does not know; None if no purge removed it."""
     if job.state is not State.IN_QUEUE:
         return None
-    purged_at = services.store.purged_at(job.endpoint)
+    purged_at = services.store.purges.purged_at(job.endpoint)
     if purged_at is None or (job.submitted_at or job.accepted_at) > purged_at:
         return None
     problem = "a purge of the endpoint's queue removed the job before any RunPod worker took it"

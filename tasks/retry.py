@@ -53,26 +53,26 @@ def retry(self: Any, task_id: str, endpoint: str | None = None, force: bool = Fa
     # The same for each copy of this message: a repeat begins no second job.
     new_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.request.id}:{task_id}"))
     job = _again(services, task_id, new_id, endpoint, force)
-    holder, begun = services.store.claim_retry(job.endpoint, task_id, new_id)
+    holder, begun = services.store.retries.claim_retry(job.endpoint, task_id, new_id)
     if holder != new_id:
         if begun:
             raise RetryRefused(task_id, f"it was run again already, as task {holder}")
         # Whoever claimed it has not come to write its record, and its message may have expired: done in its place.
         job = _again(services, task_id, holder, endpoint, force)
     followers = [any_id for kind, any_id in ids_after(job.continuation) if kind == "task"]
-    services.store.index(job, followers, job.group_ids)
+    services.store.ids.index(job, followers, job.group_ids)
     now = services.clock()
     if services.store.accept(job, now) == "accepted":
         log.info("job.run_again", extra={"task_id": holder, "failed_as": task_id, "endpoint": job.name})
         services.show(job, State.WAITING, {"reason": "RETRY"})
-    services.store.note_retry_begun(job.endpoint, task_id)
+    services.store.retries.note_retry_begun(job.endpoint, task_id)
     plan_check(services, job.endpoint, now)
     return holder
 
 
 def _again(services: Services, task_id: str, new_id: str, endpoint: str | None, force: bool) -> Job:
     """The record of the new call."""
-    place = services.store.place(task_id)
+    place = services.store.ids.place(task_id)
     if place is None or place.endpoint is None:
         raise RetryRefused(task_id, "it is no job of this namespace, or ended too long ago")
     kept = _kept(services, place.endpoint, task_id)
@@ -96,7 +96,7 @@ def _again(services: Services, task_id: str, new_id: str, endpoint: str | None, 
     continuation["options"]["task_id"] = new_id
     text = str(dumps(continuation))
     after = list(ids_after(text))
-    if services.store.tree_cancelled([kept["root_id"], *(any_id for _, any_id in after)]):
+    if services.store.cancels.tree_cancelled([kept["root_id"], *(any_id for _, any_id in after)]):
         raise RetryRefused(task_id, "the chain or group that it belongs to was cancelled less than a day ago")
     now, options = services.clock(), replace(Options.parse(json.loads(kept["options"])), idempotency_key=None)
     return Job(
@@ -123,15 +123,15 @@ def _again(services: Services, task_id: str, new_id: str, endpoint: str | None, 
 def _kept(services: Services, endpoint: str, task_id: str) -> dict[str, str] | None:
     """What was kept; a caller may have seen the failure a moment before its delivery is marked."""
     for _ in range(LOOKS):
-        kept = services.store.failed(endpoint, task_id)
-        if kept is not None or (services.store.job(task_id) or {}).get("state") not in OUTCOMES:
+        kept = services.store.retries.failed(endpoint, task_id)
+        if kept is not None or (services.store.ids.job(task_id) or {}).get("state") not in OUTCOMES:
             return kept
         services.sleep(LOOK_S)
-    return services.store.failed(endpoint, task_id)
+    return services.store.retries.failed(endpoint, task_id)
 
 
 def _why_not_kept(services: Services, task_id: str) -> str:
-    record = services.store.job(task_id) or {}
+    record = services.store.ids.job(task_id) or {}
     state, verdict = record.get("state"), record.get("verdict")
     if state in OUTCOMES:
         return f"its end ({state}) has not reached the caller yet: try again in a moment"

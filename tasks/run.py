@@ -59,7 +59,7 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     if not job.ended and self.backend.get_state(job.task_id) == states.REVOKED:
         # Celery's revoke, while no worker of ours was up: the user's own workers have passed it on.
         job = replace(job, state=State.CANCELLED, outcome={"reason": "revoked"})
-    services.store.index(job, followers, above)
+    services.store.ids.index(job, followers, above)
     reach(Step.RUN_INDEXED)
     if job.ended:
         due = now + REPUBLISH_S
@@ -71,7 +71,7 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     else:
         word = services.store.accept(job, due)
     reach(Step.RUN_ACCEPTED)
-    services.store.drop_message(job.task_id)
+    services.store.outbox.drop_message(job.task_id)
     # Asked of a repeat too: the process that accepted the call may have died before it asked.
     if not job.ended and cancel_if_wished(services, job, groups, followers):
         log.info("run.cancelled", extra={"task_id": job.task_id})

@@ -89,7 +89,7 @@ class Services:
         if not job.shares:
             self.announce(job, state, news)
             return
-        for waiter in self.store.jobs(job.endpoint, self.store.waiters(job)):
+        for waiter in self.store.jobs(job.endpoint, self.store.shared.waiters(job)):
             self.announce(replace(waiter, job_id=job.job_id, attempt=job.attempt), state, news)
 
 

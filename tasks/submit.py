@@ -66,7 +66,7 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
         services.store.observe(job, lease, now + 1, now, reason=job.reason)
         return
     own, others = cancelled_by(job)
-    signs = services.store.signs(job.endpoint, [*own, *others])
+    signs = services.store.submits.signs(job.endpoint, [*own, *others])
     if is_cancelled(signs.notes, own, others):
         # Its cancel is decided, and will be carried out by the task that reads the whole group.
         end_revoked(services, job, "revoked")
@@ -113,7 +113,7 @@ def accept_answer(services: Services, job: Job, job_id: str) -> None:
     now = services.clock()
     backoff = backoff_for(job.options.backoff, webhook=services.has_webhook(job), sync=bool(job.options.sync))
     due = next_look(now + delay_s(0, backoff, services.spread()), job.start_by, job.end_by)
-    word = _insist(services, job, lambda: services.store.submitted(job, job_id, due, now), job_id)
+    word = _insist(services, job, lambda: services.store.submits.submitted(job, job_id, due, now), job_id)
     if word == "accepted":
         services.show(replace(job, job_id=job_id), State.IN_QUEUE, {})
     else:
@@ -140,7 +140,7 @@ def close_window(services: Services, job: Job, lease: float) -> None:
     now = services.clock()
     if _may_resubmit(services):
         log.warning("submit.resubmit", extra={"task_id": job.task_id, "attempt": job.attempt})
-        services.store.not_submitted(job, now, "RESUBMIT")
+        services.store.submits.not_submitted(job, now, "RESUBMIT")
     else:
         window = services.settings.window_s(services.has_webhook(job))
         problem = f"submit {job.attempt} got no answer, and nothing showed within {window:g} s whether RunPod took it"
@@ -152,7 +152,7 @@ def _expires_at(services: Services, job: Job) -> float | None:
     the last of the calls that wait for it."""
     if job.retried:
         return None
-    return services.store.waiters_expire_at(job) if job.shares else job.expires_at
+    return services.store.shared.waiters_expire_at(job) if job.shares else job.expires_at
 
 
 def _may_resubmit(services: Services) -> bool:
@@ -228,5 +228,5 @@ def _refused(services: Services, job: Job, error: RunPodError, over: Callable[[s
 
 def _wait(services: Services, job: Job, until: float, reason: str) -> None:
     due = next_look(until, job.start_by, job.end_by, _expires_at(services, job))
-    if services.store.not_submitted(job, due, reason) == "waiting":
+    if services.store.submits.not_submitted(job, due, reason) == "waiting":
         services.show(job, State.WAITING, {"reason": reason})

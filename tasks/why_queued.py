@@ -29,7 +29,7 @@ def why_queued(services: Services, jobs: Iterable[Job], now: float) -> str:
     if not waiting:
         return ""
     job = waiting[0]
-    mine, known = services.store.claim_health_look(job.endpoint, now, LOOK_EVERY_S)
+    mine, known = services.store.health.claim_health_look(job.endpoint, now, LOOK_EVERY_S)
     if not mine:
         return known
     try:
@@ -37,7 +37,7 @@ def why_queued(services: Services, jobs: Iterable[Job], now: float) -> str:
     except RunPodError as error:
         log.info("health.unanswered", extra={"endpoint": job.name, "error": str(error)})
         return known
-    services.store.note_health(job.endpoint, reason)
+    services.store.health.note_health(job.endpoint, reason)
     return reason
 
 

@@ -22,6 +22,7 @@ import tasks.retry
 import tasks.run
 from celery_runpod._connect import WORKER
 from celery_runpod._protocol import FINISH, Queues
+from celery_runpod._store.part import Lives
 from celery_runpod._store.record import Job
 from celery_runpod._store.store import JobStore
 from celery_runpod.api import Health
@@ -106,7 +107,7 @@ class Bench:
         self.services = Services(
             app=self.app,
             settings=self.settings,
-            store=JobStore(self.redis, "runpod", tombstone_ttl_s=3600, key_ttl_s=1800),
+            store=JobStore(self.redis, "runpod", Lives(tombstone_s=3600, key_s=1800)),
             budget=Budget(MemoryStorage(), "runpod"),
             pool=ThreadPoolExecutor(1),
             client=lambda _: self.runpod,  # type: ignore[arg-type, return-value]
@@ -150,7 +151,7 @@ class Bench:
     def accepted(self, task_id: str = "t1", **changes: Any) -> Job:
         """A job in the store, submitted if it could be."""
         job = self.job(task_id, **changes)
-        self.store.index(job, (), ())
+        self.store.ids.index(job, (), ())
         assert self.store.accept(job, self.now) == "accepted"
         submit(self.services, job, self.now, sync_wait_s=1.0)
         plan_check(self.services, ENDPOINT, self.now)

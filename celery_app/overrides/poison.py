@@ -31,7 +31,7 @@ from redis.exceptions import RedisError
 from celery_app.overrides.envelopes import UNREADABLE
 from celery_runpod._protocol import FINISH, RUN
 from celery_runpod._publish.routes import REFUSED
-from celery_runpod._store.aside import MOST_BODY, AsideMessage
+from celery_runpod._store.put_aside import MOST_BODY, AsideMessage
 from celery_runpod.api._depth import MAX_DEPTH, is_deeper, loads, pruned, too_deep
 from celery_runpod.errors import InvalidInput
 from tasks.services import INSIST_EVERY_S, Services
@@ -141,17 +141,17 @@ def settle(services: Services, message: Any, why: str, ends_task: bool) -> None:
     if ends_task and task_id and _end(services, message, task_id, name, why):
         log.error("message.refused", extra=shown)
     else:
-        services.store.put_message_aside(as_aside(services, message, task_id, name, why))
+        services.store.aside.put_message_aside(as_aside(services, message, task_id, name, why))
         log.critical("message.put_aside: celery-runpod jobs --aside", extra=shown)
     if name == RUN and task_id:
         # The outbox would publish it again.
-        services.store.drop_message(task_id)
+        services.store.outbox.drop_message(task_id)
 
 
 def _end(services: Services, message: Any, task_id: str, name: str, why: str) -> bool:
     """Write the error under the task's id; False where there is nobody to see it."""
     task = services.app.tasks.get(name)
-    if task is None or name == FINISH or (name == RUN and services.store.is_job(task_id)):
+    if task is None or name == FINISH or (name == RUN and services.store.ids.is_job(task_id)):
         # A call that a worker has accepted ends as its record says.
         return False
     ignored = message.headers.get("ignore_result")

@@ -72,15 +72,15 @@ def _works_for(task_id: str) -> bool:
 
 def _cancel(services: Services, ids: Sequence[str]) -> None:
     # Kept until it is carried out, also if this process dies over it: Celery sends the command once.
-    services.store.wish_cancel(ids, services.clock(), scope="job")
+    services.store.cancels.wish_cancel(ids, services.clock(), scope="job")
     carry_out(services, list(ids), scope="job")
 
 
 def _cancel_stamped(services: Services, stamps: Sequence[str]) -> None:
     """Cancel the open jobs with any of these stamps, and those that are accepted later."""
-    services.store.note_cancel([f"{STAMP}{stamp}" for stamp in stamps], scope="job")
+    services.store.cancels.note_cancel([f"{STAMP}{stamp}" for stamp in stamps], scope="job")
     matching = []
-    for endpoint in services.store.endpoints():
+    for endpoint in services.store.ids.endpoints():
         open_ids: Any = services.store.redis.zrange(services.store.keys.due(endpoint), 0, -1)
         for start in range(0, len(open_ids), 500):
             for job in services.store.jobs(endpoint, open_ids[start : start + 500]):

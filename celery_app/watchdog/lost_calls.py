@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_runpod._publish.routes import ISSUED_AT, REPUBLISHED
-from celery_runpod._store.upkeep import Kept
+from celery_runpod._store.kept_calls import Kept
 from tasks.services import Services
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class OutboxWatch:
     def look(self) -> list[str]:
         """Publish what was lost; answers the task ids."""
         now = self._services.clock()
-        kept = self._services.store.kept_messages(now - YOUNG_S, MOST)
+        kept = self._services.store.outbox.kept_messages(now - YOUNG_S, MOST)
         self._missing = {one.task_id: self._missing[one.task_id] for one in kept if one.task_id in self._missing}
         if not kept:
             return []
@@ -68,7 +68,7 @@ class OutboxWatch:
                 elif self._is_lost(one.task_id, now):
                     self._publish(connection, one, now)
                     published.append(one.task_id)
-        self._services.store.note_in_queue(waiting, now)
+        self._services.store.outbox.note_in_queue(waiting, now)
         if len(published) >= MANY:
             log.warning("outbox.many_published_again", extra={"calls": len(published), "hint": PURGE})
         return published
@@ -82,7 +82,7 @@ class OutboxWatch:
         return True
 
     def _publish(self, connection: Any, one: Kept, now: float) -> None:
-        copy = self._services.store.copy_of_message(one.task_id)
+        copy = self._services.store.outbox.copy_of_message(one.task_id)
         if copy is None:
             return  # accepted meanwhile
         missing_s = now - one.last_seen

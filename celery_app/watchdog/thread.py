@@ -99,7 +99,7 @@ class SelfHeal(bootsteps.StartStopStep):
                 self._check(services)
                 beat(services, memory)
                 now = services.clock()
-                services.store.heartbeat(worker.hostname, now, max(HEARTBEAT_S, 3 * interval_s))
+                services.store.workers.heartbeat(worker.hostname, now, max(HEARTBEAT_S, 3 * interval_s))
                 if lock(keys=[services.store.keys.leader()], args=[self._token, LEADER_S * 1000]) == "mine":
                     heal(services)
                     sweep_wishes(services, WISH_S)
@@ -125,7 +125,7 @@ class SelfHeal(bootsteps.StartStopStep):
 
     def _farewell(self, services: Services, hostname: str) -> None:
         try:
-            services.store.heartbeat(hostname, 0.0, 0.0)
+            services.store.workers.heartbeat(hostname, 0.0, 0.0)
         except (RedisError, OSError):
             log.info("heartbeat.left")  # it goes stale by itself
 
@@ -134,13 +134,13 @@ def heal(services: Services) -> list[str]:
     """Publish a check for every endpoint with something overdue: a due time passed, a lease lapsed, an outcome not
     delivered, a cancel not confirmed, a job that waits although there is a place. Answers the endpoints."""
     healed = []
-    brakes = services.store.brakes()
-    for endpoint in services.store.endpoints():
+    brakes = services.store.brake.brakes()
+    for endpoint in services.store.ids.endpoints():
         now = services.clock()
         # After a rolling upgrade this version may read what another one wrote.
-        services.store.take_back_readable(endpoint, now)
+        services.store.aside.take_back_readable(endpoint, now)
         if not brakes.keys() & {endpoint, EVERY_ENDPOINT}:
-            services.store.admit(endpoint, now, services.settings.max_in_flight(endpoint))
+            services.store.submits.admit(endpoint, now, services.settings.max_in_flight(endpoint))
         if services.store.overdue(endpoint, now, OVERDUE_S):
             plan_check(services, endpoint, now)
             healed.append(endpoint)
@@ -149,9 +149,11 @@ def heal(services: Services) -> list[str]:
 
 def count_jobs(services: Services) -> None:
     """Note what the namespace holds, and may hold: callers are refused by it (`celery_runpod/_publish/bounds.py`)."""
-    counted = [services.store.count(endpoint) for endpoint in services.store.endpoints()]
+    counted = [services.store.open_jobs.count(endpoint) for endpoint in services.store.ids.endpoints()]
     jobs, input_bytes = sum(one[0] for one in counted), sum(one[1] for one in counted)
-    services.store.note_totals(jobs, input_bytes, services.settings.most_open_jobs, services.settings.most_input_bytes)
+    services.store.open_jobs.note_totals(
+        jobs, input_bytes, services.settings.most_open_jobs, services.settings.most_input_bytes
+    )
 
 
 def refuse_wrong_store(store: JobStore, settings: Settings, now: float) -> None:
@@ -160,7 +162,7 @@ def refuse_wrong_store(store: JobStore, settings: Settings, now: float) -> None:
     Raises:
         ConfigurationError: the clock is off, or the namespace was begun with another broker or result backend.
     """
-    seconds, micros = store.server_time()
+    seconds, micros = store.workers.server_time()
     skew = now - (seconds + micros / 1e6)
     if abs(skew) > MOST_CLOCK_SKEW_S:
         raise ConfigurationError(
@@ -168,7 +170,7 @@ def refuse_wrong_store(store: JobStore, settings: Settings, now: float) -> None:
             "leases and due times are shared between machines: set the clock (NTP)"
         )
     mine = {"broker": mask_url(settings.broker_url), "backend": mask_url(settings.result_backend)}
-    begun = json.loads(store.identity(json.dumps(mine)))
+    begun = json.loads(store.workers.identity(json.dumps(mine)))
     for name, url in mine.items():
         if begun[name] != url:
             raise ConfigurationError(

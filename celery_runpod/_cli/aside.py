@@ -1,6 +1,6 @@
 """`jobs --aside`: what no worker could run or read, and what becomes of it.
 
-Not here: how it was put aside (`celery_runpod/_store/aside.py`).
+Not here: how it was put aside (`celery_runpod/_store/put_aside.py`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def release(entry: str, app: Celery) -> None:
     """Publish a message again, or make a record due again."""
     with _store() as store:
         if record := _record(store, entry):
-            done = store.take_record_back(record.endpoint, record.task_id, time.time())
+            done = store.aside.take_record_back(record.endpoint, record.task_id, time.time())
         else:
             message = _message(store, entry)
             if not message.readable or not message.whole:
@@ -54,7 +54,7 @@ def release(entry: str, app: Celery) -> None:
                 _fail(f"{entry} cannot be released: {why}; --drop removes it")
             with app.connection_for_write() as connection:
                 _publish(connection, message)
-            done = store.take_message(message.id)
+            done = store.aside.take_message(message.id)
     echo(f"released: {entry}" if done else f"{entry} is not put aside any more")
 
 
@@ -63,29 +63,29 @@ def drop(entry: str, app: Celery) -> None:
     with _store() as store:
         if record := _record(store, entry):
             # Removed first: a worker that can read it now would go on with it.
-            done = store.drop_record(record.endpoint, record.task_id, time.time())
+            done = store.aside.drop_record(record.endpoint, record.task_id, time.time())
             if done:
                 _end(app, record)
         else:
-            done = store.take_message(_message(store, entry).id)
+            done = store.aside.take_message(_message(store, entry).id)
     echo(f"dropped: {entry}" if done else f"{entry} is not put aside any more")
 
 
 def _rows(store: Any) -> Iterator[dict[str, Any]]:
-    for one in store.messages_aside():
+    for one in store.aside.messages_aside():
         row = {"id": one.id, "kind": "message", "task": one.name, "endpoint": one.endpoint}
         yield {**row, "since": one.since, "bytes": one.size, "why": one.why}
-    for one in store.records_aside():
+    for one in store.aside.records_aside():
         row = {"id": f"record-{one.task_id}", "kind": "record", "task": RUN}
         yield {**row, "endpoint": one.endpoint, "since": one.since, "bytes": one.size, "why": one.why}
 
 
 def _record(store: Any, entry: str) -> Any:
-    return next((one for one in store.records_aside() if entry in (one.task_id, f"record-{one.task_id}")), None)
+    return next((one for one in store.aside.records_aside() if entry in (one.task_id, f"record-{one.task_id}")), None)
 
 
 def _message(store: Any, entry: str) -> Any:
-    found = next((one for one in store.messages_aside() if one.id in (entry, f"message-{entry}")), None)
+    found = next((one for one in store.aside.messages_aside() if one.id in (entry, f"message-{entry}")), None)
     if found is None:
         _fail(f"{entry} is not put aside; see celery-runpod jobs --aside")
     return found

@@ -30,7 +30,7 @@ from celery_runpod._devstack.local import (
     environment_of,
     local_stack,
 )
-from celery_runpod._store.reader import RecordReader
+from celery_runpod._store.store import JobStore
 from celery_runpod.errors import ConfigurationError
 
 LOOK_S = 0.25
@@ -114,7 +114,7 @@ def _logs(stack: LocalStack) -> str:
 class Board:
     """The jobs of the demo: a live table on a terminal, else a line for each change."""
 
-    def __init__(self, reader: RecordReader, endpoint: str, task_ids: list[str]) -> None:
+    def __init__(self, reader: JobStore, endpoint: str, task_ids: list[str]) -> None:
         self._reader = reader
         self._endpoint = endpoint
         self._ids = task_ids

@@ -22,7 +22,7 @@ from rich.text import Text
 from celery_runpod._cli import rows
 from celery_runpod._cli.output import echo
 from celery_runpod._escaping import shown, shown_block, shown_json
-from celery_runpod._store.reader import RecordReader
+from celery_runpod._store.store import JobStore
 from celery_runpod.results import JobResult
 
 LOOK_S = 0.5
@@ -91,9 +91,9 @@ def _line(started: float) -> Iterator[Callable[[str], None]]:
     yield show
 
 
-def _verdict_without_result(job: JobResult, reader: RecordReader) -> str | None:
+def _verdict_without_result(job: JobResult, reader: JobStore) -> str | None:
     """The verdict of a job that has ended and left no result: `ignore_result`, or a result that was forgotten."""
-    place = reader.place(job.id)
+    place = reader.ids.place(job.id)
     row = rows.rows_of(reader, place.endpoint, [job.id])[0] if place and place.endpoint else None
     # The result is stored before the record says DELIVERED, so it is looked for after that was read.
     return row.verdict if row and row.state == "DELIVERED" and job.state == states.PENDING else None

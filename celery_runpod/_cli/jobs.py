@@ -59,8 +59,8 @@ def jobs(
         return
     with store_or_sentence() as reader:
         rows, left_out = open_rows(reader, endpoint, limit)
-        worker_up = reader.worker_up(now())
-        brakes = reader.brakes()
+        worker_up = reader.workers.worker_up(now())
+        brakes = reader.brake.brakes()
     if as_json:
         click.echo(json.dumps([row.to_json(now()) for row in rows], indent=2))
         return
@@ -103,11 +103,11 @@ def _cells(row: Row) -> list[str]:
 def show(task_id: str, as_json: bool) -> None:
     """Tell how a job stands: checks made, when the next one is, and why."""
     with store_or_sentence() as reader:
-        published_at = reader.published_at(task_id)  # before the record: in between a worker may accept it
-        place = reader.place(task_id)
+        published_at = reader.outbox.published_at(task_id)  # before the record: in between a worker may accept it
+        place = reader.ids.place(task_id)
         found = rows_of(reader, place.endpoint, [task_id])[0] if place and place.endpoint else None
-        members = reader.members(task_id)
-        worker_up = reader.worker_up(now())
+        members = reader.ids.members(task_id)
+        worker_up = reader.workers.worker_up(now())
         kept = found is not None and bool(reader.redis.exists(reader.keys.failed(found.endpoint, task_id)))
     if found is None:
         if published_at is not None:

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from celery_runpod._connect import COMMAND, client_settings, connect, mask_url
 from celery_runpod._escaping import shown
 from celery_runpod._protocol import EVERY_ENDPOINT
-from celery_runpod._store.reader import RecordReader
+from celery_runpod._store.store import JobStore
 
 CONNECT_S, ANSWER_S = 2.0, 5.0
 BATCH = 500
@@ -124,14 +124,14 @@ def on_hold(endpoint: str, since: float) -> str:
     return f"on hold since {at}: {'every endpoint' if every else endpoint}; nothing is submitted until `{lifted}`"
 
 
-def open_store() -> RecordReader:
+def open_store() -> JobStore:
     """The job store, as the environment names it."""
     settings = client_settings()
-    return RecordReader(connect(settings.store_url, COMMAND), settings.namespace)
+    return JobStore(connect(settings.store_url, COMMAND), settings.namespace)
 
 
 @contextmanager
-def store_or_sentence() -> Iterator[RecordReader]:
+def store_or_sentence() -> Iterator[JobStore]:
     """The store; trouble with Redis becomes one sentence and exit status 1."""
     url = mask_url(client_settings().store_url)
     try:
@@ -143,7 +143,7 @@ def store_or_sentence() -> Iterator[RecordReader]:
     raise click.ClickException(f"the job store at {url} cannot be reached: {shown(reason)}")
 
 
-def rows_of(reader: RecordReader, endpoint: str, task_ids: Iterable[str]) -> list[Row | None]:
+def rows_of(reader: JobStore, endpoint: str, task_ids: Iterable[str]) -> list[Row | None]:
     """The rows of these tasks, in their order; None where there is no record."""
     ids = list(task_ids)
     keys = reader.keys
@@ -160,7 +160,7 @@ def rows_of(reader: RecordReader, endpoint: str, task_ids: Iterable[str]) -> lis
     return rows
 
 
-def open_rows(reader: RecordReader, wanted: str | None, limit: int) -> tuple[list[Row], int]:
+def open_rows(reader: JobStore, wanted: str | None, limit: int) -> tuple[list[Row], int]:
     """The open jobs, the soonest to be looked at first, and how many there are beyond `limit`.
 
     `wanted` is an endpoint's name or RunPod's id; None means all.
@@ -178,9 +178,7 @@ def open_rows(reader: RecordReader, wanted: str | None, limit: int) -> tuple[lis
     return ordered[:limit], left_out + max(0, len(ordered) - limit)
 
 
-def _open_rows_of(
-    reader: RecordReader, endpoint: str, key: str, wanted: str | None, limit: int
-) -> tuple[list[Row], int]:
+def _open_rows_of(reader: JobStore, endpoint: str, key: str, wanted: str | None, limit: int) -> tuple[list[Row], int]:
     """The first `limit` open jobs of one index, and how many follow."""
     # Jobs of one endpoint may have been called by different names: a name is known from the record alone.
     every = wanted in (None, endpoint)

@@ -43,8 +43,8 @@ def watch(task_id: str, as_json: bool) -> None:
     """Watch a job until it ends: a live line, then its output. Ctrl-C ends the watching, not the job."""
     job = JobResult(task_id, app=client())
     with store_or_sentence() as reader:
-        published = reader.published_at(task_id) is not None
-        known = published or reader.place(task_id) is not None or job.state != states.PENDING
+        published = reader.outbox.published_at(task_id) is not None
+        known = published or reader.ids.place(task_id) is not None or job.state != states.PENDING
     if not known:
         raise click.ClickException(f"{task_id}: no job of this namespace, or it ended so long ago that nothing is left")
     started = time.monotonic()
@@ -142,7 +142,7 @@ def purge(endpoint: str | None, calls: bool, key_name: str | None, timeout: floa
 
 def _cancel_calls(endpoint: str | None, yes: bool, *, as_json: bool) -> None:
     with store_or_sentence() as reader:
-        ids = reader.kept_calls(endpoint)
+        ids = reader.outbox.kept_calls(endpoint)
     of = f" of {endpoint}" if endpoint else ""
     if ids and not yes:
         ask_first(f"Cancel {len(ids)} calls{of} that no worker has taken yet?", yes)

@@ -30,7 +30,7 @@ from celery.backends.base import DisabledBackend
 from celery.backends.rpc import RPCBackend
 
 from celery_runpod._connect import ANSWER_S, broker_of, client_settings, mask_url, store_url
-from celery_runpod._store.reader import reader_for
+from celery_runpod._store.store import store_of
 from celery_runpod.errors import ConfigurationMismatch
 
 log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def _same(found: Found) -> bool:
 
 
 def _in_store(app: Celery, namespace: str, found: Found) -> Token | None:
-    reader = reader_for(app)
+    reader = store_of(app)
     return Token.parse(reader.redis.get(reader.keys.agreement()))
 
 

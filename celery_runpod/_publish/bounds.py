@@ -13,7 +13,7 @@ from celery import Celery
 from redis.exceptions import RedisError
 
 from celery_runpod._connect import client_settings
-from celery_runpod._store.reader import reader_for
+from celery_runpod._store.store import store_of
 from celery_runpod.errors import TooManyOpenJobs
 
 MOST_OPEN_JOBS = "RUNPOD_MOST_OPEN_JOBS"
@@ -27,7 +27,7 @@ def refuse_over_bounds(app: Celery) -> None:
         TooManyOpenJobs: the namespace holds as many jobs, or bytes of input, as the workers allow.
     """
     try:
-        totals = reader_for(app).totals()
+        totals = store_of(app).open_jobs.totals()
     except (RedisError, OSError):
         return
     if totals is None:

@@ -27,7 +27,7 @@ from celery_runpod._publish.bounds import refuse_over_bounds
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._publish.outbox import forget
 from celery_runpod._publish.routes import signatures_after
-from celery_runpod._store.reader import reader_for
+from celery_runpod._store.store import store_of
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption
 
 _FOLLOWING: ContextVar[bool] = getattr(amqp, "_callback_publish_retry", ContextVar("never", default=False))
@@ -162,7 +162,7 @@ def _run_in_the_wrong_worker(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
     """The body: a worker of the caller's own app consumes the queue of the RunPod workers."""
     # Else the RunPod workers would miss the message, and run from its copy a call that has ended with this error.
     if self.request.id:
-        reader_for(self.app).drop_message(self.request.id)
+        store_of(self.app).outbox.drop_message(self.request.id)
     raise ConfigurationError(
         f"{RUN} must be run by a RunPod worker (`celery-runpod worker`), and came to a worker of the Celery app "
         f"{self.app.main or 'without a name'!r}: take the queues of the RunPod workers (RUNPOD_NAMESPACE, by default "

@@ -25,7 +25,7 @@ from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from celery_runpod._connect import broker_of, is_redis
-from celery_runpod._store.reader import reader_for
+from celery_runpod._store.store import store_of
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,6 @@ def keep(
     try:
         place = {"exchange": exchange, "routing_key": routing_key, "priority": properties.get("priority")}
         text = dumps({"body": body, "headers": headers, "properties": properties})
-        reader_for(publishing.app).keep_message(task_id, issued_at, json.dumps(place), str(text))
+        store_of(publishing.app).outbox.keep_message(task_id, issued_at, json.dumps(place), str(text))
     except (RedisError, OSError, EncodeError, TypeError, ValueError) as error:
         log.warning("no copy of task %s is kept until a worker has it: %s", task_id, error)

@@ -1,4 +1,4 @@
-"""Cancels: the decision for many jobs at once, and the cancels that RunPod has not confirmed yet.
+"""Cancels: what was wished, the decision for many jobs at once, and what RunPod has not confirmed yet.
 
 Not here: what a decision is (`scripts/request_cancel.lua`), and who sends it to RunPod (`tasks/outstanding.py`).
 """
@@ -7,17 +7,87 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from celery_runpod._store.upkeep import Upkeep
+from celery_runpod._protocol import DAY_S, Scope
+from celery_runpod._store.ids import Ids
+from celery_runpod._store.part import Part
 
+CANCEL_NOTE_S = int(DAY_S)
 BATCH = 1000
 
 
-class Cancels(Upkeep):
-    """The part of the store that is about cancels."""
+@dataclass(eq=False)
+class Cancels(Part):
+    """Wishes, decisions and what is left to be done at RunPod."""
 
-    # The decision
+    ids: Ids
+
+    def note_cancel(self, ids: Iterable[str], *, scope: Scope) -> None:
+        """Remember for a day that these ids are not wanted, for jobs that are not accepted yet (`Scope`)."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            self._note_cancel(pipe, ids, scope)
+            pipe.execute()
+
+    def _note_cancel(self, pipe: Any, ids: Iterable[str], scope: Scope) -> None:
+        for any_id in ids:
+            # A narrower note never takes the place of a wider one.
+            pipe.set(self.keys.cancel_note(any_id), scope, ex=CANCEL_NOTE_S, nx=scope != "tree")
+
+    def wish_cancel(self, ids: Iterable[str], now: float, *, scope: Scope) -> None:
+        """As `note_cancel`, and kept until a worker has carried it out: the message that asks for it may be lost."""
+        with self.redis.pipeline(transaction=True) as pipe:
+            self._note_cancel(pipe, ids, scope)
+            for any_id in ids:
+                pipe.zadd(self.keys.cancel_wishes(), {f"{scope}:{any_id}": now})
+            pipe.execute()
+
+    def cancel_wishes(self, until: float) -> list[tuple[str, str]]:
+        """(id, scope) of the cancels wished, or to be published again, before `until`."""
+        found: Any = self.redis.zrangebyscore(self.keys.cancel_wishes(), "-inf", until, start=0, num=1000)
+        return [(any_id, reach) for reach, _, any_id in (wish.partition(":") for wish in found)]
+
+    def fulfil_wishes(self, ids: Iterable[str], *, scope: Scope) -> None:
+        if members := [f"{scope}:{any_id}" for any_id in ids]:
+            with self.redis.pipeline(transaction=False) as pipe:
+                pipe.zrem(self.keys.cancel_wishes(), *members)
+                pipe.hdel(self.keys.cancel_repeats(), *members)
+                pipe.execute()
+
+    def note_repeats(self, ids: Iterable[str], now: float, *, scope: Scope, again_s: float, most: int) -> list[str]:
+        """Note that the cancels of these ids were published again. The next time is after `again_s` seconds, doubled
+        with each repeat up to an hour. Answers the ids that were published `most` times: they are given up."""
+        members = {f"{scope}:{any_id}": any_id for any_id in ids}
+        with self.redis.pipeline(transaction=False) as pipe:
+            for member in members:
+                pipe.hincrby(self.keys.cancel_repeats(), member, 1)
+            repeats = dict(zip(members, pipe.execute(), strict=True))
+        spent = [members[member] for member, times in repeats.items() if times >= most]
+        due = {
+            member: now + min(again_s * 2.0 ** (times - 1), 3600.0) for member, times in repeats.items() if times < most
+        }
+        if due:
+            self.redis.zadd(self.keys.cancel_wishes(), due, xx=True)
+        self.fulfil_wishes(spent, scope=scope)
+        return spent
+
+    def cancel_notes(self, ids: Iterable[str]) -> dict[str, str]:
+        """Which of these ids were cancelled, and how far that goes (its scope). What was a "step" when nobody knew it is
+        a "job" once it is accepted."""
+        wanted = list(dict.fromkeys(ids))
+        found: Any = self.redis.mget([self.keys.cancel_note(any_id) for any_id in wanted])
+        return self.settled_notes(dict(zip(wanted, found, strict=True)))
+
+    def settled_notes(self, found: Mapping[str, str | None]) -> dict[str, str]:
+        """`cancel_notes`, from the notes as they were read."""
+        notes = {any_id: note for any_id, note in found.items() if note}
+        return {any_id: "job" if note == "step" and self.ids.is_job(any_id) else note for any_id, note in notes.items()}
+
+    def tree_cancelled(self, ids: list[str]) -> bool:
+        """Whether what hangs under any of these ids was cancelled less than a day ago; a cancel of one job alone, that
+        came after its end, does not count."""
+        return any(note != "job" for note in self.cancel_notes(ids).values())
 
     def places(self, task_ids: Iterable[str]) -> dict[str, list[str]]:
         """The jobs among these ids, by their endpoint."""
@@ -47,14 +117,20 @@ class Cancels(Upkeep):
         self, endpoint: str, task_ids: list[str], outcome: Mapping[str, Any], now: float, deliver_again_at: float
     ) -> list[str]:
         """Decide on the cancels of these jobs in one round trip; answers the ids of those that were open."""
+        text = json.dumps(outcome)
         with self.redis.pipeline(transaction=False) as pipe:
             for task_id in task_ids:
-                args = (task_id, json.dumps(outcome), now, deliver_again_at)
-                self._run("request_cancel", self._ending_keys(endpoint, task_id), *args, on=pipe)
+                self.scripts.run(
+                    "request_cancel",
+                    endpoint=endpoint,
+                    task_id=task_id,
+                    outcome=text,
+                    now=now,
+                    deliver_again_at=deliver_again_at,
+                    on=pipe,
+                )
             words = pipe.execute()
         return [task_id for task_id, word in zip(task_ids, words, strict=True) if word == "cancelled"]
-
-    # Cancels that RunPod has not confirmed
 
     def cancels_due(self, endpoint: str, now: float, most: int) -> int:
         """How many cancels are due at RunPod, at most `most`; 0 while they are put off."""
@@ -73,20 +149,16 @@ class Cancels(Upkeep):
 
     def lease_cancels(self, endpoint: str, now: float, again_at: float, batch: int) -> list[tuple[str, str]]:
         """(RunPod job id, name of the API key) of the jobs to cancel now."""
-        keys = [self.keys.cancels(endpoint), self.keys.cancel_keys(endpoint)]
-        flat = self._run("lease_cancels", keys, now, again_at, batch)
+        flat = self.scripts.run("lease_cancels", endpoint=endpoint, now=now, again_at=again_at, batch=batch)
         return list(zip(flat[::2], flat[1::2], strict=True))
 
     def cancel_failed(
         self, endpoint: str, job_id: str, why: str, now: float, *, base_s: float, cap_s: float, most_s: float
     ) -> tuple[str, int, float]:
         """("later" | "given_up" | "unknown", how often it has failed, since when); the wait doubles with each failure."""
-        keys = [
-            self.keys.cancels(endpoint),
-            self.keys.cancel_keys(endpoint),
-            self.keys.cancel_refusals(endpoint),
-        ]
-        word, *rest = self._run("cancel_failed", keys, job_id, why, now, base_s, cap_s, most_s)
+        word, *rest = self.scripts.run(
+            "cancel_failed", endpoint=endpoint, job_id=job_id, why=why, now=now, base=base_s, cap=cap_s, most=most_s
+        )
         return word, int(rest[0]) if rest else 0, float(rest[1]) if rest else now
 
     def settle_cancel(self, endpoint: str, job_id: str) -> None:

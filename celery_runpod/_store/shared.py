@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import OUTCOMES, State
-from celery_runpod._store.upkeep import Upkeep
 
 MOST_TRIES = 20
 
@@ -35,37 +35,29 @@ class Verdict:
     job_id: str
 
 
-class SharedJobs(Upkeep):
-    """The part of the store that is about shared jobs."""
+class SharedJobs(Part):
+    """The shared jobs, and the calls that wait for each."""
 
     def join(self, job: Job, shared: Job, input_hash: str, due: float, look_again: float) -> Joined:
         """Make `job` wait for the job that holds its key; `shared` becomes that job if there is none."""
-        endpoint, key = job.endpoint, self.keys.shared(job.endpoint, shared.shares)
-        found: Any = self.redis.hget(key, "job")
+        endpoint = job.endpoint
+        found: Any = self.redis.hget(self.keys.shared(endpoint, shared.shares), "job")
         holder, replaces = found or shared.task_id, ""
         for _ in range(MOST_TRIES):
-            keys = [
-                key,
-                self.keys.job(endpoint, job.task_id),
-                self.keys.job(endpoint, holder),
-                self.keys.waiters(endpoint, holder),
-                self.keys.due(endpoint),
-                self.keys.input_bytes(endpoint),
-            ]
-            own = json.dumps(replace(job, joined=holder).to_fields())
-            answer = self._run(
+            answer = self.scripts.run(
                 "join",
-                keys,
-                job.task_id,
-                holder,
-                replaces,
-                input_hash,
-                own,
-                job.end_by,
-                job.end_by if job.expires_at is None else min(job.end_by, job.expires_at),
-                json.dumps(shared.to_fields()),
-                due,
-                look_again,
+                endpoint=endpoint,
+                key_hash=shared.shares,
+                task_id=job.task_id,
+                shared_id=holder,
+                replaces=replaces,
+                input_hash=input_hash,
+                call_fields=json.dumps(replace(job, joined=holder).to_fields()),
+                call_end_by=job.end_by,
+                call_due=job.end_by if job.expires_at is None else min(job.end_by, job.expires_at),
+                shared_fields=json.dumps(shared.to_fields()),
+                shared_due=due,
+                look_again=look_again,
             )
             if answer[0] == "free":
                 holder, replaces = shared.task_id, holder
@@ -77,9 +69,16 @@ class SharedJobs(Upkeep):
 
     def leave(self, job: Job, outcome: Mapping[str, Any], now: float, deliver_again_at: float) -> str:
         """The call waits no longer; with the last one its shared job is cancelled."""
-        keys = [*self._ending_keys(job.endpoint, job.joined), self.keys.waiters(job.endpoint, job.joined)]
-        args = (job.joined, job.task_id, json.dumps(outcome), now, deliver_again_at)
-        return str(self._run("leave", keys, *args))
+        word = self.scripts.run(
+            "leave",
+            endpoint=job.endpoint,
+            shared_id=job.joined,
+            task_id=job.task_id,
+            outcome=json.dumps(outcome),
+            now=now,
+            deliver_again_at=deliver_again_at,
+        )
+        return str(word)
 
     def waiters(self, shared: Job) -> list[str]:
         """The task ids of the calls that wait for a shared job."""
@@ -104,14 +103,13 @@ class SharedJobs(Upkeep):
             return None
         return Verdict(State(ended), json.loads(outcome), job_id or "")
 
-    def close_shared(self, shared: Job) -> str:
+    def close(self, shared: Job) -> str:
         """Every waiter has its verdict."""
-        keys = [
-            self.keys.job(shared.endpoint, shared.task_id),
-            self.keys.shared(shared.endpoint, shared.shares),
-            self.keys.undelivered(shared.endpoint),
-            self.keys.waiters(shared.endpoint, shared.task_id),
-            self.keys.due(shared.endpoint),
-            self.keys.input_bytes(shared.endpoint),
-        ]
-        return str(self._run("close_shared", keys, shared.task_id, self.key_ttl_s))
+        word = self.scripts.run(
+            "close_shared",
+            endpoint=shared.endpoint,
+            shared_id=shared.task_id,
+            key_hash=shared.shares,
+            ttl=self.lives.key_s,
+        )
+        return str(word)

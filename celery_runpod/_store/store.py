@@ -1,75 +1,121 @@
-"""The job store: one method for each script in ``scripts/``, and the reads that go with them.
+"""The job store: the transitions of a job, one script each, and the parts that are about more than one job.
 
-Each script is one round trip, takes the time as an argument, and answers in the words of its script. Indexes are
-written before what they point to, so they may point to nothing.
+Each script is one round trip, takes the time as an argument, and answers in the words of its header. A web process has
+the same store: it reads, and leaves wishes to cancel and the hints of webhooks.
+
+    ids         which endpoint a task id belongs to             shared    jobs that calls with one key share
+    outbox      copies of calls that no worker has accepted     cancels   wishes, decisions, what RunPod must hear
+    submits     the gate, attempts, who goes next               aside     what no worker can run or read
+    pauses      of one operation; brake: of submits, by hand    retries   jobs that failed, and may run again
+    workers     heartbeats, and which Redis process is known    open_jobs counts, and their bounds
+    purges      when a queue was purged                         health    looks at /health
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from celery_runpod._protocol import FORMAT
-from celery_runpod._store.aside import Aside
+from celery import Celery
+from redis import Redis
+
+from celery_runpod._connect import READ, client_settings, connect, store_url
+from celery_runpod._protocol import DAY_S, FORMAT
 from celery_runpod._store.cancels import Cancels
-from celery_runpod._store.operated import Operated
-from celery_runpod._store.reader import Place
+from celery_runpod._store.endpoint_notes import HealthLooks, Purges
+from celery_runpod._store.heartbeats import Heartbeats
+from celery_runpod._store.ids import Ids
+from celery_runpod._store.kept_calls import KeptCalls
+from celery_runpod._store.keys import Keys
+from celery_runpod._store.open_jobs import OpenJobs
+from celery_runpod._store.part import Lives
+from celery_runpod._store.pauses import Brake, Pauses
+from celery_runpod._store.put_aside import Aside
 from celery_runpod._store.record import Job
+from celery_runpod._store.retries import Retries
+from celery_runpod._store.scripts import Scripts
 from celery_runpod._store.shared import SharedJobs
 from celery_runpod._store.states import State
 from celery_runpod._store.submits import Submits
 
+MOST_CANDIDATES = 5
+"""So many RunPod ids may be named for one attempt: whoever has the URL may name a wrong one first."""
+CANDIDATES_S = int(DAY_S)
+HINT_EVERY_S = 5.0
+"""Between two hints that make one job due, in seconds."""
+TROUBLES_KEPT_S = int(DAY_S)
+BATCH = 1000
 
-class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
-    """All transitions of a job. `redis` must decode its responses; one store a process, shared by its threads."""
+
+class JobStore:
+    """One store a process, shared by its threads. `redis` must decode its responses."""
+
+    def __init__(self, redis: Redis, namespace: str, lives: Lives | None = None) -> None:
+        self.redis = redis
+        self.keys = Keys(namespace)
+        self.scripts = Scripts(redis, self.keys)
+        self.lives = lives or Lives()
+        part = (redis, self.keys, self.scripts, self.lives)
+        self.ids = Ids(*part)
+        self.outbox = KeptCalls(*part)
+        self.pauses = Pauses(*part)
+        self.brake = Brake(*part)
+        self.workers = Heartbeats(*part)
+        self.open_jobs = OpenJobs(*part)
+        self.purges = Purges(*part)
+        self.health = HealthLooks(*part)
+        self.retries = Retries(*part)
+        self.shared = SharedJobs(*part)
+        self.cancels = Cancels(*part, self.ids)
+        self.submits = Submits(*part, self.cancels)
+        self.aside = Aside(*part, self.workers)
 
     # A job's way in
 
-    def index(self, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
-        """Write the indexes of a job that is about to be accepted; harmless if it never is."""
-        keys, ttl = self.keys, self.tombstone_ttl_s + int(max(0.0, job.end_by - job.accepted_at))
-        roots = sorted({job.root_id, *groups})
-        with self.redis.pipeline(transaction=False) as pipe:
-            for above in roots:
-                pipe.ttl(keys.root(above))
-            lives: list[int] = pipe.execute()
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.sadd(keys.endpoints(), job.endpoint)
-            pipe.set(keys.task(job.task_id), json.dumps({"endpoint": job.endpoint, "root": job.root_id}), ex=ttl)
-            for follower in followers:
-                place = json.dumps({"endpoint": None, "root": job.root_id})
-                pipe.set(keys.task(follower), place, ex=ttl, nx=True)
-            for above, life in zip(roots, lives, strict=True):
-                pipe.sadd(keys.root(above), job.task_id)
-                # A longer job under the same root must be reached for as long as it lives.
-                pipe.expire(keys.root(above), max(ttl, life))
-            pipe.execute()
-
     def accept(self, job: Job, due: float) -> str:
         """ "accepted", or the state of the record that was there before."""
-        keys = [
-            self.keys.job(job.endpoint, job.task_id),
-            self.keys.due(job.endpoint),
-            self.keys.undelivered(job.endpoint),
-            self.keys.input_bytes(job.endpoint),
-        ]
-        flat = [part for pair in job.to_fields().items() for part in pair]
-        return str(self._run("accept", keys, job.task_id, due, *flat))
+        fields = [part for pair in job.to_fields().items() for part in pair]
+        word = self.scripts.run("accept", endpoint=job.endpoint, task_id=job.task_id, due_at=due, fields=fields)
+        return str(word)
+
+    def hint(self, endpoint: str, task_id: str, attempt: int, now: float, job_id: str = "") -> str:
+        """A signed webhook says that an attempt has ended; `job_id` is the id that its body names, if it was read.
+        Answers in the words of `scripts/hint.lua`."""
+        word = self.scripts.run(
+            "hint",
+            endpoint=endpoint,
+            task_id=task_id,
+            attempt=attempt,
+            now=now,
+            named_id=job_id,
+            format=FORMAT,
+            most_candidates=MOST_CANDIDATES,
+            candidates_ttl=CANDIDATES_S,
+            every=HINT_EVERY_S,
+        )
+        return str(word)
 
     # Attempts that failed
 
     def retry_later(
         self, job: Job, verdict: State, retries: int, due: float, start_by: float | None, job_id: str
     ) -> str:
-        keys = [
-            self.keys.job(job.endpoint, job.task_id),
-            self.keys.due(job.endpoint),
-            self.keys.inflight(job.endpoint),
-        ]
-        by = "" if start_by is None else start_by
-        return str(self._run("retry_later", keys, job.task_id, job.attempt, verdict, retries, due, by, job_id))
+        word = self.scripts.run(
+            "retry_later",
+            endpoint=job.endpoint,
+            task_id=job.task_id,
+            attempt=job.attempt,
+            verdict=verdict,
+            retries=retries,
+            due_at=due,
+            start_by=start_by,
+            given_id=job_id,
+        )
+        return str(word)
 
     # Checking
 
@@ -77,8 +123,15 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
         self, endpoint: str, token: str, now: float, lease_until: float, batch: int, max_checks: int
     ) -> tuple[list[str], bool] | None:
         """The task ids that are now this check's, and whether more is due; None when enough checks are live."""
-        keys = [self.keys.due(endpoint), self.keys.checks(endpoint), self.keys.next_check_at(endpoint)]
-        answer = self._run("lease_due", keys, token, now, lease_until, batch, max_checks)
+        answer = self.scripts.run(
+            "lease_due",
+            endpoint=endpoint,
+            token=token,
+            now=now,
+            lease_until=lease_until,
+            batch=batch,
+            max_checks=max_checks,
+        )
         return None if answer[0] == "busy" else (answer[2:], answer[1] == "1")
 
     def end_check(self, endpoint: str, token: str) -> None:
@@ -86,23 +139,19 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
 
     def jobs(self, endpoint: str, task_ids: Iterable[str]) -> list[Job]:
         """The open records among these ids. One of a newer format is left out: another version works on it. One that
-        cannot be read is left out and put aside (``aside.py``)."""
+        cannot be read is left out and put aside."""
         ids = list(task_ids)
         with self.redis.pipeline(transaction=False) as pipe:
             for task_id in ids:
                 pipe.hgetall(self.keys.job(endpoint, task_id))
             found = pipe.execute()
-        jobs = [self.read_or_put_aside(endpoint, task_id, raw) for task_id, raw in zip(ids, found, strict=True) if raw]
+        jobs = [
+            self.aside.read_or_put_aside(endpoint, task_id, raw) for task_id, raw in zip(ids, found, strict=True) if raw
+        ]
         return [job for job in jobs if job is not None]
 
     def forget_due(self, endpoint: str, task_id: str) -> str:
-        keys = [
-            self.keys.job(endpoint, task_id),
-            self.keys.due(endpoint),
-            self.keys.inflight(endpoint),
-            self.keys.waiting(endpoint),
-        ]
-        return str(self._run("forget_due", keys, task_id))
+        return str(self.scripts.run("forget_due", endpoint=endpoint, task_id=task_id))
 
     def observe(
         self,
@@ -117,17 +166,36 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
         reason: str = "",
         missing_since: float | None = None,
     ) -> str:
-        keys = [self.keys.job(job.endpoint, job.task_id), self.keys.due(job.endpoint)]
-        count, missing = job.checks if checks is None else checks, "" if missing_since is None else missing_since
-        args = (job.task_id, job.attempt, lease, state or "", due, count, progress, reason, now, missing)
-        return str(self._run("observe", keys, *args))
+        word = self.scripts.run(
+            "observe",
+            endpoint=job.endpoint,
+            task_id=job.task_id,
+            attempt=job.attempt,
+            lease=lease,
+            new_state=state,
+            due_at=due,
+            checks=job.checks if checks is None else checks,
+            progress=progress,
+            reason=reason,
+            now=now,
+            missing_since=missing_since,
+        )
+        return str(word)
 
     def put_off(
         self, job: Job, lease: float, due: float, *, failures: int | None = None, waits_since: float | None = None
     ) -> str:
-        keys = [self.keys.job(job.endpoint, job.task_id), self.keys.due(job.endpoint)]
-        count, since = job.failures if failures is None else failures, "" if waits_since is None else waits_since
-        return str(self._run("put_off", keys, job.task_id, job.attempt, lease, due, count, since))
+        word = self.scripts.run(
+            "put_off",
+            endpoint=job.endpoint,
+            task_id=job.task_id,
+            attempt=job.attempt,
+            lease=lease,
+            due_at=due,
+            failures=job.failures if failures is None else failures,
+            waits_since=waits_since,
+        )
+        return str(word)
 
     def least_due(self, endpoint: str) -> float | None:
         """When the next thing of this endpoint is to be looked at: a job or a cancel."""
@@ -143,8 +211,8 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
 
     def plan_check(self, endpoint: str, at: float, now: float, *, slack_s: float = 0.5, overdue_s: float = 3.0) -> bool:
         """Whether the caller must publish a check for this time."""
-        answer = self._run("plan_check", [self.keys.next_check_at(endpoint)], at, now, slack_s, overdue_s)
-        return bool(answer == "publish")
+        word = self.scripts.run("plan_check", endpoint=endpoint, at=at, now=now, slack=slack_s, overdue=overdue_s)
+        return bool(word == "publish")
 
     # Ending
 
@@ -159,19 +227,19 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
         job_id: str = "",
         cancel: bool = False,
     ) -> str:
-        answer = self._run(
+        answer = self.scripts.run(
             "record_outcome",
-            [*self._ending_keys(job.endpoint, job.task_id), self.keys.by_job_id(job.endpoint, job_id)],
-            job.task_id,
-            job.attempt,
-            state,
-            json.dumps(outcome),
-            now,
-            deliver_again_at,
-            job_id,
-            "1" if cancel else "0",
-            job.api_key_name or "",
-            self._index_ttl_s(job, now),
+            endpoint=job.endpoint,
+            task_id=job.task_id,
+            attempt=job.attempt,
+            verdict=state,
+            outcome=json.dumps(outcome),
+            now=now,
+            deliver_again_at=deliver_again_at,
+            given_id=job_id,
+            cancel=cancel,
+            api_key_name=job.api_key_name,
+            index_ttl=self.lives.index_s(job, now),
         )
         return str(answer)
 
@@ -179,8 +247,15 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
         self, endpoint: str, task_id: str, attempt: int, token: str, now: float, lease_until: float
     ) -> tuple[str, int]:
         """("yours" | "held" | "delivered" | "refused" | "unknown", how often it was claimed)."""
-        keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint)]
-        answer = self._run("claim_finish", keys, task_id, attempt, token, now, lease_until)
+        answer = self.scripts.run(
+            "claim_finish",
+            endpoint=endpoint,
+            task_id=task_id,
+            attempt=attempt,
+            token=token,
+            now=now,
+            lease_until=lease_until,
+        )
         return answer[0], int(answer[1]) if len(answer) > 1 else 0
 
     def mark_delivered(
@@ -195,24 +270,24 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
     ) -> str:
         """Leave a tombstone with `kept`, and leave the indexes of the roots and groups `above`. What failed can be run
         again for `keep_failed_s` seconds. `job_id` is RunPod's, whose index then lives as long as the tombstone."""
-        keys = [
-            self.keys.job(endpoint, task_id),
-            self.keys.undelivered(endpoint),
-            self.keys.due(endpoint),
-            self.keys.failed(endpoint, task_id),
-            self.keys.input_bytes(endpoint),
-        ]
-        flat = [part for pair in (kept or {}).items() for part in pair]
-        ttl_s, keep_s = self.tombstone_ttl_s, math.ceil(keep_failed_s)
-        answer = str(self._run("mark_delivered", keys, task_id, now, ttl_s, FORMAT, keep_s, *flat))
+        answer = self.scripts.run(
+            "mark_delivered",
+            endpoint=endpoint,
+            task_id=task_id,
+            now=now,
+            tombstone_ttl=self.lives.tombstone_s,
+            format=FORMAT,
+            keep_failed=math.ceil(keep_failed_s),
+            more=[part for pair in (kept or {}).items() for part in pair],
+        )
         with self.redis.pipeline(transaction=False) as pipe:
             for any_id in above:
                 pipe.srem(self.keys.root(any_id), task_id)
-            pipe.expire(self.keys.task(task_id), self.tombstone_ttl_s)
+            pipe.expire(self.keys.task(task_id), self.lives.tombstone_s)
             if job_id:
-                pipe.expire(self.keys.by_job_id(endpoint, job_id), self.tombstone_ttl_s)
+                pipe.expire(self.keys.by_job_id(endpoint, job_id), self.lives.tombstone_s)
             pipe.execute()
-        return answer
+        return str(answer)
 
     def undelivered(self, endpoint: str, now: float, limit: int = 500) -> list[str]:
         ids: Any = self.redis.zrangebyscore(self.keys.undelivered(endpoint), "-inf", now, start=0, num=limit)
@@ -228,14 +303,10 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
         self.redis.zadd(self.keys.undelivered(endpoint), {task_id: at}, xx=True)
 
     def republish(self, endpoint: str, task_id: str, now: float, *, base_s: float = 30.0, cap_s: float = 900.0) -> str:
-        keys = [self.keys.job(endpoint, task_id), self.keys.undelivered(endpoint)]
-        return str(self._run("republish", keys, task_id, now, base_s, cap_s))
+        word = self.scripts.run("republish", endpoint=endpoint, task_id=task_id, now=now, base=base_s, cap=cap_s)
+        return str(word)
 
     # Looking
-
-    def endpoints(self) -> list[str]:
-        found: Any = self.redis.smembers(self.keys.endpoints())
-        return sorted(found)
 
     def overdue(self, endpoint: str, now: float, by_s: float) -> bool:
         """Whether anything of this endpoint should have been looked at `by_s` seconds ago."""
@@ -250,8 +321,44 @@ class JobStore(Submits, SharedJobs, Operated, Cancels, Aside):
 
     def find(self, task_id: str) -> Job | None:
         """The open record of a task id."""
-        place: Place | None = self.place(task_id)
+        place = self.ids.place(task_id)
         if place is None or place.endpoint is None:
             return None
         found = self.jobs(place.endpoint, [task_id])
         return found[0] if found else None
+
+    def ids_in(self, endpoint: str, state: State) -> list[str]:
+        """The task ids of the open jobs in a state."""
+        return [task_id for task_id, found in self._states(endpoint) if found == state]
+
+    def _states(self, endpoint: str) -> Iterator[tuple[str, str | None]]:
+        ids: Any = self.redis.zrange(self.keys.due(endpoint), 0, -1)
+        for start in range(0, len(ids), BATCH):
+            some = ids[start : start + BATCH]
+            with self.redis.pipeline(transaction=False) as pipe:
+                for task_id in some:
+                    pipe.hget(self.keys.job(endpoint, task_id), "state")
+                yield from zip(some, pipe.execute(), strict=True)
+
+    def look_now(self, endpoint: str, task_ids: list[str], now: float) -> None:
+        """Make these open jobs due."""
+        for start in range(0, len(task_ids), BATCH):
+            scores = dict.fromkeys(task_ids[start : start + BATCH], now)
+            self.redis.zadd(self.keys.due(endpoint), scores, xx=True)
+
+    def count_trouble(self, task_id: str) -> int:
+        """How often the task of this id has met an error of an unknown kind, this one included."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.incr(self.keys.troubles(task_id))
+            pipe.expire(self.keys.troubles(task_id), TROUBLES_KEPT_S)
+            return int(pipe.execute()[0])
+
+
+def store_of(app: Celery) -> JobStore:
+    """The job store of a process that has this app and no worker's settings."""
+    return _store(store_url(app), client_settings().namespace, os.getpid())
+
+
+@functools.lru_cache(maxsize=16)
+def _store(url: str, namespace: str, pid: int) -> JobStore:
+    return JobStore(connect(url, READ), namespace)

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from celery_runpod._connect import ClientSettings, check_reachable, client_app, client_settings
 from celery_runpod._protocol import CHECK_STATUS, Queues
 from celery_runpod._publish.confirms import NOT_PUBLISHED
-from celery_runpod._store.reader import RecordReader, reader_for
+from celery_runpod._store.store import JobStore, store_of
 from celery_runpod._webhooks.signed_urls import WebhookTarget, verify
 from celery_runpod.api._access import part_of
 from celery_runpod.errors import BrokerUnavailable, InvalidInput, NotConfigured
@@ -69,7 +69,7 @@ def receive(
         return 403, {"error": "the signature does not match, or has expired"}
     try:
         app = app if app is not None else client_app()
-        word = _hint(reader_for(app), target, now, read, length)
+        word = _hint(store_of(app), target, now, read, length)
         if word == "publish":
             _publish_check(app, settings.namespace, target.endpoint)
     except _Refused as refused:
@@ -91,9 +91,7 @@ def _secrets(settings: ClientSettings) -> list[str | None]:
     return [settings.webhook_secret, settings.webhook_secret_previous]
 
 
-def _hint(
-    reader: RecordReader, target: WebhookTarget, now: float, read: Callable[[int], bytes], length: int | None
-) -> str:
+def _hint(reader: JobStore, target: WebhookTarget, now: float, read: Callable[[int], bytes], length: int | None) -> str:
     """Note the hint; the word of ``celery_runpod/_store/scripts/hint.lua``."""
     word = reader.hint(target.endpoint, target.task_id, target.attempt, now)
     if word != "unnamed":

@@ -13,7 +13,7 @@ from typing import Any
 
 from celery.states import READY_STATES
 
-from celery_runpod._store.reader import RecordReader
+from celery_runpod._store.store import JobStore
 from tests.chaos.application import RAN
 from tests.servers import World
 
@@ -80,7 +80,7 @@ def story_of(world: World, task_id: str, submits: Iterable[dict[str, Any]], most
     own_log = world.stack.folder / f"{task_id}.log"
     if own_log.exists():
         return "\n".join(f"    {line}" for line in own_log.read_text(errors="replace").splitlines()[-most:])
-    record = RecordReader(world.redis, world.namespace).job(task_id)
+    record = JobStore(world.redis, world.namespace).job(task_id)
     about = [line for line in _lines(world.stack.folder) if task_id in line]
     lines = [f"    record: {record}", *(f"    at the simulator: {job}" for job in submits)]
     lines += [f"    {line[:400]}" for line in sorted(about)[:most]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from celery_runpod._store.reader import Keys
+from celery_runpod._store.keys import Keys
 from celery_runpod.errors import SubmissionUnconfirmed
 from celery_runpod.results import JobResult
 from tests.hostile.conftest import servers_of, start_workers

@@ -18,7 +18,7 @@ from redis.exceptions import NoPermissionError
 
 from celery_app.overrides.refusals import wrong_keys
 from celery_runpod._devstack.stack import Stack, redis_server
-from celery_runpod._store.reader import RecordReader
+from celery_runpod._store.store import JobStore
 from tests.compose import GIVEN, ROLES, ROOT, password, rights_for, services, version_of
 
 USERS = [role.lower() for role in ROLES]
@@ -132,12 +132,12 @@ def test_what_each_role_needs(url: str, redis: Any) -> None:
     assert caller.set("runpod:cancel:t1", "job") and caller.zadd("runpod:outbox", {"t1": 1}) is not None
     assert caller.set("celery-task-meta-t1", "{}") and caller.publish("celery-task-meta-t1", "{}") == 0
     assert webhooks.hmget(RECORD, "state", "attempt") == ["IN_QUEUE", None]
-    RecordReader(caller, "runpod").keep_message("t2", 1.0, "{}", "{}")
-    assert RecordReader(caller, "runpod").kept_calls() == ["t1", "t2"]
+    JobStore(caller, "runpod").keep_message("t2", 1.0, "{}", "{}")
+    assert JobStore(caller, "runpod").kept_calls() == ["t1", "t2"]
     redis.hset(RECORD, "attempt", "1")
-    assert RecordReader(webhooks, "runpod").hint("e1", "t1", 1, 1000.0) == "publish"
+    assert JobStore(webhooks, "runpod").hint("e1", "t1", 1, 1000.0) == "publish"
     redis.hset(RECORD, "state", "SUBMITTING")
-    assert RecordReader(webhooks, "runpod").hint("e1", "t1", 1, 2000.0, "a-job") == "publish"
+    assert JobStore(webhooks, "runpod").hint("e1", "t1", 1, 2000.0, "a-job") == "publish"
     assert webhooks.lpush("runpod.status", "look") and webhooks.smembers("_kombu.binding.runpod.status") == set()
     assert flower.llen("runpod") and flower.publish("/0.celery.pidbox", "{}") == 0
 

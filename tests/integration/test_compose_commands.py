@@ -20,7 +20,7 @@ from celery_runpod import Endpoint, cancel
 from celery_runpod._asking import pause, resume
 from celery_runpod._devstack.stack import Server, Stack, cli, free_port, redis_server
 from celery_runpod._protocol import FORMAT
-from celery_runpod._store.reader import Keys
+from celery_runpod._store.keys import Keys
 from celery_runpod._webhooks.signed_urls import sign_url
 from tests.compose import GIVEN, filled, password, rights_for, version_of
 from tests.servers import ROOT

@@ -76,7 +76,7 @@ class Poisoned:
         assert self.worker.process.poll() is None, self.worker.log.read_text()[-3000:]
 
     def aside(self) -> list[str]:
-        return sorted(one.why for one in self.store.messages_aside())
+        return sorted(one.why for one in self.store.aside.messages_aside())
 
 
 @pytest.fixture(scope="module", params=["prefork", "threads", "solo"])
@@ -96,8 +96,8 @@ def poisoned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def _lives_on(poisoned: Poisoned) -> Iterator[None]:
     yield
     poisoned.still_works()
-    for one in poisoned.store.messages_aside():
-        assert poisoned.store.take_message(one.id)
+    for one in poisoned.store.aside.messages_aside():
+        assert poisoned.store.aside.take_message(one.id)
 
 
 @pytest.mark.parametrize("depth", DEEP)
@@ -148,7 +148,7 @@ def test_what_cannot_be_read_is_put_aside(poisoned: Poisoned) -> None:
     eventually(lambda: len(poisoned.aside()), 7, within_s=60)
     for task_id in (with_id, deep_header):
         assert isinstance(poisoned.result(task_id), InvalidInput)
-    assert [one.id for one in poisoned.store.messages_aside() if not one.readable]
+    assert [one.id for one in poisoned.store.aside.messages_aside() if not one.readable]
 
 
 def test_what_fits_no_task_is_refused_before_it_begins(poisoned: Poisoned) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celery_runpod._cli import aside
-from celery_runpod._store.aside import AsideMessage
+from celery_runpod._store.put_aside import AsideMessage
 from tests.builders import ENDPOINT, Bench
 
 
@@ -28,7 +28,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 def put(bench: Bench, **changes: Any) -> None:
     given = {"body": "[[], {}, {}]", "size": 12, "headers": {"id": "t1", "task": "runpod.run"}, "properties": {}}
     given |= {"id": "message-t1", "name": "runpod.run", "endpoint": "e1\x1b[2J", "queue": "runpod", "since": bench.now}
-    bench.store.put_message_aside(AsideMessage(**{**given, "why": "why", **changes}))
+    bench.store.aside.put_message_aside(AsideMessage(**{**given, "why": "why", **changes}))
 
 
 def test_it_is_listed_without_control_characters(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,7 +41,7 @@ def test_it_is_listed_without_control_characters(bench: Bench, capsys: pytest.Ca
 def test_a_message_is_sent_again(bench: Bench) -> None:
     put(bench)
     aside.release("message-t1", bench.app)
-    assert bench.count("runpod") == 1 and bench.store.messages_aside() == []
+    assert bench.count("runpod") == 1 and bench.store.aside.messages_aside() == []
 
 
 @pytest.mark.parametrize("changes", [{"size": 9_000_000}, {"readable": False}])
@@ -49,7 +49,7 @@ def test_what_is_not_whole_is_not_sent(bench: Bench, changes: Any, capsys: pytes
     put(bench, **changes)
     with pytest.raises(SystemExit):
         aside.release("message-t1", bench.app)
-    assert "cannot be released" in capsys.readouterr().err and len(bench.store.messages_aside()) == 1
+    assert "cannot be released" in capsys.readouterr().err and len(bench.store.aside.messages_aside()) == 1
 
 
 def test_a_record_is_dropped_and_its_task_ends(bench: Bench) -> None:
@@ -59,4 +59,4 @@ def test_a_record_is_dropped_and_its_task_ends(bench: Bench) -> None:
     aside.drop("record-bad", bench.app)
     told = bench.app.backend.get_task_meta("bad", cache=False)
     assert (told["status"], type(told["result"]).__name__) == ("FAILURE", "JobUndeliverable")
-    assert bench.store.count_aside() == (0, 0)
+    assert bench.store.aside.count_aside() == (0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -212,8 +213,8 @@ def test_a_task_of_the_worker_calls_through_one_that_is_not_registered() -> None
 
 def test_in_a_wrong_worker_it_says_which_one_must_run_it(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     dropped: list[str] = []
-    reader = type("Reader", (), {"drop_message": staticmethod(dropped.append)})
-    monkeypatch.setattr(caller_task, "reader_for", lambda _: reader)
+    store = SimpleNamespace(outbox=SimpleNamespace(drop_message=dropped.append))
+    monkeypatch.setattr(caller_task, "store_of", lambda _: store)
     task = app.tasks[RUN]
     task.push_request(id="t1")
     try:

@@ -85,7 +85,7 @@ def test_every_reason_of_the_workers_is_known_to_the_commands_and_in_the_readme(
 
 
 def test_the_table_of_keys_is_complete() -> None:
-    from celery_runpod._store.reader import Keys
+    from celery_runpod._store.keys import Keys
 
     keys = Keys("n")
     made = set()

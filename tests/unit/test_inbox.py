@@ -38,7 +38,7 @@ class View:
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.asked: list[int] = []
         monkeypatch.setenv("RUNPOD_WEBHOOK_SECRET", SECRET)
-        monkeypatch.setattr(receive_module, "reader_for", lambda _: self.bench.store)
+        monkeypatch.setattr(receive_module, "store_of", lambda _: self.bench.store)
         monkeypatch.setattr(receive_module, "check_reachable", lambda _: None)
         app = SimpleNamespace(send_task=lambda name, **given: self.sent.append((name, given)))
         monkeypatch.setattr(receive_module, "client_app", lambda: app)
@@ -95,7 +95,7 @@ def test_a_webhook_of_an_open_job_makes_it_due_and_sends_a_check_without_the_bod
 def test_what_was_not_signed_or_has_expired_is_refused_before_body_and_store(
     running: View, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
-    monkeypatch.setattr(receive_module, "reader_for", lambda _: pytest.fail("the store was asked"))
+    monkeypatch.setattr(receive_module, "store_of", lambda _: pytest.fail("the store was asked"))
     query = {
         "signature": running.query(secret="another-secret-of-the-tests"),
         "expired": running.query(ends_in_s=-1000),
@@ -132,7 +132,7 @@ def test_one_round_trip_asks_and_notes(running: View, monkeypatch: pytest.Monkey
 def test_the_body_of_an_unanswered_submit_gives_its_id_and_no_more(unanswered: View) -> None:
     assert unanswered.post(unanswered.query()) == 200
     assert unanswered.asked == [MOST_BYTES + 1]
-    assert unanswered.bench.store.candidates(unanswered.bench.record()) == ["r1"]
+    assert unanswered.bench.store.submits.candidates(unanswered.bench.record()) == ["r1"]
     assert len(unanswered.sent) == 1
 
 
@@ -157,7 +157,7 @@ def test_the_body_of_an_unanswered_submit_gives_its_id_and_no_more(unanswered: V
 def test_a_body_that_names_no_job_is_refused(unanswered: View, body: bytes) -> None:
     assert unanswered.post(unanswered.query(), body) == 400
     assert unanswered.sent == []
-    assert unanswered.bench.store.candidates(unanswered.bench.record()) == []
+    assert unanswered.bench.store.submits.candidates(unanswered.bench.record()) == []
 
 
 def test_a_body_over_the_limit_is_refused_by_its_length_or_once_that_much_is_read(unanswered: View) -> None:
@@ -227,7 +227,7 @@ def post(request: pytest.FixtureRequest) -> Callable[[dict[str, str], bytes], in
 def test_frameworks_answer_alike(unanswered: View, post: Callable[[dict[str, str], bytes], int]) -> None:
     large = json.dumps({"output": "x" * 5000, "id": "r9"}).encode()
     assert post(unanswered.query(), large) == 200
-    assert unanswered.bench.store.candidates(unanswered.bench.record()) == ["r9"]
+    assert unanswered.bench.store.submits.candidates(unanswered.bench.record()) == ["r9"]
     assert post(unanswered.query(task_id="nobody"), b"not json") == 200
     assert post(unanswered.query(), b"not json") == 400
     assert post(unanswered.query(), b" " * (MOST_BYTES + 1)) == 413

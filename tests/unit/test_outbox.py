@@ -64,7 +64,7 @@ class Story:
     def published(self, task_id: str, ago_s: float, *, in_queue: bool, **place: Any) -> None:
         at = NOW - ago_s
         copy = json.dumps({"body": [[], {}, {}], "headers": {"id": task_id, ISSUED_AT: at}, "properties": {}})
-        self.bench.store.keep_message(task_id, at, json.dumps({**PLACE, **place}), copy)
+        self.bench.store.outbox.keep_message(task_id, at, json.dumps({**PLACE, **place}), copy)
         if in_queue:
             self.broker.send(task_id, at)
 
@@ -141,23 +141,23 @@ def test_a_call_that_was_nowhere_for_longer_than_the_window_must_not_be_submitte
 def test_an_accepted_call_is_forgotten(story: Story) -> None:
     story.published("t1", 9, in_queue=False)
     story.watch.look()
-    story.bench.store.drop_message("t1")
+    story.bench.store.outbox.drop_message("t1")
     assert story.look() == []
     assert not any("outbox" in key for key in story.bench.redis.scan_iter())
 
 
 def test_a_call_that_is_accepted_while_it_is_looked_for_leaves_nothing_behind(story: Story) -> None:
     story.published("a", 5, in_queue=True)
-    kept = story.bench.store.kept_messages(NOW, 10)
-    story.bench.store.drop_message("a")
-    story.bench.store.note_in_queue([one.task_id for one in kept], NOW)
+    kept = story.bench.store.outbox.kept_messages(NOW, 10)
+    story.bench.store.outbox.drop_message("a")
+    story.bench.store.outbox.note_in_queue([one.task_id for one in kept], NOW)
     assert story.bench.store.redis.keys("runpod:outbox*") == []
 
 
 def test_a_copy_is_kept_too_where_celery_is_given_several_brokers(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Celery(broker=["redis://h1/0", "redis://h2/0"], set_as_current=False)
     kept: list[str] = []
-    reader = SimpleNamespace(keep_message=lambda task_id, *_: kept.append(task_id))
-    monkeypatch.setattr(outbox, "reader_for", lambda app: reader)
+    store = SimpleNamespace(outbox=SimpleNamespace(keep_message=lambda task_id, *_: kept.append(task_id)))
+    monkeypatch.setattr(outbox, "store_of", lambda app: store)
     outbox.keep(outbox.Publishing(app, {}), {"id": "t1"}, [], "", "runpod", NOW)
     assert kept == ["t1"]

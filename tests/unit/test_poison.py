@@ -69,11 +69,11 @@ def test_what_cannot_be_cut_is_refused_in_words() -> None:
 
 def test_a_call_ends_by_its_id_and_leaves_the_outbox() -> None:
     bench = Bench()
-    bench.store.keep_message("t1", bench.now, "{}", "{}")
+    bench.store.outbox.keep_message("t1", bench.now, "{}", "{}")
     settle(bench.services, message("[[], {}, {}]"), "why", True)
     result = bench.app.AsyncResult("t1")
     assert isinstance(result.result, InvalidInput) and "why" in str(result.result)
-    assert bench.store.messages_aside() == [] and bench.store.published_at("t1") is None
+    assert bench.store.aside.messages_aside() == [] and bench.store.outbox.published_at("t1") is None
 
 
 def test_a_call_that_was_accepted_is_not_ended_by_a_copy_of_its_message() -> None:
@@ -81,13 +81,13 @@ def test_a_call_that_was_accepted_is_not_ended_by_a_copy_of_its_message() -> Non
     bench.accepted("t1")
     settle(bench.services, message("[[], {}, {}]"), "why", True)
     assert bench.app.AsyncResult("t1").state == "PENDING"
-    assert [one.id for one in bench.store.messages_aside()] == ["message-t1"]
+    assert [one.id for one in bench.store.aside.messages_aside()] == ["message-t1"]
 
 
 def test_what_has_no_result_is_put_aside_with_all_that_a_release_needs() -> None:
     bench = Bench()
     settle(bench.services, message("[[], {}, {}]", task="runpod.cancel", ignore_result=True), "why", True)
-    [kept] = bench.store.messages_aside()
+    [kept] = bench.store.aside.messages_aside()
     assert (kept.name, kept.queue, kept.body) == ("runpod.cancel", "runpod", "[[], {}, {}]")
     assert kept.properties == {"priority": 3} and kept.headers["id"] == "t1" and kept.readable and kept.whole
 

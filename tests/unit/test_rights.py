@@ -75,7 +75,7 @@ def test_what_is_asked_of_an_endpoint_uses_its_keys_alone(task: str) -> None:
 def test_a_refused_call_is_not_submitted() -> None:
     bench = Bench(**KEYS)
     bench.app.tasks["runpod.run"].apply(kwargs={"endpoint": "e1", "options": {"api_key_name": "a"}}, task_id="t1")
-    job = bench.store.job("t1")
+    job = bench.store.ids.job("t1")
     assert job is not None and "api_key_name" in job["outcome"]
     assert bench.runpod.calls == []
 

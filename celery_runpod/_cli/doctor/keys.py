@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from celery_runpod._cli.doctor import places
 from celery_runpod._cli.doctor.findings import Finding, TookTooLong, ok, within, wrong
 from celery_runpod._connect import COMMAND, connect
-from celery_runpod._store.reader import RecordReader
+from celery_runpod._store.store import JobStore
 from celery_runpod.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ BATCH = 1000
 
 def check_keys(settings: Settings) -> list[Finding]:
     """Each name of a key that an open job, or an unconfirmed cancel, needs."""
-    reader = RecordReader(connect(settings.store_url, COMMAND), settings.namespace)
+    reader = JobStore(connect(settings.store_url, COMMAND), settings.namespace)
     try:
         used = within(LOOK_S, lambda: Counter(_names(reader)))
     except (*places.TROUBLE, TookTooLong):
@@ -45,7 +45,7 @@ def check_keys(settings: Settings) -> list[Finding]:
     return found
 
 
-def _names(reader: RecordReader) -> Iterator[str]:
+def _names(reader: JobStore) -> Iterator[str]:
     keys = reader.keys
     endpoints: Any = reader.redis.smembers(keys.endpoints())
     for endpoint in endpoints:

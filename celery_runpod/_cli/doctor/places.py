@@ -21,7 +21,8 @@ from celery_runpod._cli.rows import on_hold
 from celery_runpod._connect import COMMAND, REDIS_SCHEMES, connect, mask_url
 from celery_runpod._private_names import TRIED, untried
 from celery_runpod._publish.bounds import MOST_INPUT_BYTES, MOST_OPEN_JOBS
-from celery_runpod._store.reader import RecordReader, Totals
+from celery_runpod._store.open_jobs import Totals
+from celery_runpod._store.store import JobStore
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -173,14 +174,21 @@ def check_versions() -> list[Finding]:
 
 def check_store(settings: Settings) -> list[Finding]:
     """The namespace: a worker's heartbeat, and to whom it belongs."""
-    reader = RecordReader(connect(settings.store_url, COMMAND), settings.namespace)
+    reader = JobStore(connect(settings.store_url, COMMAND), settings.namespace)
 
     def read() -> tuple[list[str], str | None, tuple[int, int], dict[str, float], Totals | None, int]:
         now = time.time()
         workers: Any = reader.redis.zrangebyscore(reader.keys.workers(), now, "+inf")
         identity: Any = reader.redis.get(reader.keys.identity())
-        late = reader.count_kept_calls(now - LATE_S)
-        return list(workers), identity, reader.count_aside(), reader.brakes(), reader.totals(), late
+        late = reader.outbox.count_kept_calls(now - LATE_S)
+        return (
+            list(workers),
+            identity,
+            reader.aside.count_aside(),
+            reader.brake.brakes(),
+            reader.open_jobs.totals(),
+            late,
+        )
 
     try:
         workers, identity, (messages, records), brakes, totals, late = within(REDIS_S, read)

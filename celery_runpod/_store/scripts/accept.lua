@@ -1,19 +1,16 @@
 --[[ accept: a call becomes a record, once.
-  KEYS  job hash; due zset (score: look again at, s); undelivered zset (score: publish finish again at, s);
-        input_bytes
-  ARGV  task_id  due (s)  then field, value, field, value ...
+  KEYS  job(endpoint, task_id); due(endpoint); undelivered(endpoint); input_bytes(endpoint)
+  ARGV  task_id; due_at (s); fields ... (field, value, field, value)
         A record that begins with an outcome (state ENDED_HERE) goes to undelivered instead of due.
   Returns "accepted" | the state of the record that was there before
   Repeating it changes nothing. ]]
-local known = redis.call('HGET', KEYS[1], 'state')
+local known = redis.call('HGET', job, 'state')
 if known then return known end
-local record = {}
-for i = 3, #ARGV do record[#record + 1] = ARGV[i] end
-redis.call('HSET', KEYS[1], unpack(record))
-count_input(KEYS[1], KEYS[4])
-if is_outcome(redis.call('HGET', KEYS[1], 'state')) then
-  redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
+redis.call('HSET', job, unpack(fields))
+count_input(job, input_bytes)
+if is_outcome(redis.call('HGET', job, 'state')) then
+  redis.call('ZADD', undelivered, due_at, task_id)
 else
-  redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+  redis.call('ZADD', due, due_at, task_id)
 end
 return 'accepted'

@@ -1,18 +1,18 @@
 --[[ close_shared: every waiter of a shared job has its verdict; a repeat of its key finds the outcome, or a free key.
-  KEYS  job hash of the shared job; key hash; undelivered zset; waiters set; due zset;
-        input_bytes
-  ARGV  shared_id  ttl (s, whole: as long as results are kept)
+  KEYS  job(endpoint, shared_id); key = shared(endpoint, key_hash); undelivered(endpoint);
+        waiters(endpoint, shared_id); due(endpoint); input_bytes(endpoint)
+  ARGV  shared_id; ttl (s, whole: as long as results are kept)
   Returns "closed" | "refused" (no verdict yet) | "unknown"
   Repeating it changes nothing. ]]
-local state = redis.call('HGET', KEYS[1], 'state')
-redis.call('ZREM', KEYS[3], ARGV[1])
+local state = redis.call('HGET', job, 'state')
+redis.call('ZREM', undelivered, shared_id)
 if not state then return 'unknown' end
 if not may(state, 'DELIVERED') then return state == 'DELIVERED' and 'closed' or 'refused' end
-redis.call('HSET', KEYS[1], 'state', 'DELIVERED', 'verdict', state)
-drop_input(KEYS[1], KEYS[6])
-redis.call('HDEL', KEYS[1], 'continuation', 'options', 'shares')
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-if redis.call('HGET', KEYS[2], 'job') == ARGV[1] then redis.call('EXPIRE', KEYS[2], ARGV[2]) end
-redis.call('ZREM', KEYS[5], ARGV[1])
-redis.call('DEL', KEYS[4])
+redis.call('HSET', job, 'state', 'DELIVERED', 'verdict', state)
+drop_input(job, input_bytes)
+redis.call('HDEL', job, 'continuation', 'options', 'shares')
+redis.call('EXPIRE', job, ttl)
+if redis.call('HGET', key, 'job') == shared_id then redis.call('EXPIRE', key, ttl) end
+redis.call('ZREM', due, shared_id)
+redis.call('DEL', waiters)
 return 'closed'

@@ -1,19 +1,19 @@
 --[[ drop_record: an operator gives up a record that no worker can read.
-  KEYS  job hash; due zset; undelivered zset; aside zset; waiting zset; inflight set; cancels zset; cancel_keys hash;
-        input_bytes
-  ARGV  task_id  now (s)
+  KEYS  job(endpoint, task_id); due(endpoint); undelivered(endpoint); aside(endpoint); waiting(endpoint);
+        inflight(endpoint); cancels(endpoint); cancel_keys(endpoint); input_bytes(endpoint)
+  ARGV  task_id; now (s)
   Returns "dropped" | "gone" (it is not put aside any more)
   What RunPod may be doing for it becomes a cancel that the checks send. ]]
-if redis.call('ZREM', KEYS[4], ARGV[1]) == 0 then return 'gone' end
-local job_id = redis.call('HGET', KEYS[1], 'job_id')
+if redis.call('ZREM', aside, task_id) == 0 then return 'gone' end
+local job_id = redis.call('HGET', job, 'job_id')
 if job_id and job_id ~= '' then
-  redis.call('ZADD', KEYS[7], ARGV[2], job_id)
-  redis.call('HSET', KEYS[8], job_id, redis.call('HGET', KEYS[1], 'api_key_name') or '')
+  redis.call('ZADD', cancels, now, job_id)
+  redis.call('HSET', cancel_keys, job_id, redis.call('HGET', job, 'api_key_name') or '')
 end
-drop_input(KEYS[1], KEYS[9])
-redis.call('DEL', KEYS[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZREM', KEYS[3], ARGV[1])
-redis.call('ZREM', KEYS[5], ARGV[1])
-redis.call('SREM', KEYS[6], ARGV[1])
+drop_input(job, input_bytes)
+redis.call('DEL', job)
+redis.call('ZREM', due, task_id)
+redis.call('ZREM', undelivered, task_id)
+redis.call('ZREM', waiting, task_id)
+redis.call('SREM', inflight, task_id)
 return 'dropped'

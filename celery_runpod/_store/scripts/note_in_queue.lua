@@ -1,9 +1,9 @@
 --[[ note_in_queue: these calls' messages are in their queue now.
-  KEYS  outbox zset; waiting zset (score: last seen in its queue at, s)
-  ARGV  now (s)  task_id ...
+  KEYS  outbox(); seen = outbox_waiting()
+  ARGV  now (s); task_ids ...
   Returns "noted"
   One that was accepted meanwhile is left out: nobody would ever forget it. ]]
-for i = 2, #ARGV do
-  if redis.call('ZSCORE', KEYS[1], ARGV[i]) then redis.call('ZADD', KEYS[2], ARGV[1], ARGV[i]) end
+for _, task_id in ipairs(task_ids) do
+  if redis.call('ZSCORE', outbox, task_id) then redis.call('ZADD', seen, now, task_id) end
 end
 return 'noted'

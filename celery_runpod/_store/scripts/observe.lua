@@ -1,27 +1,28 @@
 --[[ observe: note RunPod's latest answer about an open job, and when to look again.
-  KEYS  job hash; due zset
-  ARGV  task_id  attempt  lease (the score set by lease_due)  state ("" = nothing new)  due (s)  checks
-        progress (JSON, "" = none)  reason  now (s)  missing_since (s: since when RunPod answers 404, "" = it does not)
+  KEYS  job(endpoint, task_id); due(endpoint)
+  ARGV  task_id; attempt; lease (the score set by lease_due); new_state ("" = nothing new); due_at (s); checks;
+        progress (JSON, "" = none); reason; now (s);
+        missing_since (s: since when RunPod answers 404, "" = it does not)
   Returns "changed" (state, progress or reason) | "same" | "lost" (lease lapsed, or someone moved the due time)
         | "refused" (another attempt, or it has ended) | "unknown"
   Within an attempt a state never goes back: RunPod may put a job into its queue again, its cost is the same. ]]
-local refusal = not_leased(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3])
+local refusal = not_leased(job, due, task_id, attempt, lease)
 if refusal then return refusal end
 local answer = 'same'
-if ARGV[4] ~= '' and may(redis.call('HGET', KEYS[1], 'state'), ARGV[4]) then
-  redis.call('HSET', KEYS[1], 'state', ARGV[4])
+if new_state ~= '' and may(redis.call('HGET', job, 'state'), new_state) then
+  redis.call('HSET', job, 'state', new_state)
   answer = 'changed'
 end
-if ARGV[7] ~= '' and redis.call('HGET', KEYS[1], 'progress') ~= ARGV[7] then
-  redis.call('HSET', KEYS[1], 'progress', ARGV[7])
+if progress ~= '' and redis.call('HGET', job, 'progress') ~= progress then
+  redis.call('HSET', job, 'progress', progress)
   answer = 'changed'
 end
-if (redis.call('HGET', KEYS[1], 'reason') or '') ~= ARGV[8] then
-  redis.call('HSET', KEYS[1], 'reason', ARGV[8])
+if (redis.call('HGET', job, 'reason') or '') ~= reason then
+  redis.call('HSET', job, 'reason', reason)
   answer = 'changed'
 end
-redis.call('HSET', KEYS[1], 'checks', ARGV[6], 'seen_at', ARGV[9])
-redis.call('HDEL', KEYS[1], 'missing_since', 'failures', 'waits_since')
-if ARGV[10] ~= '' then redis.call('HSET', KEYS[1], 'missing_since', ARGV[10]) end
-redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1])
+redis.call('HSET', job, 'checks', checks, 'seen_at', now)
+redis.call('HDEL', job, 'missing_since', 'failures', 'waits_since')
+if missing_since ~= '' then redis.call('HSET', job, 'missing_since', missing_since) end
+redis.call('ZADD', due, due_at, task_id)
 return answer

@@ -1,22 +1,22 @@
 --[[ request_cancel: the one moment in which a cancel is decided.
-  KEYS  job hash; due zset; undelivered zset; inflight set; cancels zset; cancel_keys hash; waiting zset;
-        input_bytes
-  ARGV  task_id  outcome (JSON)  now (s)  deliver_again_at (s)
+  KEYS  job(endpoint, task_id); due(endpoint); undelivered(endpoint); inflight(endpoint); cancels(endpoint);
+        cancel_keys(endpoint); waiting(endpoint); input_bytes(endpoint)
+  ARGV  task_id; outcome (JSON); now (s); deliver_again_at (s)
   Returns "cancelled" (the verdict is CANCELLED, and later ones are dropped) | "ended" (a verdict was there) | "unknown"
   What RunPod works on is put among the cancels; a submit still on its way is cancelled when its answer comes. ]]
-local state = redis.call('HGET', KEYS[1], 'state')
+local state = redis.call('HGET', job, 'state')
 if not state then return 'unknown' end
 if not may(state, 'CANCELLED') then return 'ended' end
-redis.call('HSET', KEYS[1], 'state', 'CANCELLED', 'outcome', ARGV[2], 'ended_at', ARGV[3])
-drop_input(KEYS[1], KEYS[8])
-redis.call('HDEL', KEYS[1], 'progress')
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
-redis.call('SREM', KEYS[4], ARGV[1])
-redis.call('ZREM', KEYS[7], ARGV[1])
-local job_id = redis.call('HGET', KEYS[1], 'job_id')
+redis.call('HSET', job, 'state', 'CANCELLED', 'outcome', outcome, 'ended_at', now)
+drop_input(job, input_bytes)
+redis.call('HDEL', job, 'progress')
+redis.call('ZREM', due, task_id)
+redis.call('ZADD', undelivered, deliver_again_at, task_id)
+redis.call('SREM', inflight, task_id)
+redis.call('ZREM', waiting, task_id)
+local job_id = redis.call('HGET', job, 'job_id')
 if job_id and job_id ~= '' then
-  redis.call('ZADD', KEYS[5], ARGV[3], job_id)
-  redis.call('HSET', KEYS[6], job_id, redis.call('HGET', KEYS[1], 'api_key_name') or '')
+  redis.call('ZADD', cancels, now, job_id)
+  redis.call('HSET', cancel_keys, job_id, redis.call('HGET', job, 'api_key_name') or '')
 end
 return 'cancelled'

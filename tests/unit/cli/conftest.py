@@ -13,7 +13,8 @@ from redis import Redis
 
 from celery_runpod import results
 from celery_runpod._cli import rows
-from celery_runpod._store.reader import Keys, RecordReader
+from celery_runpod._store.keys import Keys
+from celery_runpod._store.store import JobStore
 
 NAMES = ("RUNPOD_", "REDIS_", "CELERY_")
 
@@ -38,9 +39,9 @@ def runner() -> CliRunner:
 @pytest.fixture
 def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
     fake = fakeredis.FakeRedis(decode_responses=True)
-    reader = RecordReader(fake, "runpod")
+    reader = JobStore(fake, "runpod")
     monkeypatch.setattr(rows, "open_store", lambda: reader)
-    monkeypatch.setattr(results, "reader_for", lambda app: reader)
+    monkeypatch.setattr(results, "store_of", lambda app: reader)
     yield fake
     fake.flushall()
 

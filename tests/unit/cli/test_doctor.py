@@ -21,7 +21,7 @@ from celery_runpod._cli.doctor.brokers import check_consumers
 from celery_runpod._cli.doctor.command import doctor
 from celery_runpod._cli.doctor.places import check_versions
 from celery_runpod._private_names import TRIED
-from celery_runpod._store.reader import Keys
+from celery_runpod._store.keys import Keys
 from celery_runpod.api._answers import Health
 from celery_runpod.errors import EndpointNotFound, Unauthorized, Unavailable
 from tests.unit.cli.conftest import worker_up

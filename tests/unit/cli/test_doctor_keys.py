@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from redis import Redis
 
 from celery_runpod._cli.doctor import rest
-from celery_runpod._store.reader import Keys
+from celery_runpod._store.keys import Keys
 from celery_runpod.errors import RequestRejected, RunPodError, Unauthorized, Unavailable
 from tests.unit.cli.conftest import put
 from tests.unit.cli.test_doctor import ask, reachable  # noqa: F401 - a fixture

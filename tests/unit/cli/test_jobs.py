@@ -13,7 +13,7 @@ from redis import Redis
 from celery_runpod._cli import jobs as jobs_module
 from celery_runpod._cli import rows, worker_calls
 from celery_runpod._cli.jobs import cancel, jobs, show
-from celery_runpod._store.reader import Keys
+from celery_runpod._store.keys import Keys
 from tests.unit.cli.conftest import put, worker_up
 
 

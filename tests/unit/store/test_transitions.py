@@ -9,6 +9,7 @@ from typing import Any
 import fakeredis
 import pytest
 
+from celery_runpod._store.part import Lives
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import MOVES, OUTCOMES, State, lua_prelude
 from celery_runpod._store.store import JobStore
@@ -26,7 +27,7 @@ def redis() -> Any:
 
 @pytest.fixture
 def store(redis: Any) -> JobStore:
-    return JobStore(redis, "runpod", tombstone_ttl_s=3600)
+    return JobStore(redis, "runpod", Lives(tombstone_s=3600))
 
 
 def job(task_id: str = "t1", **changes: Any) -> Job:
@@ -48,7 +49,7 @@ def job(task_id: str = "t1", **changes: Any) -> Job:
 def claim(store: JobStore, one: Job | None = None, token: str = "token", **more: Any) -> int | str:
     """The number of the attempt, or the word of a claim that was not granted."""
     post = Post("e1", "run", token, 0.0, NOW + 25)
-    claimed = store.claim_submit(one or job(), post, NOW, NOW + 60, **more)
+    claimed = store.submits.claim_submit(one or job(), post, NOW, NOW + 60, **more)
     return claimed.attempt or claimed.word
 
 
@@ -58,7 +59,7 @@ def submitted(store: JobStore, one: Job | None = None) -> Job:
     store.accept(one, NOW)
     assert claim(store, one) == 1
     one = replace(one, attempt=1)
-    assert store.submitted(one, "r1", NOW + 1, NOW) == "accepted"
+    assert store.submits.submitted(one, "r1", NOW + 1, NOW) == "accepted"
     return one
 
 
@@ -96,27 +97,27 @@ def test_only_one_process_may_post_an_attempt(store: JobStore) -> None:
 def test_a_job_that_was_not_sent_waits_for_the_next_attempt(store: JobStore) -> None:
     store.accept(job(), NOW)
     claim(store)
-    assert store.not_submitted(job(attempt=1), NOW + 5, "RATE_LIMITED") == "waiting"
-    assert store.not_submitted(job(attempt=7), NOW + 5, "RATE_LIMITED") == "refused"
+    assert store.submits.not_submitted(job(attempt=1), NOW + 5, "RATE_LIMITED") == "waiting"
+    assert store.submits.not_submitted(job(attempt=7), NOW + 5, "RATE_LIMITED") == "refused"
     assert claim(store, token="again") == 2
 
 
 def test_the_answer_to_an_older_attempt_comes_too_late_and_is_cancelled(store: JobStore) -> None:
     store.accept(job(), NOW)
     claim(store)
-    store.not_submitted(job(attempt=1), NOW, "RESUBMIT")
+    store.submits.not_submitted(job(attempt=1), NOW, "RESUBMIT")
     claim(store, token="again")
-    assert store.submitted(job(attempt=1), "late", NOW + 1, NOW) == "too_late"
-    assert store.lease_cancels("e1", NOW, NOW + 30, 10) == [("late", "")]
+    assert store.submits.submitted(job(attempt=1), "late", NOW + 1, NOW) == "too_late"
+    assert store.cancels.lease_cancels("e1", NOW, NOW + 30, 10) == [("late", "")]
     assert state(store) == "SUBMITTING"
 
 
 def test_a_submit_whose_job_was_cancelled_meanwhile_is_cancelled_at_runpod(store: JobStore) -> None:
     store.accept(job(), NOW)
     claim(store)
-    assert store.request_cancels("e1", ["t1"], {"reason": "revoked"}, NOW, NOW + 30) == ["t1"]
-    assert store.submitted(job(attempt=1, api_key_name="blue"), "r1", NOW + 1, NOW) == "cancel_asked"
-    assert store.lease_cancels("e1", NOW, NOW + 30, 10) == [("r1", "blue")]
+    assert store.cancels.request_cancels("e1", ["t1"], {"reason": "revoked"}, NOW, NOW + 30) == ["t1"]
+    assert store.submits.submitted(job(attempt=1, api_key_name="blue"), "r1", NOW + 1, NOW) == "cancel_asked"
+    assert store.cancels.lease_cancels("e1", NOW, NOW + 30, 10) == [("r1", "blue")]
 
 
 def test_a_webhook_before_the_answer_ends_the_job_and_the_answer_cancels_nothing(store: JobStore) -> None:
@@ -124,15 +125,15 @@ def test_a_webhook_before_the_answer_ends_the_job_and_the_answer_cancels_nothing
     claim(store)
     one = job(attempt=1)
     assert store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30, job_id="r1") == "recorded"
-    assert store.submitted(one, "r1", NOW + 1, NOW) == "already_ended"
-    assert store.cancels_due("e1", NOW, 10) == 0
+    assert store.submits.submitted(one, "r1", NOW + 1, NOW) == "already_ended"
+    assert store.cancels.cancels_due("e1", NOW, 10) == 0
 
 
 def test_an_outcome_is_recorded_once(store: JobStore) -> None:
     one = submitted(store)
     assert store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30) == "recorded"
     assert store.record_outcome(one, State.FAILED, {"error": None}, NOW, NOW + 30) == "already"
-    assert store.request_cancels("e1", ["t1"], {}, NOW, NOW + 30) == []
+    assert store.cancels.request_cancels("e1", ["t1"], {}, NOW, NOW + 30) == []
     found = store.jobs("e1", ["t1"])[0]
     assert (found.state, found.outcome, found.input) == (State.COMPLETED, DONE, None)
     assert store.least_due("e1") is None
@@ -202,14 +203,14 @@ def test_one_copy_of_finish_delivers_at_a_time(store: JobStore) -> None:
 def test_delivered_leaves_a_small_tombstone_that_expires(store: JobStore) -> None:
     one = submitted(store)
     assert store.mark_delivered("e1", "t1", [], NOW) == "refused"
-    store.index(one, [], [])
+    store.ids.index(one, [], [])
     store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30)
     assert store.mark_delivered("e1", "t1", ["t1"], NOW, {"delay_s": "0.5"}) == "delivered"
     assert store.mark_delivered("e1", "t1", ["t1"], NOW) == "already"
     kept = store.redis.hgetall("{runpod:e1}:job:t1")
     assert set(kept) == {"format", "state", "verdict", "ended_at", "attempt", "job_id", "name", "checks", "delay_s"}
     assert 0 < store.redis.ttl("{runpod:e1}:job:t1") <= 3600
-    assert store.members("t1") == set()
+    assert store.ids.members("t1") == set()
     assert store.jobs("e1", ["t1"]) == []
 
 
@@ -235,13 +236,13 @@ def test_a_check_is_planned_only_if_none_comes_early_enough(store: JobStore) -> 
 
 
 def test_a_pause_grows_with_each_failure_and_obeys_retry_after(store: JobStore) -> None:
-    assert store.pause("e1", "status", NOW, None, 0.0) == pytest.approx(NOW + 1)
-    assert store.pause("e1", "status", NOW, None, 0.0) == pytest.approx(NOW + 1)
-    assert store.pause("e1", "status", NOW + 2, None, 0.0) == pytest.approx(NOW + 4)
-    assert store.pause("e1", "status", NOW + 5, 17.0, 0.0) == pytest.approx(NOW + 22)
-    assert store.paused_until("e1", "cancel") is None
-    store.unpause("e1", "status")
-    assert store.paused_until("e1", "status") is None
+    assert store.pauses.pause("e1", "status", NOW, None, 0.0) == pytest.approx(NOW + 1)
+    assert store.pauses.pause("e1", "status", NOW, None, 0.0) == pytest.approx(NOW + 1)
+    assert store.pauses.pause("e1", "status", NOW + 2, None, 0.0) == pytest.approx(NOW + 4)
+    assert store.pauses.pause("e1", "status", NOW + 5, 17.0, 0.0) == pytest.approx(NOW + 22)
+    assert store.pauses.paused_until("e1", "cancel") is None
+    store.pauses.unpause("e1", "status")
+    assert store.pauses.paused_until("e1", "status") is None
 
 
 def test_a_record_of_a_newer_format_is_left_alone(store: JobStore) -> None:
@@ -265,17 +266,17 @@ def test_a_record_that_was_deleted_by_hand_gives_its_place_back(store: JobStore)
 
 
 def test_a_cancel_that_came_first_is_found(store: JobStore) -> None:
-    store.note_cancel(["root"], scope="tree")
-    store.note_cancel(["root", "t2"], scope="job")
-    assert store.cancel_notes(["t1", "root", "t2"]) == {"root": "tree", "t2": "job"}
-    assert store.cancel_notes(["t1"]) == {}
+    store.cancels.note_cancel(["root"], scope="tree")
+    store.cancels.note_cancel(["root", "t2"], scope="job")
+    assert store.cancels.cancel_notes(["t1", "root", "t2"]) == {"root": "tree", "t2": "job"}
+    assert store.cancels.cancel_notes(["t1"]) == {}
 
 
 def test_no_note_is_left_of_a_call_that_was_accepted_while_its_queue_was_looked_at(store: JobStore) -> None:
-    store.keep_message("t1", NOW, "{}", "{}")
-    store.keep_message("t2", NOW, "{}", "{}")
-    store.drop_message("t1")
-    store.note_in_queue(["t1", "t2"], NOW)
+    store.outbox.keep_message("t1", NOW, "{}", "{}")
+    store.outbox.keep_message("t2", NOW, "{}", "{}")
+    store.outbox.drop_message("t1")
+    store.outbox.note_in_queue(["t1", "t2"], NOW)
     assert store.redis.zrange("runpod:outbox:waiting", 0, -1) == ["t2"]
 
 
@@ -287,7 +288,7 @@ def test_two_namespaces_share_no_key(redis: Any) -> None:
 
 
 def test_a_later_and_shorter_call_does_not_shorten_how_long_its_root_is_reached(store: JobStore) -> None:
-    store.index(job("long", root_id="root", end_by=NOW + 30 * 86_400), [], [])
+    store.ids.index(job("long", root_id="root", end_by=NOW + 30 * 86_400), [], [])
     before = store.redis.ttl(store.keys.root("root"))
-    store.index(job("short", root_id="root"), [], [])
+    store.ids.index(job("short", root_id="root"), [], [])
     assert store.redis.ttl(store.keys.root("root")) >= before - 5

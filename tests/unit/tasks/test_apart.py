@@ -73,7 +73,7 @@ def test_a_submit_that_raises_stops_no_other_one_and_is_tried_again(monkeypatch:
     bench = Bench()
     for number in range(1, 6):
         job = bench.job(f"t{number}")
-        bench.store.index(job, (), ())
+        bench.store.ids.index(job, (), ())
         bench.store.accept(job, bench.now)
     with monkeypatch.context() as broken:
         broken.setattr(tasks.check, "submit", failing("t1", tasks.check.submit, KeyError("profile")))
@@ -148,7 +148,7 @@ def test_calls_that_share_a_job_end_though_one_of_them_cannot(monkeypatch: pytes
 
 
 def test_a_cancel_that_raises_stops_no_other_one(bench: Bench) -> None:
-    bench.store.request_cancels(ENDPOINT, ["t1", "t2", "t3"], {"reason": "revoked"}, bench.now, bench.now + 30)
+    bench.store.cancels.request_cancels(ENDPOINT, ["t1", "t2", "t3"], {"reason": "revoked"}, bench.now, bench.now + 30)
     bench.runpod.says("cancel", ZeroDivisionError("mad"))
     bench.check(after_s=3)
     assert (bench.runpod.called("cancel"), bench.runpod.called("status")) == (3, 2)

@@ -132,7 +132,7 @@ def test_a_job_on_hold_ends_at_its_deadline() -> None:
 
 def counted(bench: Bench) -> tuple[int, int]:
     count_jobs(bench.services)
-    totals = bench.store.totals()
+    totals = bench.store.open_jobs.totals()
     assert totals is not None
     return totals.jobs, totals.input_bytes
 
@@ -144,13 +144,13 @@ def test_what_is_open_is_counted_and_leaves_nothing(end: str) -> None:
     bench.accepted("t2", input={"text": "y" * 1000})
     assert counted(bench) == (2, 2 * len('{"text": ""}') + 2000)
     if end == "cancel":
-        bench.store.request_cancels(ENDPOINT, ["t1"], {"reason": "revoked"}, bench.now, bench.now)
+        bench.store.cancels.request_cancels(ENDPOINT, ["t1"], {"reason": "revoked"}, bench.now, bench.now)
     else:
         bench.runpod.says("status", Answer("r1", end, output=1), Answer("r2", "IN_QUEUE"))
         bench.check(after_s=2)
     bench.deliver("t1")
     assert counted(bench) == (1, len('{"text": ""}') + 1000)
-    bench.store.request_cancels(ENDPOINT, ["t2"], {"reason": "revoked"}, bench.now, bench.now)
+    bench.store.cancels.request_cancels(ENDPOINT, ["t2"], {"reason": "revoked"}, bench.now, bench.now)
     bench.deliver("t2")
     assert counted(bench) == (0, 0)
     assert not bench.redis.exists(bench.store.keys.input_bytes(ENDPOINT))
@@ -176,12 +176,12 @@ def test_a_caller_is_refused_at_the_bound(
     monkeypatch: pytest.MonkeyPatch, env: dict[str, str], outbox: int, words: str | None
 ) -> None:
     bench = Bench(**env)
-    monkeypatch.setattr(bounds, "reader_for", lambda app: bench.store)
+    monkeypatch.setattr(bounds, "store_of", lambda app: bench.store)
     bounds.refuse_over_bounds(bench.app)  # nobody has counted yet
     bench.accepted("t1", input={"text": "x" * 1_000_000})
     count_jobs(bench.services)
     for number in range(outbox):
-        bench.store.keep_message(f"m{number}", bench.now, "{}", "{}")
+        bench.store.outbox.keep_message(f"m{number}", bench.now, "{}", "{}")
     if words is None:
         bounds.refuse_over_bounds(bench.app)
         return

@@ -125,13 +125,13 @@ def test_a_wish_whose_message_was_lost_is_carried_out_as_far_as_it_went(scope: S
     bench = Bench()
     run(bench, root_id="root")
     run(bench, "sibling", root_id="root")
-    bench.store.wish_cancel(["t1"], bench.now, scope=scope)
+    bench.store.cancels.wish_cancel(["t1"], bench.now, scope=scope)
     sweep_wishes(bench.services, -1.0)
     assert state(bench) is State.IN_QUEUE
     deliver_cancels(bench)
     reached = State.CANCELLED if scope == "tree" else State.IN_QUEUE
     assert (state(bench), state(bench, "sibling")) == (State.CANCELLED, reached)
-    assert bench.store.cancel_wishes(bench.now) == []
+    assert bench.store.cancels.cancel_wishes(bench.now) == []
 
 
 @pytest.mark.parametrize("named", ["root", "next", "the-group"])
@@ -159,12 +159,12 @@ def test_the_id_of_a_chords_body_reaches_members_with_roots_of_their_own() -> No
     carry_out(bench.services, ["body"], scope="tree")
     assert {state(bench, "t1"), state(bench, "t2")} == {State.CANCELLED}
     bench.deliver("t1")
-    assert bench.store.members("body") == {"t2"}
+    assert bench.store.ids.members("body") == {"t2"}
 
 
 def test_stamps_of_a_call_that_comes_later() -> None:
     bench = Bench()
-    bench.store.note_cancel([f"{STAMP}order=7"], scope="job")
+    bench.store.cancels.note_cancel([f"{STAMP}order=7"], scope="job")
     run(bench, "t1", stamped_headers=["order"], stamps={"order": ["7", "8"]}, headers={})
     run(bench, "t2", stamped_headers=["order"], stamps={"order": ["8"]}, headers={})
     assert (state(bench, "t1"), state(bench, "t2")) == (State.CANCELLED, State.IN_QUEUE)
@@ -185,18 +185,18 @@ def test_nothing_is_submitted_after_the_cancel_of_a_group_was_decided(monkeypatc
     for task_id in ids:
         run(bench, task_id, root_id="root", **chord)
     assert bench.runpod.called("run") == 5
-    request = type(bench.store).request_cancels
+    request = bench.store.cancels.request_cancels
 
-    def meanwhile(store: Any, *args: Any) -> Any:
+    def meanwhile(*args: Any) -> Any:
         # A job at RunPod ends, and checks run, at the worst moments.
         for number in range(1, 6):
             bench.runpod.says("status", Answer(f"r{number}", "COMPLETED", output=1))
         bench.check(after_s=2)
-        found = request(store, *args)
+        found = request(*args)
         bench.check()
         return found
 
-    monkeypatch.setattr(type(bench.store), "request_cancels", meanwhile)
+    monkeypatch.setattr(bench.store.cancels, "request_cancels", meanwhile)
     monkeypatch.setattr("tasks.cancel.BATCH", 20)
     carry_out(bench.services, ["g"], scope="tree")
     bench.check(after_s=1)
@@ -224,7 +224,7 @@ def test_a_check_that_holds_a_job_whose_cancel_is_decided_does_not_send_it() -> 
     for above in ("root", "the-group", "next"):
         job = bench.job(above, root_id="root", group_ids=("the-group", "next"))
         bench.store.accept(job, bench.now)
-        bench.store.note_cancel([above], scope="tree")
+        bench.store.cancels.note_cancel([above], scope="tree")
         bench.check()
         bench.redis.delete(bench.store.keys.cancel_note(above))
         assert (state(bench, above), bench.record(above).outcome) == (State.CANCELLED, {"reason": "revoked"})
@@ -234,7 +234,7 @@ def test_a_check_that_holds_a_job_whose_cancel_is_decided_does_not_send_it() -> 
 def test_a_wish_is_published_again_with_growing_pauses_and_given_up_loudly(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     run(bench)
-    bench.store.wish_cancel(["t1"], bench.now, scope="tree")
+    bench.store.cancels.wish_cancel(["t1"], bench.now, scope="tree")
     published = []
     for _ in range(20 * 60):
         bench.now += 60
@@ -285,14 +285,14 @@ def test_a_revoke_while_the_store_is_away_is_carried_out_when_it_is_back(
     bench = Bench()
     bench.accepted()
     times = iter([1, 2])
-    wish = bench.store.wish_cancel
+    wish = bench.store.cancels.wish_cancel
 
     def away(*args: Any, **kwargs: Any) -> None:
         for _ in times:
             raise RedisConnectionError("gone")
         wish(*args, **kwargs)
 
-    monkeypatch.setattr(bench.store, "wish_cancel", away)
+    monkeypatch.setattr(bench.store.cancels, "wish_cancel", away)
     revoke._revoke(SimpleNamespace(app=bench.app), "t1")
     assert (state(bench), bench.slept) == (State.CANCELLED, [INSIST_EVERY_S] * 2)
 

@@ -147,10 +147,10 @@ def test_a_broker_that_is_away_when_the_next_task_is_sent_fails_nothing(
 def test_a_store_that_is_away_puts_the_message_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     ended(bench)
 
-    def away(*_: Any) -> None:
+    def away(*_: Any, **__: Any) -> None:
         raise RedisConnectionError("gone")
 
-    monkeypatch.setattr(bench.store, "_run", away)
+    monkeypatch.setattr(bench.store.scripts, "run", away)
     finish(bench)
     assert state(bench) == "PENDING"
     assert bench.slept == [verdict_guard.REQUEUE_PAUSE_S]

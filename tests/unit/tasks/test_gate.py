@@ -32,7 +32,7 @@ def waiting(bench: Bench, count: int, **changes: Any) -> list[str]:
     ids = [f"t{number:04}" for number in range(count)]
     for task_id in ids:
         job = bench.job(task_id, **changes)
-        bench.store.index(job, (), ())
+        bench.store.ids.index(job, (), ())
         assert bench.store.accept(job, bench.now) == "accepted"
         bench.now += 0.001
     return ids
@@ -253,7 +253,7 @@ def test_a_probe_that_fails_makes_the_pause_longer_and_another_one_follows() -> 
     ids = paused(bench)
     bench.runpod.says("run", unavailable())
     submits(bench, ids[0])
-    assert bench.store.paused_until(ENDPOINT, "run") == pytest.approx(bench.now + 2.2, abs=0.01)
+    assert bench.store.pauses.paused_until(ENDPOINT, "run") == pytest.approx(bench.now + 2.2, abs=0.01)
     bench.check(after_s=2.1)
     assert bench.runpod.called("run") == 2
     bench.check(after_s=0.2)
@@ -272,9 +272,9 @@ def test_a_post_from_before_the_pause_neither_ends_it_nor_makes_it_longer() -> N
 
     bench.runpod.says("run", good)
     submits(bench, "t0000")
-    until = bench.store.paused_until(ENDPOINT, "run")
+    until = bench.store.pauses.paused_until(ENDPOINT, "run")
     assert submits(bench, "t0002").reason == "PAUSED"
-    assert until == bench.store.paused_until(ENDPOINT, "run") == pytest.approx(bench.now + 1.1, abs=0.01)
+    assert until == bench.store.pauses.paused_until(ENDPOINT, "run") == pytest.approx(bench.now + 1.1, abs=0.01)
 
 
 @pytest.mark.parametrize("where", ["health", "run"])
@@ -287,10 +287,10 @@ def test_a_probe_whose_process_dies_lapses(where: str) -> None:
 
     bench.runpod.says(where, dies)
     # As a kill: nothing of ours runs after it.
-    end, bench.store.end_post = bench.store.end_post, lambda *_: ("ended", 0.0)  # type: ignore[method-assign]
+    end, bench.store.submits.end_post = bench.store.submits.end_post, lambda *_: ("ended", 0.0)  # type: ignore[method-assign]
     with pytest.raises(SystemExit):
         submits(bench, ids[0])
-    bench.store.end_post = end  # type: ignore[method-assign]
+    bench.store.submits.end_post = end  # type: ignore[method-assign]
     assert submits(bench, ids[1]).reason == "PAUSED"
     for _ in range(35):
         heal(bench.services)
@@ -302,7 +302,7 @@ def test_a_post_whose_process_died_holds_the_others_up_for_no_longer_than_a_post
     bench = Bench()
     ids = waiting(bench, 2)
     dead = Post(ENDPOINT, "run", "dead", 0.0, bench.now + 25)
-    assert bench.store.claim_submit(bench.record(ids[0]), dead, bench.now, bench.now + 60).word == "go"
+    assert bench.store.submits.claim_submit(bench.record(ids[0]), dead, bench.now, bench.now + 60).word == "go"
     bench.now += 3
     assert submits(bench, ids[1]).reason == "API_SLOW"
     heal(bench.services)
@@ -336,7 +336,7 @@ def test_under_the_brake_nothing_is_submitted_and_on_its_release_all_is(which: s
     assert {job.reason for job in bench.store.jobs(ENDPOINT, ids)} == {"ON_HOLD"}
     assert bench.runpod.calls == []
     bench.redis.hdel(bench.store.keys.brake(), which)
-    assert bench.store.release(ENDPOINT, bench.now) == 5
+    assert bench.store.submits.release(ENDPOINT, bench.now) == 5
     bench.check()
     assert states(bench, ids) == {"IN_QUEUE": 5}
 
@@ -376,7 +376,7 @@ def test_a_brake_put_on_while_the_probe_is_under_way_holds_the_others_and_on_its
     bench.check()
     assert states(bench, ids[1:]) == {"WAITING": 2}
     bench.redis.hdel(bench.store.keys.brake(), "*")
-    bench.store.release(ENDPOINT, bench.now)
+    bench.store.submits.release(ENDPOINT, bench.now)
     bench.check()
     assert states(bench, ids) == {"IN_QUEUE": 3}
 
@@ -387,7 +387,7 @@ def test_a_release_lets_no_more_go_than_max_in_flight() -> None:
     bench.redis.hset(bench.store.keys.brake(), ENDPOINT, bench.now)
     bench.check(after_s=1)
     bench.redis.hdel(bench.store.keys.brake(), ENDPOINT)
-    assert bench.store.release(ENDPOINT, bench.now, 2) == 2
+    assert bench.store.submits.release(ENDPOINT, bench.now, 2) == 2
     bench.check()
     assert states(bench, ids) == {"IN_QUEUE": 2, "WAITING": 3}
     assert states(bench, ids[:2]) == {"IN_QUEUE": 2}

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from celery_runpod._protocol import FORMAT
-from celery_runpod._store.reader import HINT_EVERY_S, MOST_CANDIDATES
 from celery_runpod._store.states import State
+from celery_runpod._store.store import HINT_EVERY_S, MOST_CANDIDATES
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import DeadlineExceeded, JobNotFound, StatusStuck, SubmissionUnconfirmed, Unavailable, decode
 from celery_runpod.options import Options
@@ -157,8 +157,8 @@ def test_an_id_that_status_knows_is_adopted_as_soon_as_it_is_named() -> None:
     assert (job.state, job.job_id, job.outcome["output"]) == (State.COMPLETED, "r-hook", "paid for")  # type: ignore[index]
     assert bench.runpod.called("run") == 1
     # The POST's own answer, long after: nothing is cancelled.
-    assert bench.store.submitted(job, "r-hook", bench.now, bench.now) == "already_ended"
-    assert bench.store.cancels_due(ENDPOINT, bench.now, 10) == 0
+    assert bench.store.submits.submitted(job, "r-hook", bench.now, bench.now) == "already_ended"
+    assert bench.store.cancels.cancels_due(ENDPOINT, bench.now, 10) == 0
 
 
 def test_an_id_that_status_does_not_know_is_dropped_and_the_window_closes() -> None:
@@ -185,7 +185,7 @@ def test_the_right_id_is_adopted_beside_wrong_ones() -> None:
     bench.runpod.says("status", status, status)
     bench.check(after_s=0.1)
     assert (bench.record().state, bench.record().job_id) == (State.IN_PROGRESS, "r-right")
-    assert bench.store.candidates(bench.record()) == []
+    assert bench.store.submits.candidates(bench.record()) == []
 
 
 def test_ids_are_kept_up_to_a_bound() -> None:
@@ -218,7 +218,7 @@ def test_an_id_that_another_record_or_tombstone_holds_is_not_adopted(holder: str
     bench.runpod.says("status", Answer("r1", "COMPLETED", output="other's"))
     bench.check(after_s=0.1)
     assert (bench.record().state, bench.record().job_id) == (State.SUBMITTING, None)
-    assert bench.store.candidates(bench.record()) == []
+    assert bench.store.submits.candidates(bench.record()) == []
 
 
 def test_an_id_ended_by_its_submit_is_held_too() -> None:
@@ -228,7 +228,7 @@ def test_an_id_ended_by_its_submit_is_held_too() -> None:
     bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
     job = bench.accepted()
     hint(bench, "sync-1")
-    assert bench.store.adopt(job, "sync-1", bench.now) == "taken"
+    assert bench.store.submits.adopt(job, "sync-1", bench.now) == "taken"
 
 
 def test_the_index_of_runpods_ids_goes_with_the_tombstone() -> None:
@@ -246,15 +246,15 @@ def test_while_the_post_may_still_be_answered_no_id_is_asked_for() -> None:
     """Its own answer needs no webhook, so that a forged one changes nothing."""
     bench = Bench()
     job = bench.job()
-    bench.store.index(job, (), ())
+    bench.store.ids.index(job, (), ())
     bench.store.accept(job, bench.now)
     post = plan_post(bench.services, job, 1.0, bench.now)
-    bench.store.claim_submit(job, post, bench.now, bench.now + bench.settings.window_s(False))
+    bench.store.submits.claim_submit(job, post, bench.now, bench.now + bench.settings.window_s(False))
     hint(bench, "r-foreign")
     bench.check(after_s=1)
     assert (bench.record().state, bench.runpod.called("status")) == (State.SUBMITTING, 0)
     assert bench.due() == pytest.approx(bench.settings.longest_post_s - 1)
-    assert bench.store.submitted(bench.record(), "r-own", bench.now + 1, bench.now) == "accepted"
+    assert bench.store.submits.submitted(bench.record(), "r-own", bench.now + 1, bench.now) == "accepted"
     assert bench.record().job_id == "r-own"
 
 

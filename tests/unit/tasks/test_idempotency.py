@@ -21,7 +21,7 @@ def call(bench: Bench, task_id: str, key: str = "order-7", **changes: Any) -> Jo
     """One call with a key, from acceptance on."""
     options = changes.pop("options", Options(deadline=600.0, idempotency_key=key))
     job = bench.job(task_id, options=options, **changes)
-    bench.store.index(job, (), ())
+    bench.store.ids.index(job, (), ())
     word, job, to_submit = join(bench.services, job, bench.now + 10)
     if word == "accepted":
         _go_on(bench.services, job, to_submit, bench.now + 10)

@@ -270,7 +270,7 @@ def test_no_check_spins_while_a_verdict_waits_for_the_budget(timed: Bench) -> No
 
 def shared(bench: Bench, deadline: float) -> None:
     call = bench.job(f"t{deadline:g}", options=Options(deadline=deadline, idempotency_key="k"))
-    bench.store.index(call, (), ())
+    bench.store.ids.index(call, (), ())
     _, _, job = join(bench.services, call, bench.now)
     if job is not None:
         submit(bench.services, job, bench.now, sync_wait_s=1.0)

@@ -102,7 +102,7 @@ def test_a_404_of_the_endpoint_is_not_the_first_of_the_job(bench: Bench) -> None
 
 
 def test_where_the_reason_is_certain_one_404_is_enough(bench: Bench) -> None:
-    bench.store.note_purge(ENDPOINT, bench.now + 1)
+    bench.store.purges.note_purge(ENDPOINT, bench.now + 1)
     bench.runpod.says("status", GONE)
     bench.check(after_s=2)
     assert isinstance(error_of(bench), JobPurged)
@@ -118,7 +118,7 @@ def test_a_404_of_the_endpoint_is_no_proof_of_a_purge_or_of_a_time_to_live_that_
     bench = Bench()
     bench.accepted(options=Options(deadline=600.0, ttl=60.0))
     if purged:
-        bench.store.note_purge(ENDPOINT, bench.now + 1)
+        bench.store.purges.note_purge(ENDPOINT, bench.now + 1)
     bench.runpod.says("status", LOST)
     bench.check(after_s=61)
     assert bench.record().state is State.IN_QUEUE

@@ -147,7 +147,7 @@ def test_of_what_has_not_failed_no_input_is_kept(ended: Answer) -> None:
     bench.runpod.says("status", ended)
     bench.check(after_s=2)
     bench.deliver()
-    assert bench.store.failed(ENDPOINT, "t1") is None
+    assert bench.store.retries.failed(ENDPOINT, "t1") is None
     with pytest.raises(RetryRefused, match=f"ended as {ended.state}"):
         run_again(bench)
 
@@ -162,7 +162,7 @@ def test_how_long_it_is_kept_is_a_setting_and_a_profiles_own() -> None:
         assert bench.redis.ttl(bench.store.keys.failed(ENDPOINT, "t1")) == kept_s
     bench = Bench(RUNPOD_KEEP_FAILED_S="0")
     failed(bench)
-    assert bench.store.failed(ENDPOINT, "t1") is None
+    assert bench.store.retries.failed(ENDPOINT, "t1") is None
     with pytest.raises(RetryRefused, match="RUNPOD_KEEP_FAILED_S"):
         run_again(bench)
 
@@ -180,7 +180,7 @@ def test_a_member_of_a_group_or_chord_is_refused_also_through_its_chain() -> Non
         continuation = json.loads(job.continuation)
         continuation["options"].update(options)
         failed_job = replace(job, continuation=json.dumps(continuation))
-        bench.store.index(failed_job, (), ())
+        bench.store.ids.index(failed_job, (), ())
         bench.store.accept(failed_job, bench.now)
         assert (
             bench.store.record_outcome(failed_job, State.ENDED_HERE, {"error": None}, bench.now, bench.now)
@@ -189,13 +189,13 @@ def test_a_member_of_a_group_or_chord_is_refused_also_through_its_chain() -> Non
         bench.deliver(job.task_id)
         with pytest.raises(RetryRefused, match="group or chord"):
             run_again(bench, job.task_id)
-        assert bench.store.failed(ENDPOINT, job.task_id).get("retried_as") is None
+        assert bench.store.retries.failed(ENDPOINT, job.task_id).get("retried_as") is None
 
 
 def test_a_job_whose_chain_was_cancelled_meanwhile_is_refused() -> None:
     bench = Bench()
     failed(bench)
-    bench.store.note_cancel(["t1"], scope="tree")
+    bench.store.cancels.note_cancel(["t1"], scope="tree")
     with pytest.raises(RetryRefused, match="was cancelled"):
         run_again(bench)
     assert bench.runpod.called("run") == 1
@@ -205,7 +205,7 @@ def test_a_worker_that_was_killed_over_a_retry_leaves_it_to_the_next_delivery() 
     bench = Bench()
     failed(bench)
     new_id = str(uuid.uuid5(uuid.NAMESPACE_OID, "m1:t1"))
-    assert bench.store.claim_retry(ENDPOINT, "t1", new_id) == (new_id, False)
+    assert bench.store.retries.claim_retry(ENDPOINT, "t1", new_id) == (new_id, False)
     assert run_again(bench) == new_id
     assert bench.record(new_id).state is State.WAITING
 
@@ -213,7 +213,7 @@ def test_a_worker_that_was_killed_over_a_retry_leaves_it_to_the_next_delivery() 
 def test_a_retry_whose_message_never_came_back_is_begun_by_the_next_one_under_the_same_id() -> None:
     bench = Bench()
     failed(bench)
-    bench.store.claim_retry(ENDPOINT, "t1", "claimed-and-killed")
+    bench.store.retries.claim_retry(ENDPOINT, "t1", "claimed-and-killed")
     assert run_again(bench, message="m2") == "claimed-and-killed"
     assert bench.record("claimed-and-killed").state is State.WAITING
     with pytest.raises(RetryRefused, match="as task claimed-and-killed"):

@@ -46,7 +46,7 @@ def test_a_refused_call(arguments: dict[str, Any], told: str, caplog: pytest.Log
     caplog.set_level(logging.DEBUG)
     bench = Bench()
     bench.app.tasks["runpod.run"].apply(kwargs={"endpoint": "e1", **arguments}, task_id="t1")
-    record = bench.store.job("t1")
+    record = bench.store.ids.job("t1")
     assert record is not None and told in record["outcome"]
     assert any("run.refused" in line.message and told in str(vars(line)) for line in caplog.records)
     kept = repr([bench.redis.dump(key) for key in bench.redis.scan_iter()])
@@ -63,7 +63,7 @@ def test_a_call_that_cannot_be_understood(caplog: pytest.LogCaptureFixture) -> N
             task.run(endpoint="e1")
     finally:
         task.pop_request()
-    record = bench.store.job("t1")
+    record = bench.store.ids.job("t1")
     assert record is not None and "cannot be understood: ValueError at call_message.py:" in record["outcome"]
     assert "Jane" not in record["outcome"] + caplog.text + "".join(map(logged, caplog.records))
 

@@ -17,12 +17,13 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """fakeredis does not tell who it is: `bench.redis.run_id` does."""
     bench = Bench()
     bench.redis.run_id = "first start"
-    monkeypatch.setattr(type(bench.store), "_serving", lambda self, _: self.redis.run_id)
+    for module in ("heartbeats", "submits"):
+        monkeypatch.setattr(f"celery_runpod._store.{module}.run_id_of", lambda _: bench.redis.run_id)
     return bench
 
 
 def fence(bench: Bench) -> float:
-    return bench.store.signs(ENDPOINT, ["t1"]).epoch.fence
+    return bench.store.submits.signs(ENDPOINT, ["t1"]).epoch.fence
 
 
 def test_a_worker_that_remembers_a_later_beat_than_the_store_fences_off_what_was_begun_before(bench: Bench) -> None:
@@ -75,7 +76,7 @@ def test_after_a_restart_nothing_is_submitted_until_every_worker_had_time_to_com
     assert beat(bench.services, other) == "went_back"
     bench.now += 10
     assert beat(bench.services, Memory(None)) == "ok"
-    assert bench.store.signs(ENDPOINT, ["t1"]).epoch.settled
+    assert bench.store.submits.signs(ENDPOINT, ["t1"]).epoch.settled
     bench.check(after_s=1)
     assert bench.record().state is State.ENDED_HERE
 
@@ -104,5 +105,5 @@ def test_a_store_that_was_emptied_is_older_too(bench: Bench) -> None:
     bench.redis.run_id = "second start"
     bench.now += 5
     assert beat(bench.services, memory) == "went_back"
-    assert bench.store.signs(ENDPOINT, ["t1"]).epoch.settled
+    assert bench.store.submits.signs(ENDPOINT, ["t1"]).epoch.settled
     assert fence(bench) == memory.latest

@@ -81,7 +81,7 @@ def test_an_error_that_comes_each_time_ends_the_call(monkeypatch: pytest.MonkeyP
     def broken(*_: Any) -> None:
         raise AttributeError("of another age")
 
-    monkeypatch.setattr(bench.store, "index", broken)
+    monkeypatch.setattr(bench.store.ids, "index", broken)
     for _ in range(verdict_guard.MOST_TRIES):
         run(bench, {"a": 1})
         assert bench.app.AsyncResult("t1").state == "PENDING"

@@ -56,8 +56,8 @@ def test_what_runpod_does_not_have_is_sent_again_later(error: Exception) -> None
     job = bench.accepted()
     assert job.state is State.WAITING
     assert job.reason in ("API_DOWN", "RATE_LIMITED")
-    assert bench.store.paused_until(ENDPOINT, "run") is not None
-    assert bench.store.paused_until(ENDPOINT, "status") is None
+    assert bench.store.pauses.paused_until(ENDPOINT, "run") is not None
+    assert bench.store.pauses.paused_until(ENDPOINT, "status") is None
     bench.check(after_s=getattr(error, "retry_after_s", None) or 3.0)
     bench.check(after_s=3.0)
     assert (bench.record().state, bench.record().attempt) == (State.IN_QUEUE, 2)
@@ -154,7 +154,7 @@ def test_news_that_come_while_the_post_flies_win_and_its_job_is_cancelled() -> N
     bench = Bench()
 
     def cancelled_meanwhile() -> Any:
-        bench.store.request_cancels(ENDPOINT, ["t1"], {"reason": "revoked"}, bench.now, bench.now + 30)
+        bench.store.cancels.request_cancels(ENDPOINT, ["t1"], {"reason": "revoked"}, bench.now, bench.now + 30)
         return Answer("r1", "IN_QUEUE")
 
     bench.runpod.says("run", cancelled_meanwhile)
@@ -208,7 +208,7 @@ def test_a_slow_check_does_not_send_again_what_has_its_verdict() -> None:
     bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
     stale = bench.accepted()
     end_by_answer(bench.services, stale, Answer("r1", "FAILED", error="no face"))
-    assert bench.store.not_submitted(stale, bench.now, "RESUBMIT") == "refused"
+    assert bench.store.submits.not_submitted(stale, bench.now, "RESUBMIT") == "refused"
     assert bench.record().state is State.FAILED
 
 

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from celery_runpod._store.heartbeats import Heartbeats
+from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
-from celery_runpod._store.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -70,17 +71,22 @@ class AsideRecord:
         return sum(len(value) for value in self.fields.values())
 
 
-class Aside(Upkeep):
-    """The part of the store that is about what was put aside."""
+@dataclass(eq=False)
+class Aside(Part):
+    """Messages and records that were put aside."""
 
-    # Messages
+    workers: Heartbeats
 
     def put_message_aside(self, message: AsideMessage) -> None:
         """Keep a message; the oldest is dropped where there are too many."""
         kept = {**asdict(message), "body": message.body[:MOST_BODY], "why": message.why[:MOST_WHY]}
-        text = json.dumps(kept)
-        dropped = self._run(
-            "put_message_aside", self._message_keys(), message.id, message.since, text, MOST_MESSAGES, MOST_BYTES
+        dropped = self.scripts.run(
+            "put_message_aside",
+            entry=message.id,
+            now=message.since,
+            text=json.dumps(kept),
+            most_entries=MOST_MESSAGES,
+            most_bytes=MOST_BYTES,
         )
         for entry in dropped:
             log.critical("aside.dropped: too much was put aside", extra={"entry": entry, "most": MOST_MESSAGES})
@@ -93,12 +99,7 @@ class Aside(Upkeep):
 
     def take_message(self, entry: str) -> bool:
         """Remove a message; False where it is gone already."""
-        return bool(self._run("take_message", self._message_keys(), entry) == "taken")
-
-    def _message_keys(self) -> list[str]:
-        return [self.keys.aside_messages(), self.keys.aside_entries(), self.keys.aside_bytes()]
-
-    # Records
+        return bool(self.scripts.run("take_message", entry=entry) == "taken")
 
     def read_or_put_aside(self, endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | None:
         """The record in a hash. One that cannot be read is put aside, and is None like one that is not open."""
@@ -110,9 +111,8 @@ class Aside(Upkeep):
         if "aside_why" not in raw:
             log.critical("record.put_aside: it cannot be read", extra={"task_id": task_id, "why": why})
         # Callers that read records do not pass the time, and this is rare.
-        seconds, micros = self.server_time()
-        keys = [*self._record_keys(endpoint, task_id), self.keys.waiting(endpoint)]
-        self._run("put_record_aside", keys, task_id, seconds + micros / 1e6, why)
+        seconds, micros = self.workers.server_time()
+        self.scripts.run("put_record_aside", endpoint=endpoint, task_id=task_id, now=seconds + micros / 1e6, why=why)
         return None
 
     def records_aside(self) -> Iterator[AsideRecord]:
@@ -147,25 +147,18 @@ class Aside(Upkeep):
 
     def take_record_back(self, endpoint: str, task_id: str, now: float) -> bool:
         """Make a record due again; False where it is not put aside."""
-        return bool(self._run("take_record_back", self._record_keys(endpoint, task_id), task_id, now) == "back")
+        return bool(self.scripts.run("take_record_back", endpoint=endpoint, task_id=task_id, now=now) == "back")
 
     def drop_record(self, endpoint: str, task_id: str, now: float) -> bool:
         """Remove a record that was put aside; its job at RunPod is to be cancelled."""
-        keys = [
-            *self._record_keys(endpoint, task_id),
-            self.keys.waiting(endpoint),
-            self.keys.inflight(endpoint),
-            self.keys.cancels(endpoint),
-            self.keys.cancel_keys(endpoint),
-            self.keys.input_bytes(endpoint),
-        ]
-        return bool(self._run("drop_record", keys, task_id, now) == "dropped")
+        return bool(self.scripts.run("drop_record", endpoint=endpoint, task_id=task_id, now=now) == "dropped")
 
-    def _record_keys(self, endpoint: str, task_id: str) -> list[str]:
-        keys = self.keys
-        return [
-            keys.job(endpoint, task_id),
-            keys.due(endpoint),
-            keys.undelivered(endpoint),
-            keys.aside(endpoint),
-        ]
+    def count_aside(self) -> tuple[int, int]:
+        """How many messages and how many records were put aside, because no worker could run or read them."""
+        endpoints: Any = self.redis.smembers(self.keys.endpoints())
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(self.keys.aside_messages())
+            for endpoint in endpoints:
+                pipe.zcard(self.keys.aside(endpoint))
+            messages, *records = pipe.execute()
+        return messages, sum(records)

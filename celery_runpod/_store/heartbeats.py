@@ -1,0 +1,73 @@
+"""What the workers note of themselves: who is up, and which Redis process they know.
+
+Not here: what follows when the store was restored to an older state (`celery_app/watchdog/restored_store.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from celery_runpod._store.part import Part
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """`settled`: the workers know this Redis process. Calls begun until `fence` (s since the epoch, 0: none) may have
+    been submitted in a time that the store has lost."""
+
+    settled: bool
+    fence: float
+
+
+class Heartbeats(Part):
+    """The notes of all workers of a namespace."""
+
+    def heartbeat(self, hostname: str, now: float, fresh_s: float) -> None:
+        """Refresh this worker's heartbeat; `fresh_s=0` removes it. Callers read it to report NO_WORKER."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            if fresh_s:
+                pipe.zadd(self.keys.workers(), {hostname: now + fresh_s})
+            else:
+                pipe.zrem(self.keys.workers(), hostname)
+            pipe.zremrangebyscore(self.keys.workers(), "-inf", now - 3600)
+            pipe.execute()
+
+    def worker_up(self, now: float) -> bool:
+        """Whether any RunPod worker's heartbeat is fresh."""
+        return bool(self.redis.zcount(self.keys.workers(), now, "+inf"))
+
+    def beat(self, now: float, remembered: float | None, lost_s: float, grace_s: float) -> str:
+        """ "ok" | "restarted" | "went_back": whether this Redis process holds what the workers remember; "unknown" where
+        INFO is forbidden, as some services do."""
+        server = self.redis_process()
+        if server is None:
+            return "unknown"
+        word = self.scripts.run("beat", run_id=server, now=now, remembered=remembered, lost=lost_s, grace=grace_s)
+        return str(word)
+
+    def redis_process(self) -> str | None:
+        """Which Redis process answers: another one after each start. None where INFO is forbidden."""
+        try:
+            found: Any = self.redis.info("server")
+        except ResponseError as error:
+            found = error
+        return run_id_of(found)
+
+    def server_time(self) -> tuple[int, int]:
+        """Redis' own clock: seconds and microseconds."""
+        found: Any = self.redis.time()
+        return int(found[0]), int(found[1])
+
+    def identity(self, mine: str) -> str:
+        """What the namespace was begun with; what is given, if it begins now."""
+        self.redis.set(self.keys.identity(), mine, nx=True)
+        found: Any = self.redis.get(self.keys.identity())
+        return str(found)
+
+
+def run_id_of(info: Any) -> str | None:
+    """Which Redis process answered, from the answer to INFO; None where that was refused."""
+    return None if isinstance(info, ResponseError) else str(info.get("run_id", ""))

@@ -1,0 +1,75 @@
+"""Which endpoint a task id belongs to, and which ids hang under a root or a group.
+
+An index is written before what it points to, so it may point to nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from celery_runpod._store.part import Part
+from celery_runpod._store.record import Job
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task id belongs: its endpoint (None: not a job, or not yet) and the root it hangs under."""
+
+    endpoint: str | None
+    root: str
+
+
+class Ids(Part):
+    """The indexes from task ids, roots and groups."""
+
+    def place(self, task_id: str) -> Place | None:
+        raw: Any = self.redis.get(self.keys.task(task_id))
+        if raw is None:
+            return None
+        data = json.loads(raw)
+        return Place(endpoint=data.get("endpoint"), root=data["root"])
+
+    def is_job(self, any_id: str) -> bool:
+        """Whether this is the id of a call that a worker has taken."""
+        place = self.place(any_id)
+        return place is not None and place.endpoint is not None
+
+    def job(self, task_id: str) -> dict[str, str] | None:
+        """A job's record, or its tombstone, as text fields; None where there is none."""
+        place = self.place(task_id)
+        if place is None or place.endpoint is None:
+            return None
+        raw: Any = self.redis.hgetall(self.keys.job(place.endpoint, task_id))
+        return dict(raw) or None
+
+    def members(self, any_id: str) -> set[str]:
+        """Task ids of the jobs that were accepted under a root or group id."""
+        found: Any = self.redis.smembers(self.keys.root(any_id))
+        return set(found)
+
+    def index(self, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
+        """Write the indexes of a job that is about to be accepted; harmless if it never is."""
+        keys, ttl = self.keys, self.lives.tombstone_s + int(max(0.0, job.end_by - job.accepted_at))
+        roots = sorted({job.root_id, *groups})
+        with self.redis.pipeline(transaction=False) as pipe:
+            for above in roots:
+                pipe.ttl(keys.root(above))
+            lives: list[int] = pipe.execute()
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.sadd(keys.endpoints(), job.endpoint)
+            pipe.set(keys.task(job.task_id), json.dumps({"endpoint": job.endpoint, "root": job.root_id}), ex=ttl)
+            for follower in followers:
+                place = json.dumps({"endpoint": None, "root": job.root_id})
+                pipe.set(keys.task(follower), place, ex=ttl, nx=True)
+            for above, life in zip(roots, lives, strict=True):
+                pipe.sadd(keys.root(above), job.task_id)
+                # A longer job under the same root must be reached for as long as it lives.
+                pipe.expire(keys.root(above), max(ttl, life))
+            pipe.execute()
+
+    def endpoints(self) -> list[str]:
+        found: Any = self.redis.smembers(self.keys.endpoints())
+        return sorted(found)

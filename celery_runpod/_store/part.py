@@ -1,0 +1,35 @@
+"""What each part of the store works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redis import Redis
+
+from celery_runpod._protocol import DAY_S
+from celery_runpod._store.keys import Keys
+from celery_runpod._store.record import Job
+from celery_runpod._store.scripts import Scripts
+
+
+@dataclass(frozen=True)
+class Lives:
+    """How long what a job leaves behind is kept, in whole seconds: its tombstone, and the outcome under its idempotency
+    key."""
+
+    tombstone_s: int = 2 * int(DAY_S)
+    key_s: int = int(DAY_S)
+
+    def index_s(self, job: Job, now: float) -> int:
+        """For the index from RunPod's id to this task: over the life of record and tombstone."""
+        return self.tombstone_s + int(max(0.0, job.end_by - now) + DAY_S)
+
+
+@dataclass(eq=False)
+class Part:
+    """One concept of the store. `redis` decodes its responses."""
+
+    redis: Redis
+    keys: Keys
+    scripts: Scripts
+    lives: Lives

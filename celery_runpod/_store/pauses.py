@@ -1,0 +1,64 @@
+"""What keeps calls from RunPod: pauses after trouble, and the brake by hand.
+
+Not here: the gate of the submits (``gate.lua``, ``submits.py``), which shares its hash with the pause of "run".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery_runpod._protocol import EVERY_ENDPOINT
+from celery_runpod._store.part import Part
+
+PAUSE_BASE_S, PAUSE_CAP_S = 1.0, 60.0
+"""The first pause after trouble with RunPod's API, and the longest (`pause_wait` in ``gate.lua``)."""
+
+
+class Pauses(Part):
+    """The pauses of one operation of an endpoint: a 429 on /run does not stop the looks."""
+
+    def pause(self, endpoint: str, operation: str, now: float, retry_after_s: float | None, spread: float) -> float:
+        """Pause an operation of an endpoint; answers until when."""
+        until = self.scripts.run(
+            "pause",
+            endpoint=endpoint,
+            operation=operation,
+            now=now,
+            retry_after=retry_after_s,
+            base=PAUSE_BASE_S,
+            cap=PAUSE_CAP_S,
+            spread=spread,
+        )
+        return float(until)
+
+    def paused_until(self, endpoint: str, operation: str) -> float | None:
+        """Until when, also when that time is past: then the operation works again, unless `unpause` was called."""
+        found: Any = self.redis.hget(self.keys.pause(endpoint, operation), "until")
+        return None if found is None else float(found)
+
+    def unpause(self, endpoint: str, operation: str) -> None:
+        self.redis.delete(self.keys.pause(endpoint, operation))
+
+
+class Brake(Part):
+    """Submits that were stopped by hand, for an endpoint or for all ("*")."""
+
+    def hold(self, endpoint: str, now: float) -> float:
+        """Submit nothing to this endpoint ("*": to any) until `lift`; answers since when that is so."""
+        self.redis.hsetnx(self.keys.brake(), endpoint, repr(now))
+        found: Any = self.redis.hget(self.keys.brake(), endpoint)
+        return float(found or now)
+
+    def lift(self, endpoint: str) -> None:
+        """Take the brake off; `Submits.release` makes the jobs due that it held back."""
+        self.redis.hdel(self.keys.brake(), endpoint)
+
+    def on_hold(self, endpoint: str) -> float | None:
+        """Since when submits to this endpoint are paused by hand, in seconds since the epoch; None: they are not."""
+        found: Any = self.redis.hmget(self.keys.brake(), [endpoint, EVERY_ENDPOINT])
+        return min((float(since) for since in found if since is not None), default=None)
+
+    def brakes(self) -> dict[str, float]:
+        """RunPod's endpoint id, or "*" for all -> since when (s) nothing is submitted there, by hand."""
+        found: Any = self.redis.hgetall(self.keys.brake())
+        return {endpoint: float(since) for endpoint, since in found.items()}

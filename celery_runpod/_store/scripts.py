@@ -1,0 +1,146 @@
+"""The Lua scripts of the store: each declares its keys and arguments by name, and is called by these names.
+
+A script's header is read here, so that neither side counts positions:
+
+    KEYS  job(endpoint, task_id); due(endpoint); gate = pause(endpoint, "run")
+    ARGV  task_id; now (s); fields ... (field, value, field, value)
+
+A key is a method of `Keys` with what the call gives, or a fixed text; it is a local of the script under its own name, or
+under the one before "=". An argument is a local too; the last one may be a list ("..."). What stands in parentheses
+after an argument is for the reader. In front of each script stand the table of states (``states.py``) and the functions
+that scripts share (``gate.lua``, ``lease.lua``, ``inputs.lua``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.commands.core import Script as RedisScript
+
+from celery_runpod._store.keys import Keys
+from celery_runpod._store.states import lua_prelude
+
+FOLDER = Path(__file__).parent / "scripts"
+SHARED = ("gate", "lease", "inputs")
+_KEY = re.compile(r"(?:(\w+) = )?(\w+)\(([^()]*)\)")
+_ARGUMENT = re.compile(r"(\w+)( \.\.\.)?")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a script: its name there, the method of `Keys` that makes it, and that method's arguments, each the name
+    of what the call gives or a text in quotes."""
+
+    name: str
+    method: str
+    arguments: tuple[str, ...]
+
+    def made(self, keys: Keys, given: Mapping[str, Any]) -> str:
+        parts = [one[1:-1] if one.startswith('"') else given[one] for one in self.arguments]
+        return str(getattr(keys, self.method)(*parts))
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a script declares. `rest`: the last argument is a list."""
+
+    keys: tuple[Key, ...]
+    arguments: tuple[str, ...]
+    rest: bool = False
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What a call has to give."""
+        of_keys = {one for key in self.keys for one in key.arguments if not one.startswith('"')}
+        return frozenset(of_keys | set(self.arguments))
+
+    def locals(self) -> str:
+        """The Lua that gives keys and arguments their names."""
+        single = self.arguments[:-1] if self.rest else self.arguments
+        lines = [f"local {key.name} = KEYS[{number}]" for number, key in enumerate(self.keys, 1)]
+        lines += [f"local {name} = ARGV[{number}]" for number, name in enumerate(single, 1)]
+        if self.rest:
+            lines.append(f"local {self.arguments[-1]} = {{}}")
+            lines.append(
+                f"for i = {len(single) + 1}, #ARGV do {self.arguments[-1]}[#{self.arguments[-1]} + 1] = ARGV[i] end"
+            )
+        return "".join(f"{line}\n" for line in lines)
+
+
+def header_of(text: str) -> Header:
+    """The header in a script's text."""
+    head = text.partition("]]")[0]
+    keys, arguments = (_section(head, name) for name in ("KEYS", "ARGV"))
+    found = [_ARGUMENT.match(one.strip()) for one in re.sub(r"\([^()]*\)", "", arguments).split(";") if one.strip()]
+    if None in found:
+        raise ValueError(f"an argument without a name: {arguments}")
+    names = [match for match in found if match is not None]
+    return Header(
+        tuple(
+            Key(name or method, method, tuple(part.strip() for part in inside.split(",") if part.strip()))
+            for name, method, inside in _KEY.findall(keys)
+        ),
+        tuple(match[1] for match in names),
+        bool(names and names[-1][2]),
+    )
+
+
+def _section(head: str, name: str) -> str:
+    """The lines that begin with this word, as far as the next word at the same place."""
+    found = re.search(rf"\n  {name}  (.*?)(?=\n  \S|\Z)", head, re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
+
+
+def texts() -> dict[str, str]:
+    """The scripts as they stand in their files, by name."""
+    return {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.lua"))}
+
+
+@cache
+def loaded() -> dict[str, tuple[Header, str]]:
+    """Header and whole source of each script."""
+    shared = lua_prelude() + "".join((FOLDER.parent / f"{part}.lua").read_text() for part in SHARED)
+    headers = {name: header_of(text) for name, text in texts().items()}
+    return {name: (headers[name], shared + headers[name].locals() + text) for name, text in texts().items()}
+
+
+class Scripts:
+    """Runs the scripts in one Redis, on the keys of one namespace."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._keys = keys
+        self._registered: dict[str, RedisScript] = {
+            name: redis.register_script(source) for name, (_, source) in loaded().items()
+        }
+
+    def run(self, script: str, /, on: Any = None, **given: Any) -> Any:
+        """The script's answer; or, on a pipeline, nothing until that is executed.
+
+        Raises:
+            TypeError: a name is missing, or unknown to the script.
+        """
+        header = loaded()[script][0]
+        if given.keys() != header.names:
+            missing, unknown = sorted(header.names - given.keys()), sorted(given.keys() - header.names)
+            raise TypeError(f"script {script}: missing {missing}, unknown {unknown}")
+        keys = [key.made(self._keys, given) for key in header.keys]
+        single = header.arguments[:-1] if header.rest else header.arguments
+        arguments = [_text(given[name]) for name in single]
+        if header.rest:
+            arguments += [_text(one) for one in given[header.arguments[-1]]]
+        return self._registered[script](keys=keys, args=arguments, client=on)
+
+
+def _text(value: Any) -> str | int:
+    """None is "", False too, True is "1"; a fraction leaves with all its digits."""
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return "1"
+    return repr(value) if isinstance(value, float) else value if isinstance(value, int) else str(value)

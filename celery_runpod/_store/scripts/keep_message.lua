@@ -1,0 +1,11 @@
+--[[ keep_message: a call was published, and no worker has accepted it yet.
+  KEYS  index = task(task_id); outbox(); messages = outbox_messages(); places = outbox_places()
+  ARGV  task_id; published_at (s); place (JSON); text (JSON)
+  Returns "kept" | "accepted" (a worker has it: nothing is written)
+  A worker writes the index before it drops the copy, so none is left over. ]]
+local known = redis.call('GET', index)
+if known and cjson.decode(known).endpoint ~= cjson.null then return 'accepted' end
+redis.call('HSET', messages, task_id, text)
+redis.call('HSET', places, task_id, place)
+redis.call('ZADD', outbox, published_at, task_id)
+return 'kept'
