@@ -9,7 +9,6 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -19,7 +18,6 @@ from kombu.connection import Connection
 
 from celery_runpod._cli.output import echo
 from celery_runpod._cli.rows import store_or_sentence
-from celery_runpod._devstack.stack import service_root
 from celery_runpod._escaping import shown_json
 from celery_runpod._protocol import RUN
 from celery_runpod.errors import JobUndeliverable
@@ -29,7 +27,7 @@ HEADINGS = ("id", "kind", "task", "endpoint", "since", "bytes", "why")
 
 def list_aside(*, as_json: bool) -> None:
     """Print what was put aside, the oldest first."""
-    with _store() as store:
+    with store_or_sentence() as store:
         rows = sorted(_rows(store), key=lambda row: float(row["since"]))
     if as_json:
         click.echo(shown_json(rows))
@@ -44,7 +42,7 @@ def list_aside(*, as_json: bool) -> None:
 
 def release(entry: str, app: Celery) -> None:
     """Publish a message again, or make a record due again."""
-    with _store() as store:
+    with store_or_sentence() as store:
         if record := _record(store, entry):
             done = store.aside.take_record_back(record.endpoint, record.task_id, time.time())
         else:
@@ -60,7 +58,7 @@ def release(entry: str, app: Celery) -> None:
 
 def drop(entry: str, app: Celery) -> None:
     """Remove a message; end a record's task with an error, and cancel its job at RunPod."""
-    with _store() as store:
+    with store_or_sentence() as store:
         if record := _record(store, entry):
             # Removed first: a worker that can read it now would go on with it.
             done = store.aside.drop_record(record.endpoint, record.task_id, time.time())
@@ -134,13 +132,3 @@ def _cell(value: Any) -> str:
 def _fail(problem: str) -> None:
     echo(problem, err=True)
     sys.exit(1)
-
-
-@contextmanager
-def _store() -> Iterator[Any]:
-    if str(service_root()) not in sys.path:
-        sys.path.insert(0, str(service_root()))
-    from celery_runpod._store.store import JobStore
-
-    with store_or_sentence() as reader:
-        yield JobStore(reader.redis, reader.keys.namespace)

@@ -1,6 +1,6 @@
 """Records as rows: what `jobs`, `show` and `demo` print about a job.
 
-Reads chosen fields only, since a record may hold an input of megabytes. Not here: changing a record; nothing of the
+A row has those fields of the record and the tombstone that it names itself. Not here: changing a record; nothing of the
 command line does that.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,8 @@ from redis.exceptions import RedisError
 from celery_runpod._connect import COMMAND, client_settings, connect, mask_url
 from celery_runpod._escaping import shown
 from celery_runpod._protocol import EVERY_ENDPOINT
+from celery_runpod._store.record import LIGHT, Tombstone, read
+from celery_runpod._store.states import State
 from celery_runpod._store.store import JobStore
 
 CONNECT_S, ANSWER_S = 2.0, 5.0
@@ -56,22 +58,6 @@ WHYS = {
     "IN_PROGRESS": "a RunPod worker runs it; the next look is then",
     "DELIVERED": "its end has reached the caller",
 }
-FIELDS = (
-    "name",
-    "state",
-    "attempt",
-    "job_id",
-    "checks",
-    "reason",
-    "progress",
-    "accepted_at",
-    "submitted_at",
-    "end_by",
-    "verdict",
-    "ended_at",
-    "delay_s",
-    "execution_s",
-)
 
 
 @dataclass(frozen=True)
@@ -83,19 +69,19 @@ class Row:
     endpoint: str
     name: str
     state: str
-    attempt: int
-    job_id: str | None
-    checks: int | None
     next_at: float | None
-    reason: str
-    progress: str
-    accepted_at: float | None
-    submitted_at: float | None
-    end_by: float | None
-    verdict: str | None
-    ended_at: float | None
-    delay_s: float | None
-    execution_s: float | None
+    attempt: int = 0
+    job_id: str | None = None
+    checks: int | None = None
+    reason: str = ""
+    progress: str = ""
+    accepted_at: float | None = None
+    submitted_at: float | None = None
+    end_by: float | None = None
+    verdict: str | None = None
+    ended_at: float | None = None
+    delay_s: float | None = None
+    execution_s: float | None = None
 
     def next_in_s(self, now: float) -> float | None:
         return None if self.next_at is None else round(max(0.0, self.next_at - now), 1)
@@ -149,14 +135,15 @@ def rows_of(reader: JobStore, endpoint: str, task_ids: Iterable[str]) -> list[Ro
     keys = reader.keys
     with reader.redis.pipeline(transaction=False) as pipe:
         for task_id in ids:
-            pipe.hmget(keys.job(endpoint, task_id), list(FIELDS))
+            pipe.hmget(keys.job(endpoint, task_id), list(LIGHT))
             pipe.zscore(keys.due(endpoint), task_id)
             pipe.zscore(keys.undelivered(endpoint), task_id)
         found = pipe.execute()
     rows = []
     for place, task_id in enumerate(ids):
         values, due, undelivered = found[3 * place : 3 * place + 3]
-        rows.append(_row(endpoint, task_id, dict(zip(FIELDS, values, strict=True)), due, undelivered))
+        raw = {name: value for name, value in zip(LIGHT, values, strict=True) if value is not None}
+        rows.append(_row(endpoint, task_id, raw, due if due is not None else undelivered))
     return rows
 
 
@@ -198,28 +185,15 @@ def _open_rows_of(reader: JobStore, endpoint: str, key: str, wanted: str | None,
             return rows, left_out + max(0, int(size) - start)
 
 
-def _row(endpoint: str, task_id: str, found: dict[str, Any], due: Any, undelivered: Any) -> Row | None:
-    if found["state"] is None:
+def _row(endpoint: str, task_id: str, raw: dict[str, str], next_at: float | None) -> Row | None:
+    try:
+        found = read(endpoint, task_id, raw)
+    except Exception:
+        # Of another version, or damaged: an operator sees that it is there, and where to look.
+        unreadable = "its record cannot be read: see celery-runpod jobs --aside"
+        return Row(task_id, endpoint, raw.get("name") or endpoint, raw.get("state", ""), next_at, reason=unreadable)
+    if found is None:
         return None
-    next_at = due if due is not None else undelivered
-    return Row(
-        task_id=task_id,
-        endpoint=endpoint,
-        name=found["name"] or endpoint,
-        state=found["state"],
-        attempt=int(found["attempt"] or 0),
-        job_id=found["job_id"] or None,
-        checks=None if found["checks"] is None else int(found["checks"]),
-        next_at=None if next_at is None else float(next_at),
-        reason=found["reason"] or "",
-        progress=found["progress"] or "",
-        verdict=found["verdict"],
-        **{name: _number(found[name]) for name in _TIMES},
-    )
-
-
-_TIMES = ("accepted_at", "submitted_at", "end_by", "ended_at", "delay_s", "execution_s")
-
-
-def _number(text: str | None) -> float | None:
-    return float(text) if text else None
+    state = State.DELIVERED if isinstance(found, Tombstone) else found.state
+    row = Row(task_id, endpoint, found.name, state, next_at)
+    return replace(row, **{one.name: getattr(found, one.name) for one in fields(Row) if hasattr(found, one.name)})

@@ -69,6 +69,8 @@ class Job:
     hinted_at: float | None = None
     outcome: dict[str, Any] | None = field(default=None, repr=False)
 
+    ended_at: float | None = None
+
     def to_fields(self) -> dict[str, str]:
         """The hash of a new record."""
         fields: dict[str, str] = {
@@ -102,22 +104,24 @@ class Job:
 
     @classmethod
     def from_fields(cls, endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | None:
-        """The record in a hash; None for a tombstone, and for a format that is newer than this version's."""
+        """The record in a hash, or what `LIGHT` names of it; None for a tombstone, and for a format that is newer than
+        this version's."""
         if int(raw.get("format", 0)) > FORMAT:
             log.warning("record of task %s has format %s: left to a newer version", task_id, raw.get("format"))
             return None
         state = State(raw["state"])
         if state is State.DELIVERED:
             return None
-        if state is State.WAITING and raw["continuation"]:
+        continuation = raw.get("continuation", "")
+        if state is State.WAITING and continuation:
             # Nobody is to pay for a job whose outcome could never be handed over.
-            json.loads(raw["continuation"])
+            json.loads(continuation)
         return cls(
             task_id=task_id,
             endpoint=endpoint,
             name=raw["name"],
             root_id=raw["root_id"],
-            continuation=raw["continuation"],
+            continuation=continuation,
             options=Options.parse(json.loads(raw["options"])),
             accepted_at=float(raw["accepted_at"]),
             not_before=float(raw["not_before"]),
@@ -146,6 +150,7 @@ class Job:
             failures=int(raw.get("failures", 0)),
             hinted_at=_number(raw.get("hinted_at")),
             outcome=json.loads(raw["outcome"]) if "outcome" in raw else None,
+            ended_at=_number(raw.get("ended_at")),
         )
 
     def stamps(self) -> list[str]:
@@ -156,6 +161,55 @@ class Job:
     @property
     def ended(self) -> bool:
         return self.state in OUTCOMES
+
+
+HEAVY = ("input", "outcome", "continuation")
+"""Fields that may be megabytes."""
+LIGHT = (
+    *("format", "state", "attempt", "name", "root_id", "group_ids", "options", "accepted_at", "not_before", "begun_at"),
+    *("end_by", "checks", "start_by", "expires_at", "api_key_name", "reason", "generation", "joined", "shares"),
+    *("ignore_result", "retried", "job_id", "submitted_at", "window_ends", "progress", "missing_since", "waits_since"),
+    *("failures", "hinted_at", "ended_at", "verdict", "delay_s", "execution_s"),
+)
+"""The fields of record and tombstone without the heavy ones."""
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """What is left of a job whose end has reached the caller; times in seconds."""
+
+    task_id: str
+    endpoint: str
+    name: str
+    verdict: str
+    attempt: int = 0
+    job_id: str | None = None
+    checks: int | None = None
+    ended_at: float | None = None
+    delay_s: float | None = None
+    execution_s: float | None = None
+
+    @classmethod
+    def from_fields(cls, endpoint: str, task_id: str, raw: Mapping[str, str]) -> Tombstone:
+        return cls(
+            task_id=task_id,
+            endpoint=endpoint,
+            name=raw.get("name") or endpoint,
+            verdict=raw.get("verdict", ""),
+            attempt=int(raw.get("attempt", 0)),
+            job_id=raw.get("job_id") or None,
+            checks=int(raw["checks"]) if "checks" in raw else None,
+            ended_at=_number(raw.get("ended_at")),
+            delay_s=_number(raw.get("delay_s")),
+            execution_s=_number(raw.get("execution_s")),
+        )
+
+
+def read(endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | Tombstone | None:
+    """What stands in a hash; None where there is nothing, or a format that is newer than this version's."""
+    if raw.get("state") == State.DELIVERED:
+        return Tombstone.from_fields(endpoint, task_id, raw)
+    return Job.from_fields(endpoint, task_id, raw) if raw else None
 
 
 def stamps_of(headers: Mapping[str, Any]) -> list[str]:

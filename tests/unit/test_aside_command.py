@@ -21,7 +21,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     def store() -> Iterator[Any]:
         yield made.store
 
-    monkeypatch.setattr(aside, "_store", store)
+    monkeypatch.setattr(aside, "store_or_sentence", store)
     return made
 
 

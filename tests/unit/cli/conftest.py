@@ -14,7 +14,9 @@ from redis import Redis
 from celery_runpod import results
 from celery_runpod._cli import rows
 from celery_runpod._store.keys import Keys
+from celery_runpod._store.record import Job
 from celery_runpod._store.store import JobStore
+from celery_runpod.options import Options
 
 NAMES = ("RUNPOD_", "REDIS_", "CELERY_")
 
@@ -56,7 +58,8 @@ def put(redis: Redis, task_id: str, endpoint: str = "abc", due_in_s: float | Non
     keys = Keys("runpod")
     redis.sadd(keys.endpoints(), endpoint)
     redis.set(keys.task(task_id), json.dumps({"endpoint": endpoint, "root": task_id}))
-    record = {"format": "1", "state": "IN_QUEUE", "attempt": "1", "name": "sdxl", "checks": "3", **fields}
+    accepted = Job(task_id, endpoint, "sdxl", task_id, "", Options(), accepted_at=1e9, not_before=1e9, end_by=2e9)
+    record = {**accepted.to_fields(), "state": "IN_QUEUE", "attempt": "1", "checks": "3", **fields}
     redis.hset(keys.job(endpoint, task_id), mapping=record)
     if due_in_s is not None:
         redis.zadd(keys.due(endpoint), {task_id: time.time() + due_in_s})

@@ -198,3 +198,10 @@ def test_pause_takes_an_endpoint_or_all(runner: CliRunner, monkeypatch: pytest.M
     assert asked == ["sdxl", None]
     for wrong in ([], ["sdxl", "--all"]):
         assert runner.invoke(worker_calls.pause, wrong).exit_code == 2
+
+
+def test_a_record_that_cannot_be_read_is_listed_and_stops_no_other(runner: CliRunner, redis: Redis) -> None:
+    put(redis, "good")
+    put(redis, "bad", options="{")
+    listed = {row["task_id"]: row["why"] for row in json.loads(runner.invoke(jobs, ["--json"]).stdout)}
+    assert "jobs --aside" in listed["bad"] and "jobs --aside" not in listed["good"]
