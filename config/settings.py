@@ -1,7 +1,7 @@
 """The worker's settings: environment variables and the file of profiles, with a bound and a unit each.
 
 All problems are reported at once, and no value of a secret is ever shown. What clients share is in
-`celery_runpod/_connect.py`; what each setting does to Celery is in ``celery.py``.
+`celery_runpod/_connect.py`; what each setting does to Celery is in ``celery_config.py``.
 """
 
 from __future__ import annotations

@@ -18,12 +18,21 @@ from typing import Any
 
 from celery.app.task import Context
 
-from celery_runpod._protocol import DEFAULT_DEADLINE_S, RUN, merge_input
-from celery_runpod._publish.routes import BEGUN_AT, ISSUED_AT, REFUSED, REPUBLISHED
+from celery_runpod._protocol import (
+    ARGUMENTS,
+    BEGUN_AT,
+    DEFAULT_DEADLINE_S,
+    ISSUED_AT,
+    REFUSED,
+    REPUBLISHED,
+    RUN,
+    UNCONFIRMED,
+    merge_input,
+)
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod.api._payload import check_input
-from celery_runpod.errors import InvalidInput, InvalidOption, JobExpired, RunPodError, SubmissionUnconfirmed, encode
+from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError, SubmissionUnconfirmed, encode
 from celery_runpod.options import Options, described
 from tasks.parking import park
 from tasks.services import Services
@@ -35,15 +44,6 @@ NO_ENDPOINT = "_"
 """The endpoint of a call that names none, under which its error is kept until it is delivered."""
 
 MOST_AHEAD_S = 366 * 86_400.0
-
-KNOWN_ARGUMENTS = frozenset({"endpoint", "fields", "options", "format", "not_before"})
-ARGUMENT_TYPES: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
-    ("fields", dict, "an object"),
-    ("options", dict, "an object"),
-    ("format", int, "a whole number"),
-    ("not_before", (int, float), "seconds since the epoch"),
-)
-"""A message may come from another language: what has another type is refused in words."""
 
 
 def read_call(
@@ -91,12 +91,12 @@ def _checked(
     services: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]
 ) -> Job:
     now = job.accepted_at
-    for unknown in arguments.keys() - KNOWN_ARGUMENTS:
-        raise InvalidOption(unknown[:80], described(arguments[unknown]), f"one of {', '.join(sorted(KNOWN_ARGUMENTS))}")
+    for unknown in arguments.keys() - ARGUMENTS.keys():
+        raise InvalidOption(unknown[:80], described(arguments[unknown]), f"one of {', '.join(sorted(ARGUMENTS))}")
     if job.name != arguments.get("endpoint"):
         given = described(arguments.get("endpoint"))
         raise InvalidInput(f"endpoint {given}: a name or RunPod's endpoint id is needed")
-    for name, kind, allowed in ARGUMENT_TYPES:
+    for name, (kind, allowed) in ARGUMENTS.items():
         given = arguments.get(name)
         if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
             raise InvalidOption(name, described(given), allowed)
@@ -105,13 +105,9 @@ def _checked(
         raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which is no endpoint id of RunPod's")
     options = Options.parse(arguments.get("options") or {}).over(profile.options)
     services.settings.check_key_name(endpoint, job.name, options.api_key_name)
-    issued_at = _seconds_of(_header(request, ISSUED_AT))
-    if issued_at and issued_at < now - services.store.tombstone_ttl_s:
-        problem = f"the call is {(now - issued_at) / 3600:.0f} h old: whether it ran is not known any more"
-        raise JobExpired(f"{problem}; it was not sent, so that it is not paid for twice", job.name, job.task_id)
-    if _header(request, REPUBLISHED) == "unconfirmed":
-        problem = "the call was found in the outbox after the unconfirmed window, and whether it ran is not known"
-        raise SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id)
+    if doubt := _may_have_run(services, request, now):
+        problem = f"{doubt}, and whether it ran is not known; it was not sent, so that it is not paid for twice"
+        raise SubmissionUnconfirmed(problem, job.name, job.task_id)
     value = merge_input(inputs, arguments.get("fields") or {}, job.name)
     check_input(value, endpoint=job.name)
     not_before = max(now, float(arguments.get("not_before") or _timestamp(request.eta) or now))
@@ -129,6 +125,16 @@ def _checked(
         expires_at=_timestamp(request.expires),
         api_key_name=options.api_key_name,
     )
+
+
+def _may_have_run(services: Services, request: Context, now: float) -> str | None:
+    """Why the call may have run before, though the store knows nothing of it; None for a call that is new."""
+    issued_at = _seconds_of(_header(request, ISSUED_AT))
+    if issued_at and issued_at < now - services.store.tombstone_ttl_s:
+        return f"the call is {(now - issued_at) / 3600:.0f} h old"
+    if _header(request, REPUBLISHED) == UNCONFIRMED:
+        return "the call was found in the outbox after the unconfirmed window"
+    return None
 
 
 def _is_id(name: str) -> bool:

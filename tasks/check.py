@@ -38,7 +38,7 @@ from tasks.backoff import look_before, next_look
 from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, hand_over
 from tasks.idempotency import let_expire
-from tasks.looks import Looks, failed_again_s, next_look_at, plan_looks, shared_by_late_calls
+from tasks.order_of_looks import Looks, failed_again_s, next_look_at, plan_looks, shared_by_late_calls
 from tasks.outstanding import pay_cancels, publish_undelivered
 from tasks.own_verdicts import MISSING_S, STUCK, expired, just_submitted, missing, outlived_ttl, verdict_at, verdict_on
 from tasks.publish_check import plan_check
@@ -182,7 +182,7 @@ class Check:
         asked = self.shared.get(job.task_id, job)
         try:
             client = self.services.client(asked.api_key_name)
-            answer = client.status(asked.endpoint, str(asked.job_id), timeout_s=timeout_s)
+            answer = client.status(asked.endpoint, str(asked.job_id), timeout=timeout_s)
         except (JobNotFound, EndpointNotFound) as error:
             self._not_found(job, error, began)
             return None

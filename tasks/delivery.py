@@ -39,9 +39,9 @@ from tasks.crash_points import Step, reach
 from tasks.parking import unpark
 from tasks.publish_check import admit_waiting, plan_check
 from tasks.purge import purge_of
+from tasks.put_back import CallersTask, nothing_but_verdicts
 from tasks.services import Services, apart, services_of
 from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
-from tasks.verdict_guard import CallersTask, nothing_but_verdicts
 
 log = logging.getLogger(__name__)
 

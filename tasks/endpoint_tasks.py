@@ -81,7 +81,7 @@ def health(self: Any, endpoint: str, api_key_name: str | None = None) -> dict[st
     services = services_of(self.app)
     target = target_of(services, endpoint, api_key_name)
     found = asdict(
-        asked(target, lambda: target.client.health(target.endpoint, timeout_s=services.settings.poll_timeout_s))
+        asked(target, lambda: target.client.health(target.endpoint, timeout=services.settings.poll_timeout_s))
     )
     since = services.store.on_hold(target.endpoint)
     return found if since is None else {**found, "on_hold_since": since}
@@ -143,7 +143,7 @@ def purge_queue(self: Any, endpoint: str, api_key_name: str | None = None) -> in
     services.store.note_purge(target.endpoint, now)
     try:
         timeout_s = services.settings.poll_timeout_s
-        removed = asked(target, lambda: target.client.purge_queue(target.endpoint, timeout_s=timeout_s))
+        removed = asked(target, lambda: target.client.purge_queue(target.endpoint, timeout=timeout_s))
     except RunPodError as error:
         if isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.sent):
             _look(services, target.endpoint, queued)  # it may have been done

@@ -67,7 +67,7 @@ def _api_answers(services: Services, job: Job) -> bool:
     """Whether RunPod answers at all; what it answers is judged at the POST itself."""
     timeout_s = min(HEALTH_S, services.settings.poll_timeout_s)
     try:
-        services.client(job.api_key_name).health(job.endpoint, timeout_s=timeout_s)
+        services.client(job.api_key_name).health(job.endpoint, timeout=timeout_s)
     except (RateLimited, Unavailable, BadAnswer) as error:
         log.warning("submit.api_down", extra={"endpoint": job.name, "error": str(error)})
         return False

@@ -64,7 +64,7 @@ def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | Non
             break
         fields = {"task_id": job.task_id, "job_id": job_id, "attempt": job.attempt}
         try:
-            answer = client.status(job.endpoint, job_id, timeout_s=timeout_s)
+            answer = client.status(job.endpoint, job_id, timeout=timeout_s)
         except ApiError as error:
             if error.status not in UNKNOWN:
                 log.warning("webhook.not_confirmed", extra=fields | {"error": str(error)})

@@ -50,7 +50,7 @@ def pay_cancels(services: Services, endpoint: str, stop_at: float) -> None:
 def _cancel(services: Services, endpoint: str, job_id: str, key_name: str) -> None:
     """POST /cancel until RunPod says that there is nothing left to cancel."""
     try:
-        services.client(key_name or None).cancel(endpoint, job_id, timeout_s=services.settings.poll_timeout_s)
+        services.client(key_name or None).cancel(endpoint, job_id, timeout=services.settings.poll_timeout_s)
     except RunPodError as error:
         refused = isinstance(error, ConfigurationError) or (
             isinstance(error, RequestRejected) and error.status in (401, 403)

@@ -28,9 +28,9 @@ from tasks.delivery import REPUBLISH_S, hand_over, publish
 from tasks.idempotency import join
 from tasks.parking import ids_after
 from tasks.publish_check import plan_check
+from tasks.put_back import CallersTask, nothing_but_verdicts, put_back
 from tasks.services import Services, services_of
 from tasks.submit import submit
-from tasks.verdict_guard import CallersTask, nothing_but_verdicts, put_back
 
 log = logging.getLogger(__name__)
 

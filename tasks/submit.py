@@ -184,8 +184,8 @@ def _post(services: Services, job: Job, sync_wait_s: float) -> Answer:
     client = services.client(job.api_key_name)
     if options.sync:
         timeout_s = sync_wait_s + 10
-        return client.run_sync(job.endpoint, job.input, wait_s=sync_wait_s, timeout_s=timeout_s, **extra)
-    return client.run(job.endpoint, job.input, timeout_s=settings.submit_timeout_s, **extra)
+        return client.run_sync(job.endpoint, job.input, wait=sync_wait_s, timeout=timeout_s, **extra)
+    return client.run(job.endpoint, job.input, timeout=settings.submit_timeout_s, **extra)
 
 
 def _policy(job: Job) -> Policy | None:
@@ -196,7 +196,7 @@ def _policy(job: Job) -> Policy | None:
         ttl_s = min(job.end_by - job.accepted_at, MAX_TTL_S)
     if options.execution_timeout is None and ttl_s is None and options.low_priority is None:
         return None
-    return Policy(execution_timeout_s=options.execution_timeout, ttl_s=ttl_s, low_priority=options.low_priority)
+    return Policy(execution_timeout=options.execution_timeout, ttl=ttl_s, low_priority=options.low_priority)
 
 
 def _refused(services: Services, job: Job, error: RunPodError, over: Callable[[str], float]) -> None:

@@ -33,7 +33,7 @@ def why_queued(services: Services, jobs: Iterable[Job], now: float) -> str:
     if not mine:
         return known
     try:
-        reason = reason_of(services.client(job.api_key_name).health(job.endpoint, timeout_s=LOOK_S))
+        reason = reason_of(services.client(job.api_key_name).health(job.endpoint, timeout=LOOK_S))
     except RunPodError as error:
         log.info("health.unanswered", extra={"endpoint": job.name, "error": str(error)})
         return known

@@ -3,7 +3,7 @@
 The worker of a chord's last member joins the results and publishes the body. Where Redis or the broker goes away in
 between, Celery's own ends the body with a ChordError, though every job succeeded, and forgets the chord. Here the error
 is raised and the chord left as it was, so that `finish` goes back to its queue and joins the chord again
-(`tasks/verdict_guard.py`, `tasks/delivery.py`). A member that is the user's own task joins in the user's own worker.
+(`tasks/put_back.py`, `tasks/delivery.py`). A member that is the user's own task joins in the user's own worker.
 """
 
 from __future__ import annotations

@@ -29,8 +29,7 @@ from celery.app.task import Context
 from redis.exceptions import RedisError
 
 from celery_app.overrides.envelopes import UNREADABLE
-from celery_runpod._protocol import FINISH, RUN
-from celery_runpod._publish.routes import REFUSED
+from celery_runpod._protocol import FINISH, REFUSED, RUN
 from celery_runpod._store.aside import MOST_BODY, AsideMessage
 from celery_runpod.api._depth import MAX_DEPTH, is_deeper, loads, pruned, too_deep
 from celery_runpod.errors import InvalidInput

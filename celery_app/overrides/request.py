@@ -32,7 +32,7 @@ class UnrevokedRequest(Request):
         try:
             super().on_failure(exc_info, send_failed_event, return_ok)
         except Reject as error:
-            # The backend took no verdict from here (`tasks/verdict_guard.py`): the store has what is to be delivered
+            # The backend took no verdict from here (`tasks/put_back.py`): the store has what is to be delivered
             # again.
             log.error("task.not_failed", extra={"task_id": self.id, "error": str(error.reason)})
 

@@ -18,7 +18,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from celery_runpod._publish.routes import ISSUED_AT, REPUBLISHED
+from celery_runpod._protocol import ISSUED_AT, LOST, REPUBLISHED, UNCONFIRMED
 from celery_runpod._store.upkeep import Kept
 from tasks.services import Services
 
@@ -86,14 +86,14 @@ class OutboxWatch:
         if copy is None:
             return  # accepted meanwhile
         missing_s = now - one.last_seen
-        word = "lost" if missing_s <= self._services.settings.unconfirmed_window_s else "unconfirmed"
-        log.warning("outbox.published_again", extra={"task_id": one.task_id, "missing_s": missing_s, "word": word})
+        why = LOST if missing_s <= self._services.settings.unconfirmed_window_s else UNCONFIRMED
+        log.warning("outbox.published_again", extra={"task_id": one.task_id, "missing_s": missing_s, "why": why})
         properties = {name: value for name, value in copy["properties"].items() if name not in NOT_REPEATED}
         connection.Producer(serializer="json").publish(
             copy["body"],
             exchange=one.exchange,
             routing_key=one.routing_key,
-            headers={**copy["headers"], REPUBLISHED: word},
+            headers={**copy["headers"], REPUBLISHED: why},
             retry=False,
             **properties,
         )

@@ -43,7 +43,7 @@ FIELD = "token"
 AGREED_S = 60.0
 MISMATCH_S = 10.0
 OPEN_S = 5.0
-"""How long a verdict is believed: both agree; they do not; nothing is known."""
+"""How long a comparison is believed: both agree; they do not; nothing is known."""
 MOST_PAUSE_S = 10.0
 
 
@@ -81,7 +81,7 @@ Found = dict[str, Token | None]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Agreement:
     """`agrees`: True, False, or None where it cannot be said; `worker_seen`: any token was found."""
 
     agrees: bool | None
@@ -109,39 +109,39 @@ def refuse_mismatch(app: Celery, *, ignore_result: bool) -> None:
     Raises:
         ConfigurationMismatch: names the place or the setting, this process's and the workers'.
     """
-    verdict = _remembered(app)
-    for problem in verdict.problems:
+    agreement = _remembered(app)
+    for problem in agreement.problems:
         if not (ignore_result and problem.setting == BACKEND):
             raise ConfigurationMismatch(problem.setting, problem.here, problem.workers)
 
 
-def compare(app: Celery, sleep: Callable[[float], None] = time.sleep) -> Verdict:
+def compare(app: Celery, sleep: Callable[[float], None] = time.sleep) -> Agreement:
     """Look for the workers' token through this app's own connections; twice where it is missing, because a
     Redis that was flushed a moment ago has it again at the next renewal.
 
     The caller has checked that broker and backend answer (`check_reachable`).
     """
     if refused := tuple(unread_content(app)):
-        return Verdict(False, False, refused)
+        return Agreement(False, False, refused)
     first = look(app)
     tokens = [token for token in first.values() if token is not None]
     if not tokens:
-        return Verdict(None, False)
+        return Agreement(None, False)
     if _same(first):
-        return Verdict(True, True, (), tokens[0].result_expires_s)
+        return Agreement(True, True, (), tokens[0].result_expires_s)
     sleep(min(2 * tokens[0].every_s + 0.5, MOST_PAUSE_S))
     second = look(app)
     # A token that is not renewed belongs to workers that are gone. That it is missing elsewhere means nothing.
     renewed = [token for role, token in second.items() if token is not None and token != first.get(role)]
     if not renewed:
-        return Verdict(None, True)
+        return Agreement(None, True)
     theirs = renewed[0]
     problems = tuple(
         ConfigurationMismatch(role, place_of(app, role), theirs.place(role))
         for role, token in second.items()
         if token is None or token.id != theirs.id
     )
-    return Verdict(not problems, True, problems, theirs.result_expires_s)
+    return Agreement(not problems, True, problems, theirs.result_expires_s)
 
 
 def unread_content(app: Celery) -> list[ConfigurationMismatch]:
@@ -216,31 +216,31 @@ def _in_broker(app: Celery, namespace: str, found: Found) -> Token | None:
         return token
 
 
-_verdicts: weakref.WeakKeyDictionary[Celery, tuple[Any, float, Verdict]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Celery, tuple[Any, float, Agreement]] = weakref.WeakKeyDictionary()
 _warned: set[str] = set()
 
 
-def _remembered(app: Celery) -> Verdict:
+def _remembered(app: Celery) -> Agreement:
     key = (os.getpid(), client_settings().namespace, broker_of(app), str(app.conf.result_backend), store_url(app))
-    known = _verdicts.get(app)
+    known = _known.get(app)
     if known is not None and known[0] == key and time.monotonic() < known[1]:
         return known[2]
-    verdict = compare(app)
-    lasts_s = {True: AGREED_S, False: MISMATCH_S, None: OPEN_S}[verdict.agrees]
-    _verdicts[app] = (key, time.monotonic() + lasts_s, verdict)
-    if verdict.agrees is None and not verdict.worker_seen:
+    agreement = compare(app)
+    lasts_s = {True: AGREED_S, False: MISMATCH_S, None: OPEN_S}[agreement.agrees]
+    _known[app] = (key, time.monotonic() + lasts_s, agreement)
+    if agreement.agrees is None and not agreement.worker_seen:
         _warn_once(
             f"no RunPod worker of namespace {key[1]!r} was ever up on the broker, result backend and job store of this "
             "process: calls wait until one is (`celery-runpod worker`, `celery-runpod doctor`)"
         )
     here = app.conf.result_expires
     here_s = here.total_seconds() if isinstance(here, timedelta) else here
-    if here_s and verdict.result_expires_s and here_s < verdict.result_expires_s:
+    if here_s and agreement.result_expires_s and here_s < agreement.result_expires_s:
         _warn_once(
-            f"result_expires is {here_s:g} s here and {verdict.result_expires_s:g} s in the RunPod workers: chords and "
+            f"result_expires is {here_s:g} s here and {agreement.result_expires_s:g} s in the RunPod workers: chords and "
             "results of this process's own tasks are gone before those of endpoints"
         )
-    return verdict
+    return agreement
 
 
 def _warn_once(text: str) -> None:

@@ -25,7 +25,7 @@ from celery_runpod._protocol import RUN
 from celery_runpod._publish.agreement import refuse_mismatch
 from celery_runpod._publish.bounds import refuse_over_bounds
 from celery_runpod._publish.confirms import NOT_PUBLISHED
-from celery_runpod._publish.outbox import forget
+from celery_runpod._publish.keep_copies import forget
 from celery_runpod._publish.routes import signatures_after
 from celery_runpod._store.reader import reader_for
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption

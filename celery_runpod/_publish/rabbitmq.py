@@ -4,7 +4,7 @@ RabbitMQ refuses a queue that is declared twice with different arguments, and Ce
 to it, with what ITS app knows. So the queues of ours are quorum queues whoever declares them, and a queue that is not
 ours is left as it is if it exists. Nothing of this shows in the user's app: only what is declared with one message is.
 
-Not here: waiting for RabbitMQ's word (``confirms.py``), the worker's settings (its `config/celery.py`).
+Not here: waiting for RabbitMQ's word (``confirms.py``), the worker's settings (its `config/celery_config.py`).
 """
 
 from __future__ import annotations

@@ -18,19 +18,11 @@ from celery import Celery, current_app, current_task
 from celery._state import _get_active_apps
 from celery.signals import after_task_publish, before_task_publish
 
-from celery_runpod._protocol import CHECK_STATUS, RUN
-from celery_runpod._publish.outbox import begin, begun, keep
+from celery_runpod._protocol import BEGUN_AT, CHECK_STATUS, ISSUED_AT, RUN
+from celery_runpod._publish.keep_copies import begin, begun, keep
 from celery_runpod._publish.rabbitmq import confirm, declare_followers, mend_declarations
 
 _CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
-ISSUED_AT = "runpod_issued_at"
-"""Message header: when the call was published, seconds since the epoch."""
-BEGUN_AT = "runpod_begun_at"
-"""Message header: when the first message of the chain that this one belongs to was published."""
-REFUSED = "runpod_refused"
-"""Message header that a worker adds: why it took the input out of a call, before anything decoded it."""
-REPUBLISHED = "runpod_republished"
-"""Message header of a copy out of the outbox: "lost", or "unconfirmed" when it must not be submitted any more."""
 
 
 def signatures_after(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:

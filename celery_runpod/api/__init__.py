@@ -28,7 +28,7 @@ Both:
 
     _access.py       the API key, base URLs, ids in a path
     _transport.py    the one place that does HTTP
-    _verdicts.py     an HTTP answer: its JSON, or the error it stands for
+    _http_errors.py  an HTTP answer: its JSON, or the error it stands for
     _signatures.py   hides the signature in a webhook's URL
     _ratelimits.py   how long to stay away after a 429
     _depth.py        how deeply JSON is nested: measured and cut before anything parses it

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
+from typing import Any, overload
 
 from celery_runpod.api._depth import too_deep
 from celery_runpod.api._failures import failure_of
@@ -29,37 +30,38 @@ MIN_TTL_S = 10.0
 @dataclass(frozen=True)
 class Policy:
     """Limits of one job (docs.runpod.io/serverless/endpoints/send-requests); None leaves it to the endpoint.
+    Durations are seconds or `timedelta`.
 
     Args:
-        execution_timeout_s: for the handler's work; 5 s to 7 days, 600 s unless the endpoint says otherwise.
-        ttl_s: from submit to the job's end, waiting included; 10 s to 7 days, 24 hours by default. At its end RunPod
+        execution_timeout: for the handler's work; 5 s to 7 days, 600 s unless the endpoint says otherwise.
+        ttl: from submit to the job's end, waiting included; 10 s to 7 days, 24 hours by default. At its end RunPod
             deletes the job, whatever its state.
         low_priority: the job does not make RunPod start further workers.
 
     Raises:
         InvalidOption: out of these bounds.
 
-    >>> Policy(execution_timeout_s=900, low_priority=True).to_json()
+    >>> Policy(execution_timeout=900, low_priority=True).to_json()
     {'executionTimeout': 900000, 'lowPriority': True}
     """
 
-    execution_timeout_s: float | None = None
-    ttl_s: float | None = None
+    execution_timeout: float | timedelta | None = None
+    ttl: float | timedelta | None = None
     low_priority: bool | None = None
 
     def __post_init__(self) -> None:
-        bounded("execution_timeout_s", self.execution_timeout_s, MIN_EXECUTION_TIMEOUT_S, MAX_S)
-        bounded("ttl_s", self.ttl_s, MIN_TTL_S, MAX_S)
+        bounded("execution_timeout", self.execution_timeout, MIN_EXECUTION_TIMEOUT_S, MAX_S)
+        bounded("ttl", self.ttl, MIN_TTL_S, MAX_S)
         if self.low_priority is not None and not isinstance(self.low_priority, bool):
             raise InvalidOption("low_priority", repr(self.low_priority), "True or False")
 
     def to_json(self) -> dict[str, Any]:
         """As RunPod wants it: milliseconds; what is None is left out."""
         body: dict[str, Any] = {}
-        if self.execution_timeout_s is not None:
-            body["executionTimeout"] = milliseconds(self.execution_timeout_s)
-        if self.ttl_s is not None:
-            body["ttl"] = milliseconds(self.ttl_s)
+        if self.execution_timeout is not None:
+            body["executionTimeout"] = milliseconds(self.execution_timeout)
+        if self.ttl is not None:
+            body["ttl"] = milliseconds(self.ttl)
         if self.low_priority is not None:
             body["lowPriority"] = self.low_priority
         return body
@@ -227,16 +229,26 @@ def parse_chunks(data: Any) -> list[Any]:
     return [None if too_deep(output) else output for output in outputs]
 
 
-def bounded(option: str, value: float | None, least_s: float, most_s: float) -> None:
-    """Raises InvalidOption for a number of seconds out of its bounds, and for what is not a number."""
+@overload
+def bounded(option: str, value: float | timedelta, least_s: float, most_s: float) -> float: ...
+@overload
+def bounded(option: str, value: float | timedelta | None, least_s: float, most_s: float) -> float | None: ...
+def bounded(option: str, value: float | timedelta | None, least_s: float, most_s: float) -> float | None:
+    """A duration in seconds.
+
+    Raises:
+        InvalidOption: it is out of its bounds, or neither a number nor a `timedelta`.
+    """
     if value is None:
-        return
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not least_s <= value <= most_s:
-        given = value if is_number and math.isfinite(value) else repr(value)
-        raise InvalidOption(option, given, f"{least_s:g} to {most_s:g} seconds")
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not least_s <= seconds <= most_s:
+        given = seconds if is_number and math.isfinite(seconds) else repr(value)
+        raise InvalidOption(option, given, f"{least_s:g} to {most_s:g} seconds, or a timedelta")
+    return float(seconds)
 
 
-def milliseconds(seconds: float) -> int:
-    """Seconds as RunPod wants them."""
-    return round(seconds * 1000)
+def milliseconds(duration: float | timedelta) -> int:
+    """A duration as RunPod wants it."""
+    return round((duration.total_seconds() if isinstance(duration, timedelta) else duration) * 1000)

@@ -2,7 +2,7 @@
 
     Unavailable(sent=False)     name lookup, connection refused, connect timeout, TLS handshake, a proxy that refuses
     Unavailable(sent=True)      from the first byte of the request on: reset, cut, read timeout, total timeout
-    the rest                    is told by the answer: ``_verdicts.py``
+    the rest                    is told by the answer: ``_http_errors.py``
 
 Nothing is repeated and no redirect is followed: a repeated POST /run is a second payment. TLS is always verified
 (`REQUESTS_CA_BUNDLE` can name another bundle), proxies of the environment are used, a .netrc is not.
@@ -32,9 +32,9 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from celery_runpod.api._connections import Adapter, Call, calling
+from celery_runpod.api._http_errors import RawAnswer, Where, read, shorten
 from celery_runpod.api._ratelimits import HEADERS
 from celery_runpod.api._signatures import hide_signatures
-from celery_runpod.api._verdicts import RawAnswer, Where, read, shorten
 from celery_runpod.errors import ApiError, InvalidOption, Unavailable
 
 MAX_ANSWER_BYTES = 64_000_000
@@ -126,7 +126,7 @@ class Transport:
         """
         total_s = self.total_timeout_s + held_s if timeout_s is None else timeout_s
         if not total_s > 0:
-            raise InvalidOption("timeout_s", timeout_s, "seconds above 0")
+            raise InvalidOption("timeout", timeout_s, "seconds above 0")
         call = Call(self._clock() + total_s, self._connect_timeout_s, self._read_timeout_s + held_s, self._clock)
         auth = Bearer(self._key())
         try:

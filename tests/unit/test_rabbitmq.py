@@ -29,7 +29,7 @@ from celery_runpod._publish.rabbitmq import (
 from celery_runpod._webhooks.receive import receive
 from celery_runpod._webhooks.signed_urls import WebhookTarget
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError
-from config.celery import celery_config
+from config.celery_config import celery_config
 from config.settings import load_settings
 from tasks.publish_check import delayed_s
 from tests.builders import NOW, Bench

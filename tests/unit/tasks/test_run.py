@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from celery.app.trace import build_tracer
 
-from celery_runpod._protocol import FORMAT, RUN
-from celery_runpod._publish.routes import REFUSED
-from tasks import verdict_guard
+from celery_runpod._protocol import FORMAT, REFUSED, RUN
+from tasks import put_back
 from tests.builders import ENDPOINT, Bench
 
 
@@ -72,7 +71,7 @@ def test_an_input_of_another_language_is_measured(given: Any) -> None:
 def test_a_message_of_a_newer_format_goes_back_after_a_pause() -> None:
     bench = Bench()
     run(bench, {"a": 1}, arguments={"format": FORMAT + 1})
-    assert bench.slept == [verdict_guard.REQUEUE_PAUSE_S] and bench.store.jobs(ENDPOINT, ["t1"]) == []
+    assert bench.slept == [put_back.REQUEUE_PAUSE_S] and bench.store.jobs(ENDPOINT, ["t1"]) == []
 
 
 def test_an_error_that_comes_each_time_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,10 +81,10 @@ def test_an_error_that_comes_each_time_ends_the_call(monkeypatch: pytest.MonkeyP
         raise AttributeError("of another age")
 
     monkeypatch.setattr(bench.store, "index", broken)
-    for _ in range(verdict_guard.MOST_TRIES):
+    for _ in range(put_back.MOST_TRIES):
         run(bench, {"a": 1})
         assert bench.app.AsyncResult("t1").state == "PENDING"
-    assert len(bench.slept) == verdict_guard.MOST_TRIES
+    assert len(bench.slept) == put_back.MOST_TRIES
     run(bench, {"a": 1})
     told = bench.app.backend.get_task_meta("t1", cache=False)
     assert (told["status"], type(told["result"]).__name__) == ("FAILURE", "JobUndeliverable")

@@ -17,7 +17,7 @@ from celery_app.process import Process
 from celery_app.watchdog.thread import SelfHeal
 from celery_runpod._connect import WORKER, is_amqp, is_redis
 from celery_runpod._protocol import FINISH, RUN, TASK_NAMES
-from config.celery import celery_config
+from config.celery_config import celery_config
 from config.settings import Settings, load_settings
 
 END_S = 5.0
