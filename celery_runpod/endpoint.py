@@ -27,7 +27,9 @@ from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
 from celery_runpod.options import Options
 from celery_runpod.results import JobResult
 
-MARGIN_S = 600.0
+__all__ = ["Endpoint"]
+
+_MARGIN_S = 600.0
 """A chord's counter must outlive its slowest member by this much."""
 
 
@@ -269,8 +271,8 @@ class Endpoint:
         for name in ("result_expires", "result_chord_expires"):
             expires = app.conf.get(name)
             seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
-            if seconds and seconds < deadline_s + MARGIN_S:
+            if seconds and seconds < deadline_s + _MARGIN_S:
                 raise ConfigurationError(
                     f"{name} of the Celery app is {seconds:g} s, but a job of {self.name} may take {deadline_s:g} s "
-                    f"and a chord or result would be gone before its end: set it to at least {deadline_s + MARGIN_S:g}"
+                    f"and a chord or result would be gone before its end: set it to at least {deadline_s + _MARGIN_S:g}"
                 )

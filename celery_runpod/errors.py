@@ -110,10 +110,10 @@ class RunPodError(Exception):
         self.args = tuple(getattr(self, field.name) for field in fields(self))
 
 
-def about(**names: str | None) -> str:
+def _about(**names: str | None) -> str:
     """` (endpoint sdxl, job 9f-u1)`: what an error is about; nothing where nothing is known.
 
-    >>> about(endpoint="sdxl", task=None)
+    >>> _about(endpoint="sdxl", task=None)
     ' (endpoint sdxl)'
     """
     known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in names.items() if value)
@@ -184,7 +184,7 @@ class InvalidInput(RunPodError):
     task_id: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.problem}{about(endpoint=self.endpoint, task=self.task_id)}"
+        return f"{self.problem}{_about(endpoint=self.endpoint, task=self.task_id)}"
 
 
 @dataclass(eq=False)
@@ -268,7 +268,7 @@ class ApiError(RunPodError):
     def __str__(self) -> str:
         where = f"{self.operation}: " if self.operation else ""
         status = f"HTTP {self.status}: " if self.status is not None else ""
-        return f"{where}{status}{self.message}{about(endpoint=self.endpoint, job=self.job_id, task=self.task_id)}"
+        return f"{where}{status}{self.message}{_about(endpoint=self.endpoint, job=self.job_id, task=self.task_id)}"
 
 
 @dataclass(eq=False)
@@ -348,7 +348,7 @@ class NoAnswer(RunPodError):
         after = "it may still be carried out"
         if self.worker_up is False:
             after = "no RunPod worker is up: start `celery-runpod worker`"
-        where = about(endpoint=self.endpoint, task=self.task_id)
+        where = _about(endpoint=self.endpoint, task=self.task_id)
         return f"no RunPod worker answered {self.operation} within {self.waited_s:g} s{reason}{where}; {after}"
 
 
@@ -455,7 +455,7 @@ class JobError(RunPodError):
     job_id: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.message}{about(endpoint=self.endpoint, task=self.task_id, job=self.job_id)}"
+        return f"{self.message}{_about(endpoint=self.endpoint, task=self.task_id, job=self.job_id)}"
 
 
 @dataclass(eq=False)
@@ -501,7 +501,8 @@ class DeadlineExceeded(JobError):
 
 @dataclass(eq=False)
 class JobExpired(JobError):
-    """RunPod no longer knows the job (404): its time to live or its retention ended before we saw its end."""
+    """RunPod no longer knows the job (404): its time to live ended, or RunPod deleted its result, before a worker saw its
+    end."""
 
 
 @dataclass(eq=False)
@@ -541,8 +542,8 @@ class JobUndeliverable(JobError):
 
 @dataclass(eq=False)
 class SubmissionUnconfirmed(JobError):
-    """The submit may or may not have reached RunPod, and nothing showed which; it was not sent again, so that the job
-    is never paid for twice (setting `RUNPOD_UNCONFIRMED_SUBMIT=fail`)."""
+    """The job may or may not have been submitted: a submit got no answer, or the call is too old or too long lost for
+    the store to know. It was not sent again, so that it is not paid for twice (`RUNPOD_UNCONFIRMED_SUBMIT=fail`)."""
 
 
 def encode(error: RunPodError) -> dict[str, Any]:

@@ -7,7 +7,6 @@ Afterwards the result is Celery's own. This module needs neither the worker's co
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import warnings
 from collections.abc import Iterable
@@ -18,14 +17,13 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultBase
 from redis.exceptions import RedisError
 
-from celery_runpod._connect import check_reachable, client_app, client_settings, store_unavailable
-from celery_runpod._protocol import CANCEL, Queues, Scope
-from celery_runpod._publish.confirms import NOT_PUBLISHED
+from celery_runpod._cancelling import publish_cancel
+from celery_runpod._connect import client_app, store_unavailable
 from celery_runpod._store.reader import RecordReader, reader_for
 
-log = logging.getLogger(__name__)
+__all__ = ["JobResult", "cancel"]
 
-FIRST_LOOK_S, LOOK_GROWS, LONGEST_LOOK_S = 0.05, 1.5, 1.0
+_FIRST_LOOK_S, _LOOK_GROWS, _LONGEST_LOOK_S = 0.05, 1.5, 1.0
 
 
 class JobResult(AsyncResult):
@@ -100,7 +98,7 @@ class JobResult(AsyncResult):
             is_job = self._reader().is_job(self.id)
         except (RedisError, OSError) as error:
             raise store_unavailable(self.app, error) from None
-        _publish_cancel(self.app, [self.id], scope="job" if is_job else "step")
+        publish_cancel(self.app, [self.id], scope="job" if is_job else "step")
 
     def revoke(
         self,
@@ -136,13 +134,13 @@ class JobResult(AsyncResult):
         """
         loop = asyncio.get_running_loop()
         give_up = None if timeout is None else loop.time() + timeout
-        wait_s = FIRST_LOOK_S
+        wait_s = _FIRST_LOOK_S
         while not await asyncio.to_thread(self.ready):
             if give_up is not None and loop.time() >= give_up:
                 raise CeleryTimeoutError("The operation timed out.")
             left = wait_s if give_up is None else min(wait_s, max(0.0, give_up - loop.time()))
             await asyncio.sleep(left)
-            wait_s = min(wait_s * LOOK_GROWS, LONGEST_LOOK_S)
+            wait_s = min(wait_s * _LOOK_GROWS, _LONGEST_LOOK_S)
         return await asyncio.to_thread(lambda: self.get(propagate=propagate, disable_sync_subtasks=False))
 
     def _shown(self) -> dict[str, Any]:
@@ -169,17 +167,7 @@ def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = Non
         ids = list(dict.fromkeys(_ids_of(any_id)))
     else:
         ids = list(any_id)
-    _publish_cancel(app if app is not None else client_app(), ids, scope="tree")
-
-
-def cancel_calls(ids: Iterable[str], *, app: Celery) -> None:
-    """Cancel calls that wait for a worker, each with the tasks that follow it; also a call that a worker has taken
-    meanwhile.
-
-    Raises:
-        BrokerUnavailable: as for `cancel`.
-    """
-    _publish_cancel(app, list(ids), scope="step")
+    publish_cancel(app if app is not None else client_app(), ids, scope="tree")
 
 
 def _ids_of(result: Any) -> Iterable[str]:
@@ -187,27 +175,3 @@ def _ids_of(result: Any) -> Iterable[str]:
         yield result.id
     for child in getattr(result, "results", None) or ():
         yield from _ids_of(child)
-
-
-def _publish_cancel(app: Celery, ids: list[str], *, scope: Scope) -> None:
-    check_reachable(app)
-    # Kept in the store first: a worker may lose the message, and a job may be accepted after it.
-    try:
-        reader_for(app).wish_cancel(ids, time.time(), scope=scope)  # noqa: TID251 - the edge
-    except (RedisError, OSError) as error:
-        raise store_unavailable(app, error) from None
-    try:
-        app.send_task(
-            CANCEL,
-            args=(ids,),
-            kwargs={"scope": scope},
-            queue=Queues.of(client_settings().namespace).deliver,
-            serializer="json",
-            ignore_result=True,
-        )
-    except NOT_PUBLISHED as error:
-        log.warning(
-            "the cancel of %s is kept in the store, but its message was not published; a worker carries it out: %s",
-            ", ".join(ids),
-            error,
-        )

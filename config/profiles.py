@@ -10,7 +10,7 @@
     [endpoints.sdxl.backoff]
     first_s = 2
 
-Not here: the options themselves and their bounds (`celery_runpod/_protocol.py`).
+Not here: the options themselves and their bounds (`celery_runpod/options.py`).
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AliasChoices,
+    AliasGenerator,
     Field,
     PrivateAttr,
     SecretStr,
@@ -34,11 +35,9 @@ from celery_runpod._connect import (
     has_sound_port,
 )
 from celery_runpod._protocol import Queues
-from celery_runpod.api._access import KEY_ADVICE, clear_text_problem
+from celery_runpod.api._access import DEFAULT_BASE_URL, KEY_ADVICE, clear_text_problem
 from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
 from config.profiles import Profile, load_profiles
-
-Seconds = Annotated[float, Field(gt=0)]
 
 KEY_PREFIX = "RUNPOD_API_KEY_"
 ENDPOINT_PREFIX = "RUNPOD_ENDPOINT_"
@@ -58,79 +57,74 @@ def _state_dir() -> Path | None:
         return None
 
 
+def _named(variable: str, default: Any = None) -> Any:
+    """A setting whose variable is not `RUNPOD_` and the field's name."""
+    return Field(default, validation_alias=AliasChoices(*variable.split()))
+
+
 class Settings(BaseSettings):
-    """Read from the environment; see the table in the README. Times are seconds."""
+    """Read from the environment; see the table in the README. Times are seconds.
 
-    model_config = SettingsConfigDict(hide_input_in_errors=True, extra="ignore", env_ignore_empty=True)
+    The variable of a setting is `RUNPOD_` and the field's name in capitals, unless `_named` gives another.
+    """
 
-    redis_url: SecretStr = Field(SecretStr(DEFAULT_REDIS_URL), validation_alias="REDIS_URL")
-    broker_url_given: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("RUNPOD_BROKER_URL", "CELERY_BROKER_URL")
-    )
-    result_backend_given: SecretStr | None = Field(None, validation_alias="RUNPOD_RESULT_BACKEND")
-    store_url_given: SecretStr | None = Field(None, validation_alias="RUNPOD_STORE_URL")
-    namespace: str = Field(DEFAULT_NAMESPACE, validation_alias="RUNPOD_NAMESPACE")
-
-    api_key: SecretStr | None = Field(None, validation_alias="RUNPOD_API_KEY")
-    api_key_file: Path | None = Field(None, validation_alias="RUNPOD_API_KEY_FILE")
-    base_url: str = Field(
-        "https://api.runpod.ai/v2", validation_alias=AliasChoices("RUNPOD_BASE_URL", "RUNPOD_ENDPOINT_BASE_URL")
-    )
-    rest_url: str | None = Field(None, validation_alias="RUNPOD_REST_URL")
-    allow_http: bool = Field(False, validation_alias="RUNPOD_ALLOW_HTTP")
-    rest_version: Literal["v2", "v1"] = Field("v2", validation_alias="RUNPOD_REST_VERSION")
-    on_unauthorized: Literal["fail", "wait"] = Field("fail", validation_alias="RUNPOD_ON_UNAUTHORIZED")
-    management: bool = Field(False, validation_alias="RUNPOD_MANAGEMENT")
-    management_key_names: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), validation_alias="RUNPOD_MANAGEMENT_API_KEY_NAMES"
+    model_config = SettingsConfigDict(
+        hide_input_in_errors=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        alias_generator=AliasGenerator(validation_alias=lambda name: f"RUNPOD_{name.upper()}"),
     )
 
-    webhook_url: str | None = Field(None, validation_alias="RUNPOD_WEBHOOK_URL")
-    webhook_secret: SecretStr | None = Field(None, validation_alias="RUNPOD_WEBHOOK_SECRET")
-    webhook_secret_previous: SecretStr | None = Field(None, validation_alias="RUNPOD_WEBHOOK_SECRET_PREVIOUS")
+    redis_url: SecretStr = _named("REDIS_URL", SecretStr(DEFAULT_REDIS_URL))
+    broker_url_given: SecretStr | None = _named("RUNPOD_BROKER_URL CELERY_BROKER_URL")
+    result_backend_given: SecretStr | None = _named("RUNPOD_RESULT_BACKEND")
+    store_url_given: SecretStr | None = _named("RUNPOD_STORE_URL")
+    namespace: str = DEFAULT_NAMESPACE
 
-    unconfirmed_submit: Literal["fail", "resubmit"] = Field("fail", validation_alias="RUNPOD_UNCONFIRMED_SUBMIT")
-    unconfirmed_window_s: Seconds = Field(60.0, le=7200, validation_alias="RUNPOD_UNCONFIRMED_WINDOW_S")
-    unconfirmed_window_webhook_s: Seconds = Field(
-        900.0, le=86400, validation_alias="RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S"
-    )
+    api_key: SecretStr | None = None
+    api_key_file: Path | None = None
+    base_url: str = _named("RUNPOD_BASE_URL RUNPOD_ENDPOINT_BASE_URL", DEFAULT_BASE_URL)
+    rest_url: str | None = None
+    allow_http: bool = False
+    rest_version: Literal["v2", "v1"] = "v2"
+    on_unauthorized: Literal["fail", "wait"] = "fail"
+    management: bool = False
+    management_key_names: Annotated[tuple[str, ...], NoDecode] = _named("RUNPOD_MANAGEMENT_API_KEY_NAMES", ())
 
-    config_file: Path | None = Field(None, validation_alias="RUNPOD_CONFIG")
-    imports: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="RUNPOD_IMPORTS")
-    result_expires_s: Seconds = Field(86_400.0, le=30 * 86_400, validation_alias="RUNPOD_RESULT_EXPIRES_S")
-    keep_failed_s: Annotated[float, Field(ge=0, le=30 * 86_400)] = Field(
-        86_400.0, validation_alias="RUNPOD_KEEP_FAILED_S"
-    )
-    most_retries_by_hand: Annotated[int, Field(ge=0, le=1000)] = Field(
-        3, validation_alias="RUNPOD_MOST_RETRIES_BY_HAND"
-    )
-    most_open_jobs: Annotated[int, Field(ge=1, le=100_000_000)] = Field(
-        200_000, validation_alias="RUNPOD_MOST_OPEN_JOBS"
-    )
-    most_input_bytes: Annotated[int, Field(ge=1_000_000, le=10**13)] = Field(
-        2_000_000_000, validation_alias="RUNPOD_MOST_INPUT_BYTES"
-    )
-    idempotency_ttl_s: Seconds | None = Field(None, le=30 * 86_400, validation_alias="RUNPOD_IDEMPOTENCY_TTL_S")
+    webhook_url: str | None = None
+    webhook_secret: SecretStr | None = None
+    webhook_secret_previous: SecretStr | None = None
 
-    connect_timeout_s: Seconds = Field(5.0, le=30, validation_alias="RUNPOD_CONNECT_TIMEOUT_S")
-    submit_timeout_s: Seconds = Field(20.0, le=60, validation_alias="RUNPOD_SUBMIT_TIMEOUT_S")
-    poll_timeout_s: Seconds = Field(10.0, le=60, validation_alias="RUNPOD_POLL_TIMEOUT_S")
-    sync_wait_s: Annotated[float, Field(ge=1, le=20)] = Field(20.0, validation_alias="RUNPOD_SYNC_WAIT_S")
-    check_total_s: Seconds = Field(25.0, le=120, validation_alias="RUNPOD_CHECK_TOTAL_S")
-    check_lease_s: Seconds = Field(40.0, le=300, validation_alias="RUNPOD_CHECK_LEASE_S")
-    check_batch: Annotated[int, Field(ge=1, le=1000)] = Field(200, validation_alias="RUNPOD_CHECK_BATCH")
-    max_checks: Annotated[int, Field(ge=1, le=32)] = Field(4, validation_alias="RUNPOD_MAX_CHECKS")
-    countdown_cap_s: Seconds = Field(45.0, le=3600, validation_alias="RUNPOD_COUNTDOWN_CAP_S")
-    # Over 21 s, Celery's own claim on a chord: a repeat of `finish` that met a dead one would lose the chord.
-    claim_lease_s: Annotated[float, Field(gt=21, le=600)] = Field(60.0, validation_alias="RUNPOD_CLAIM_LEASE_S")
-    visibility_timeout_s: Annotated[float, Field(ge=10, le=43_200)] = Field(
-        90.0, validation_alias="RUNPOD_VISIBILITY_TIMEOUT_S"
-    )
-    not_found_grace_s: Seconds = Field(30.0, le=3600, validation_alias="RUNPOD_NOT_FOUND_GRACE_S")
-    selfheal_interval_s: Seconds = Field(2.0, le=60, validation_alias="RUNPOD_SELFHEAL_INTERVAL_S")
-    http_threads: Annotated[int, Field(ge=1, le=128)] = Field(32, validation_alias="RUNPOD_HTTP_THREADS")
-    state_dir: Path | None = Field(default_factory=_state_dir, validation_alias="RUNPOD_STATE_DIR")
-    log_json: bool = Field(False, validation_alias="RUNPOD_LOG_JSON")
+    unconfirmed_submit: Literal["fail", "resubmit"] = "fail"
+    unconfirmed_window_s: float = Field(60.0, gt=0, le=7200)
+    unconfirmed_window_webhook_s: float = Field(900.0, gt=0, le=86_400)
+
+    config_file: Path | None = _named("RUNPOD_CONFIG")
+    imports: Annotated[tuple[str, ...], NoDecode] = ()
+    result_expires_s: float = Field(86_400.0, gt=0, le=30 * 86_400)
+    keep_failed_s: float = Field(86_400.0, ge=0, le=30 * 86_400)
+    most_retries_by_hand: int = Field(3, ge=0, le=1000)
+    most_open_jobs: int = Field(200_000, ge=1, le=100_000_000)
+    most_input_bytes: int = Field(2_000_000_000, ge=1_000_000, le=10**13)
+    idempotency_ttl_s: float | None = Field(None, gt=0, le=30 * 86_400)
+
+    connect_timeout_s: float = Field(5.0, gt=0, le=30)
+    submit_timeout_s: float = Field(20.0, gt=0, le=60)
+    poll_timeout_s: float = Field(10.0, gt=0, le=60)
+    sync_wait_s: float = Field(20.0, ge=1, le=20)
+    check_total_s: float = Field(25.0, gt=0, le=120)
+    check_lease_s: float = Field(40.0, gt=0, le=300)
+    check_batch: int = Field(200, ge=1, le=1000)
+    max_checks: int = Field(4, ge=1, le=32)
+    countdown_cap_s: float = Field(45.0, gt=0, le=3600)
+    # Over 21 s, Celery's own claim on a chord: a repeat of `finish` that meets the claim of a dead one loses the chord.
+    claim_lease_s: float = Field(60.0, gt=21, le=600)
+    visibility_timeout_s: float = Field(90.0, ge=10, le=43_200)
+    not_found_grace_s: float = Field(30.0, gt=0, le=3600)
+    selfheal_interval_s: float = Field(2.0, gt=0, le=60)
+    http_threads: int = Field(32, ge=1, le=128)
+    state_dir: Path | None = Field(default_factory=_state_dir)
+    log_json: bool = False
 
     _env: Mapping[str, str] = PrivateAttr(default_factory=lambda: os.environ)
     """Where the variables with a name in them are read: `RUNPOD_API_KEY_<NAME>`, `RUNPOD_ENDPOINT_<NAME>`."""

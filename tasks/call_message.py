@@ -18,6 +18,7 @@ from typing import Any
 
 from celery.app.task import Context
 
+from celery_runpod._escaping import described
 from celery_runpod._protocol import (
     ARGUMENTS,
     BEGUN_AT,
@@ -33,7 +34,7 @@ from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod.api._payload import check_input
 from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError, SubmissionUnconfirmed, encode
-from celery_runpod.options import Options, described
+from celery_runpod.options import Options
 from tasks.parking import park
 from tasks.services import Services
 from tasks.undeliverable import drop_unfit

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 from celery import shared_task
 
+from celery_runpod._escaping import described
 from celery_runpod._protocol import EVERY_ENDPOINT, HEALTH, PAUSE, PURGE_QUEUE, RESUME
 from celery_runpod._store.states import State
 from celery_runpod.api import RunPodClient
 from celery_runpod.errors import ApiError, BadAnswer, InvalidInput, PurgeRefused, RateLimited, RunPodError, Unavailable
-from celery_runpod.options import described
 from config.profiles import Profile
 from tasks.publish_check import plan_check
 from tasks.services import Services, services_of

@@ -22,6 +22,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from celery_runpod._protocol import DAY_S, MAX_TTL_S
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod._store.submits import Post, Signs
@@ -39,7 +40,6 @@ from celery_runpod.errors import (
     Unauthorized,
     Unavailable,
 )
-from celery_runpod.options import MAX_TTL_S
 from tasks.backoff import backoff_for, delay_s, next_look
 from tasks.cancel import cancelled_by, is_cancelled
 from tasks.crash_points import Step, reach
@@ -191,7 +191,7 @@ def _post(services: Services, job: Job, sync_wait_s: float) -> Answer:
 def _policy(job: Job) -> Policy | None:
     options = job.options
     ttl_s = options.ttl
-    if ttl_s is None and job.end_by - job.accepted_at > 86_400:
+    if ttl_s is None and job.end_by - job.accepted_at > DAY_S:
         # RunPod deletes a job after 24 h by default, whatever its state: a longer deadline needs a longer life.
         ttl_s = min(job.end_by - job.accepted_at, MAX_TTL_S)
     if options.execution_timeout is None and ttl_s is None and options.low_priority is None:

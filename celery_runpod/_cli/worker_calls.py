@@ -15,13 +15,14 @@ from celery import states
 from celery_runpod import _asking
 from celery_runpod._asking import DEFAULT_TIMEOUT_S, ask, health_from
 from celery_runpod._asking import retry as ask_for_retry
+from celery_runpod._cancelling import publish_cancel
 from celery_runpod._cli.following import INTERRUPTED, follow, report
 from celery_runpod._cli.jobs import client
 from celery_runpod._cli.output import ask_first, echo, json_option, print_one, say, yes_option
 from celery_runpod._cli.rows import on_hold, store_or_sentence
 from celery_runpod._protocol import HEALTH
 from celery_runpod.endpoint import Endpoint
-from celery_runpod.results import JobResult, cancel_calls
+from celery_runpod.results import JobResult
 
 timeout_option = click.option(
     "--timeout",
@@ -147,7 +148,7 @@ def _cancel_calls(endpoint: str | None, yes: bool, *, as_json: bool) -> None:
     if ids and not yes:
         ask_first(f"Cancel {len(ids)} calls{of} that no worker has taken yet?", yes)
     if ids:
-        cancel_calls(ids, app=client())
+        publish_cancel(client(), list(ids), scope="step")
     told = {"endpoint": endpoint, "cancelled": len(ids)}
     say(f"{len(ids)} calls cancelled; each ends as REVOKED when a worker takes it", told, as_json=as_json)
 

@@ -3,7 +3,7 @@
 A webhook is a hint and no verdict. Its body is not believed, and nothing of it travels on: the job becomes due, and a
 worker asks /status. The body is read in one case only, an unanswered submit, whose RunPod id it names.
 
-Not here: how a framework reads a request (`celery_runpod/flask.py`, `celery_runpod/django/views.py`), what a
+Not here: how a framework reads a request (`celery_runpod/flask.py`, `celery_runpod/django/_webhook_view.py`), what a
 worker makes of a hint (``tasks/hints.py``).
 """
 

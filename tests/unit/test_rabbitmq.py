@@ -344,7 +344,7 @@ def test_what_rabbitmq_refuses_is_told_in_one_clear_error(
     def refused(*_: Any, **__: Any) -> Any:
         raise error
 
-    for module in ("_publish.caller_task", "_asking", "results", "_webhooks.receive"):
+    for module in ("_publish.caller_task", "_asking", "_cancelling", "_webhooks.receive"):
         monkeypatch.setattr(f"celery_runpod.{module}.check_reachable", lambda _: None)
     monkeypatch.setattr("celery_runpod._store.reader.RecordReader.wish_cancel", lambda *_, **__: None)
     monkeypatch.setattr("celery_runpod._store.reader.RecordReader.is_job", lambda *_: False)

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
-from celery_runpod import results
+from celery_runpod import _cancelling, results
 from celery_runpod._cli import rows
 from celery_runpod._store.reader import Keys, RecordReader
 
@@ -41,6 +41,7 @@ def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
     reader = RecordReader(fake, "runpod")
     monkeypatch.setattr(rows, "open_store", lambda: reader)
     monkeypatch.setattr(results, "reader_for", lambda app: reader)
+    monkeypatch.setattr(_cancelling, "reader_for", lambda app: reader)
     yield fake
     fake.flushall()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery.app.trace import build_tracer
 
-from celery_runpod._protocol import FORMAT, REFUSED, RUN
+from celery_runpod._protocol import FORMAT, ISSUED_AT, REFUSED, REPUBLISHED, RUN, UNCONFIRMED
 from tasks import put_back
 from tests.builders import ENDPOINT, Bench
 
@@ -59,6 +59,16 @@ def test_an_input_that_was_cut_out_is_refused() -> None:
     bench = Bench()
     run(bench, None, **{REFUSED: "the input is nested deeper than 64 levels"})
     assert "nested deeper than 64 levels" in outcome(bench, "_")["args"][0]
+
+
+@pytest.mark.parametrize(
+    ("headers", "why"), [({ISSUED_AT: 1.0}, "h old"), ({REPUBLISHED: UNCONFIRMED}, "found in the outbox")]
+)
+def test_a_call_that_may_have_run_before_is_not_sent(headers: Any, why: str) -> None:
+    bench = Bench()
+    run(bench, {"a": 1}, **headers)
+    error = outcome(bench, "_")
+    assert error["type"] == "SubmissionUnconfirmed" and why in error["args"][0] and bench.runpod.calls == []
 
 
 @pytest.mark.parametrize("given", [{"inputs": (deep(100),)}, {"fields": {"a": deep(100)}}])
