@@ -18,12 +18,12 @@ def flower_arguments(given: tuple[str, ...]) -> list[str]:
             revoke and send tasks; and every user of a machine, and every page in its browser, reaches loopback.
     """
     arguments: list[str] = []
-    for word in given:
+    for argument in given:
         # Flower takes `--port=5555` alone; `--port 5555` is what every other command of ours takes.
-        if arguments and not word.startswith("-") and arguments[-1].startswith("--") and "=" not in arguments[-1]:
-            arguments[-1] += f"={word}"
+        if arguments and not argument.startswith("-") and arguments[-1].startswith("--") and "=" not in arguments[-1]:
+            arguments[-1] += f"={argument}"
         else:
-            arguments.append(word)
+            arguments.append(argument)
     options = _options(arguments)
     passwords = options.get("basic-auth")
     # An empty entry matches an empty user and password.

@@ -220,10 +220,10 @@ class Check:
         reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
         if hints.stuck(job, answer, now):
             reason = STUCK
-        word = self.store.observe(
+        observed = self.store.observe(
             job, self.lease, due, now, state=state, checks=checks, progress=progress, reason=reason
         )
-        if word == "changed":
+        if observed == "changed":
             shown: dict[str, Any] = {"progress": answer.output} if progress else {}
             if reason:
                 shown["reason"] = reason
@@ -232,7 +232,7 @@ class Check:
             self.services.show(job, state or job.state, shown)
 
     def _poll_failed(self, job: Job, error: RunPodError, began: float) -> str | None:
-        """No word from RunPod is no word on the job: it stays open until its own deadline."""
+        """No answer from RunPod says nothing about the job: it stays open until its own deadline."""
         now = self.services.clock()
         log.warning("poll.failed", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
         # An answer that RunPod began with success, and that is too large or too slow to be read, says nothing of others.
@@ -280,7 +280,7 @@ class Check:
         missing_since: float | None = None,
         in_vain: bool = False,
     ) -> None:
-        """After a look that brought no word on the job. A last one is repeated unless that is `in_vain`, or too late."""
+        """After a look that brought no news of the job. A last one is repeated unless that is `in_vain`, or too late."""
         late = began >= verdict_at(job)
         if late and (in_vain or at > self._patience_ends(job)):
             self._end_ours(job, began)
@@ -288,10 +288,10 @@ class Check:
             self._put_off(job, at)
         else:
             due, now, checks = at if late else look_before(at, verdict_at(job)), self.services.clock(), job.checks + 1
-            word = self.store.observe(
+            observed = self.store.observe(
                 job, self.lease, due, now, checks=checks, reason=reason, missing_since=missing_since
             )
-            if word == "changed":
+            if observed == "changed":
                 self.services.show(job, job.state, {"reason": reason})
 
     def _patience_ends(self, job: Job) -> float:

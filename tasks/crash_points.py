@@ -39,20 +39,20 @@ def reach(step: Step) -> None:
     armed = os.environ.get("RUNPOD_DIE_AT")
     if not armed:
         return
-    word = _taken(armed, step)
-    if word == step:
+    order = _taken(armed, step)
+    if order == step:
         os.kill(os.getpid(), signal.SIGKILL)
-    elif word:
+    elif order:
         os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 def _taken(file: str, step: Step) -> str:
     """What the file asks of this process: it removes the file, so that the next one gets past."""
     try:
-        word = Path(file).read_text()
-        if word.partition(" ")[0] != step:
+        order = Path(file).read_text()
+        if order.partition(" ")[0] != step:
             return ""
         os.unlink(file)
     except FileNotFoundError:
         return ""
-    return word
+    return order

@@ -207,8 +207,8 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     # A backend that is away must cost no claim: so many claims without an end mean that the output kills its process.
     self.backend.get_task_meta(task_id)
     lease_until = now + services.settings.claim_lease_s
-    word, claims = services.store.claim_finish(endpoint, task_id, attempt, str(uuid.uuid4()), now, lease_until)
-    found = services.store.jobs(endpoint, [task_id]) if word == "yours" else []
+    claimed, claims = services.store.claim_finish(endpoint, task_id, attempt, str(uuid.uuid4()), now, lease_until)
+    found = services.store.jobs(endpoint, [task_id]) if claimed == "yours" else []
     if not found:
         raise Ignore
     job = found[0]

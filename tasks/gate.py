@@ -83,7 +83,7 @@ def post_over(
     when submits are paused (s since the epoch), 0 if they are not. `took_s` is given where the job was taken: a POST
     without an answer does not show how long an answer takes."""
     after = error.retry_after_s if isinstance(error, RateLimited) else None
-    word, until = services.store.end_post(post, services.clock(), verdict, took_s, after, services.spread())
-    if word == "opened":
+    gate, until = services.store.end_post(post, services.clock(), verdict, took_s, after, services.spread())
+    if gate == "opened":
         admit_waiting(services, post.endpoint)
     return until

@@ -75,13 +75,13 @@ def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | Non
         except RunPodError as error:
             log.warning("webhook.not_confirmed", extra=fields | {"error": str(error)})
             continue
-        word = store.adopt(job, job_id, now)
-        if word == "adopted":
+        adopted = store.adopt(job, job_id, now)
+        if adopted == "adopted":
             log.info("webhook.adopted", extra=fields)
             found = replace(job, state=State.IN_QUEUE, job_id=job_id, submitted_at=now, checks=0, reason="")
             services.show(found, State.IN_QUEUE, {})
             return Adopted(found, answer)
-        log.warning("webhook.not_adopted", extra=fields | {"word": word})
+        log.warning("webhook.not_adopted", extra=fields | {"answer": adopted})
     if not store.candidates(job):
         return None
     return now + _delay_s(now - job.hinted_at, LONGEST_S)

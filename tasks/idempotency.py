@@ -45,8 +45,8 @@ def join(services: Services, job: Job, due: float) -> tuple[str, Job, Job | None
         error = IdempotencyConflict(problem, job.name, job.task_id)
         refused = replace(job, state=State.ENDED_HERE, outcome={"error": encode(error)})
         return services.store.accept(refused, now), refused, None
-    word = "known" if joined.word == "known" else "accepted"
-    return word, replace(waiter, joined=joined.shared_id), shared if joined.word == "begun" else None
+    accepted = "known" if joined.word == "known" else "accepted"
+    return accepted, replace(waiter, joined=joined.shared_id), shared if joined.word == "begun" else None
 
 
 def let_expire(services: Services, waiter: Job, now: float) -> float | None:

@@ -66,11 +66,11 @@ def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPod
     if isinstance(error, RateLimited):
         services.store.put_off_cancels(endpoint, now + (error.retry_after_s or FAILED_S))
     base_s, cap_s = (REFUSED_S, REFUSED_CAP_S) if refused else (FAILED_S, FAILED_CAP_S)
-    word, tries, since = services.store.cancel_failed(
+    retried, tries, since = services.store.cancel_failed(
         endpoint, job_id, why, now, base_s=base_s, cap_s=cap_s, most_s=GIVE_UP_S
     )
     fields = {"job_id": job_id, "endpoint": endpoint, "error": str(error), "tries": tries}
-    if word == "given_up":
+    if retried == "given_up":
         problem = f"not cancelled in {(now - since) / 3600:.0f} h: RunPod may still run this job, and bill it"
         log.critical("cancel.given_up", extra={**fields, "problem": problem})
     elif refused:

@@ -67,15 +67,15 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
         due = job.not_before if job.not_before > now else now + FIRST_TRY_S
     to_submit: Job | None = job
     if job.options.idempotency_key and not job.ended and not _expired(job, now):
-        word, job, to_submit = join(services, job, due)
+        accepted, job, to_submit = join(services, job, due)
     else:
-        word = services.store.accept(job, due)
+        accepted = services.store.accept(job, due)
     reach(Step.RUN_ACCEPTED)
     services.store.drop_message(job.task_id)
     # Asked of a repeat too: the process that accepted the call may have died before it asked.
     if not job.ended and cancel_if_wished(services, job, groups, followers):
         log.info("run.cancelled", extra={"task_id": job.task_id})
-    elif word == "accepted":
+    elif accepted == "accepted":
         _go_on(services, job, to_submit, due)
     plan_check(services, job.endpoint, services.store.least_due(job.endpoint) or due)
     raise Ignore

@@ -113,11 +113,11 @@ def accept_answer(services: Services, job: Job, job_id: str) -> None:
     now = services.clock()
     backoff = backoff_for(job.options.backoff, webhook=services.has_webhook(job), sync=bool(job.options.sync))
     due = next_look(now + delay_s(0, backoff, services.spread()), job.start_by, job.end_by)
-    word = _insist(services, job, lambda: services.store.submitted(job, job_id, due, now), job_id)
-    if word == "accepted":
+    recorded = _insist(services, job, lambda: services.store.submitted(job, job_id, due, now), job_id)
+    if recorded == "accepted":
         services.show(replace(job, job_id=job_id), State.IN_QUEUE, {})
     else:
-        log.warning("submit.late", extra={"task_id": job.task_id, "job_id": job_id, "word": word})
+        log.warning("submit.late", extra={"task_id": job.task_id, "job_id": job_id, "answer": recorded})
 
 
 def _insist(services: Services, job: Job, record: Callable[[], str], job_id: str) -> str:

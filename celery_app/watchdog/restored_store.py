@@ -68,10 +68,10 @@ def beat(services: Services, memory: Memory) -> str:
     """Say that this worker is alive; answers as the script `beat`."""
     now = services.clock()
     grace_s = RECONNECT_S + services.settings.selfheal_interval_s
-    word = services.store.beat(now, memory.latest, LOST_S, grace_s)
-    if word == "went_back":
+    answer = services.store.beat(now, memory.latest, LOST_S, grace_s)
+    if answer == "went_back":
         lost = {"remembered": memory.latest}
         log.critical("store.went_back: it holds older data than this worker remembers", extra=lost)
-    elif word == "ok":
+    elif answer == "ok":
         memory.keep(now)
-    return word
+    return answer

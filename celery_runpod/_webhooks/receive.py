@@ -69,8 +69,8 @@ def receive(
         return 403, {"error": "the signature does not match, or has expired"}
     try:
         app = app if app is not None else client_app()
-        word = _hint(reader_for(app), target, now, read, length)
-        if word == "publish":
+        answer = _hint(reader_for(app), target, now, read, length)
+        if answer == "publish":
             _publish_check(app, settings.namespace, target.endpoint)
     except _Refused as refused:
         return refused.answer
@@ -94,16 +94,16 @@ def _secrets(settings: ClientSettings) -> list[str | None]:
 def _hint(
     reader: RecordReader, target: WebhookTarget, now: float, read: Callable[[int], bytes], length: int | None
 ) -> str:
-    """Note the hint; the word of ``celery_runpod/_store/scripts/hint.lua``."""
-    word = reader.hint(target.endpoint, target.task_id, target.attempt, now)
-    if word != "unnamed":
-        return word
+    """Note the hint; the answer of ``celery_runpod/_store/scripts/hint.lua``."""
+    answer = reader.hint(target.endpoint, target.task_id, target.attempt, now)
+    if answer != "unnamed":
+        return answer
     job_id = _job_id(_body(read, length))
-    word = reader.hint(target.endpoint, target.task_id, target.attempt, now, job_id)
-    if word == "full":
+    answer = reader.hint(target.endpoint, target.task_id, target.attempt, now, job_id)
+    if answer == "full":
         log.warning("webhook of task %s names one RunPod id too many", target.task_id)
         raise _Refused((503, {"error": "other ids were named for this job, and are looked at"}))
-    return word
+    return answer
 
 
 def _body(read: Callable[[int], bytes], length: int | None) -> bytes:

@@ -1,9 +1,9 @@
-"""RunPod's JSON as types: a job, the health of an endpoint, the policy of a job. Milliseconds end here.
+"""RunPod's JSON as types: a job, the health of an endpoint, the policy of a job. Milliseconds become seconds here.
 
-Parsing is pure and liberal: a field of an odd type is as good as missing, further fields are ignored, an unknown state
-is kept and not final. Only an answer without id or status is refused.
+Parsing is pure and tolerant: a field of another type counts as missing, unknown fields are ignored, an unknown state is
+kept and is not final. An answer without id or status is refused.
 
-Not here: a single field of an odd type (``_fields.py``), a FAILED job's `error` as an exception (``_failures.py``), HTTP.
+Not here: reading one field (``_fields.py``), a FAILED job's `error` as an exception (``_failures.py``), HTTP.
 """
 
 from __future__ import annotations
@@ -69,24 +69,24 @@ class Policy:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as RunPod tells it (docs.runpod.io/serverless/endpoints/operation-reference). Times are seconds.
+    """A job as RunPod answers it (docs.runpod.io/serverless/endpoints/operation-reference). Times are seconds.
 
     Args:
         id: RunPod's id, an opaque text.
-        state: RunPod's word, RUNNING read as IN_PROGRESS; one that is not documented is kept, and is not final.
+        state: RunPod's state; RUNNING becomes IN_PROGRESS. A state that is not documented is kept, and is not final.
         output: the result; while IN_PROGRESS the handler's latest progress. A generator handler's is `[]` unless it
             sets `return_aggregate_stream`.
-        error: what a FAILED job left, any JSON value; `failure()` reads it.
-        has_output: RunPod sent an `output`, if only null. COMPLETED without one happens: RunPod drops an empty dict,
-            and loses a result over about 20 MB.
-        delay_s: from submit to the start of the work. None where RunPod does not tell, as with
-        execution_s: the handler's own time, and
-        worker_id: the RunPod worker that took the job.
+        error: the `error` of a FAILED job, any JSON value; `failure()` reads it.
+        has_output: RunPod sent an `output`, possibly null. A COMPLETED job may have none: RunPod drops an empty dict, and
+            loses a result over about 20 MB.
+        delay_s: seconds from submit to the start of the work; None if RunPod does not say.
+        execution_s: seconds that the handler ran; None if RunPod does not say.
+        worker_id: the RunPod worker that took the job; None if RunPod does not say.
         retries: how often RunPod itself began the job again.
-        too_deep: the output or the error is nested deeper than 64 levels: it was not taken, and is None here. A COMPLETED
-            job then counts as failed with OutputTooDeep.
+        too_deep: the output or the error is nested deeper than 64 levels. It is None here, and a COMPLETED job counts as
+            failed with OutputTooDeep.
 
-    Output and error are not in its repr: they may be large, and other people's.
+    Output and error are left out of the repr: they may be large and private.
     """
 
     id: str
@@ -102,7 +102,7 @@ class Job:
 
     @property
     def final(self) -> bool:
-        """The job has ended, and its state will not change."""
+        """Whether the job has ended."""
         return self.state in FINAL_STATES
 
     def failure(self, endpoint: str | None = None, task_id: str | None = None) -> JobError | None:
@@ -119,8 +119,8 @@ class Job:
         """The output of a COMPLETED job.
 
         Raises:
-            JobFailed, JobTimedOut, JobCancelled, OutputTooDeep: it ended so.
-            JobError: it has not ended.
+            JobFailed, JobTimedOut, JobCancelled, OutputTooDeep: how the job ended.
+            JobError: the job has not ended.
         """
         if failed := self.failure():
             raise failed
@@ -151,7 +151,7 @@ class Health:
 
 
 def parse_job(data: Any, *, job_id: str | None = None) -> Job:
-    """A job from an answer's or a webhook's JSON. `job_id` stands in where the answer does not repeat it.
+    """A job from an answer's or a webhook's JSON. `job_id` is used if the answer does not repeat it.
 
     Raises:
         BadAnswer: not an object, or no id, or no status.
@@ -211,7 +211,7 @@ def parse_removed(data: Any) -> int:
     """How many jobs POST /purge-queue removed.
 
     Raises:
-        BadAnswer: it does not say.
+        BadAnswer: the answer does not hold the number.
     """
     removed = number(data.get("removed")) if isinstance(data, Mapping) else None
     if removed is None:

@@ -42,8 +42,8 @@ class RunPodClient:
     >>> client.wait("9zt0qb3c", job.id, timeout=600).result()
     {'image': 'https://example.com/astronaut.png'}
 
-    One client serves all threads of a process, and, after a fork, each process with connections of its own. Endpoint
-    ids come first in every method. Nothing is ever sent twice.
+    All threads of a process can share one client; after a fork each process has its own connections. Endpoint ids come
+    first in every method. No request is ever repeated.
 
     Args:
         api_key: the key, or a function that gives it, asked on every call (so that it can be rotated). By default the
@@ -64,8 +64,8 @@ class RunPodClient:
         InvalidOption: a timeout that is not above 0.
 
     Every method raises an `ApiError`: Unauthorized, EndpointNotFound, RequestRejected (RunPod refused), RateLimited
-    (not taken; later), Unavailable (`sent` tells whether RunPod may have acted on it), BadAnswer (it may have); and
-    InvalidInput for an id that cannot be one.
+    (not accepted; try later), Unavailable (`sent`: whether RunPod may have acted on it), BadAnswer (it may have); and
+    InvalidInput for an id that no endpoint or job can have.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class RunPodClient:
         s3_config: Mapping[str, str] | None = None,
         timeout: float | timedelta | None = None,
     ) -> Job:
-        """Submit a job and come back at once: POST /run. Its result is kept for 30 minutes after its end.
+        """Submit a job and return at once: POST /run. RunPod keeps the result for 30 minutes after the job's end.
 
         RunPod has no idempotency key. After Unavailable with `sent`, or BadAnswer, the job may be running: sending it
         again may pay for it twice.
@@ -146,10 +146,10 @@ class RunPodClient:
         s3_config: Mapping[str, str] | None = None,
         timeout: float | timedelta | None = None,
     ) -> Job:
-        """Submit a job and wait for its end: POST /runsync. A job that takes longer than `wait` (1 s to 300 s) comes
-        back unfinished; its result is kept for one minute after its end.
+        """Submit a job and wait for its end: POST /runsync. A job that takes longer than `wait` (1 s to 300 s) is
+        returned unfinished. RunPod keeps its result for one minute after its end.
 
-        The rest is as for `run`. If the answer is lost, so is the id of the job: prefer `run` for what is costly.
+        The rest is as for `run`. A lost answer also loses the id of the job: prefer `run` for costly jobs.
 
         Args:
             timeout: for the call as a whole, `wait` included; by default `wait` and the client's own.
@@ -173,11 +173,11 @@ class RunPodClient:
         ttl: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
     ) -> Job:
-        """How a job stands: GET /status. `ttl` (10 s to 7 days) sets its time to live.
+        """The state of a job: GET /status. `ttl` (10 s to 7 days) sets its time to live.
 
         Raises:
-            JobNotFound: RunPod does not know the job, or keeps it no longer: 30 minutes after its end, one minute if
-                it was submitted by /runsync, and at the end of its time to live.
+            JobNotFound: RunPod does not know the job, or has deleted it: 30 minutes after its end, one minute if it was
+                submitted by /runsync, or at the end of its time to live.
 
         >>> RunPodClient().status("9zt0qb3c", "9f-u1").state
         'COMPLETED'
@@ -196,8 +196,8 @@ class RunPodClient:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Job:
-        """Look until the job has ended: after 1 s, then each time 1.5 times later, at most 30 s. A job that FAILED is
-        returned too: `result()` gives the output or raises. Trouble with the API is waited out.
+        """Poll until the job has ended: after 1 s, then each time 1.5 times later, at most 30 s. A FAILED job is returned
+        too: `result()` gives the output or raises. While RunPod's API is in trouble, polling goes on.
 
         Raises:
             WaitTimeout: not ended after `timeout` (0: one look); it goes on at RunPod. The last look may
@@ -223,8 +223,8 @@ class RunPodClient:
         return self._post("cancel", parse_job, timeout, endpoint, job_id)
 
     def retry(self, endpoint: str, job_id: str, *, timeout: float | timedelta | None = None) -> Job:
-        """Run a FAILED or TIMED_OUT job once more under the same id, while RunPod keeps it: POST /retry. It is paid for
-        again; its old output is gone.
+        """Run a FAILED or TIMED_OUT job again under the same id, while RunPod keeps it: POST /retry. The job is paid for
+        again, and its old output is deleted.
 
         Raises:
             RequestRejected: it is in another state; JobNotFound if it is kept no longer.
@@ -232,8 +232,8 @@ class RunPodClient:
         return self._post("retry", parse_job, timeout, endpoint, job_id)
 
     def purge_queue(self, endpoint: str, *, timeout: float | timedelta | None = None) -> int:
-        """Remove every job that waits in the endpoint's queue, whoever submitted it: POST /purge-queue. Answers how
-        many; running jobs go on. At most twice in 10 seconds.
+        """Remove every job that waits in the endpoint's queue, whoever submitted it: POST /purge-queue. Returns how many;
+        running jobs go on. RunPod allows two calls in 10 seconds.
 
         >>> RunPodClient().purge_queue("9zt0qb3c")
         3
@@ -261,8 +261,8 @@ class RunPodClient:
     ) -> Iterator[Any]:
         """The chunks that a generator handler yields, as they come, until the job has ended: GET /stream.
 
-        RunPod gives each chunk once. So a request that was not taken (RateLimited, Unavailable with `sent` False) is
-        repeated for a minute, and any other trouble raised: chunks may be lost with it.
+        RunPod gives each chunk once. So a request that RunPod did not get (RateLimited, Unavailable with `sent` False) is
+        repeated for a minute; any other error is raised, because it may have lost chunks.
 
         Args:
             wait: how long RunPod holds a request while there is nothing new; 1 s to 300 s.
