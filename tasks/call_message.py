@@ -1,9 +1,9 @@
-"""Makes a record of a call's message: what a message may hold, and with which error a wrong call ends.
+"""Turns a call's message into a record, and decides with which error a wrong call ends.
 
-A message may come from any process and any language, so nothing in it is believed, and no value of it stands in a log or
-an error. What is wrong with a call is the record's outcome: it ends at its caller like every other job.
+A message may come from any process and any language. So everything in it is checked, and no value of it is put into a log
+or an error. The error of a wrong call is the record's outcome: its caller gets it as the end of every other job.
 
-Not here: accepting the record (``run.py``), what a caller's own process refuses (`celery_runpod/_publish/`).
+Not here: accepting the record (``run.py``), the checks in the caller's own process (`celery_runpod/_publish/`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from tasks.undeliverable import drop_unfit
 log = logging.getLogger(__name__)
 
 NO_ENDPOINT = "_"
-"""The endpoint of a call that names none, under which its error is kept until it is delivered."""
+"""The endpoint of a wrong call: its record is kept under this name until its error is delivered."""
 
 MOST_AHEAD_S = 366 * 86_400.0
 
@@ -50,9 +50,9 @@ MOST_AHEAD_S = 366 * 86_400.0
 def read_call(
     services: Services, request: Context, finish: Any, inputs: tuple[Any, ...], arguments: Mapping[str, Any], now: float
 ) -> Job:
-    """The record for a call. What is wrong with it becomes the record's outcome."""
+    """The record for a call. The error of a wrong call becomes the record's outcome."""
     given = arguments.get("endpoint")
-    # A text that is no name may be an input in the wrong place.
+    # A text that is not a name may be an input in the wrong place, so it is not shown.
     name = given if isinstance(given, str) and _is_id(given) else NO_ENDPOINT
     unfit = drop_unfit(request)
     job = Job(
@@ -79,8 +79,8 @@ def read_call(
     except RunPodError as error:
         refusal = error
     except Exception as error:
-        # Nothing there talks to a server, so this call would raise each time. It ends, instead of coming back for ever.
-        # Its type and its place, not its text: that may quote a value of the message.
+        # No server is involved, so a repeat would raise again: the call ends. The error shows the type and place of the
+        # exception, not its text, which may quote a value of the message.
         what = f"{type(error).__name__} at {_place(error)}"
         log.error("run.not_understood", extra={"task_id": job.task_id, "error": what})
         refusal = InvalidInput(f"the call cannot be understood: {what}", job.name, job.task_id)
@@ -103,7 +103,7 @@ def _checked(
             raise InvalidOption(name, described(given), allowed)
     endpoint, profile = services.settings.resolve(job.name)
     if not _is_id(endpoint):
-        raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which is no endpoint id of RunPod's")
+        raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which cannot be an endpoint id of RunPod")
     options = Options.parse(arguments.get("options") or {}).over(profile.options)
     services.settings.check_key_name(endpoint, job.name, options.api_key_name)
     if doubt := _may_have_run(services, request, now):
@@ -139,7 +139,7 @@ def _may_have_run(services: Services, request: Context, now: float) -> str | Non
 
 
 def _is_id(name: str) -> bool:
-    """RunPod's ids are letters and digits; a name must also be safe in a URL and in a key's hash tag."""
+    """Whether a name or id is safe in a URL and in the hash tag of a Redis key. RunPod's ids are letters and digits."""
     return (
         name.isascii()
         and 0 < len(name) <= 128

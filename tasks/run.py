@@ -1,8 +1,8 @@
 """[3 of 8] runpod.run: accept a call into the store, try to submit it, leave the worker slot.
 
-After the record is written, messages are hints and the store is the truth: whatever happens to this process, a check
-or the self-healing thread goes on. The task raises no verdict itself; what is wrong with a call is recorded as the
-job's end, and reaches the caller as every end does.
+After the record is written, messages are hints and the store is the truth: if this process dies, a check or the watchdog
+goes on. The task itself does not raise the error of a wrong call; it records the error as the job's end, which reaches
+the caller as every end does.
 
 Not here: what a message may hold, and how it becomes a record (``call_message.py``).
 
@@ -35,14 +35,14 @@ from tasks.submit import submit
 log = logging.getLogger(__name__)
 
 FIRST_TRY_S = 10.0
-"""How long the accepting process has the job to itself, before a check may submit it instead."""
+"""How long the accepting process alone may submit the job; then a check may."""
 
 
 @shared_task(bind=True, name=RUN, base=CallersTask)
 @nothing_but_verdicts
 def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
-    """Take a call: positional the input (in a chain after the previous result), keyword arguments `endpoint` (name or
-    id), `fields` (merged over the input), `options` (as `Endpoint.using`), `not_before` (s since the epoch)."""
+    """Accept a call: positional the input (in a chain after the previous result), keyword arguments `endpoint` (name or
+    id), `fields` (merged over the input), `options` (as `Endpoint.using`), `not_before` (s since 1970)."""
     services = services_of(self.app)
     now = services.clock()
     reach(Step.RUN_RECEIVED)
@@ -53,11 +53,11 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     after = list(ids_after(job.continuation))
     groups = [any_id for kind, any_id in after if kind == "group"]
     followers = [any_id for kind, any_id in after if kind == "task"]
-    # What follows too: the members of a chord have roots of their own, and its body's id must reach all of them.
+    # Also what follows: a cancel of a chord's body must reach its members, which have other roots.
     above = tuple(dict.fromkeys([*groups, *followers]))
     job = replace(job, group_ids=above)
     if not job.ended and self.backend.get_state(job.task_id) == states.REVOKED:
-        # Celery's revoke, while no worker of ours was up: the user's own workers have passed it on.
+        # Celery's revoke while no RunPod worker was up: the user's own workers have stored it.
         job = replace(job, state=State.CANCELLED, outcome={"reason": "revoked"})
     services.store.index(job, followers, above)
     reach(Step.RUN_INDEXED)
@@ -72,7 +72,7 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
         accepted = services.store.accept(job, due)
     reach(Step.RUN_ACCEPTED)
     services.store.drop_message(job.task_id)
-    # Asked of a repeat too: the process that accepted the call may have died before it asked.
+    # Also for a repeated message: the process that accepted the call may have died before this.
     if not job.ended and cancel_if_wished(services, job, groups, followers):
         log.info("run.cancelled", extra={"task_id": job.task_id})
     elif accepted == "accepted":
@@ -82,7 +82,7 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
 
 
 def _go_on(services: Services, job: Job, to_submit: Job | None, due: float) -> None:
-    """What follows a fresh record, done by the process that wrote it."""
+    """Publish, join or submit a job whose record this process has just written."""
     if job.ended:
         publish(services, job)
     elif to_submit is None:
