@@ -1,4 +1,4 @@
-"""What each process owns: made on first use after fork, never carried across one."""
+"""Makes the services of each process (store, clients, budget), on first use after a fork."""
 
 from __future__ import annotations
 

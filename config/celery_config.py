@@ -33,7 +33,9 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "broker_url": settings.broker_url,
         "result_backend": settings.result_backend,
         # Celery's own fails a chord when Redis or the broker is away while it is joined.
-        "override_backends": dict.fromkeys(("redis", "rediss"), "celery_app.overrides.backend:ChordKeepingBackend"),
+        "override_backends": dict.fromkeys(
+            ("redis", "rediss"), "celery_app.overrides.chord_keeping:ChordKeepingBackend"
+        ),
         # A worker that is started before Redis waits for it, and says so.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -65,7 +67,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         # The visibility clock starts when a message is fetched: fetch no more than is worked on.
         "worker_prefetch_multiplier": 1,
         # Celery's own ends when the broker goes away while it holds a countdown message.
-        "worker_consumer": "celery_app.overrides.consumer:LossTolerantConsumer",
+        "worker_consumer": "celery_app.overrides.loss_tolerant_consumer:LossTolerantConsumer",
         # It would compare with the result of the caller's id: repeats are the store's business.
         "worker_deduplicate_successful_tasks": False,
         # Time limits under the caller's task id would end the caller's task; every wait has its own deadline.

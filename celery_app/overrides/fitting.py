@@ -1,4 +1,5 @@
-"""Messages that no task can begin with: a header that has another type than Celery reads, or arguments that do not fit.
+"""Refuses messages with which no task can begin: a header of another type than Celery reads, or arguments that do not
+fit.
 
 Without this check, each would be an unexpected error of its task, retried ten times, or an error in the pool, whose timer
 reads `timelimit`. A message that is refused here ends its task or is put aside, before the task begins (``poison.py``).
@@ -22,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from celery_runpod._protocol import RUN, TASK_NAMES
 
-MOST_WORDS = 200
+MOST_TEXT = 200
 
 
 def _is_text(value: Any) -> bool:
@@ -46,11 +47,11 @@ HEADERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("retries", "group_index", "replaced_task_nesting"), COUNT),
     "timelimit": (_is_time_limit, "a list of two numbers of seconds"),
 }
-"""What Celery reads of a message (its protocol 2); null and a missing header are the same."""
+"""The headers that Celery reads (its protocol 2); null and a missing header are the same."""
 
 
 def misfit(app: Celery, message: Any) -> str | None:
-    """Why no task can begin with a message, in words, without a value of the message; None where one can."""
+    """Why no task can begin with a message; None if one can. The text holds no value of the message."""
     headers = message.headers
     if not isinstance(headers, dict) or "task" not in headers:
         return None
@@ -62,7 +63,7 @@ def misfit(app: Celery, message: Any) -> str | None:
         return None  # Celery refuses it itself
     args, kwargs, embed = body
     if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
-        # Celery drops such a task without an end.
+        # Celery drops such a message, and its task never ends.
         kinds = ", ".join(type(one).__name__ for one in body)
         return f"the body holds a {kinds}; allowed: a list, a dict, and a dict or null"
     name = headers["task"]
@@ -78,7 +79,7 @@ def misfit(app: Celery, message: Any) -> str | None:
 
 
 def unbound(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> str | None:
-    """Why a function cannot be called so, in words; None where it can."""
+    """Why a function cannot be called with these arguments; None if it can."""
     signature, adapters = _checks(function)
     try:
         bound = signature.bind(*args, **kwargs)
@@ -110,6 +111,6 @@ def _body(message: Any) -> Any:
         return None
 
 
-def _plain(words: str) -> str:
+def _plain(text: str) -> str:
     """The text in ASCII and shortened: it may hold the name of an unknown argument, which is any text."""
-    return ascii(words)[1:-1][:MOST_WORDS]
+    return ascii(text)[1:-1][:MOST_TEXT]

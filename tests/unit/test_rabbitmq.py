@@ -322,7 +322,7 @@ def test_rabbitmq_does_not_throw_a_call_away_that_expires(app: Celery) -> None:
 
 
 def test_the_worker_waits_for_the_confirms_of_all_but_checks_and_events() -> None:
-    app = Celery("worker", amqp="celery_app.overrides.amqp:RabbitAMQP", set_as_current=False)
+    app = Celery("worker", amqp="celery_app.overrides.callers_queues:RabbitAMQP", set_as_current=False)
     app.config_from_object(celery_config(load_settings({"RUNPOD_BROKER_URL": AMQP})))
     told = {
         "finish": _publish(app, "runpod.finish", queue="runpod.deliver"),

@@ -284,7 +284,7 @@ def test_time_limits_and_expiry_of_the_caller_are_not_parked(bench: Bench) -> No
 
 
 def test_a_request_of_ours_takes_no_time_limit(bench: Bench) -> None:
-    from celery_app.overrides.request import UnrevokedRequest
+    from celery_app.overrides.unrevoked_request import UnrevokedRequest
 
     request = UnrevokedRequest.__new__(UnrevokedRequest)
     request.time_limits = (3, 2)

@@ -40,7 +40,7 @@ class LossTolerantConsumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Gossip reads events from every process that shares the broker; a malformed event ends the worker (Celery 5.7).
-        # Mingle copies other workers' lists of revoked tasks, which no task here reads (``request.py``).
+        # Mingle copies other workers' lists of revoked tasks, which no task here reads (``unrevoked_request.py``).
         super().__init__(*args, **{**kwargs, "without_gossip": True, "without_mingle": True})
         self.ward = PoisonWard(lambda: services_of(self.app), self._let_go)
         self.refusals = Refusals(self._stops)
