@@ -1,7 +1,9 @@
 """The worker's settings: environment variables and the file of profiles, with a bound and a unit each.
 
-All problems are reported at once, and no value of a secret is ever shown. What clients share is in
-`celery_runpod/_connect.py`; what each setting does to Celery is in ``celery_config.py``.
+All problems are reported at once, and the value of a secret is never shown.
+
+Not here: the settings that clients share (`celery_runpod/_connect.py`), what each setting does to Celery
+(``celery_config.py``).
 """
 
 from __future__ import annotations
@@ -45,11 +47,11 @@ KEY_NAMES_SUFFIX = "_API_KEY_NAMES"
 """`RUNPOD_ENDPOINT_<NAME>_API_KEY_NAMES` lists the key names that calls of the endpoint may choose."""
 
 _SHORT_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
-"""A key name that an error may show. A longer text may be a key that somebody gave in place of its name."""
+"""A key name that an error may show. A longer text may be a key that was given in place of its name."""
 
 
 def _state_dir() -> Path | None:
-    """Where programs of this user keep their state; None where that is nowhere."""
+    """Where programs of this user keep their state; None if the user has no such place."""
     base = os.environ.get("XDG_STATE_HOME")
     try:
         return (Path(base) if base else Path.home() / ".local" / "state") / "celery-runpod"
@@ -127,7 +129,7 @@ class Settings(BaseSettings):
     log_json: bool = False
 
     _env: Mapping[str, str] = PrivateAttr(default_factory=lambda: os.environ)
-    """Where the variables with a name in them are read: `RUNPOD_API_KEY_<NAME>`, `RUNPOD_ENDPOINT_<NAME>`."""
+    """The environment, for variables that hold a name: `RUNPOD_API_KEY_<NAME>`, `RUNPOD_ENDPOINT_<NAME>`."""
 
     @field_validator("imports", "management_key_names", mode="before")
     @classmethod
@@ -179,7 +181,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _order(self) -> Settings:
-        """The order of the clocks, on which the promise of one payment rests."""
+        """Check the order of timeouts that keeps a job from being paid for twice."""
         problems = []
         if not self.longest_post_s < min(self.unconfirmed_window_s, self.unconfirmed_window_webhook_s):
             problems.append(f"the unconfirmed window must be longer than the longest POST ({self.longest_post_s:g} s)")
@@ -224,7 +226,7 @@ class Settings(BaseSettings):
 
     @property
     def longest_post_s(self) -> float:
-        """A submit has its answer, or none, after so long."""
+        """After this time a submit has an answer, or will never have one."""
         return max(self.submit_timeout_s, self.sync_wait_s + 10)
 
     def window_s(self, webhook: bool) -> float:
@@ -232,23 +234,23 @@ class Settings(BaseSettings):
         return self.unconfirmed_window_webhook_s if webhook else self.unconfirmed_window_s
 
     def max_in_flight(self, endpoint: str) -> int | None:
-        """How many jobs of RunPod's endpoint id may be at RunPod at once, by whatever name they were called: the least
-        of its profiles' limits, None without one."""
+        """How many jobs of an endpoint (RunPod's id) may be at RunPod at once, under all its names: the least limit of
+        its profiles, None without one."""
         limits = [profile.max_in_flight for profile in self.profiles.values() if profile.id == endpoint]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def keep_failed(self, name: str) -> float:
-        """How many seconds a job of this endpoint that failed may be run again by hand. Of every name: a call that was
-        refused for its name is delivered too."""
+        """How many seconds a failed job of this endpoint may be run again by hand. Any name is allowed: a call that is
+        refused because of its name is delivered too."""
         profile = self.profiles.get(name)
         own = None if profile is None else profile.keep_failed_s
         return self.keep_failed_s if own is None else own
 
     def key(self, name: str | None = None) -> str:
-        """The API key of that name; files are read again each time, so that a key can be rotated.
+        """The API key of this name. A file is read each time, so that a key can be rotated.
 
         Raises:
-            ConfigurationError: no such key; the text names the key, never its value.
+            ConfigurationError: there is no such key. The text never holds its value.
         """
         if name:
             variable = f"{KEY_PREFIX}{_variable(name)}"
@@ -267,15 +269,15 @@ class Settings(BaseSettings):
             except OSError as error:
                 problem = f"{variable}_FILE: {file} cannot be read: {error.strerror}"
             except UnicodeDecodeError:
-                problem = f"{variable}_FILE: {file} cannot be read: it is no text in UTF-8"
+                problem = f"{variable}_FILE: {file} cannot be read: it is not UTF-8"
             raise ConfigurationError(problem)
         raise ConfigurationError(f"no RunPod API key: set {variable} or {variable}_FILE in the worker's environment")
 
     def refuse_without_key(self) -> None:
-        """A worker that cannot read any API key would end each call that it takes with an error.
+        """Refuse to start without any API key: the worker would end each call with an error.
 
         Raises:
-            ConfigurationError: neither RUNPOD_API_KEY nor one with a name is there; a file of a key must be readable now.
+            ConfigurationError: neither RUNPOD_API_KEY nor a key with a name can be read now.
         """
         variables = [name for name in self._env if name.startswith(KEY_PREFIX) and name not in VARIABLES]
         named = {name.removeprefix(KEY_PREFIX).removesuffix("_FILE") for name in variables}
@@ -296,7 +298,7 @@ class Settings(BaseSettings):
         """RunPod's endpoint id and the profile for a name: a profile, `RUNPOD_ENDPOINT_<NAME>`, else RunPod's id.
 
         Raises:
-            InvalidInput: the name's variable is a setting of its own, as `RUNPOD_ENDPOINT_BASE_URL` is.
+            InvalidInput: the name's variable is another setting, as `RUNPOD_ENDPOINT_BASE_URL`.
         """
         profile = self.profiles.get(name)
         if profile is not None:
@@ -307,7 +309,7 @@ class Settings(BaseSettings):
         return self._env.get(variable) or name, Profile(id=name)
 
     def check_key_name(self, endpoint: str, name: str, given: str | None) -> None:
-        """Whether a call may choose this API key: for each of RunPod's endpoint ids, under whatever name it is called.
+        """Check that calls of this endpoint may choose this API key.
 
         Args:
             endpoint: RunPod's endpoint id.
@@ -325,7 +327,7 @@ class Settings(BaseSettings):
             )
 
     def check_management(self, given: str | None) -> None:
-        """Whether a management task may run, with the API key of this name.
+        """Check that a management task may run with the API key of this name.
 
         Raises:
             ConfigurationError: the workers serve no management task.
@@ -356,11 +358,11 @@ VARIABLES = frozenset(
     for one in Settings.model_fields.values()
     for variable in getattr(one.validation_alias, "choices", None) or [one.validation_alias]
 )
-"""The environment variables of the settings: none of them is a key's or an endpoint's."""
+"""The environment variables of the settings: none of them names a key or an endpoint."""
 
 
 def is_endpoint_variable(variable: str) -> bool:
-    """Whether a variable gives RunPod's id of an endpoint: `RUNPOD_ENDPOINT_<NAME>`, and nothing that looks like it."""
+    """Whether a variable is `RUNPOD_ENDPOINT_<NAME>`, which holds RunPod's id of an endpoint."""
     return (
         variable.startswith(ENDPOINT_PREFIX)
         and variable != ENDPOINT_PREFIX
@@ -373,7 +375,7 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     """All settings from the environment.
 
     Raises:
-        ConfigurationError: lists every wrong setting in one text, without any value of a secret.
+        ConfigurationError: lists every wrong setting, without the value of a secret.
     """
     try:
         settings = Settings(**dict(env)) if env is not None else Settings()  # type: ignore[call-arg, arg-type]
