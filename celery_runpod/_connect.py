@@ -21,7 +21,8 @@ import functools
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -193,7 +194,6 @@ def broker_of(app: Celery) -> str:
     return first.split(";", 1)[0] if isinstance(first, str) else ""
 
 
-CONNECT_S = 2.0
 ANSWER_S = 3.0
 
 HOW_TO_CONFIGURE = """no Celery app is configured in this process. Either set REDIS_URL, or configure an app:
@@ -264,14 +264,27 @@ def check_reachable(app: Celery) -> None:
                 _redis(first, os.getpid()).ping()
             elif role == "broker" and is_amqp(first):
                 # A pooled connection is reused without a probe: the publisher confirm reveals a dead one.
-                with app.pool.acquire(block=True, timeout=ANSWER_S) as connection:
-                    connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=ANSWER_S)
+                with broker_connection(app):
+                    pass
             continue
         except LimitExceeded:
             continue  # all connections are in use, so the broker is up
         except (RedisError, OperationalError, AMQPError, OSError) as error:
             reason = str(error) or type(error).__name__
         raise BrokerUnavailable(role, mask_url(first), reason)
+
+
+@contextmanager
+def broker_connection(app: Celery, within_s: float = ANSWER_S) -> Iterator[Any]:
+    """An open connection to the broker, from the app's pool.
+
+    Raises:
+        kombu.exceptions.LimitExceeded: all are in use.
+        kombu.exceptions.OperationalError, AMQPError, OSError: the broker does not answer within this time.
+    """
+    with app.pool.acquire(block=True, timeout=within_s) as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=within_s)
+        yield connection
 
 
 @functools.lru_cache(maxsize=16)

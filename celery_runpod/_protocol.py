@@ -58,7 +58,7 @@ REPUBLISHED = "runpod_republished"
 """Header of a copy that the watchdog publishes: `LOST`, or `UNCONFIRMED` if it must not be submitted any more."""
 LOST, UNCONFIRMED = "lost", "unconfirmed"
 REFUSED = "runpod_refused"
-"""Header that a worker adds to a call whose input it removed before decoding: the reason, in words."""
+"""Header that a worker adds to a call whose input it removed before decoding: the reason."""
 
 Scope = Literal["tree", "job", "step"]
 """Scope of a cancel. tree: every job under the same root. job: this job alone. step: this job or, if the id is not a

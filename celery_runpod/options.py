@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -132,7 +132,8 @@ class Options:
 
     def over(self, defaults: Options) -> Options:
         """These options; those that are None are taken from `defaults`."""
-        return Options(**{f.name: _first(getattr(self, f.name), getattr(defaults, f.name)) for f in fields(self)})
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(defaults, **{name: value for name, value in own.items() if value is not None})
 
     def to_message(self) -> dict[str, Any]:
         """The options that are set, as JSON. The inverse of `parse`."""
@@ -164,7 +165,3 @@ def _seconds(name: str, value: Any, low: float, high: float) -> float:
     if not low <= seconds <= high:
         raise InvalidOption(name, described(value), allowed)
     return seconds
-
-
-def _first(value: Any, default: Any) -> Any:
-    return default if value is None else value

@@ -385,16 +385,12 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
         return settings
     except ValidationError as error:
         problems = [
-            f"{_where(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
+            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors(include_input=False)
         ]
     except ConfigurationError as error:
         problems = [str(error)]
     raise ConfigurationError("wrong settings:\n  " + "\n  ".join(problems))
-
-
-def _where(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in loc) or "settings"
 
 
 def _variable(name: str) -> str:

@@ -75,7 +75,7 @@ def put_back(app: Any, reason: str) -> NoReturn:
 
 
 def count_tries(app: Any, task_id: str, error: BaseException) -> tuple[int, str]:
-    """Log the error. Returns how often this task met an unexpected one (0: a server is away), and the error in words."""
+    """Log the error. Returns how often this task met an unexpected one (0: a server is away), and its text."""
     reason = f"{type(error).__name__}: {error}"
     log.error("task.requeued", exc_info=error, extra={"task_id": task_id, "error": reason})
     if isinstance(error, WAITED_FOR):

@@ -12,6 +12,7 @@ Next: ``parking.py``, then ``submit.py``.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -66,7 +67,7 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     else:
         due = job.not_before if job.not_before > now else now + FIRST_TRY_S
     to_submit: Job | None = job
-    if job.options.idempotency_key and not job.ended and not _expired(job, now):
+    if job.options.idempotency_key and not job.ended and now < (job.expires_at or math.inf):
         accepted, job, to_submit = join(services, job, due)
     else:
         accepted = services.store.accept(job, due)
@@ -91,7 +92,3 @@ def _go_on(services: Services, job: Job, to_submit: Job | None, due: float) -> N
         services.show(job, State.WAITING, {"reason": "COUNTDOWN"})
     else:
         submit(services, to_submit, due, sync_wait_s=services.settings.sync_wait_s)
-
-
-def _expired(job: Job, now: float) -> bool:
-    return job.expires_at is not None and now >= job.expires_at

@@ -104,7 +104,7 @@ class LossTolerantConsumer(Consumer):
             release()
 
     def _fault(self, work: Callable[[], Any], event: str) -> str | None:
-        """Do the work. Log an error that the message or command caused, and return it in words; None if there is none.
+        """Do the work. Log an error that the message or command caused, and return its text; None if there is none.
 
         Raises:
             Exception: an error of the broker, which ends the connection and no task; or any error while the worker ends.

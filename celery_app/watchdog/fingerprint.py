@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from celery.backends.redis import RedisBackend
 
-from celery_runpod._connect import mask_url
+from celery_runpod._connect import broker_connection, mask_url
 from celery_runpod._publish.agreement import BACKEND, BROKER, FIELD, SHOWN, STORE, Token, exchange_name, record_id
 from tasks.services import Services
 
@@ -82,8 +82,7 @@ class Fingerprint:
 
     def _to_broker(self, token: Token) -> None:
         namespace = self._services.settings.namespace
-        with self._services.app.pool.acquire(block=True, timeout=CONNECT_S) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=CONNECT_S)
+        with broker_connection(self._services.app, CONNECT_S) as connection:
             kind = connection.transport.driver_type
             if kind == "redis":
                 connection.default_channel.client.hset(record_id(namespace), FIELD, json.dumps(token.to_json()))

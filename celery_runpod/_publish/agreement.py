@@ -29,7 +29,7 @@ from celery import Celery
 from celery.backends.base import DisabledBackend
 from celery.backends.rpc import RPCBackend
 
-from celery_runpod._connect import ANSWER_S, broker_of, client_settings, mask_url, store_url
+from celery_runpod._connect import broker_connection, broker_of, client_settings, mask_url, store_url
 from celery_runpod._store.reader import reader_for
 from celery_runpod.errors import ConfigurationMismatch
 
@@ -198,8 +198,7 @@ def _in_backend(app: Celery, namespace: str, found: Found) -> Token | None:
 
 
 def _in_broker(app: Celery, namespace: str, found: Found) -> Token | None:
-    with app.pool.acquire(block=True, timeout=ANSWER_S) as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=ANSWER_S)
+    with broker_connection(app) as connection:
         kind = connection.transport.driver_type
         if kind == "redis":
             # A hash, because kombu adds `global_keyprefix` to the keys of some commands only.

@@ -33,6 +33,7 @@ MOST_ID_LENGTH = 255
 
 Answer = tuple[int, dict[str, str]]
 TAKEN: Answer = (200, {"status": "taken"})
+NOT_SIGNED = "the signature does not match, or has expired"
 
 
 class _Refused(Exception):
@@ -66,7 +67,7 @@ def receive(
     target = verify(query, secrets, settings.namespace, now)
     if target is None:
         log.warning("webhook refused: its URL was not signed with this process's secret, or has expired")
-        return 403, {"error": "the signature does not match, or has expired"}
+        return 403, {"error": NOT_SIGNED}
     try:
         app = app if app is not None else client_app()
         answer = _hint(reader_for(app), target, now, read, length)

@@ -22,7 +22,7 @@ from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer
 from waitress.utilities import BadRequest
 
-from celery_runpod._webhooks.receive import MOST_BYTES, is_signed
+from celery_runpod._webhooks.receive import MOST_BYTES, NOT_SIGNED, is_signed
 
 MOST_CONNECTIONS = 4_000
 SILENT_S = 20
@@ -57,7 +57,7 @@ class _Parser(HTTPRequestParser):
             self._judged = True
             # With an `error`, waitress has refused it already.
             if self.error is None and self.body_rcv is not None and not is_signed(dict(parse_qsl(self.query))):
-                self.error = _Unsigned("the signature does not match, or has expired")
+                self.error = _Unsigned(NOT_SIGNED)
                 self.completed, self.expect_continue = True, False
         return consumed
 
