@@ -1,8 +1,8 @@
-"""A job's state, while it is open, on its AsyncResult and in Flower.
+"""Shows the state of an open job on its AsyncResult and in Flower.
 
-The result is written by one script that refuses over SUCCESS, FAILURE and REVOKED: Celery's own check is a race, and
-does not protect a FAILURE. The event types `task-in_queue`, `task-in_progress` are custom; Flower shows them upper-case.
-Celery ranks such a state above REVOKED, so a job that ends as REVOKED is sent as `task-cancelled` too (`delivery.py`).
+A script writes the result, unless it is SUCCESS, FAILURE or REVOKED; Celery's own check has a race, and does not protect
+a FAILURE. The event types `task-in_queue` and `task-in_progress` are custom; Flower shows them in upper case. Celery
+ranks custom states above REVOKED, so a job that ends as REVOKED is also sent as `task-cancelled` (`tasks/delivery.py`).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ return 'written'
 
 
 class Announcer:
-    """Writes states; a failure to show one is logged, and never a job's trouble."""
+    """Writes states. If one cannot be shown, that is logged, and the job is not affected."""
 
     def __init__(self, app: Celery, hostname: str | None) -> None:
         self._app = app
-        # A pool process has no name of its own: by default each would be shown as one more worker.
+        # The worker's name: by default Celery would show each process of the pool as one more worker.
         self._hostname = hostname
         self._script: Any = None
 
@@ -54,7 +54,7 @@ class Announcer:
                 self._write(job, state, shown)
             with self._app.events.default_dispatcher(self._hostname) as dispatcher:
                 small = {name: value for name, value in shown.items() if name != "progress"}
-                # With the name: Flower may have been started after the task was received.
+                # The name, because Flower may have been started after the task was received.
                 name = f"{RUN}[{job.name}]"
                 dispatcher.send(f"task-{state.lower()}", uuid=job.task_id, name=name, retry=False, **small)
         except (RedisError, *NOT_PUBLISHED) as error:
@@ -66,6 +66,6 @@ class Announcer:
         meta["task_id"] = job.task_id
         if self._script is None:
             self._script = backend.client.register_script(_WRITE)
-        # A state is written when it changes: it must stand for as long as the job may take.
+        # A state is written only when it changes, so it must last as long as the job.
         expires = int(backend.expires or 86_400) + math.ceil(job.end_by - job.accepted_at)
         self._script(keys=[backend.get_key_for_task(job.task_id)], args=[backend.encode(meta), expires])

@@ -1,6 +1,6 @@
 """The worker's log: structlog over the standard library, with task id and job id on every line.
 
-Not the tasks' own concern: they log events with fields, and this decides how a line looks.
+The tasks log events with fields; this module decides how a line looks.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _BODY = re.compile(r"(?s)(?:The full contents of the message body was:|\bbody: )
 
 
 def add_task_id(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    """The running task's id, unless the line speaks of another one."""
+    """Add the running task's id, unless the line has a task id already."""
     if current_task and current_task.request.id:
         event.setdefault("task_id", current_task.request.id)
     return event
 
 
 def drop_arguments(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Celery's own lines carry the task's arguments beside the text, and its consumer's lines on a message that it
-    cannot take end with the whole message: an input must be in no log."""
+    """Remove inputs: Celery's records hold a task's arguments as data, and the lines of its consumer on a message that it
+    refuses end with the whole message."""
     event.pop("data", None)
     if getattr(event.get("_record"), "name", "") == CONSUMER:
         event["event"] = _BODY.sub("(the message is not shown)", str(event["event"]))
@@ -38,7 +38,7 @@ def drop_arguments(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def mask_signatures(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    """RunPod's answers, and other libraries at the level DEBUG, may repeat the URL of a webhook."""
+    """Hide the signatures of webhook URLs, which RunPod's answers and other libraries (at DEBUG) may repeat."""
     return {name: _masked(value) for name, value in event.items()}
 
 
@@ -51,8 +51,8 @@ def _masked(value: Any) -> Any:
 
 
 def escape_controls(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Handlers write errors and progress: nothing in them becomes a line of the log, or reaches a terminal as it is.
-    A traceback keeps its lines, indented. What is no text is shown by its `repr`, which escapes by itself."""
+    """Escape control characters in what handlers write, so that it forges no line of the log and does not control a
+    terminal. A traceback keeps its lines, indented. The `repr` of other values escapes them already."""
     return {name: _escaped(name, value) for name, value in event.items()}
 
 
@@ -72,7 +72,7 @@ def configure_logging(as_json: bool, level: int | str = logging.INFO, logfile: s
         drop_arguments,
         add_task_id,
     ]
-    # JSON escapes by itself.
+    # JSON escapes control characters itself.
     lines: list[Any] = [escape_controls, structlog.dev.ConsoleRenderer(colors=False)]
     renderers: list[Any] = [structlog.processors.JSONRenderer()] if as_json else lines
     after: list[Any] = [
@@ -82,7 +82,7 @@ def configure_logging(as_json: bool, level: int | str = logging.INFO, logfile: s
         *renderers,
     ]
     formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=after)
-    # The root has one handler: the worker's command line chooses where it leads, as Celery's own does.
+    # One handler: standard error, or the worker's option --logfile.
     handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""What each process owns: made on first use after fork, never carried across one."""
+"""Makes the services of each process (store, clients, budget), on first use after a fork."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Process:
             return RunPodClient(
                 lambda: settings.key(key_name),
                 base_url=settings.base_url,
-                connect_timeout_s=settings.connect_timeout_s,
-                read_timeout_s=settings.submit_timeout_s,
-                total_timeout_s=settings.submit_timeout_s,
+                connect_timeout=settings.connect_timeout_s,
+                read_timeout=settings.submit_timeout_s,
+                total_timeout=settings.submit_timeout_s,
                 pool_size=settings.http_threads,
                 allow_http=settings.allow_http,
             )

@@ -1,7 +1,8 @@
 """A RunPod Serverless endpoint as a Celery task.
 
-The public names, and nothing else. Importing this package registers the client task, connects the routing of what
-follows an endpoint, and lets Celery rebuild our errors: import it in every process that publishes or reads results.
+The public names, and nothing else (docs/reference.md). Importing this package registers the client task, connects the
+routing of what follows an endpoint, and lets Celery rebuild the errors: import it in every process that publishes calls
+or reads results.
 """
 
 from celery_runpod import errors

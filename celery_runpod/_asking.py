@@ -1,10 +1,10 @@
-"""Asking the workers: health, purge and retry of an endpoint, managed pods and endpoints.
+"""Ask the workers and wait for the answer: health, purge, pause and retry of endpoints; pods and endpoints to rent.
 
-A process that has only the wheel, and no API key, sends a task and waits for its answer; the worker calls RunPod. A
-message that waits for longer than its caller expires: a purge is not carried out an hour later.
+A process that has only the wheel, and no API key, sends a task and waits; the worker calls RunPod. The message expires
+when the caller stops waiting: no purge is carried out an hour later.
 
-Not here: what the tasks do (the worker's `tasks/endpoint_tasks.py`, `tasks/retry.py`, `tasks/management.py`);
-cancelling, which needs no answer (``results.py``).
+Not here: what the tasks do (`tasks/endpoint_tasks.py`, `tasks/retry.py`, `tasks/management.py` of the worker);
+cancelling, which waits for no answer (``results.py``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 from celery import Celery
@@ -23,8 +24,8 @@ from celery_runpod._connect import check_reachable, client_app, client_settings,
 from celery_runpod._protocol import EVERY_ENDPOINT, HIDDEN, PAUSE, RESUME, RETRY, Queues
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._store.store import store_of
-from celery_runpod.api._answers import Health
-from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, InvalidOption, NoAnswer
+from celery_runpod.api._answers import Health, bounded
+from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, NoAnswer
 from celery_runpod.results import JobResult
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -36,26 +37,27 @@ def ask(
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
+    timeout: float | timedelta = DEFAULT_TIMEOUT_S,
     app: Celery | None = None,
     endpoint: str | None = None,
 ) -> Any:
-    """Have a worker carry out one of the tasks of `contract.CONTROL`, and wait for its answer.
+    """Have a worker carry out a task such as `runpod.pods.start` (README, table of operations), and wait for its answer.
 
     >>> ask("runpod.pods.start", ("9k2x7m4q",))["status"]
     'STARTING'
 
     Args:
-        timeout_s: seconds to wait; a worker does not begin it later than that.
+        timeout: how long to wait, in seconds or as a `timedelta`; a worker does not begin the task later than that.
+        app: the Celery app to publish with; by default the current one.
+        endpoint: the endpoint to name in `NoAnswer`.
 
     Raises:
-        NoAnswer: nothing came in time, or the result backend went away meanwhile.
-        ConfigurationError: the workers are older, and do not know the task.
+        NoAnswer: no answer came in time, or the result backend went away meanwhile.
+        ConfigurationError: the workers run an older version, which does not know the task.
         BrokerUnavailable: nothing was sent.
         RunPodError: what the task raised: an ApiError, PurgeRefused, RetryRefused, NameTaken, ...
     """
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MOST_S:
-        raise InvalidOption("timeout_s", repr(timeout_s)[:80], f"more than 0 and at most {MOST_S:g} seconds")
+    timeout_s = bounded("timeout", timeout, 0.001, MOST_S)
     app = app if app is not None else client_app()
     check_reachable(app)
     try:
@@ -76,12 +78,12 @@ def ask(
     else:
         reason = ""
         try:
-            # Inside a task too: the answer comes from a worker of another app.
+            # Also allowed inside a task: a worker of another app answers.
             return result.get(timeout=timeout_s, disable_sync_subtasks=False)
         except (CeleryTimeoutError, TaskRevokedError):
             worker_up = _worker_up(app)
         except (RedisError, OSError, RuntimeError) as error:
-            # Celery says RuntimeError when it gives the backend up.
+            # Celery raises RuntimeError when it stops trying to reach the backend.
             worker_up, reason = None, f"the result backend went away ({type(error).__name__})"
         except NotRegistered:
             raise ConfigurationError(f"the RunPod workers do not know {task}: they run an older version") from None
@@ -97,7 +99,7 @@ def _worker_up(app: Celery) -> bool | None:
 
 
 def health_from(counts: Mapping[str, int]) -> Health:
-    """What `runpod.health` answers; what a newer worker tells besides is left out."""
+    """The answer of `runpod.health`, without the fields that only a newer version knows."""
     known = {one.name for one in fields(Health)}
     return Health(**{name: count for name, count in counts.items() if name in known})
 
@@ -107,47 +109,49 @@ def retry(
     *,
     endpoint: str | None = None,
     force: bool = False,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
+    timeout: float | timedelta = DEFAULT_TIMEOUT_S,
     app: Celery | None = None,
 ) -> JobResult:
-    """Run a job that failed again, under a new task id, with the chain and the links that hung on it.
+    """Run a failed job again, under a new task id, with its chain and links.
 
     Args:
         force: run it although it was run again by hand `RUNPOD_MOST_RETRIES_BY_HAND` times before.
 
     Raises:
-        RetryRefused: it has not failed, is kept no longer, is part of a group or chord, was run again already, or too
-            often by hand.
+        RetryRefused: the job has not failed, is kept no longer, is part of a group or chord, was run again already, or
+            was run again by hand too often.
         NoAnswer, BrokerUnavailable: as for `ask`.
     """
     app = app if app is not None else client_app()
-    arguments: dict[str, Any] = {"endpoint": endpoint}
-    if force:
-        arguments["force"] = True  # left out otherwise: a worker of an older version does not know it
-    new_id = ask(RETRY, (task_id,), arguments, timeout_s=timeout_s, app=app, endpoint=endpoint)
+    arguments = {"endpoint": endpoint, "force": force}
+    new_id = ask(RETRY, (task_id,), arguments, timeout=timeout, app=app, endpoint=endpoint)
     return JobResult(str(new_id), app=app)
 
 
-def pause(endpoint: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S, app: Celery | None = None) -> None:
-    """Submit nothing to an endpoint, or with None to any, until `resume`. Workers stay up, calls are accepted and wait
-    with the reason ON_HOLD; what RunPod has goes on, and is delivered. A pause outlives restarts and never expires.
+def pause(
+    endpoint: str | None = None, *, timeout: float | timedelta = DEFAULT_TIMEOUT_S, app: Celery | None = None
+) -> None:
+    """Submit nothing to an endpoint (None: to any endpoint) until `resume`. Workers stay up; calls are accepted and wait
+    with the reason ON_HOLD; jobs at RunPod go on and are delivered. A pause outlives restarts and never expires.
 
-    A pause of all endpoints and one of a single endpoint are two: `resume` takes back the one that it names.
-
-    Raises:
-        InvalidInput: the endpoint is no name. NoAnswer, BrokerUnavailable: as for `ask`.
-    """
-    ask(PAUSE, (_brake_of(endpoint),), timeout_s=timeout_s, app=app, endpoint=endpoint)
-
-
-def resume(endpoint: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S, app: Celery | None = None) -> bool:
-    """Take back the pause of an endpoint, or with None the pause of all. The jobs that waited are submitted at once.
-    Answers False where another pause still holds jobs.
+    The pause of all endpoints and the pause of one endpoint are independent: `resume` ends the one that it names.
 
     Raises:
-        InvalidInput: the endpoint is no name. NoAnswer, BrokerUnavailable: as for `ask`.
+        InvalidInput: `endpoint` is not a name. NoAnswer, BrokerUnavailable: as for `ask`.
     """
-    return bool(ask(RESUME, (_brake_of(endpoint),), timeout_s=timeout_s, app=app, endpoint=endpoint))
+    ask(PAUSE, (_brake_of(endpoint),), timeout=timeout, app=app, endpoint=endpoint)
+
+
+def resume(
+    endpoint: str | None = None, *, timeout: float | timedelta = DEFAULT_TIMEOUT_S, app: Celery | None = None
+) -> bool:
+    """End the pause of an endpoint (None: the pause of all endpoints). The jobs that waited are submitted at once.
+    Returns False if another pause still holds jobs.
+
+    Raises:
+        InvalidInput: `endpoint` is not a name. NoAnswer, BrokerUnavailable: as for `ask`.
+    """
+    return bool(ask(RESUME, (_brake_of(endpoint),), timeout=timeout, app=app, endpoint=endpoint))
 
 
 def _brake_of(endpoint: str | None) -> str:
@@ -155,8 +159,11 @@ def _brake_of(endpoint: str | None) -> str:
 
 
 def refuse_other_endpoint(app: Celery, task_id: str, name: str) -> None:
-    """Raises InvalidInput for a job of another endpoint, BrokerUnavailable without the job store; an id of which nothing
-    is known (yet) passes."""
+    """Accept a job of this endpoint, and an id that the store does not know (yet).
+
+    Raises:
+        InvalidInput: the id is a job of another endpoint. BrokerUnavailable: the job store does not answer.
+    """
     try:
         place = (reader := store_of(app)).ids.place(task_id)
         known = (

@@ -1,14 +1,17 @@
-"""Texts that others wrote, as a terminal and a log may show them: without control characters, which could move the
-cursor, set the clipboard, or begin a log line that nobody logged.
+"""What a terminal, a log or an error may show of values that others wrote.
 
-Others are handlers (errors, progress, output), RunPod (names of pods and endpoints) and callers (labels). Not here:
-secrets, which `mask_url` and doctor's redactor take out.
+Others are handlers (errors, progress, output), RunPod (names of pods and endpoints) and callers (labels, options). Their
+control characters could move the cursor, set the clipboard, or forge a line of the log.
+
+Not here: secrets, which `mask_url` and doctor's redactor remove.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 # C0 but tab, DEL, C1, line and paragraph separators, marks and embeddings that turn the direction, halves of surrogates.
@@ -36,6 +39,21 @@ def shown_json(value: Any) -> str:
     escaped as JSON escapes them. What JSON does not know (dates, UUIDs) becomes a text."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def described(value: Any) -> Any:
+    """A refused value as an error or a log may show it: a number itself, of anything else only type and size, because it
+    may be an input or a secret that was given in the wrong place.
+
+    >>> described("a text of somebody's"), described([1, 2]), described(0.5)
+    ('<text of 20 characters>', '<list of 2>', 0.5)
+    """
+    if isinstance(value, bool | int | float) or value is None:
+        return value if value is None or math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return f"<text of {len(value)} characters>"
+    size = f" of {len(value)}" if isinstance(value, list | tuple | set | frozenset | Mapping) else ""
+    return f"<{type(value).__name__}{size}>"
 
 
 def _escaped(found: re.Match[str]) -> str:

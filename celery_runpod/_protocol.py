@@ -1,10 +1,10 @@
-"""[2 of 8] The wire format: task names, queues, and how the input of a call is merged.
+"""[2 of 8] What messages hold: task names, queues, the arguments and headers of a call, and how its input is merged.
 
-Everything that one process writes and another reads is named here, so that a change is seen as one. Messages and
-records carry `format`; a process leaves alone what a newer version wrote, and reads the version before its own.
+What one process writes into a message and another reads is named here alone, so that a change is seen as one. Messages
+and records carry `format`: a process leaves what a newer version wrote to newer processes, and reads the version before
+its own.
 
-Not here: the options of a call (``options.py``), key names (``_store/keys.py``), what may follow what
-(``_store/states.py``).
+Not here: the options of a call (``options.py``), the job store's keys and states (``_store/``).
 
 Next: ``tasks/run.py``, where a worker takes the message.
 """
@@ -36,23 +36,44 @@ MANAGEMENT = (
     *(f"runpod.endpoints.{name}" for name in ("list", "get", "create", "update", "delete", "workers", "billing")),
     "runpod.gpus",
 )
-"""Thin tasks around the methods of `celery_runpod.api.ManagementClient`."""
+"""One task for each method of `celery_runpod.api.ManagementClient`."""
 CONTROL = (HEALTH, PURGE_QUEUE, RETRY, PAUSE, RESUME, WAIT_FOR_POD, *MANAGEMENT)
-"""Asked by a caller who waits for the answer; served on the queue of deliveries, because each is short."""
+"""Tasks whose caller waits for the answer. Each is short, so they use the queue of deliveries."""
 TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, *CONTROL)
 
+ARGUMENTS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "endpoint": (str, "a name or RunPod's endpoint id"),
+    "fields": (dict, "an object"),
+    "options": (dict, "an object"),
+    "format": (int, "a whole number"),
+    "not_before": ((int, float), "seconds since the epoch"),
+}
+"""The keyword arguments of `runpod.run`: the type of each, and what to say when another one is given."""
+
+ISSUED_AT = "runpod_issued_at"
+"""Header of a call: when it was published, in seconds since 1970."""
+BEGUN_AT = "runpod_begun_at"
+"""Header of a call: when the first message of its chain was published, in seconds since 1970."""
+REPUBLISHED = "runpod_republished"
+"""Header of a copy that the watchdog publishes: `LOST`, or `UNCONFIRMED` if it must not be submitted any more."""
+LOST, UNCONFIRMED = "lost", "unconfirmed"
+REFUSED = "runpod_refused"
+"""Header that a worker adds to a call whose input it removed before decoding: the reason."""
+
 Scope = Literal["tree", "job", "step"]
-"""Scope of a cancel. tree: every job under the same root. job: this job alone. step: this job or, if the id is no job
-yet, the jobs before it; resolved when the cancel runs."""
+"""Scope of a cancel. tree: every job under the same root. job: this job alone. step: this job or, if the id is not a
+job yet, the jobs before it; resolved when the cancel runs."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 HIDDEN = "<input hidden>"
-"""Shown instead of arguments in logs, events and Flower."""
+"""What logs, events and Flower show instead of arguments."""
 
 DEFAULT_QUEUE = "default"
 """The queue of the tasks that `RUNPOD_IMPORTS` names, and of a client that has no Celery app of its own."""
 
 DAY_S = 86_400.0
+MAX_TTL_S = 7 * DAY_S
+"""The longest time to live of a job at RunPod (docs.runpod.io/serverless/endpoints/send-requests)."""
 DEFAULT_DEADLINE_S = 6 * 3600.0
 
 
@@ -73,13 +94,13 @@ class Queues:
 
 
 def merge_input(inputs: tuple[Any, ...] | list[Any], fields_: Mapping[str, Any], endpoint: str) -> Any:
-    """The job's input from what a message carries.
+    """The job's input, from the arguments of a message.
 
-    `inputs` are at most two: the result of the previous task in a chain, and the positional input. Fields are merged
+    `inputs` holds at most two: the result of the previous task in a chain, and the positional input. Fields are merged
     over the input, the input over the previous result.
 
     Raises:
-        InvalidInput: a dict was to be merged over something that is not one, or there are too many inputs.
+        InvalidInput: more than two inputs, or a merge of values that are not both dicts.
     """
     if len(inputs) > 2:
         raise InvalidInput(f"{len(inputs)} positional arguments given; allowed: one input", endpoint)

@@ -1,7 +1,7 @@
 """[1 of 8] Endpoint: a RunPod endpoint as a Celery task.
 
-It builds signatures of the task `runpod.run` by name: the worker's code, and the API key, are needed in the worker
-alone. Everything that Celery does with a signature (chain, group, chord, link, beat) works with these.
+It builds signatures of the task `runpod.run` by name, so this process needs neither the worker's code nor the API key.
+They are plain Celery signatures: chain, group, chord, link and beat take them.
 
 Next: ``_protocol.py``, what the message holds.
 """
@@ -27,7 +27,9 @@ from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
 from celery_runpod.options import Options
 from celery_runpod.results import JobResult
 
-MARGIN_S = 600.0
+__all__ = ["Endpoint"]
+
+_MARGIN_S = 600.0
 """A chord's counter must outlive its slowest member by this much."""
 
 
@@ -68,12 +70,13 @@ class Endpoint:
         return self._app if self._app is not None else client_app()
 
     def using(self, **options: Any) -> Self:
-        """A copy with these options over the present ones.
+        """A copy of this endpoint with these options; options that were set before stay.
 
         Args:
-            deadline: seconds from acceptance (or from `countdown`/`eta`) to the end; 6 h by default.
-            start_timeout: seconds in which a RunPod worker must have taken the job.
-            execution_timeout, ttl: RunPod's own limits, in seconds (policy of send-requests).
+            deadline: from acceptance (or from `countdown`/`eta`) to the end; 6 h by default. Durations are seconds or
+                `timedelta`.
+            start_timeout: within this time a RunPod worker must have taken the job.
+            execution_timeout, ttl: RunPod's own limits (docs.runpod.io/serverless/endpoints/send-requests).
             low_priority: whether RunPod may let other jobs go first.
             retries: how often a job that ends FAILED or TIMED_OUT is submitted again, as a new job that is paid for.
             sync: submit by /runsync, for fast inference.
@@ -122,7 +125,7 @@ class Endpoint:
         refuse_wrong_links(celery_options)
         fields = dict(kwargs or {})
         given = merge_input(list(args), fields, self.name) if args or fields else {}
-        # Also what a field replaces: the message carries it.
+        # Check also an input that a field replaces: the message carries it.
         for one in args:
             check_depth(one, "input", self.name)
         check_depth(fields, "fields", self.name)
@@ -135,14 +138,14 @@ class Endpoint:
         immutable = bool(celery_options.pop("immutable", False))
         own: dict[str, Any] = {
             "queue": Queues.of(client_settings().namespace).run,
-            # JSON whatever the app's own serializer is; and the input is shown nowhere.
+            # JSON, whatever the app's own serializer is. The input is hidden from logs, events and Flower.
             "serializer": "json",
             "argsrepr": HIDDEN,
             "kwargsrepr": HIDDEN,
             "shadow": f"{RUN}[{self.name}]",
         }
         options = {**own, **self._celery_options(celery_options, arguments)}
-        # A chain publishes with the current app: where only REDIS_URL is set, one is made now.
+        # A chain publishes with the current app. If only REDIS_URL is set, `self.app` makes that app now.
         with contextlib.suppress(NotConfigured):
             self._check_expiry(self.app, arguments.get("not_before"))
         return Signature(RUN, args=tuple(args), kwargs=arguments, options=options, app=self._app, immutable=immutable)
@@ -174,35 +177,35 @@ class Endpoint:
         return JobResult(task_id, app=app)
 
     def delay_on_commit(self, input: Any = None, /, **fields: Any) -> str:
-        """Enqueue once Django's current transaction has been committed; answers the task id at once.
+        """Enqueue once Django's current transaction has been committed; returns the task id at once.
 
-        What is wrong with the call is raised here, not after the commit.
+        A mistake in the call is raised here, not after the commit.
         """
         from django.db import transaction
 
         task_id = str(uuid.uuid4())
         args = () if input is None else (input,)
-        # Django's tests roll back, and never come to the commit: eager mode would not be noticed.
+        # Checked now, because Django's tests roll back and never reach the commit.
         refuse_eager(self.app)
         self.signature(args, fields)
         transaction.on_commit(lambda: self.apply_async(args, fields, task_id=task_id) and None)
         return task_id
 
-    def health(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> Health:
-        """How many jobs and workers the endpoint has. A RunPod worker asks for it, so no API key is needed here.
+    def health(self, *, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> Health:
+        """How many jobs and workers the endpoint has. A celery-runpod worker asks RunPod, so no API key is needed here.
 
         Args:
-            timeout: seconds to wait for the answer; so for the next two.
+            timeout: how long to wait for the answer, in seconds or as a `timedelta`.
 
         Raises:
             ApiError: RunPod refused, or did not answer: EndpointNotFound, Unauthorized, Unavailable, ...
-            NoAnswer: no RunPod worker answered in time. BrokerUnavailable: nothing was asked.
+            NoAnswer: no celery-runpod worker answered in time. BrokerUnavailable: nothing was sent.
         """
         return health_from(self._ask(HEALTH, timeout))
 
-    def purge_queue(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> int:
-        """Remove every job that waits in the endpoint's queue at RunPod, whoever submitted it; answers how many. Ours
-        among them end with JobPurged. Running jobs go on, and those that RunPod has not got yet wait on.
+    def purge_queue(self, *, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> int:
+        """Remove every job that waits in the endpoint's queue at RunPod, whoever submitted it; returns how many. Calls of
+        this project among them end with JobPurged. Running jobs, and jobs that are not submitted yet, are not touched.
 
         Raises:
             PurgeRefused: jobs are being submitted just now; nothing was purged.
@@ -220,31 +223,32 @@ class Endpoint:
         refuse_other_endpoint(self.app, task_id, self.name)
         JobResult(task_id, app=self.app).cancel()
 
-    def retry(self, task_id: str, *, force: bool = False, timeout: float = DEFAULT_TIMEOUT_S) -> JobResult:
-        """Run a job of this endpoint that failed again: under a new task id, with the chain and links that hung on it.
-        With `force` also one that was run again by hand `RUNPOD_MOST_RETRIES_BY_HAND` times (3) before.
+    def retry(self, task_id: str, *, force: bool = False, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> JobResult:
+        """Run a failed job of this endpoint again, under a new task id, with its chain and links. `force=True` allows it
+        also after `RUNPOD_MOST_RETRIES_BY_HAND` (3) retries by hand.
 
         Raises:
-            RetryRefused: it has not failed, is kept no longer (`RUNPOD_KEEP_FAILED_S`), is part of a group or chord, or
-                was run again too often, or already; nothing was submitted. Else as for `health`.
+            RetryRefused: the job has not failed, is kept no longer (`RUNPOD_KEEP_FAILED_S`), is part of a group or
+                chord, was run again already, or too often. Nothing was submitted.
+            ApiError, NoAnswer, BrokerUnavailable: as for `health`.
         """
-        return retry(task_id, endpoint=self.name, force=force, timeout_s=timeout, app=self.app)
+        return retry(task_id, endpoint=self.name, force=force, timeout=timeout, app=self.app)
 
-    def pause(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
-        """Submit no job of this endpoint until `resume`; see `celery_runpod._asking.pause`."""
-        pause(self.name, timeout_s=timeout, app=self.app)
+    def pause(self, *, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> None:
+        """Submit no job of this endpoint until `resume`; as `celery_runpod.pause`."""
+        pause(self.name, timeout=timeout, app=self.app)
 
-    def resume(self, *, timeout: float = DEFAULT_TIMEOUT_S) -> bool:
-        """Submit its jobs again; see `celery_runpod._asking.resume`."""
-        return resume(self.name, timeout_s=timeout, app=self.app)
+    def resume(self, *, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> bool:
+        """Submit its jobs again; as `celery_runpod.resume`."""
+        return resume(self.name, timeout=timeout, app=self.app)
 
-    def _ask(self, task: str, timeout: float) -> Any:
+    def _ask(self, task: str, timeout: float | timedelta) -> Any:
         arguments = {"api_key_name": self.options.api_key_name}
-        return ask(task, (self.name,), arguments, timeout_s=timeout, app=self.app, endpoint=self.name)
+        return ask(task, (self.name,), arguments, timeout=timeout, app=self.app, endpoint=self.name)
 
     def _celery_options(self, options: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-        """Celery's options, with `countdown` and `eta` turned into the record's `not_before`: a message with a long
-        ETA would be handed out again each time the visibility timeout passes."""
+        """Celery's options, with `countdown` and `eta` turned into the argument `not_before`. Redis would hand out a
+        message with a long ETA again each time the visibility timeout passes."""
         countdown, eta = options.pop("countdown", None), options.pop("eta", None)
         now = datetime.now(UTC)
         if countdown is not None:
@@ -267,8 +271,8 @@ class Endpoint:
         for name in ("result_expires", "result_chord_expires"):
             expires = app.conf.get(name)
             seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
-            if seconds and seconds < deadline_s + MARGIN_S:
+            if seconds and seconds < deadline_s + _MARGIN_S:
                 raise ConfigurationError(
                     f"{name} of the Celery app is {seconds:g} s, but a job of {self.name} may take {deadline_s:g} s "
-                    f"and a chord or result would be gone before its end: set it to at least {deadline_s + MARGIN_S:g}"
+                    f"and a chord or result would be gone before its end: set it to at least {deadline_s + _MARGIN_S:g}"
                 )

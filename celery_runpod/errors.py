@@ -43,8 +43,8 @@
         ├── JobUndeliverable
         └── SubmissionUnconfirmed
 
-Celery sends an exception through JSON as ``cls(*args)``. So every field is positional, is in
-``args``, and has a JSON-safe value; the text is made in ``__str__``. New fields go last, with a default.
+Celery sends an exception through JSON and rebuilds it as ``cls(*args)``. So every field is positional, is in ``args``,
+and has a JSON-safe value; the text is made in ``__str__``. New fields go last, with a default.
 
 Standard library alone: every process that reads results imports this.
 """
@@ -110,10 +110,10 @@ class RunPodError(Exception):
         self.args = tuple(getattr(self, field.name) for field in fields(self))
 
 
-def about(**names: str | None) -> str:
-    """` (endpoint sdxl, job 9f-u1)`: what an error is about; nothing where nothing is known.
+def _about(**names: str | None) -> str:
+    """What an error is about, as ` (endpoint sdxl, job 9f-u1)`; empty if no name is known.
 
-    >>> about(endpoint="sdxl", task=None)
+    >>> _about(endpoint="sdxl", task=None)
     ' (endpoint sdxl)'
     """
     known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in names.items() if value)
@@ -122,7 +122,7 @@ def about(**names: str | None) -> str:
 
 @dataclass(eq=False)
 class ConfigurationError(RunPodError):
-    """A setting is wrong or missing. `problem` says which, what was given and what is allowed."""
+    """A setting is wrong or missing. `problem` names it, the given value and what is allowed."""
 
     problem: str
 
@@ -132,13 +132,13 @@ class ConfigurationError(RunPodError):
 
 @dataclass(eq=False)
 class NotConfigured(ConfigurationError):
-    """The process has no Celery app, broker or result backend to work with."""
+    """The process has no Celery app, broker, result backend or API key to work with."""
 
 
 @dataclass(eq=False)
 class EagerMode(ConfigurationError):
-    """The Celery app runs its tasks eagerly (`task_always_eager`), and an endpoint's job cannot: it would be published
-    to the real broker, run on a GPU and be paid for. Nothing was published."""
+    """The Celery app runs its tasks in the caller's process (`task_always_eager`). An endpoint's job cannot run there; it
+    would be published to the real broker, run on a GPU and be paid for. Nothing was published."""
 
 
 @dataclass(eq=False)
@@ -148,9 +148,9 @@ class MissingExtra(ConfigurationError):
 
 @dataclass(eq=False)
 class ConfigurationMismatch(RunPodError):
-    """The caller's Celery app and the RunPod workers disagree on what both must share: `setting` is "broker", "result
-    backend" or "job store", and `here` and `workers` are their URLs with passwords masked; or it is the name of a
-    setting of Celery's, with both values. Nothing was enqueued."""
+    """The caller's Celery app and the RunPod workers do not share what both must share. `setting` is "broker", "result
+    backend" or "job store", with the two URLs (passwords masked) in `here` and `workers`; or the name of one of Celery's
+    settings, with its two values. Nothing was enqueued."""
 
     setting: str
     here: Any
@@ -158,7 +158,7 @@ class ConfigurationMismatch(RunPodError):
 
     def __str__(self) -> str:
         return (
-            f"the {self.setting} of this process is {self.here}, which does not lead to the RunPod workers': theirs is "
+            f"the {self.setting} of this process is {self.here}, and that of the RunPod workers is "
             f"{self.workers}. Calls, results or chords would never arrive, so nothing was enqueued"
         )
 
@@ -177,14 +177,14 @@ class InvalidOption(RunPodError):
 
 @dataclass(eq=False)
 class InvalidInput(RunPodError):
-    """The input of a call cannot be sent to RunPod. Nothing was sent."""
+    """An input, an id or a name cannot be sent to RunPod. Nothing was sent."""
 
     problem: str
     endpoint: str | None = None
     task_id: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.problem}{about(endpoint=self.endpoint, task=self.task_id)}"
+        return f"{self.problem}{_about(endpoint=self.endpoint, task=self.task_id)}"
 
 
 @dataclass(eq=False)
@@ -203,9 +203,9 @@ class IdempotencyConflict(InvalidInput):
 
 @dataclass(eq=False)
 class BrokerUnavailable(RunPodError):
-    """The broker or the result backend could not be reached in time. `url` has its password masked. `unconfirmed` says
-    that the broker may have the message all the same: repeat the call with `task_id`. `member` is the call's place
-    (from 0) in the group or chord header `group_id`, where it is part of one."""
+    """The broker, the result backend or the job store did not answer in time. `url` has its password masked. If
+    `unconfirmed`, the broker may have the message: repeat the call with `task_id`. `member` is the index of the call in
+    the group or chord header `group_id`, if it is part of one."""
 
     role: str
     url: str
@@ -238,8 +238,8 @@ class BrokerUnavailable(RunPodError):
 
 @dataclass(eq=False)
 class TooManyOpenJobs(RunPodError):
-    """The namespace holds as much as its bound allows: `given` open jobs, or bytes of input, of `most`; `setting` is the
-    variable of the workers that sets the bound. Nothing was enqueued."""
+    """The namespace holds as many open jobs, or bytes of input, as its bound allows: `given` of `most`. `setting` is the
+    workers' variable that sets the bound. Nothing was enqueued."""
 
     namespace: str
     counted: str
@@ -256,7 +256,7 @@ class TooManyOpenJobs(RunPodError):
 
 @dataclass(eq=False)
 class ApiError(RunPodError):
-    """RunPod's REST API did not do what was asked. `status` is the HTTP status, None when there was no answer."""
+    """RunPod's API did not do what was asked. `status` is the HTTP status, None without an answer."""
 
     message: str
     operation: str | None = None
@@ -268,17 +268,17 @@ class ApiError(RunPodError):
     def __str__(self) -> str:
         where = f"{self.operation}: " if self.operation else ""
         status = f"HTTP {self.status}: " if self.status is not None else ""
-        return f"{where}{status}{self.message}{about(endpoint=self.endpoint, job=self.job_id, task=self.task_id)}"
+        return f"{where}{status}{self.message}{_about(endpoint=self.endpoint, job=self.job_id, task=self.task_id)}"
 
 
 @dataclass(eq=False)
 class RequestRejected(ApiError):
-    """RunPod refused the request (a 4xx other than 429); sending it again will not help."""
+    """RunPod refused the request (a 4xx other than 429); a repeat does not help."""
 
 
 @dataclass(eq=False)
 class Unauthorized(RequestRejected):
-    """RunPod does not accept the API key for this request (401, 403). The key itself is never part of the error."""
+    """RunPod does not accept the API key for this request (401, 403). No error holds the key."""
 
 
 @dataclass(eq=False)
@@ -288,12 +288,12 @@ class EndpointNotFound(RequestRejected):
 
 @dataclass(eq=False)
 class JobNotFound(RequestRejected):
-    """RunPod knows no job of this id, or no longer keeps it (404)."""
+    """RunPod knows no job of this id, or keeps it no longer (404)."""
 
 
 @dataclass(eq=False)
 class RateLimited(ApiError):
-    """429: RunPod has not taken the request. `retry_after_s` is its Retry-After in seconds, if it sent one."""
+    """429: RunPod has not accepted the request. `retry_after_s` is its Retry-After in seconds, if it sent one."""
 
     retry_after_s: float | None = None
 
@@ -311,12 +311,12 @@ class Unavailable(ApiError):
 
 @dataclass(eq=False)
 class BadAnswer(ApiError):
-    """RunPod answered with success, but the body could not be understood. The request may have been acted on."""
+    """RunPod answered with success, but the body cannot be understood. RunPod may have acted on the request."""
 
 
 @dataclass(eq=False)
 class WaitTimeout(RunPodError):
-    """`RunPodClient.wait` gave up waiting. The job goes on at RunPod."""
+    """`RunPodClient.wait` stopped waiting. The job goes on at RunPod."""
 
     endpoint: str
     job_id: str
@@ -332,8 +332,8 @@ class WaitTimeout(RunPodError):
 
 @dataclass(eq=False)
 class NoAnswer(RunPodError):
-    """No RunPod worker answered in time. A worker that takes the message later leaves it alone; one that had begun goes
-    on. `worker_up` tells whether any worker is up."""
+    """No celery-runpod worker answered in time. A worker that takes the message later drops it; one that has begun goes
+    on. `worker_up`: whether any worker is up, None if that is not known."""
 
     operation: str
     waited_s: float
@@ -343,27 +343,26 @@ class NoAnswer(RunPodError):
     reason: str = ""
 
     def __str__(self) -> str:
-        """A worker that has begun may still carry it out; where none is up, none will."""
         reason = f": {self.reason}" if self.reason else ""
         after = "it may still be carried out"
         if self.worker_up is False:
             after = "no RunPod worker is up: start `celery-runpod worker`"
-        where = about(endpoint=self.endpoint, task=self.task_id)
+        where = _about(endpoint=self.endpoint, task=self.task_id)
         return f"no RunPod worker answered {self.operation} within {self.waited_s:g} s{reason}{where}; {after}"
 
 
 @dataclass(eq=False)
 class PurgeRefused(RunPodError):
-    """Jobs of ours are being submitted to the endpoint (`submitting` so many), so that nobody could tell which of them a
-    purge removes. Nothing was purged."""
+    """Jobs are being submitted to the endpoint (`submitting` is their number), and a purge may or may not remove them.
+    Nothing was purged."""
 
     endpoint: str
     submitting: int
 
     def __str__(self) -> str:
         return (
-            f"{self.submitting} jobs are being submitted to endpoint {self.endpoint} just now, and nobody could tell "
-            "whether a purge removes them; nothing was purged: try again when they have been accepted"
+            f"{self.submitting} jobs are being submitted to endpoint {self.endpoint}, and a purge may or may not "
+            "remove them; nothing was purged: try again when RunPod has accepted them"
         )
 
 
@@ -380,7 +379,7 @@ class RetryRefused(RunPodError):
 
 @dataclass(eq=False)
 class PodNotFound(RequestRejected):
-    """RunPod knows no pod of this id (404, or 400 with these words from REST v1)."""
+    """RunPod knows no pod of this id (404; REST v1 may answer 400)."""
 
     pod_id: str | None = None
 
@@ -402,7 +401,8 @@ class NotOffered(RunPodError):
 
 @dataclass(eq=False)
 class NameTaken(RunPodError):
-    """There is a pod or endpoint of this name already, so one more could not be told from it. Nothing was created."""
+    """A pod or endpoint of this name exists already, and a name must be unique to find what was created. Nothing was
+    created."""
 
     kind: str
     name: str
@@ -418,8 +418,8 @@ class NameTaken(RunPodError):
 
 @dataclass(eq=False)
 class CreateUnconfirmed(RunPodError):
-    """The create may or may not have reached RunPod, and looking for the name did not tell. It may exist, and bill; it
-    was not sent again. `problem` is what became of the request."""
+    """A create may or may not have reached RunPod, and looking for the name did not find out. What was to be created may
+    exist and cost money. The create was not sent again. `problem` is what happened to the request."""
 
     kind: str
     name: str
@@ -429,13 +429,13 @@ class CreateUnconfirmed(RunPodError):
         why = f" ({self.problem})" if self.problem else ""
         return (
             f"RunPod did not confirm that the {self.kind} named {self.name!r} was created{why}, and looking for its name "
-            "did not tell: it may exist and be paid for. Look for it before you create another"
+            "did not find out: it may exist and be paid for. Look for it before you create another"
         )
 
 
 @dataclass(eq=False)
 class PodNotRunning(RunPodError):
-    """`ManagementClient.wait_until_running` gave up: the pod ended (`last_status` tells how), or the time was over."""
+    """`ManagementClient.wait_until_running` gave up: the pod ended (see `last_status`), or the time was over."""
 
     pod_id: str
     waited_s: float
@@ -455,16 +455,16 @@ class JobError(RunPodError):
     job_id: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.message}{about(endpoint=self.endpoint, task=self.task_id, job=self.job_id)}"
+        return f"{self.message}{_about(endpoint=self.endpoint, task=self.task_id, job=self.job_id)}"
 
 
 @dataclass(eq=False)
 class JobFailed(JobError):
-    """The handler failed. `error_type` and `traceback` are the handler's own where RunPod gives them;
-    `error` is RunPod's `error` as it came (any JSON value), `output` what stood beside it."""
+    """The handler failed. `error_type` and `traceback` are the handler's, if RunPod gives them. `error` and `output` are
+    RunPod's fields of these names, any JSON value."""
 
     error_type: str | None = None
-    # Not in the `repr`, which stands in one line of logs and of Flower.
+    # Not in the `repr`, which logs and Flower show on one line.
     traceback: str | None = field(default=None, repr=False)
     error: Any = field(default=None, repr=False)
     output: Any = field(default=None, repr=False)
@@ -501,7 +501,8 @@ class DeadlineExceeded(JobError):
 
 @dataclass(eq=False)
 class JobExpired(JobError):
-    """RunPod no longer knows the job (404): its time to live or its retention ended before we saw its end."""
+    """RunPod no longer knows the job (404): its time to live ended, or RunPod deleted its result, before a worker saw its
+    end."""
 
 
 @dataclass(eq=False)
@@ -511,8 +512,8 @@ class JobPurged(JobError):
 
 @dataclass(eq=False)
 class OutputMissing(JobError):
-    """RunPod says COMPLETED and gives no output. It loses a result over about 20 MB, and drops an empty dict. A handler
-    that has no output is called with `using(allow_empty_output=True)`."""
+    """RunPod says COMPLETED and gives no output. It loses a result over about 20 MB, and drops an empty dict. Call a
+    handler that never has an output with `using(allow_empty_output=True)`."""
 
     # runpod-python#309; docs.runpod.io/serverless/workers/handler-functions, payload limits
     WHY = (
@@ -524,25 +525,25 @@ class OutputMissing(JobError):
 
 @dataclass(eq=False)
 class OutputTooDeep(JobError):
-    """The handler's output is nested deeper than 64 levels, so it was not taken. RunPod keeps it for 30 minutes after the
+    """The handler's output is nested deeper than 64 levels, so it was not read. RunPod keeps it for 30 minutes after the
     job's end (`GET /v2/<endpoint>/status/<job>`)."""
 
 
 @dataclass(eq=False)
 class StatusStuck(JobError):
-    """The job has ended, and /status went on saying IN_PROGRESS until RunPod's retention, or the deadline, was over: a
-    late progress update hides the result (runpod-python#250). The job was cancelled at RunPod."""
+    """The job has ended, but /status said IN_PROGRESS until RunPod's retention, or the deadline, was over: a late
+    progress update hides the result (runpod-python#250). The job was cancelled at RunPod."""
 
 
 @dataclass(eq=False)
 class JobUndeliverable(JobError):
-    """The outcome was fetched, but repeated attempts to hand it over to the caller's task failed."""
+    """The outcome was recorded, but repeated attempts to end the caller's task with it failed."""
 
 
 @dataclass(eq=False)
 class SubmissionUnconfirmed(JobError):
-    """The submit may or may not have reached RunPod, and nothing showed which; it was not sent again, so that the job
-    is never paid for twice (setting `RUNPOD_UNCONFIRMED_SUBMIT=fail`)."""
+    """The job may or may not have been submitted: a submit got no answer, or the call is too old or too long lost for
+    the store to know. It was not sent again, so that it is not paid for twice (`RUNPOD_UNCONFIRMED_SUBMIT=fail`)."""
 
 
 def encode(error: RunPodError) -> dict[str, Any]:
@@ -551,9 +552,9 @@ def encode(error: RunPodError) -> dict[str, Any]:
 
 
 def decode(data: dict[str, Any]) -> RunPodError:
-    """The error that `encode` was given; a class that this version does not know becomes a plain `JobError`."""
+    """The error that was encoded; a class that this version does not know becomes a plain `JobError`."""
     cls = globals().get(str(data.get("type")))
     if isinstance(cls, type) and issubclass(cls, RunPodError):
-        # A newer version may have more fields; they come last.
+        # A newer version may have more fields, at the end.
         return cls(*data.get("args", ())[: len(fields(cls))])
     return JobError(f"{data.get('type')}: {data.get('args')}")

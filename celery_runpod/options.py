@@ -1,28 +1,30 @@
 """The options of a call: what `Endpoint.using(...)` and a profile may set, with bounds.
 
-Seconds everywhere. A bare number over a day is refused: milliseconds pasted where seconds belong.
+Durations are seconds or `timedelta`. A bare number over a day is refused, because it is probably milliseconds.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any
 
-from celery_runpod._protocol import DAY_S
+from celery_runpod._escaping import described
+from celery_runpod._protocol import DAY_S, MAX_TTL_S
 from celery_runpod.errors import InvalidOption
 
-MAX_TTL_S = 7 * DAY_S
-MOST_RETRIES = 20
+__all__ = ["Backoff", "Options"]
+
+_MOST_RETRIES = 20
 _LABEL = re.compile(r"[^\x00-\x1f\ud800-\udfff]{1,200}")
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """When to look again: `first_s`, each time `factor` longer, at most `cap_s`, spread by `jitter` (a fraction)."""
+    """When to look at a job again: after `first_s` seconds, then each time `factor` longer, at most `cap_s` seconds; each
+    pause is varied at random by the fraction `jitter`."""
 
     first_s: float = 1.0
     factor: float = 1.5
@@ -89,7 +91,7 @@ class Options:
 
         Raises:
             InvalidOption: an unknown name, a wrong type, a value out of bounds, or a bare number over a day
-                (milliseconds pasted where seconds belong; say `timedelta(days=...)` if it is meant).
+                (probably milliseconds; give `timedelta(days=...)` if it is meant).
         """
         known = {field.name for field in fields(cls)}
         values: dict[str, Any] = {}
@@ -110,8 +112,8 @@ class Options:
         if name == "backoff":
             return Backoff.parse(value)
         if name == "retries":
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
-                raise InvalidOption(name, described(value), f"a whole number from 0 to {MOST_RETRIES}")
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_RETRIES:
+                raise InvalidOption(name, described(value), f"a whole number from 0 to {_MOST_RETRIES}")
             return value
         if name == "on_error":
             if value not in ("raise", "return"):
@@ -129,11 +131,12 @@ class Options:
         return value
 
     def over(self, defaults: Options) -> Options:
-        """These options, with what they leave open taken from `defaults`."""
-        return Options(**{f.name: _first(getattr(self, f.name), getattr(defaults, f.name)) for f in fields(self)})
+        """These options; those that are None are taken from `defaults`."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(defaults, **{name: value for name, value in own.items() if value is not None})
 
     def to_message(self) -> dict[str, Any]:
-        """JSON-safe, without what is not set. The inverse of `from_message`."""
+        """The options that are set, as JSON. The inverse of `parse`."""
         message: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -142,7 +145,7 @@ class Options:
             if isinstance(value, Backoff):
                 value = {f.name: getattr(value, f.name) for f in fields(value)}
             elif field.name in self.SECONDS and value > DAY_S:
-                value = {"seconds": value}  # a bare number over a day is refused on the other side, on purpose
+                value = {"seconds": value}  # `parse` refuses a bare number over a day
             message[field.name] = list(value) if isinstance(value, tuple) else value
         return message
 
@@ -162,22 +165,3 @@ def _seconds(name: str, value: Any, low: float, high: float) -> float:
     if not low <= seconds <= high:
         raise InvalidOption(name, described(value), allowed)
     return seconds
-
-
-def described(value: Any) -> Any:
-    """A value that was refused, as an error and a log may carry it: a number as it is, of anything else its type and
-    size. It may be an input, or a secret, that was given in the wrong place.
-
-    >>> described("a text of somebody's"), described([1, 2]), described(0.5)
-    ('<text of 20 characters>', '<list of 2>', 0.5)
-    """
-    if isinstance(value, bool | int | float) or value is None:
-        return value if value is None or math.isfinite(value) else str(value)
-    if isinstance(value, str):
-        return f"<text of {len(value)} characters>"
-    size = f" of {len(value)}" if isinstance(value, list | tuple | set | frozenset | Mapping) else ""
-    return f"<{type(value).__name__}{size}>"
-
-
-def _first(value: Any, default: Any) -> Any:
-    return default if value is None else value

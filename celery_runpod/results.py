@@ -1,14 +1,14 @@
 """JobResult: an AsyncResult that knows the job behind it; and `cancel`.
 
-While a job is open its state, RunPod's id, progress and the reason for waiting stand on its result; afterwards the
-result is Celery's own. Nothing here needs the worker's code or the API key.
+While a job is open, the worker writes its state, RunPod's id, its progress and the reason for waiting into the result.
+Afterwards the result is Celery's own. This module needs neither the worker's code nor the API key.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,23 +17,17 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultBase
 from redis.exceptions import RedisError
 
-from celery_runpod._connect import (
-    check_reachable,
-    client_app,
-    client_settings,
-    store_unavailable,
-)
-from celery_runpod._protocol import CANCEL, Queues, Scope
-from celery_runpod._publish.confirms import NOT_PUBLISHED
+from celery_runpod._cancelling import publish_cancel
+from celery_runpod._connect import client_app, store_unavailable
 from celery_runpod._store.store import JobStore, store_of
 
-log = logging.getLogger(__name__)
+__all__ = ["JobResult", "cancel"]
 
-FIRST_LOOK_S, LOOK_GROWS, LONGEST_LOOK_S = 0.05, 1.5, 1.0
+_FIRST_LOOK_S, _LOOK_GROWS, _LONGEST_LOOK_S = 0.05, 1.5, 1.0
 
 
 class JobResult(AsyncResult):
-    """The result of an endpoint's job, by task id. Also for a task id that was kept in a database:
+    """The result of an endpoint's job, by task id; for example one that was kept in a database:
 
     >>> JobResult("3f1e9c7a-0000-4000-8000-000000000000").id
     '3f1e9c7a-0000-4000-8000-000000000000'
@@ -47,17 +41,19 @@ class JobResult(AsyncResult):
         app: Celery | None = None,
         parent: Any = None,
     ) -> None:
-        # As AsyncResult's, whose pickle gives all of them in this order.
+        # The parameters of AsyncResult, in its order: a pickle holds all of them.
         super().__init__(id, backend, task_name, app if app is not None else client_app(), parent)
 
     @property
     def reason(self) -> str | None:
-        """Why an open job is not running: COUNTDOWN, BUDGET, MAX_IN_FLIGHT, ON_HOLD (somebody has paused the endpoint),
-        PAUSED, API_SLOW, RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED, RESUBMIT, RETRY, STORE_RESTARTED;
-        at RunPod API_REFUSES, JOB_NOT_FOUND, ENDPOINT_NOT_FOUND; in its queue COLD_START (workers are starting),
-        NO_CAPACITY (throttled, or none) or WORKERS_UNHEALTHY;
-        STATUS_STUCK (RunPod's /status hides the end, runpod-python#250); or
-        NO_WORKER (no celery-runpod worker is up); None otherwise."""
+        """Why an open job is not running; None if it is, or if no reason is known.
+
+        Before its submit: COUNTDOWN, BUDGET, MAX_IN_FLIGHT, ON_HOLD (the endpoint is paused by hand), PAUSED, API_SLOW,
+        RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED, RESUBMIT, RETRY, STORE_RESTARTED, NO_WORKER (no celery-runpod
+        worker is up). In RunPod's queue: COLD_START (workers are starting), NO_CAPACITY (throttled, or none),
+        WORKERS_UNHEALTHY. At RunPod: API_REFUSES, JOB_NOT_FOUND, ENDPOINT_NOT_FOUND, STATUS_STUCK (/status hides the
+        end, runpod-python#250).
+        """
         if self.ready():
             return None
         try:
@@ -80,56 +76,75 @@ class JobResult(AsyncResult):
 
     @property
     def timings(self) -> dict[str, float]:
-        """Seconds, where RunPod gave them: `delay_s` in its queue, `execution_s` on a GPU."""
+        """Seconds in RunPod's queue (`delay_s`) and on a GPU (`execution_s`); each only if RunPod gave it."""
         found = {**self._shown(), **(self._reader().ids.job(self.id) or {})}
         return {name: float(found[name]) for name in ("delay_s", "execution_s") if found.get(name) is not None}
 
     @property
     def error(self) -> BaseException | None:
-        """The error that the job ended with, or None. Errbacks of an endpoint are called with the task id alone:
-        this is where they find the error."""
+        """The error that the job ended with, or None. An errback of an endpoint gets the task id alone, and reads the
+        error here."""
         result = self._get_task_meta()["result"] if self.state in states.PROPAGATE_STATES else None
         return result if isinstance(result, BaseException) else None
 
     def cancel(self) -> None:
-        """Cancel this job, at RunPod too, and what hangs on it; nothing if it has ended. A later step of a chain, whose
-        turn has not come yet, is cancelled with the steps before it.
+        """Cancel this job, at RunPod too, and the tasks that follow it; no effect if it has ended. Cancelling a later
+        step of a chain that has not begun also cancels the steps before it.
 
         Raises:
-            BrokerUnavailable: the wish could not be handed over; nothing was cancelled.
+            BrokerUnavailable: the job store does not answer; nothing was cancelled.
         """
         try:
             is_job = self._reader().ids.is_job(self.id)
         except (RedisError, OSError) as error:
             raise store_unavailable(self.app, error) from None
-        _publish_cancel(self.app, [self.id], scope="job" if is_job else "step")
+        publish_cancel(self.app, [self.id], scope="job" if is_job else "step")
 
-    def revoke(self, *args: Any, **kwargs: Any) -> None:
-        """Cancel the job; the same as `cancel`. It needs no worker to be up: the wish is kept until one is."""
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Cancel the job, as `cancel` does, also while no worker is up. The parameters are those of `AsyncResult.revoke`.
+
+        Args:
+            terminate: has no further effect: a job that runs is cancelled at RunPod in any case.
+            connection, signal, wait, timeout: mean nothing here, because no process is killed and no worker answers. A
+                warning says so if one is given.
+
+        Raises:
+            BrokerUnavailable: as for `cancel`.
+        """
+        given = {"connection": connection, "signal": signal, "wait": wait, "timeout": timeout}
+        if ignored := [name for name, value in given.items() if value]:
+            warnings.warn(f"JobResult.revoke() cancels the job and ignores {', '.join(ignored)}", stacklevel=2)
         self.cancel()
 
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
-        """As `get`, for async code: waits without blocking the event loop.
+        """As `get`, without blocking the event loop.
 
         Args:
             timeout: seconds; None waits until the job ends.
 
         Raises:
-            celery.exceptions.TimeoutError: it did not end in time; the job goes on.
+            celery.exceptions.TimeoutError: the job did not end in time; it goes on.
         """
         loop = asyncio.get_running_loop()
         give_up = None if timeout is None else loop.time() + timeout
-        wait_s = FIRST_LOOK_S
+        wait_s = _FIRST_LOOK_S
         while not await asyncio.to_thread(self.ready):
             if give_up is not None and loop.time() >= give_up:
                 raise CeleryTimeoutError("The operation timed out.")
             left = wait_s if give_up is None else min(wait_s, max(0.0, give_up - loop.time()))
             await asyncio.sleep(left)
-            wait_s = min(wait_s * LOOK_GROWS, LONGEST_LOOK_S)
+            wait_s = min(wait_s * _LOOK_GROWS, _LONGEST_LOOK_S)
         return await asyncio.to_thread(lambda: self.get(propagate=propagate, disable_sync_subtasks=False))
 
     def _shown(self) -> dict[str, Any]:
-        """What the worker wrote beside an open state; empty once the result is the job's own."""
+        """What the worker wrote with an open state; empty once the job has ended."""
         meta = self._get_task_meta()
         if meta["status"] in states.READY_STATES or not isinstance(meta["result"], dict):
             return {}
@@ -140,11 +155,11 @@ class JobResult(AsyncResult):
 
 
 def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = None) -> None:
-    """Cancel by the id of a job, a group, or any step of a chain: every open job under the same root is cancelled,
-    at RunPod too, and later steps are not submitted. Needs no worker to be up: the wish is kept for a day.
+    """Cancel every open job under the same root as this job, group or step of a chain, at RunPod too. Later steps are
+    not submitted. No worker needs to be up: the store keeps the request for a day.
 
     Raises:
-        BrokerUnavailable: the wish could not be handed over; nothing was cancelled.
+        BrokerUnavailable: the job store does not answer; nothing was cancelled.
     """
     if isinstance(any_id, str):
         ids = [any_id]
@@ -152,16 +167,7 @@ def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = Non
         ids = list(dict.fromkeys(_ids_of(any_id)))
     else:
         ids = list(any_id)
-    _publish_cancel(app if app is not None else client_app(), ids, scope="tree")
-
-
-def cancel_calls(ids: Iterable[str], *, app: Celery) -> None:
-    """Cancel calls that waited for a worker, each with what follows it, also if a worker has taken them meanwhile.
-
-    Raises:
-        BrokerUnavailable: as for `cancel`.
-    """
-    _publish_cancel(app, list(ids), scope="step")
+    publish_cancel(app if app is not None else client_app(), ids, scope="tree")
 
 
 def _ids_of(result: Any) -> Iterable[str]:
@@ -169,23 +175,3 @@ def _ids_of(result: Any) -> Iterable[str]:
         yield result.id
     for child in getattr(result, "results", None) or ():
         yield from _ids_of(child)
-
-
-def _publish_cancel(app: Celery, ids: list[str], *, scope: Scope) -> None:
-    check_reachable(app)
-    # Kept in the store first: the message may be lost with a worker, and a job may be accepted after it.
-    try:
-        store_of(app).cancels.wish_cancel(ids, time.time(), scope=scope)  # noqa: TID251 - the edge
-    except (RedisError, OSError) as error:
-        raise store_unavailable(app, error) from None
-    try:
-        app.send_task(
-            CANCEL,
-            args=(ids,),
-            kwargs={"scope": scope},
-            queue=Queues.of(client_settings().namespace).deliver,
-            serializer="json",
-            ignore_result=True,
-        )
-    except NOT_PUBLISHED as error:
-        log.warning("the cancel of %s was kept, but not published; a worker finds it: %s", ", ".join(ids), error)

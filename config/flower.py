@@ -1,4 +1,4 @@
-"""Flower's settings for `celery-runpod flower`, with a reason beside each, and the guard of its port.
+"""The arguments of `celery-runpod flower` for Flower's own command; refuses to serve Flower without a password.
 
 Not here: the command itself (`celery_runpod/_cli/flower.py`).
 """
@@ -14,16 +14,16 @@ def flower_arguments(given: tuple[str, ...]) -> list[str]:
     """The arguments for Flower's own command.
 
     Raises:
-        ConfigurationError: it would be reachable without a password, or an entry of its passwords is empty. Flower can
-            revoke and send tasks; and every user of a machine, and every page in its browser, reaches loopback.
+        ConfigurationError: Flower would have no password, or an entry of its passwords is empty. Flower can revoke and
+            send tasks, and every user and every browser page of a machine reaches its loopback.
     """
     arguments: list[str] = []
-    for word in given:
-        # Flower takes `--port=5555` alone; `--port 5555` is what every other command of ours takes.
-        if arguments and not word.startswith("-") and arguments[-1].startswith("--") and "=" not in arguments[-1]:
-            arguments[-1] += f"={word}"
+    for argument in given:
+        # Flower accepts `--port=5555` only; every other command also accepts `--port 5555`.
+        if arguments and not argument.startswith("-") and arguments[-1].startswith("--") and "=" not in arguments[-1]:
+            arguments[-1] += f"={argument}"
         else:
-            arguments.append(word)
+            arguments.append(argument)
     options = _options(arguments)
     passwords = options.get("basic-auth")
     # An empty entry matches an empty user and password.
@@ -34,25 +34,25 @@ def flower_arguments(given: tuple[str, ...]) -> list[str]:
         )
     if "address" not in options:
         arguments.append("--address=127.0.0.1")
-    # Without --auth an auth provider admits nobody, and Flower itself admits everybody.
+    # Without --auth, an auth provider admits nobody, and Flower without a provider admits everybody.
     if passwords is None and not options.get("auth", "").strip():
         raise ConfigurationError(
             "Flower without a password: anybody who reaches it could cancel jobs and send tasks. Set "
             "FLOWER_BASIC_AUTH=user:password, or --auth-provider with --auth=PATTERN"
         )
-    # The command line overrides a flowerconfig.py in the current folder.
+    # Given on the command line, so that a flowerconfig.py in the current folder does not override them.
     for name in ("basic-auth", "auth"):
         if options.get(name) and not any(_name(argument) == name for argument in arguments):
             arguments.append(f"--{name}={options[name]}")
-    # Every worker keeps its events in order; more tasks than the default can be looked at after a large group.
+    # Flower's default keeps too few tasks for a large group.
     if "max-tasks" not in options:
         arguments.append("--max-tasks=100000")
     return arguments
 
 
 def ask_password_for_metrics() -> None:
-    """Have Flower's /metrics ask for what its other pages ask for: Flower 2 answers it to everybody, with the names of
-    tasks and workers."""
+    """Make Flower's /metrics ask for the password too: Flower 2 shows it to everybody, with names of tasks and
+    workers."""
     from flower.views.monitor import Metrics
     from tornado.web import authenticated
 
@@ -60,15 +60,15 @@ def ask_password_for_metrics() -> None:
 
 
 def _options(arguments: list[str]) -> dict[str, str]:
-    """Option -> value as Flower reads it: variables first, then the command line, of which the last one counts."""
+    """Option -> value as Flower reads it: the command line overrides variables, and its last one counts."""
     variables = ("basic-auth", "auth", "address", "unix-socket")
     options = {name: os.environ.get(f"FLOWER_{name.replace('-', '_').upper()}", "") for name in variables}
     found = {name: value for name, value in options.items() if value}
-    # The command line always gives an address, so that the variable does not count.
+    # `flower_arguments` always gives an address, so its variable does not count.
     found.pop("address", None)
     return found | {_name(argument): argument.partition("=")[2] for argument in arguments if argument.startswith("-")}
 
 
 def _name(argument: str) -> str:
-    """Tornado takes any number of dashes, and underscores for the dashes within."""
+    """The name of an option. Tornado accepts any number of leading dashes, and underscores for dashes."""
     return argument.partition("=")[0].lstrip("-").replace("_", "-")

@@ -10,7 +10,7 @@
     [endpoints.sdxl.backoff]
     first_s = 2
 
-Not here: the options themselves and their bounds (`celery_runpod/_protocol.py`).
+Not here: the options themselves and their bounds (`celery_runpod/options.py`).
 """
 
 from __future__ import annotations
@@ -29,15 +29,22 @@ S3_FIELDS = frozenset({"accessId", "accessSecret", "bucketName", "endpointUrl", 
 MOST_IN_FLIGHT = 100_000
 MOST_KEPT_S = 30 * 86_400
 OWN_FIELDS = frozenset({"id", "s3Config", "max_in_flight", "keep_failed_s", "api_key_names"})
-"""Of a profile and of no call."""
+"""Fields of a profile that are not options of a call."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One endpoint: RunPod's id, default options, how many jobs may be at RunPod at once (None: no limit; the others
-    wait here, in the order of their calls), how many seconds a job that failed may be run again by hand (None: as the
-    settings say), the S3 configuration that goes with each submit, and the names of the API keys that a call may choose
-    instead of the profile's own."""
+    """The settings of one endpoint.
+
+    Args:
+        id: RunPod's id.
+        options: defaults for the options of a call.
+        s3_config: sent with each submit.
+        max_in_flight: how many jobs may be at RunPod at once; the others wait, in the order of their calls. None: no
+            limit.
+        keep_failed_s: how many seconds a failed job may be run again by hand. None: as in the settings.
+        api_key_names: the API keys that a call may choose instead of the profile's own.
+    """
 
     id: str
     options: Options = field(default_factory=Options)

@@ -1,7 +1,9 @@
 """The worker's settings: environment variables and the file of profiles, with a bound and a unit each.
 
-All problems are reported at once, and no value of a secret is ever shown. What clients share is in
-`celery_runpod/_connect.py`; what each setting does to Celery is in ``celery.py``.
+All problems are reported at once, and the value of a secret is never shown.
+
+Not here: the settings that clients share (`celery_runpod/_connect.py`), what each setting does to Celery
+(``celery_config.py``).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AliasChoices,
+    AliasGenerator,
     Field,
     PrivateAttr,
     SecretStr,
@@ -34,11 +37,9 @@ from celery_runpod._connect import (
     has_sound_port,
 )
 from celery_runpod._protocol import Queues
-from celery_runpod.api._access import KEY_ADVICE, clear_text_problem
+from celery_runpod.api._access import DEFAULT_BASE_URL, KEY_ADVICE, clear_text_problem
 from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
 from config.profiles import Profile, load_profiles
-
-Seconds = Annotated[float, Field(gt=0)]
 
 KEY_PREFIX = "RUNPOD_API_KEY_"
 ENDPOINT_PREFIX = "RUNPOD_ENDPOINT_"
@@ -46,11 +47,11 @@ KEY_NAMES_SUFFIX = "_API_KEY_NAMES"
 """`RUNPOD_ENDPOINT_<NAME>_API_KEY_NAMES` lists the key names that calls of the endpoint may choose."""
 
 _SHORT_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
-"""A key name that an error may show. A longer text may be a key that somebody gave in place of its name."""
+"""A key name that an error may show. A longer text may be a key that was given in place of its name."""
 
 
 def _state_dir() -> Path | None:
-    """Where programs of this user keep their state; None where that is nowhere."""
+    """Where programs of this user keep their state; None if the user has no such place."""
     base = os.environ.get("XDG_STATE_HOME")
     try:
         return (Path(base) if base else Path.home() / ".local" / "state") / "celery-runpod"
@@ -58,82 +59,77 @@ def _state_dir() -> Path | None:
         return None
 
 
+def _named(variable: str, default: Any = None) -> Any:
+    """A setting whose variable is not `RUNPOD_` and the field's name."""
+    return Field(default, validation_alias=AliasChoices(*variable.split()))
+
+
 class Settings(BaseSettings):
-    """Read from the environment; see the table in the README. Times are seconds."""
+    """Read from the environment; see the table in the README. Times are seconds.
 
-    model_config = SettingsConfigDict(hide_input_in_errors=True, extra="ignore", env_ignore_empty=True)
+    The variable of a setting is `RUNPOD_` and the field's name in capitals, unless `_named` gives another.
+    """
 
-    redis_url: SecretStr = Field(SecretStr(DEFAULT_REDIS_URL), validation_alias="REDIS_URL")
-    broker_url_given: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("RUNPOD_BROKER_URL", "CELERY_BROKER_URL")
-    )
-    result_backend_given: SecretStr | None = Field(None, validation_alias="RUNPOD_RESULT_BACKEND")
-    store_url_given: SecretStr | None = Field(None, validation_alias="RUNPOD_STORE_URL")
-    namespace: str = Field(DEFAULT_NAMESPACE, validation_alias="RUNPOD_NAMESPACE")
-
-    api_key: SecretStr | None = Field(None, validation_alias="RUNPOD_API_KEY")
-    api_key_file: Path | None = Field(None, validation_alias="RUNPOD_API_KEY_FILE")
-    base_url: str = Field(
-        "https://api.runpod.ai/v2", validation_alias=AliasChoices("RUNPOD_BASE_URL", "RUNPOD_ENDPOINT_BASE_URL")
-    )
-    rest_url: str | None = Field(None, validation_alias="RUNPOD_REST_URL")
-    allow_http: bool = Field(False, validation_alias="RUNPOD_ALLOW_HTTP")
-    rest_version: Literal["v2", "v1"] = Field("v2", validation_alias="RUNPOD_REST_VERSION")
-    on_unauthorized: Literal["fail", "wait"] = Field("fail", validation_alias="RUNPOD_ON_UNAUTHORIZED")
-    management: bool = Field(False, validation_alias="RUNPOD_MANAGEMENT")
-    management_key_names: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), validation_alias="RUNPOD_MANAGEMENT_API_KEY_NAMES"
+    model_config = SettingsConfigDict(
+        hide_input_in_errors=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        alias_generator=AliasGenerator(validation_alias=lambda name: f"RUNPOD_{name.upper()}"),
     )
 
-    webhook_url: str | None = Field(None, validation_alias="RUNPOD_WEBHOOK_URL")
-    webhook_secret: SecretStr | None = Field(None, validation_alias="RUNPOD_WEBHOOK_SECRET")
-    webhook_secret_previous: SecretStr | None = Field(None, validation_alias="RUNPOD_WEBHOOK_SECRET_PREVIOUS")
+    redis_url: SecretStr = _named("REDIS_URL", SecretStr(DEFAULT_REDIS_URL))
+    broker_url_given: SecretStr | None = _named("RUNPOD_BROKER_URL CELERY_BROKER_URL")
+    result_backend_given: SecretStr | None = _named("RUNPOD_RESULT_BACKEND")
+    store_url_given: SecretStr | None = _named("RUNPOD_STORE_URL")
+    namespace: str = DEFAULT_NAMESPACE
 
-    unconfirmed_submit: Literal["fail", "resubmit"] = Field("fail", validation_alias="RUNPOD_UNCONFIRMED_SUBMIT")
-    unconfirmed_window_s: Seconds = Field(60.0, le=7200, validation_alias="RUNPOD_UNCONFIRMED_WINDOW_S")
-    unconfirmed_window_webhook_s: Seconds = Field(
-        900.0, le=86400, validation_alias="RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S"
-    )
+    api_key: SecretStr | None = None
+    api_key_file: Path | None = None
+    base_url: str = _named("RUNPOD_BASE_URL RUNPOD_ENDPOINT_BASE_URL", DEFAULT_BASE_URL)
+    rest_url: str | None = None
+    allow_http: bool = False
+    rest_version: Literal["v2", "v1"] = "v2"
+    on_unauthorized: Literal["fail", "wait"] = "fail"
+    management: bool = False
+    management_key_names: Annotated[tuple[str, ...], NoDecode] = _named("RUNPOD_MANAGEMENT_API_KEY_NAMES", ())
 
-    config_file: Path | None = Field(None, validation_alias="RUNPOD_CONFIG")
-    imports: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="RUNPOD_IMPORTS")
-    result_expires_s: Seconds = Field(86_400.0, le=30 * 86_400, validation_alias="RUNPOD_RESULT_EXPIRES_S")
-    keep_failed_s: Annotated[float, Field(ge=0, le=30 * 86_400)] = Field(
-        86_400.0, validation_alias="RUNPOD_KEEP_FAILED_S"
-    )
-    most_retries_by_hand: Annotated[int, Field(ge=0, le=1000)] = Field(
-        3, validation_alias="RUNPOD_MOST_RETRIES_BY_HAND"
-    )
-    most_open_jobs: Annotated[int, Field(ge=1, le=100_000_000)] = Field(
-        200_000, validation_alias="RUNPOD_MOST_OPEN_JOBS"
-    )
-    most_input_bytes: Annotated[int, Field(ge=1_000_000, le=10**13)] = Field(
-        2_000_000_000, validation_alias="RUNPOD_MOST_INPUT_BYTES"
-    )
-    idempotency_ttl_s: Seconds | None = Field(None, le=30 * 86_400, validation_alias="RUNPOD_IDEMPOTENCY_TTL_S")
+    webhook_url: str | None = None
+    webhook_secret: SecretStr | None = None
+    webhook_secret_previous: SecretStr | None = None
 
-    connect_timeout_s: Seconds = Field(5.0, le=30, validation_alias="RUNPOD_CONNECT_TIMEOUT_S")
-    submit_timeout_s: Seconds = Field(20.0, le=60, validation_alias="RUNPOD_SUBMIT_TIMEOUT_S")
-    poll_timeout_s: Seconds = Field(10.0, le=60, validation_alias="RUNPOD_POLL_TIMEOUT_S")
-    sync_wait_s: Annotated[float, Field(ge=1, le=20)] = Field(20.0, validation_alias="RUNPOD_SYNC_WAIT_S")
-    check_total_s: Seconds = Field(25.0, le=120, validation_alias="RUNPOD_CHECK_TOTAL_S")
-    check_lease_s: Seconds = Field(40.0, le=300, validation_alias="RUNPOD_CHECK_LEASE_S")
-    check_batch: Annotated[int, Field(ge=1, le=1000)] = Field(200, validation_alias="RUNPOD_CHECK_BATCH")
-    max_checks: Annotated[int, Field(ge=1, le=32)] = Field(4, validation_alias="RUNPOD_MAX_CHECKS")
-    countdown_cap_s: Seconds = Field(45.0, le=3600, validation_alias="RUNPOD_COUNTDOWN_CAP_S")
-    # Over 21 s, Celery's own claim on a chord: a repeat of `finish` that met a dead one would lose the chord.
-    claim_lease_s: Annotated[float, Field(gt=21, le=600)] = Field(60.0, validation_alias="RUNPOD_CLAIM_LEASE_S")
-    visibility_timeout_s: Annotated[float, Field(ge=10, le=43_200)] = Field(
-        90.0, validation_alias="RUNPOD_VISIBILITY_TIMEOUT_S"
-    )
-    not_found_grace_s: Seconds = Field(30.0, le=3600, validation_alias="RUNPOD_NOT_FOUND_GRACE_S")
-    selfheal_interval_s: Seconds = Field(2.0, le=60, validation_alias="RUNPOD_SELFHEAL_INTERVAL_S")
-    http_threads: Annotated[int, Field(ge=1, le=128)] = Field(32, validation_alias="RUNPOD_HTTP_THREADS")
-    state_dir: Path | None = Field(default_factory=_state_dir, validation_alias="RUNPOD_STATE_DIR")
-    log_json: bool = Field(False, validation_alias="RUNPOD_LOG_JSON")
+    unconfirmed_submit: Literal["fail", "resubmit"] = "fail"
+    unconfirmed_window_s: float = Field(60.0, gt=0, le=7200)
+    unconfirmed_window_webhook_s: float = Field(900.0, gt=0, le=86_400)
+
+    config_file: Path | None = _named("RUNPOD_CONFIG")
+    imports: Annotated[tuple[str, ...], NoDecode] = ()
+    result_expires_s: float = Field(86_400.0, gt=0, le=30 * 86_400)
+    keep_failed_s: float = Field(86_400.0, ge=0, le=30 * 86_400)
+    most_retries_by_hand: int = Field(3, ge=0, le=1000)
+    most_open_jobs: int = Field(200_000, ge=1, le=100_000_000)
+    most_input_bytes: int = Field(2_000_000_000, ge=1_000_000, le=10**13)
+    idempotency_ttl_s: float | None = Field(None, gt=0, le=30 * 86_400)
+
+    connect_timeout_s: float = Field(5.0, gt=0, le=30)
+    submit_timeout_s: float = Field(20.0, gt=0, le=60)
+    poll_timeout_s: float = Field(10.0, gt=0, le=60)
+    sync_wait_s: float = Field(20.0, ge=1, le=20)
+    check_total_s: float = Field(25.0, gt=0, le=120)
+    check_lease_s: float = Field(40.0, gt=0, le=300)
+    check_batch: int = Field(200, ge=1, le=1000)
+    max_checks: int = Field(4, ge=1, le=32)
+    countdown_cap_s: float = Field(45.0, gt=0, le=3600)
+    # Over 21 s, Celery's own claim on a chord: a repeat of `finish` that meets the claim of a dead one loses the chord.
+    claim_lease_s: float = Field(60.0, gt=21, le=600)
+    visibility_timeout_s: float = Field(90.0, ge=10, le=43_200)
+    not_found_grace_s: float = Field(30.0, gt=0, le=3600)
+    selfheal_interval_s: float = Field(2.0, gt=0, le=60)
+    http_threads: int = Field(32, ge=1, le=128)
+    state_dir: Path | None = Field(default_factory=_state_dir)
+    log_json: bool = False
 
     _env: Mapping[str, str] = PrivateAttr(default_factory=lambda: os.environ)
-    """Where the variables with a name in them are read: `RUNPOD_API_KEY_<NAME>`, `RUNPOD_ENDPOINT_<NAME>`."""
+    """The environment, for variables that hold a name: `RUNPOD_API_KEY_<NAME>`, `RUNPOD_ENDPOINT_<NAME>`."""
 
     @field_validator("imports", "management_key_names", mode="before")
     @classmethod
@@ -185,7 +181,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _order(self) -> Settings:
-        """The order of the clocks, on which the promise of one payment rests."""
+        """Check the order of timeouts that keeps a job from being paid for twice."""
         problems = []
         if not self.longest_post_s < min(self.unconfirmed_window_s, self.unconfirmed_window_webhook_s):
             problems.append(f"the unconfirmed window must be longer than the longest POST ({self.longest_post_s:g} s)")
@@ -230,7 +226,7 @@ class Settings(BaseSettings):
 
     @property
     def longest_post_s(self) -> float:
-        """A submit has its answer, or none, after so long."""
+        """After this time a submit has an answer, or will never have one."""
         return max(self.submit_timeout_s, self.sync_wait_s + 10)
 
     def window_s(self, webhook: bool) -> float:
@@ -238,23 +234,23 @@ class Settings(BaseSettings):
         return self.unconfirmed_window_webhook_s if webhook else self.unconfirmed_window_s
 
     def max_in_flight(self, endpoint: str) -> int | None:
-        """How many jobs of RunPod's endpoint id may be at RunPod at once, by whatever name they were called: the least
-        of its profiles' limits, None without one."""
+        """How many jobs of an endpoint (RunPod's id) may be at RunPod at once, under all its names: the least limit of
+        its profiles, None without one."""
         limits = [profile.max_in_flight for profile in self.profiles.values() if profile.id == endpoint]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def keep_failed(self, name: str) -> float:
-        """How many seconds a job of this endpoint that failed may be run again by hand. Of every name: a call that was
-        refused for its name is delivered too."""
+        """How many seconds a failed job of this endpoint may be run again by hand. Any name is allowed: a call that is
+        refused because of its name is delivered too."""
         profile = self.profiles.get(name)
         own = None if profile is None else profile.keep_failed_s
         return self.keep_failed_s if own is None else own
 
     def key(self, name: str | None = None) -> str:
-        """The API key of that name; files are read again each time, so that a key can be rotated.
+        """The API key of this name. A file is read each time, so that a key can be rotated.
 
         Raises:
-            ConfigurationError: no such key; the text names the key, never its value.
+            ConfigurationError: there is no such key. The text never holds its value.
         """
         if name:
             variable = f"{KEY_PREFIX}{_variable(name)}"
@@ -273,15 +269,15 @@ class Settings(BaseSettings):
             except OSError as error:
                 problem = f"{variable}_FILE: {file} cannot be read: {error.strerror}"
             except UnicodeDecodeError:
-                problem = f"{variable}_FILE: {file} cannot be read: it is no text in UTF-8"
+                problem = f"{variable}_FILE: {file} cannot be read: it is not UTF-8"
             raise ConfigurationError(problem)
         raise ConfigurationError(f"no RunPod API key: set {variable} or {variable}_FILE in the worker's environment")
 
     def refuse_without_key(self) -> None:
-        """A worker that cannot read any API key would end each call that it takes with an error.
+        """Refuse to start without any API key: the worker would end each call with an error.
 
         Raises:
-            ConfigurationError: neither RUNPOD_API_KEY nor one with a name is there; a file of a key must be readable now.
+            ConfigurationError: neither RUNPOD_API_KEY nor a key with a name can be read now.
         """
         variables = [name for name in self._env if name.startswith(KEY_PREFIX) and name not in VARIABLES]
         named = {name.removeprefix(KEY_PREFIX).removesuffix("_FILE") for name in variables}
@@ -302,7 +298,7 @@ class Settings(BaseSettings):
         """RunPod's endpoint id and the profile for a name: a profile, `RUNPOD_ENDPOINT_<NAME>`, else RunPod's id.
 
         Raises:
-            InvalidInput: the name's variable is a setting of its own, as `RUNPOD_ENDPOINT_BASE_URL` is.
+            InvalidInput: the name's variable is another setting, as `RUNPOD_ENDPOINT_BASE_URL`.
         """
         profile = self.profiles.get(name)
         if profile is not None:
@@ -313,7 +309,7 @@ class Settings(BaseSettings):
         return self._env.get(variable) or name, Profile(id=name)
 
     def check_key_name(self, endpoint: str, name: str, given: str | None) -> None:
-        """Whether a call may choose this API key: for each of RunPod's endpoint ids, under whatever name it is called.
+        """Check that calls of this endpoint may choose this API key.
 
         Args:
             endpoint: RunPod's endpoint id.
@@ -331,7 +327,7 @@ class Settings(BaseSettings):
             )
 
     def check_management(self, given: str | None) -> None:
-        """Whether a management task may run, with the API key of this name.
+        """Check that a management task may run with the API key of this name.
 
         Raises:
             ConfigurationError: the workers serve no management task.
@@ -362,11 +358,11 @@ VARIABLES = frozenset(
     for one in Settings.model_fields.values()
     for variable in getattr(one.validation_alias, "choices", None) or [one.validation_alias]
 )
-"""The environment variables of the settings: none of them is a key's or an endpoint's."""
+"""The environment variables of the settings: none of them names a key or an endpoint."""
 
 
 def is_endpoint_variable(variable: str) -> bool:
-    """Whether a variable gives RunPod's id of an endpoint: `RUNPOD_ENDPOINT_<NAME>`, and nothing that looks like it."""
+    """Whether a variable is `RUNPOD_ENDPOINT_<NAME>`, which holds RunPod's id of an endpoint."""
     return (
         variable.startswith(ENDPOINT_PREFIX)
         and variable != ENDPOINT_PREFIX
@@ -379,7 +375,7 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     """All settings from the environment.
 
     Raises:
-        ConfigurationError: lists every wrong setting in one text, without any value of a secret.
+        ConfigurationError: lists every wrong setting, without the value of a secret.
     """
     try:
         settings = Settings(**dict(env)) if env is not None else Settings()  # type: ignore[call-arg, arg-type]
@@ -389,16 +385,12 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
         return settings
     except ValidationError as error:
         problems = [
-            f"{_where(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
+            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors(include_input=False)
         ]
     except ConfigurationError as error:
         problems = [str(error)]
     raise ConfigurationError("wrong settings:\n  " + "\n  ".join(problems))
-
-
-def _where(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in loc) or "settings"
 
 
 def _variable(name: str) -> str:

@@ -1,7 +1,7 @@
-"""One budget per endpoint and operation, shared by every worker process: RunPod is never hammered.
+"""How many calls of each RunPod operation an endpoint may have; one budget, shared by every worker process.
 
-The counting is the `limits` library's, in the store's Redis. Pauses, after a 429 or while the API is down, are the
-store's (`store.pauses.pause`): per endpoint and operation too, so that a 429 on /run does not stop polling.
+The `limits` library counts, in the store's Redis. Pauses after a 429, or while the API is down, are in the store
+(`store.pauses.pause`), also for each endpoint and operation: a 429 on /run does not stop polling.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WINDOW_S = 10
 # docs.runpod.io/serverless/endpoints/operation-reference: base limits per endpoint in 10 s
 PER_WINDOW = {"run": 1000, "runsync": 2000, "status": 2000, "cancel": 100, "purge-queue": 2}
 SPARED = 20
-"""One in so many calls of a window is kept for urgent ones: what becomes free goes to them while any of them waits."""
+"""One in this many calls of a window is reserved for urgent calls (`take` without `spare`)."""
 
 
 class Budget:
@@ -34,13 +34,13 @@ class Budget:
     def on(cls, url: str, namespace: str) -> Budget:
         url = redis_url(url)
         if url.startswith("unix://"):
-            url = f"redis+{url}"  # the library's name for a socket
+            url = f"redis+{url}"  # as the library names a socket
         storage = storage_from_string(url, key_prefix=f"{namespace}:limits", wrap_exceptions=False)
         return cls(storage, namespace)  # type: ignore[arg-type]
 
     def take(self, endpoint: str, operation: str, wanted: int, *, spare: bool = False) -> int:
-        """How many of the wanted calls are granted; they count from now. With `spare`, several at once leave those alone
-        that are kept for urgent calls."""
+        """How many of the wanted calls are granted; they count from now. With `spare`, a request for several leaves the
+        reserved calls."""
         item = RateLimitItemPerSecond(PER_WINDOW[operation], WINDOW_S)
         names = (self._namespace, endpoint, operation)
         if wanted > 1:

@@ -1,9 +1,9 @@
-"""Makes a record of a call's message: what a message may hold, and with which error a wrong call ends.
+"""Turns a call's message into a record, and decides with which error a wrong call ends.
 
-A message may come from any process and any language, so nothing in it is believed, and no value of it stands in a log or
-an error. What is wrong with a call is the record's outcome: it ends at its caller like every other job.
+A message may come from any process and any language. So everything in it is checked, and no value of it is put into a log
+or an error. The error of a wrong call is the record's outcome: its caller gets it as the end of every other job.
 
-Not here: accepting the record (``run.py``), what a caller's own process refuses (`celery_runpod/_publish/`).
+Not here: accepting the record (``run.py``), the checks in the caller's own process (`celery_runpod/_publish/`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,23 @@ from typing import Any
 
 from celery.app.task import Context
 
-from celery_runpod._protocol import DEFAULT_DEADLINE_S, RUN, merge_input
-from celery_runpod._publish.routes import BEGUN_AT, ISSUED_AT, REFUSED, REPUBLISHED
+from celery_runpod._escaping import described
+from celery_runpod._protocol import (
+    ARGUMENTS,
+    BEGUN_AT,
+    DEFAULT_DEADLINE_S,
+    ISSUED_AT,
+    REFUSED,
+    REPUBLISHED,
+    RUN,
+    UNCONFIRMED,
+    merge_input,
+)
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod.api._payload import check_input
-from celery_runpod.errors import InvalidInput, InvalidOption, JobExpired, RunPodError, SubmissionUnconfirmed, encode
-from celery_runpod.options import Options, described
+from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError, SubmissionUnconfirmed, encode
+from celery_runpod.options import Options
 from tasks.parking import park
 from tasks.services import Services
 from tasks.undeliverable import drop_unfit
@@ -32,26 +42,17 @@ from tasks.undeliverable import drop_unfit
 log = logging.getLogger(__name__)
 
 NO_ENDPOINT = "_"
-"""The endpoint of a call that names none, under which its error is kept until it is delivered."""
+"""The endpoint of a wrong call: its record is kept under this name until its error is delivered."""
 
 MOST_AHEAD_S = 366 * 86_400.0
-
-KNOWN_ARGUMENTS = frozenset({"endpoint", "fields", "options", "format", "not_before"})
-ARGUMENT_TYPES: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
-    ("fields", dict, "an object"),
-    ("options", dict, "an object"),
-    ("format", int, "a whole number"),
-    ("not_before", (int, float), "seconds since the epoch"),
-)
-"""A message may come from another language: what has another type is refused in words."""
 
 
 def read_call(
     services: Services, request: Context, finish: Any, inputs: tuple[Any, ...], arguments: Mapping[str, Any], now: float
 ) -> Job:
-    """The record for a call. What is wrong with it becomes the record's outcome."""
+    """The record for a call. The error of a wrong call becomes the record's outcome."""
     given = arguments.get("endpoint")
-    # A text that is no name may be an input in the wrong place.
+    # A text that is not a name may be an input in the wrong place, so it is not shown.
     name = given if isinstance(given, str) and _is_id(given) else NO_ENDPOINT
     unfit = drop_unfit(request)
     job = Job(
@@ -78,8 +79,8 @@ def read_call(
     except RunPodError as error:
         refusal = error
     except Exception as error:
-        # Nothing there talks to a server, so this call would raise each time. It ends, instead of coming back for ever.
-        # Its type and its place, not its text: that may quote a value of the message.
+        # No server is involved, so a repeat would raise again: the call ends. The error shows the type and place of the
+        # exception, not its text, which may quote a value of the message.
         what = f"{type(error).__name__} at {_place(error)}"
         log.error("run.not_understood", extra={"task_id": job.task_id, "error": what})
         refusal = InvalidInput(f"the call cannot be understood: {what}", job.name, job.task_id)
@@ -91,27 +92,23 @@ def _checked(
     services: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]
 ) -> Job:
     now = job.accepted_at
-    for unknown in arguments.keys() - KNOWN_ARGUMENTS:
-        raise InvalidOption(unknown[:80], described(arguments[unknown]), f"one of {', '.join(sorted(KNOWN_ARGUMENTS))}")
+    for unknown in arguments.keys() - ARGUMENTS.keys():
+        raise InvalidOption(unknown[:80], described(arguments[unknown]), f"one of {', '.join(sorted(ARGUMENTS))}")
     if job.name != arguments.get("endpoint"):
         given = described(arguments.get("endpoint"))
         raise InvalidInput(f"endpoint {given}: a name or RunPod's endpoint id is needed")
-    for name, kind, allowed in ARGUMENT_TYPES:
+    for name, (kind, allowed) in ARGUMENTS.items():
         given = arguments.get(name)
         if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
             raise InvalidOption(name, described(given), allowed)
     endpoint, profile = services.settings.resolve(job.name)
     if not _is_id(endpoint):
-        raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which is no endpoint id of RunPod's")
+        raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which cannot be an endpoint id of RunPod")
     options = Options.parse(arguments.get("options") or {}).over(profile.options)
     services.settings.check_key_name(endpoint, job.name, options.api_key_name)
-    issued_at = _seconds_of(_header(request, ISSUED_AT))
-    if issued_at and issued_at < now - services.store.lives.tombstone_s:
-        problem = f"the call is {(now - issued_at) / 3600:.0f} h old: whether it ran is not known any more"
-        raise JobExpired(f"{problem}; it was not sent, so that it is not paid for twice", job.name, job.task_id)
-    if _header(request, REPUBLISHED) == "unconfirmed":
-        problem = "the call was found in the outbox after the unconfirmed window, and whether it ran is not known"
-        raise SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id)
+    if doubt := _may_have_run(services, request, now):
+        problem = f"{doubt}, and whether it ran is not known; it was not sent, so that it is not paid for twice"
+        raise SubmissionUnconfirmed(problem, job.name, job.task_id)
     value = merge_input(inputs, arguments.get("fields") or {}, job.name)
     check_input(value, endpoint=job.name)
     not_before = max(now, float(arguments.get("not_before") or _timestamp(request.eta) or now))
@@ -131,8 +128,18 @@ def _checked(
     )
 
 
+def _may_have_run(services: Services, request: Context, now: float) -> str | None:
+    """Why the call may have run before, though the store knows nothing of it; None for a call that is new."""
+    issued_at = _seconds_of(_header(request, ISSUED_AT))
+    if issued_at and issued_at < now - services.store.lives.tombstone_s:
+        return f"the call is {(now - issued_at) / 3600:.0f} h old"
+    if _header(request, REPUBLISHED) == UNCONFIRMED:
+        return "the call was found in the outbox after the unconfirmed window"
+    return None
+
+
 def _is_id(name: str) -> bool:
-    """RunPod's ids are letters and digits; a name must also be safe in a URL and in a key's hash tag."""
+    """Whether a name or id is safe in a URL and in the hash tag of a Redis key. RunPod's ids are letters and digits."""
     return (
         name.isascii()
         and 0 < len(name) <= 128

@@ -1,8 +1,8 @@
 """runpod.cancel: cancel jobs by the id of a job, a group, a root, or any step of a chain.
 
-The decision is one script, `request_cancel`: no outcome yet means CANCELLED now. For a job at RunPod the check then
-sends POST /cancel. Nothing here waits for RunPod. A note of the cancel is written first; every submit reads it, so that
-none begins while a large group is being cancelled.
+One script decides, `request_cancel`: a job without an outcome becomes CANCELLED. For a job at RunPod a check then sends
+POST /cancel; this task does not wait for RunPod. First a note of the cancel is written, which every submit reads, so that
+no submit begins while a large group is being cancelled.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 NOT_AT_RUNPOD = frozenset({State.WAITING, State.JOINED})
 REPEAT_S, MOST_REPEATS = 60.0, 20
-"""How long a cancel has before it is published again, doubled with each repeat up to an hour; and how often that is
-done, within about a day, for which the note against later submits is kept."""
+"""After how long a cancel that was not carried out is published again, doubled with each repeat up to an hour; and how
+often. That is about a day, as long as the note is kept."""
 BATCH = 300
-"""So many jobs are cancelled in one round trip."""
+"""How many jobs are cancelled in one round trip."""
 
 STAMP = "stamp:"
-"""Before `header=value`: the id under which a cancel by stamps is noted."""
+"""A cancel by stamps is noted under this prefix and `header=value`."""
 
 
 @shared_task(bind=True, name=CANCEL, ignore_result=True)
@@ -40,8 +40,8 @@ def cancel(self: Any, ids: list[str], scope: Scope = "tree") -> None:
 
 
 def carry_out(services: Services, ids: list[str], *, scope: Scope) -> None:
-    """Cancel, and forget the wish that was kept for it. Repeating it changes nothing."""
-    # Remembered first: a chain's later step, or a message still queued, has no record yet.
+    """Cancel, and remove the wish that was kept for it. Repeating it changes nothing."""
+    # Noted first: a later step of a chain, or a message in its queue, has no record yet.
     services.store.cancels.note_cancel(ids, scope=scope)
     if scope == "tree":
         cancel_jobs(services, reached_by(services, ids))
@@ -52,8 +52,8 @@ def carry_out(services: Services, ids: list[str], *, scope: Scope) -> None:
 
 
 def sweep_wishes(services: Services, older_than_s: float) -> None:
-    """Publish the cancels again whose message was lost, or whose worker died over it. Nothing is carried out here: a
-    large group takes minutes, and the healing thread has other things to do."""
+    """Publish a cancel again if its message was lost, or its worker died. The watchdog does not carry it out itself,
+    because a large group takes minutes."""
     now = services.clock()
     wishes = services.store.cancels.cancel_wishes(now - older_than_s)
     for scope in SCOPES:
@@ -61,7 +61,7 @@ def sweep_wishes(services: Services, older_than_s: float) -> None:
             services.app.tasks[CANCEL].apply_async(
                 (ids, scope),
                 queue=services.settings.queues.deliver,
-                # When the next one is published, this one need not wait in the queue any more.
+                # It need not stay in the queue once the next one is published.
                 expires=REPEAT_S,
                 ignore_result=True,
                 add_to_parent=False,
@@ -86,18 +86,19 @@ def reached_by(services: Services, ids: Iterable[str]) -> list[str]:
 
 
 def cancelled_by(job: Job) -> tuple[list[str], list[str]]:
-    """The ids by which a cancel of this job may have been noted: its own, and those above and after it."""
+    """The ids under which a cancel of this job may be noted: its own; and those of its root, groups and later steps."""
     return [job.task_id, *(f"{STAMP}{stamp}" for stamp in job.stamps())], [job.root_id, *job.group_ids]
 
 
 def is_cancelled(notes: Mapping[str, str], own: Iterable[str], others: Iterable[str]) -> bool:
-    """Whether a job is not wanted. A cancel of one id alone does not reach the steps before or after it in a chain: where
-    it came after the end of its step, it must not end the next one."""
+    """Whether a job was cancelled. A cancel with the scope `job` of another id does not count: it may have come after the
+    end of its own step, and must not end the next one."""
     return any(notes.get(any_id) for any_id in own) or any(notes.get(any_id, "job") != "job" for any_id in others)
 
 
 def cancel_if_wished(services: Services, job: Job, groups: Sequence[str], followers: Sequence[str]) -> bool:
-    """Carry out a cancel that came before this job was accepted; `groups` it belongs to, `followers` hang on it."""
+    """Carry out a cancel that came before this job was accepted. `groups`: the groups of the job; `followers`: the tasks
+    after it."""
     own, _ = cancelled_by(job)
     others = [job.root_id, *groups, *followers]
     notes = services.store.cancels.cancel_notes([*own, *others])
@@ -111,8 +112,8 @@ def cancel_if_wished(services: Services, job: Job, groups: Sequence[str], follow
 
 
 def cancel_jobs(services: Services, task_ids: Iterable[str], reason: str = "revoked") -> list[str]:
-    """Cancel these jobs alone; answers the ids of those that were open. What is not at RunPod goes first: each end of a
-    job there frees a place, which none of the others may take."""
+    """Cancel these jobs alone; returns the ids of those that were open. Jobs that are not at RunPod come first: each end
+    of a job at RunPod frees a place, which none of the others may take."""
     places = services.store.cancels.places(task_ids)
     here, there = {}, {}
     for endpoint, ids in places.items():

@@ -1,11 +1,12 @@
-"""[6 of 8] runpod.check_status: lease what is due on an endpoint, submit, poll or end it, plan the next look.
+"""[6 of 8] runpod.check_status: leases the jobs that are due, submits, polls or ends each, and plans the next check.
 
-A check is a countdown message, one for many jobs: each job has its own exponential backoff, and the check comes for
-the least due time. It works on its jobs side by side, is over before its lease lapses, and gives back what it could
-not look at. It also repeats what is not done yet (``outstanding.py``): cancels not confirmed, outcomes not delivered.
+A check is a countdown message for all jobs of an endpoint. Each job has its own exponential backoff, and the next check
+comes at the earliest due time. A check works on its jobs in parallel, ends before its lease lapses, and gives back the
+jobs that it could not look at. It also repeats what is not done yet (``outstanding.py``): cancels that RunPod has not
+confirmed, outcomes that were not delivered.
 
-A job whose verdict of our own is due (``own_verdicts.py``) gets a last look first, before all other looks. Without it the
-verdict is given only while RunPod's API does not answer.
+A job whose own verdict is due (``own_verdicts.py``), as at its deadline, is looked at once more first, before all other
+looks. Only while RunPod's API does not answer does the verdict come without that last look.
 
 Next: ``backoff.py``.
 """
@@ -38,8 +39,8 @@ from tasks.backoff import look_before, next_look
 from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, hand_over
 from tasks.idempotency import let_expire
-from tasks.looks import Looks, failed_again_s, next_look_at, plan_looks, shared_by_late_calls
-from tasks.outstanding import pay_cancels, publish_undelivered
+from tasks.order_of_looks import Looks, failed_again_s, next_look_at, plan_looks, shared_by_late_calls
+from tasks.outstanding import publish_undelivered, send_cancels
 from tasks.own_verdicts import MISSING_S, STUCK, expired, just_submitted, missing, outlived_ttl, verdict_at, verdict_on
 from tasks.publish_check import plan_check
 from tasks.purge import purge_of
@@ -54,12 +55,12 @@ Work = tuple[Callable[[Job], str | None], Job]
 
 @shared_task(bind=True, name=CHECK_STATUS, ignore_result=True)
 def check_status(self: Any, endpoint: str) -> None:
-    """Do what is due on this endpoint; ends by planning the next check."""
+    """Do what is due on this endpoint, and plan the next check."""
     Check(services_of(self.app), endpoint).run()
 
 
 class Check:
-    """One look at an endpoint."""
+    """One check of an endpoint."""
 
     def __init__(self, services: Services, endpoint: str) -> None:
         self.services = services
@@ -87,7 +88,7 @@ class Check:
                 plan_check(self.services, self.endpoint, self.started)
             self._look_at(ids)
             with apart(endpoint=self.endpoint):
-                pay_cancels(self.services, self.endpoint, self.stop_at)
+                send_cancels(self.services, self.endpoint, self.stop_at)
             with apart(endpoint=self.endpoint):
                 publish_undelivered(self.services, self.endpoint)
         finally:
@@ -116,7 +117,7 @@ class Check:
             self.store.pauses.unpause(self.endpoint, "status")
 
     def _give_back(self, job: Job) -> str | None:
-        """Put off a job that cannot be looked at now. In a pause of looks its verdict waits only if that ends soon."""
+        """Put off a job that cannot be looked at now. If looks are paused for long and its verdict is due, end it."""
         until, waits = self.looks.again_at, job.waits_since or self.started
         if not self.looks.paused:
             self._put_off(job, until, waits_since=waits)
@@ -125,7 +126,7 @@ class Check:
         return None
 
     def _do(self, item: Work) -> str | None:
-        """The work on one job. What it raises puts off that job alone, and does not keep it from its deadline."""
+        """The work on one job. An error puts off this job alone, and it still ends at its deadline."""
         do, job = item
         with apart(task_id=job.task_id, job_id=job.job_id, failures=job.failures + 1):
             return do(job)
@@ -137,7 +138,7 @@ class Check:
         return None
 
     def _end_ours(self, job: Job, at: float) -> bool:
-        """End a job whose verdict was due at this time; False for another."""
+        """End a job whose own verdict was due at this time; returns whether it was."""
         why = self.why_queued if job.state is State.IN_QUEUE else ""
         verdict = verdict_on(job, at, why)
         if verdict is None:
@@ -146,7 +147,7 @@ class Check:
         return True
 
     def _settle(self, job: Job) -> str | None:
-        """A job that is not in RunPod's hands, as far as anybody knows."""
+        """Work on a job that RunPod has not accepted, as far as is known."""
         now = self.services.clock()
         if job.state is State.JOINED:
             if hand_over(self.services, job) or self._end_ours(job, now):
@@ -174,7 +175,7 @@ class Check:
         return None
 
     def _poll(self, job: Job) -> str | None:
-        """Ask RunPod; answers "status" if the API itself is in trouble."""
+        """Ask RunPod; returns "status" if the API itself is in trouble."""
         timeout_s, began = self.services.settings.poll_timeout_s, self.services.clock()
         if began + timeout_s > self.stop_at:
             self._put_off(job, began, waits_since=job.waits_since or self.started)
@@ -182,7 +183,7 @@ class Check:
         asked = self.shared.get(job.task_id, job)
         try:
             client = self.services.client(asked.api_key_name)
-            answer = client.status(asked.endpoint, str(asked.job_id), timeout_s=timeout_s)
+            answer = client.status(asked.endpoint, str(asked.job_id), timeout=timeout_s)
         except (JobNotFound, EndpointNotFound) as error:
             self._not_found(job, error, began)
             return None
@@ -199,7 +200,7 @@ class Check:
         return None
 
     def _answered(self, job: Job, answer: Answer, began: float) -> None:
-        """Write down what /status says of a job."""
+        """Record what /status says of a job."""
         if answer.final:
             end_by_answer(self.services, job, answer)
         elif stuck := hints.given_up(job, answer, self.services.clock()):
@@ -209,7 +210,7 @@ class Check:
 
     def _not_ended(self, job: Job, answer: Answer, began: float) -> None:
         state = State(answer.state) if answer.state in AT_RUNPOD else None
-        # Once a RunPod worker has taken the job, its start timeout is met.
+        # IN_PROGRESS meets the start timeout.
         seen = replace(job, state=state) if state is State.IN_PROGRESS else job
         if self._end_ours(seen, began):
             return
@@ -220,10 +221,10 @@ class Check:
         reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
         if hints.stuck(job, answer, now):
             reason = STUCK
-        word = self.store.observe(
+        observed = self.store.observe(
             job, self.lease, due, now, state=state, checks=checks, progress=progress, reason=reason
         )
-        if word == "changed":
+        if observed == "changed":
             shown: dict[str, Any] = {"progress": answer.output} if progress else {}
             if reason:
                 shown["reason"] = reason
@@ -232,10 +233,10 @@ class Check:
             self.services.show(job, state or job.state, shown)
 
     def _poll_failed(self, job: Job, error: RunPodError, began: float) -> str | None:
-        """No word from RunPod is no word on the job: it stays open until its own deadline."""
+        """No answer from RunPod says nothing about the job: it stays open until its own deadline."""
         now = self.services.clock()
         log.warning("poll.failed", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
-        # An answer that RunPod began with success, and that is too large or too slow to be read, says nothing of others.
+        # A success that is too large or too slow to be read is trouble of this job alone.
         of_this_job = isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.status == 200)
         away = isinstance(error, Unavailable) and error.status != 404
         in_trouble = not of_this_job and (away or isinstance(error, RateLimited))
@@ -248,21 +249,21 @@ class Check:
         return "status" if in_trouble else None
 
     def _not_found(self, job: Job, error: JobNotFound | EndpointNotFound, began: float) -> None:
-        """One 404 ends no job: a replica may lag, and RunPod may not find an endpoint for some seconds."""
+        """One 404 does not end a job: a replica may lag, and RunPod may not find an endpoint for some seconds."""
         now = self.services.clock()
         if isinstance(error, JobNotFound):
             if purged := purge_of(self.services, job):
                 end_here(self.services, job, purged)
                 return
             if outlived_ttl(job, now):
-                # Some answer TIMED_OUT for a job that was never taken in its time to live, some 404.
+                # For a job that no worker took in its time to live, RunPod answers TIMED_OUT or 404.
                 end_by_answer(self.services, job, Answer(str(job.job_id), "TIMED_OUT"))
                 return
             if just_submitted(job, now, self.services.settings.not_found_grace_s):
                 self._look_again(job, next_look_at(self.services, job), began, "")
                 return
         reason, since, sure_at = missing(job, error, now)
-        # A call that shares the job learns its end from it.
+        # A call that shares a job ends with that job.
         if now >= sure_at and job.state is not State.JOINED:
             end_here(self.services, job, expired(job, error), cancel=True)
             return
@@ -280,7 +281,7 @@ class Check:
         missing_since: float | None = None,
         in_vain: bool = False,
     ) -> None:
-        """After a look that brought no word on the job. A last one is repeated unless that is `in_vain`, or too late."""
+        """Plan the next look after one without news. A last look is repeated, unless it is `in_vain` or too late."""
         late = began >= verdict_at(job)
         if late and (in_vain or at > self._patience_ends(job)):
             self._end_ours(job, began)
@@ -288,20 +289,20 @@ class Check:
             self._put_off(job, at)
         else:
             due, now, checks = at if late else look_before(at, verdict_at(job)), self.services.clock(), job.checks + 1
-            word = self.store.observe(
+            observed = self.store.observe(
                 job, self.lease, due, now, checks=checks, reason=reason, missing_since=missing_since
             )
-            if word == "changed":
+            if observed == "changed":
                 self.services.show(job, job.state, {"reason": reason})
 
     def _patience_ends(self, job: Job) -> float:
-        """Until when a verdict that is due waits for an API in trouble, so that one lost answer loses no result."""
+        """Until when a due verdict waits for an API in trouble, so that one lost answer does not lose a result."""
         return verdict_at(job) + self.services.settings.poll_timeout_s
 
     def _put_off(self, job: Job, at: float, *, failures: int | None = None, waits_since: float | None = None) -> None:
-        """Give back a job without news. It is due again at that time, or when a verdict on it is due."""
+        """Give back a job without news. It is due again at that time, or earlier when its own verdict is due."""
         now = self.services.clock()
-        # A verdict that is due already, and waits, must not make the job due at once for ever.
+        # A verdict that is due but waits must not make the job due again at once, in a loop.
         limits = [by for by in (verdict_at(job), job.expires_at) if by is not None and by > now]
         due = max(next_look(at, *limits), self.started + 0.05)
         self.store.put_off(job, self.lease, due, failures=failures, waits_since=waits_since)

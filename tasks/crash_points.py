@@ -1,7 +1,7 @@
-"""The numbered places where a process may die, by name; silent unless a test arms one.
+"""The numbered places at which a test kills a process. Without a test they do nothing.
 
 A test sets `RUNPOD_DIE_AT` to the path of a file. While that file holds the name of a step, the first process that
-reaches the step removes it and is killed with SIGKILL; with " all" after the name, its whole worker is.
+reaches the step removes the file and is killed with SIGKILL; with " all" after the name, its whole worker is.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ class Step(StrEnum):
 
 
 def reach(step: Step) -> None:
-    """Die here if a test asked for it."""
+    """Kill this process if a test has armed this step."""
     armed = os.environ.get("RUNPOD_DIE_AT")
     if not armed:
         return
-    word = _taken(armed, step)
-    if word == step:
+    order = _taken(armed, step)
+    if order == step:
         os.kill(os.getpid(), signal.SIGKILL)
-    elif word:
+    elif order:
         os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 def _taken(file: str, step: Step) -> str:
-    """What the file asks of this process: it removes the file, so that the next one gets past."""
+    """The content of the file if it names this step. The file is removed, so that only one process dies."""
     try:
-        word = Path(file).read_text()
-        if word.partition(" ")[0] != step:
+        order = Path(file).read_text()
+        if order.partition(" ")[0] != step:
             return ""
         os.unlink(file)
     except FileNotFoundError:
         return ""
-    return word
+    return order

@@ -2,7 +2,7 @@
 
 `finish` returns the output or raises the typed error, so that Celery itself stores the result and runs the rest of
 the chain, chord and links. One copy of it delivers at a time: `claim_finish` holds it for longer than Celery's own
-chord claim. A verdict whose `finish` was lost is published again by the next check (`check.py`).
+chord claim. If a `finish` is lost, the next check publishes it again (`check.py`).
 
 Next: `celery_runpod/results.py`, where the caller reads the result.
 """
@@ -39,9 +39,9 @@ from tasks.crash_points import Step, reach
 from tasks.parking import unpark
 from tasks.publish_check import admit_waiting, plan_check
 from tasks.purge import purge_of
+from tasks.put_back import CallersTask, nothing_but_verdicts
 from tasks.services import Services, apart, services_of
 from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
-from tasks.verdict_guard import CallersTask, nothing_but_verdicts
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,12 @@ REPUBLISH_S = 30.0
 UNPUBLISHED_S = 2.0
 RETRY_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.1)
 MOST_CLAIMS = 10
-"""After so many claims without an end, the output itself must be what kills `finish`: an error is delivered. After twice
-as many, errbacks and chord are not run either."""
+"""After this many unfinished claims assume that the output kills the worker, and deliver JobUndeliverable instead. After
+twice as many, errbacks and chord are skipped too."""
 
 
 def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
-    """Record RunPod's verdict on an attempt and publish the continuation; or let the job wait for its next attempt."""
+    """Record how RunPod ended an attempt and publish the continuation, or let the job wait for its next attempt."""
     if answer.state == State.CANCELLED and (purged := purge_of(services, job)):
         return end_here(services, job, purged)
     failure = answer.failure(job.name, job.task_id)
@@ -63,7 +63,7 @@ def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
     state = State(answer.state)
     empty = answer.output is None and not answer.has_output
     if state is State.COMPLETED and empty and not job.options.allow_empty_output:
-        # Our verdict, not RunPod's: it frees the idempotency key, and keeps the input for a retry by hand.
+        # Our own verdict: it frees the idempotency key and keeps the input for a retry by hand.
         state, failure = State.ENDED_HERE, OutputMissing(OutputMissing.WHY, job.name, job.task_id, answer.id)
     outcome = {
         "output": answer.output if failure is None else None,
@@ -75,8 +75,8 @@ def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
 
 
 def _try_again(services: Services, job: Job, answer: Answer) -> bool:
-    """Always by a new submit of its own: RunPod's /retry keeps the job id, so that late news of the failed attempt
-    would be believed of the next one."""
+    """Let a failed job wait for its next attempt, if it has one. That is a new submit, not RunPod's /retry, which keeps
+    the job id: late news of the failed attempt would count for the next one."""
     retries, start_timeout_s = job.options.retries or 0, job.options.start_timeout
     at = services.clock() + delay_s(job.retried, RETRY_BACKOFF, services.spread())
     if not retries or answer.state not in (State.FAILED, State.TIMED_OUT) or at >= job.end_by:
@@ -93,12 +93,12 @@ def _try_again(services: Services, job: Job, answer: Answer) -> bool:
 
 
 def end_here(services: Services, job: Job, error: RunPodError, *, cancel: bool = False) -> str:
-    """Record our own verdict; with `cancel`, what RunPod may still be doing for this job is cancelled."""
+    """Record our own verdict. With `cancel`, the job is also cancelled at RunPod."""
     return _end(services, job, State.ENDED_HERE, {"error": encode(error)}, cancel=cancel)
 
 
 def end_revoked(services: Services, job: Job, reason: str) -> str:
-    """A job that was not submitted ends as REVOKED: "revoked", or "expired" as Celery does after `expires`."""
+    """End a job that was not submitted as REVOKED. `reason`: "revoked", or "expired" as in Celery after `expires`."""
     return _end(services, job, State.CANCELLED, {"reason": reason})
 
 
@@ -115,7 +115,7 @@ def _end(services: Services, job: Job, state: State, outcome: dict[str, Any], **
 
 
 def publish(services: Services, job: Job) -> None:
-    """Publish the continuation of a job that has ended; of a shared one, those of all the calls that wait for it. If the
+    """Publish the continuation of a job that has ended; for a shared job, those of all calls that wait for it. If the
     broker is away, a later check does it."""
     if job.shares:
         waiters, handed = services.store.jobs(job.endpoint, services.store.shared.waiters(job)), 0
@@ -131,18 +131,18 @@ def publish(services: Services, job: Job) -> None:
     except NOT_PUBLISHED as error:
         log.warning("finish.not_published", extra={"task_id": job.task_id, "error": str(error)})
     except Exception as error:
-        # What hangs on this task cannot be sent; the jobs beside it can.
+        # What follows this task cannot be sent. Other jobs are not affected.
         log.exception("finish.not_published", extra={"task_id": job.task_id})
         if services.store.published(job.endpoint, job.task_id) >= MOST_PUBLISHES:
             end_alone(services, job, f"{type(error).__name__}: {error}"[:300])
             mark_delivered(services, job)
         else:
-            # It will hardly pass: the caller is not to wait for it as for a broker that is away.
+            # A short pause: this error will probably come again, unlike that of a broker that is away.
             services.store.deliver_at(job.endpoint, job.task_id, services.clock() + UNPUBLISHED_S)
 
 
 def hand_over(services: Services, waiter: Job) -> bool:
-    """End a call as the job that it shares has ended; False while that is open, or forgotten."""
+    """End a call in the same way as the job that it shares; False if that job is open, or no longer known."""
     verdict = services.store.shared.verdict(waiter.endpoint, waiter.joined)
     if verdict is None:
         return False
@@ -156,11 +156,11 @@ def hand_over(services: Services, waiter: Job) -> bool:
 
 
 class Finish(CallersTask):
-    """Marks the delivery when Celery has stored the result and sent what follows."""
+    """Marks the job as delivered once Celery has stored the result and sent what follows."""
 
     abstract = True
     resultrepr_maxsize = 0
-    """Celery logs and sends with its events what a task returned: a job's output may be a person's picture or prompt."""
+    """Keeps the output out of Celery's logs and events: it may be private."""
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         job = getattr(self.request, "runpod_job", None)
@@ -171,7 +171,8 @@ class Finish(CallersTask):
 
 
 def mark_delivered(services: Services, job: Job) -> None:
-    """Leave the tombstone. If this is lost, the next copy of `finish` finds the stored result and does it."""
+    """Replace the record by a tombstone. If a process dies before, the next `finish` finds the stored result and does
+    it."""
     timings = {name: repr(value) for name, value in timings_of(job).items()}
     above = (job.root_id, *job.group_ids)
     now = services.clock()
@@ -181,8 +182,8 @@ def mark_delivered(services: Services, job: Job) -> None:
 
 
 def leave_shared(services: Services, job: Job) -> None:
-    """This call waits no longer for the job that it shares, if it shares one; with the last one that job is cancelled,
-    and a check sends the cancel to RunPod. Repeating it changes nothing."""
+    """If this call shares a job, stop waiting for it. When the last call leaves, the job is cancelled, and a check sends
+    the cancel to RunPod. Repeating it changes nothing."""
     now = services.clock()
     if job.joined and services.store.shared.leave(job, {"reason": "revoked"}, now, now + REPUBLISH_S) == "last":
         for shared in services.store.jobs(job.endpoint, [job.joined]):
@@ -192,7 +193,7 @@ def leave_shared(services: Services, job: Job) -> None:
 
 
 def timings_of(job: Job) -> dict[str, float]:
-    """RunPod's delay and execution time of an ended job, in seconds, where RunPod gave them."""
+    """RunPod's delay and execution time of an ended job, in seconds; each only if RunPod gave it."""
     outcome = job.outcome or {}
     return {name: outcome[name] for name in ("delay_s", "execution_s") if outcome.get(name) is not None}
 
@@ -200,15 +201,15 @@ def timings_of(job: Job) -> dict[str, float]:
 @shared_task(bind=True, name=FINISH, base=Finish, throws=(RunPodError,))
 @nothing_but_verdicts
 def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
-    """End the caller's task with what the store says of this attempt."""
+    """End the caller's task with the outcome in the store."""
     services = services_of(self.app)
     now = services.clock()
     reach(Step.FINISH_RECEIVED)
-    # A backend that is away must cost no claim: so many claims without an end mean that the output kills its process.
+    # Raises while the backend is away, before a claim is counted: see MOST_CLAIMS.
     self.backend.get_task_meta(task_id)
     lease_until = now + services.settings.claim_lease_s
-    word, claims = services.store.claim_finish(endpoint, task_id, attempt, str(uuid.uuid4()), now, lease_until)
-    found = services.store.jobs(endpoint, [task_id]) if word == "yours" else []
+    claimed, claims = services.store.claim_finish(endpoint, task_id, attempt, str(uuid.uuid4()), now, lease_until)
+    found = services.store.jobs(endpoint, [task_id]) if claimed == "yours" else []
     if not found:
         raise Ignore
     job = found[0]
@@ -218,13 +219,13 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         f"the outcome was fetched, but handing it over failed {claims - 1} times", job.name, task_id, job.job_id
     )
     if claims > 2 * MOST_CLAIMS:
-        # Errbacks and chord are what fails; if the task's own end fails too, nothing is left to try.
+        # Errbacks or chord fail each time. If the task's own end fails too, give up.
         self.request.update(errbacks=None, chord=None)
         if stored["status"] in states.READY_STATES or claims > 3 * MOST_CLAIMS:
             mark_delivered(services, job)
             raise Ignore
     if claims > 1 and stored["status"] == states.SUCCESS:
-        # Stored after links and chain were sent, so only the chord may be left to tell.
+        # The result is stored after links and chain were sent, so only the chord may be missing.
         if self.request.chord and claims > MOST_CLAIMS:
             end_chord(self, undeliverable)
         elif self.request.chord:
@@ -232,7 +233,7 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         mark_delivered(services, job)
         raise Ignore
     outcome = job.outcome or {}
-    # REVOKED by the user's own workers, over a job that no worker of ours had shown yet: the caller has seen it, so it
+    # The user's own workers may have stored REVOKED before a RunPod worker wrote a state. The caller has seen it, so it
     # is final.
     if job.state is State.CANCELLED or stored["status"] == states.REVOKED:
         _end_revoked(self, services, job, str(outcome.get("reason", "revoked")), errbacks=claims <= MOST_CLAIMS)
@@ -246,25 +247,25 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     if job.options.on_error == "return":
         return {"error": {"type": type(error).__name__, "message": str(error), "job_id": job.job_id}}
     if isinstance(error, JobFailed) and error.traceback:
-        # The handler's own, below ours: in the log, in Flower and in the result's traceback.
+        # Shown after this process's traceback in the log, in Flower and in the result.
         error.add_note(error.traceback)
     raise error
 
 
 def _end_revoked(task: Any, services: Services, job: Job, reason: str, *, errbacks: bool) -> None:
-    """State REVOKED for the task and its chain, the chord failed, the errbacks called: all in one call."""
+    """Store REVOKED for the task and its chain, fail the chord and call the errbacks."""
     task.backend.mark_as_failure(
         job.task_id,
         TaskRevokedError(reason),
         request=task.request,
         store_result=not job.ignore_result,
-        # One that always raises here must not keep the task from its end.
+        # An errback that raises each time must not keep the task from its end.
         call_errbacks=errbacks,
         state=states.REVOKED,
     )
     reach(Step.FINISH_STORED)
     mark_delivered(services, job)
     task.send_event("task-revoked", terminated=False, signum=None, expired=reason == "expired")
-    # For Flower: it would go on showing IN_QUEUE, because REVOKED ranks below every state that is not Celery's own.
+    # For Flower, which ranks REVOKED below every custom state and would go on showing IN_QUEUE.
     task.send_event("task-cancelled", name=f"{RUN}[{job.name}]", reason=reason)
     reach(Step.FINISH_DELIVERED)

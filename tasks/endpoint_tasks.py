@@ -1,7 +1,6 @@
-"""runpod.health, pause, resume, purge_queue: what is asked of an endpoint as a whole, by a process that has no API key.
+"""runpod.health, pause, resume, purge_queue: tasks on an endpoint as a whole, for processes without an API key.
 
-Each answers the caller who waits for it, or raises a typed error; what is older than the caller's patience has expired
-and is not begun.
+Each returns to the caller who waits for it, or raises a typed error. A message expires when its caller stops waiting.
 
 Not here: managed pods and endpoints (``management.py``), one job (``cancel.py``, ``retry.py``).
 """
@@ -15,11 +14,11 @@ from typing import Any, TypeVar
 
 from celery import shared_task
 
+from celery_runpod._escaping import described
 from celery_runpod._protocol import EVERY_ENDPOINT, HEALTH, PAUSE, PURGE_QUEUE, RESUME
 from celery_runpod._store.states import State
 from celery_runpod.api import RunPodClient
 from celery_runpod.errors import ApiError, BadAnswer, InvalidInput, PurgeRefused, RateLimited, RunPodError, Unavailable
-from celery_runpod.options import described
 from config.profiles import Profile
 from tasks.publish_check import plan_check
 from tasks.services import Services, services_of
@@ -31,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Target:
-    """An endpoint by the caller's name, RunPod's id, and the client for its API key."""
+    """An endpoint: the caller's name, RunPod's id, and a client with its API key."""
 
     name: str
     endpoint: str
@@ -62,7 +61,7 @@ def resolved(services: Services, name: Any) -> tuple[str, Profile]:
 
 
 def asked(target: Target, ask: Callable[[], T]) -> T:
-    """The answer; an error of RunPod's names the endpoint as the caller does."""
+    """The answer of RunPod. An error names the endpoint as the caller does."""
     try:
         return ask()
     except ApiError as error:
@@ -72,8 +71,8 @@ def asked(target: Target, ask: Callable[[], T]) -> T:
 
 @shared_task(bind=True, name=HEALTH, throws=(RunPodError,))
 def health(self: Any, endpoint: str, api_key_name: str | None = None) -> dict[str, Any]:
-    """The counts of jobs and workers of an endpoint, as `celery_runpod.api.Health` has them; and, where nothing is
-    submitted to it by hand, `on_hold_since` (seconds since the epoch).
+    """The counts of `celery_runpod.api.Health` and, if the endpoint is paused by hand, `on_hold_since` (seconds since
+    1970).
 
     Raises:
         ApiError: RunPod refused, or did not answer.
@@ -81,7 +80,7 @@ def health(self: Any, endpoint: str, api_key_name: str | None = None) -> dict[st
     services = services_of(self.app)
     target = target_of(services, endpoint, api_key_name)
     found = asdict(
-        asked(target, lambda: target.client.health(target.endpoint, timeout_s=services.settings.poll_timeout_s))
+        asked(target, lambda: target.client.health(target.endpoint, timeout=services.settings.poll_timeout_s))
     )
     since = services.store.brake.on_hold(target.endpoint)
     return found if since is None else {**found, "on_hold_since": since}
@@ -89,8 +88,8 @@ def health(self: Any, endpoint: str, api_key_name: str | None = None) -> dict[st
 
 @shared_task(bind=True, name=PAUSE, throws=(RunPodError,))
 def pause(self: Any, endpoint: str) -> float:
-    """Submit nothing to an endpoint ("*": to any) until `runpod.resume`; answers since when, in seconds since the epoch.
-    Looks and deliveries go on."""
+    """Submit nothing to an endpoint ("*": to any) until `runpod.resume`. Returns since when, in seconds since 1970. Looks
+    and deliveries go on."""
     services = services_of(self.app)
     since = services.store.brake.hold(_held(services, endpoint), services.clock())
     log.warning("endpoint.paused", extra={"endpoint": endpoint, "since": since})
@@ -99,8 +98,8 @@ def pause(self: Any, endpoint: str) -> float:
 
 @shared_task(bind=True, name=RESUME, throws=(RunPodError,))
 def resume(self: Any, endpoint: str) -> bool:
-    """Take back a pause, and make the jobs due that it held back. Answers False where another pause still holds jobs:
-    that of all endpoints, or, for "*", that of a single one."""
+    """End a pause, and make the jobs due that it held back. Returns False if another pause still holds jobs: that of all
+    endpoints or, for "*", that of one endpoint."""
     services = services_of(self.app)
     held = _held(services, endpoint)
     services.store.brake.lift(held)
@@ -119,19 +118,19 @@ def _held(services: Services, endpoint: Any) -> str:
 
 @shared_task(bind=True, name=PURGE_QUEUE, throws=(RunPodError,))
 def purge_queue(self: Any, endpoint: str, api_key_name: str | None = None) -> int:
-    """Remove every job that waits in an endpoint's queue at RunPod; answers how many. Ours among them end with
-    JobPurged; jobs that run go on, and so do those that wait here, and have not been submitted.
+    """Remove every job that waits in an endpoint's queue at RunPod; returns how many. Jobs of this namespace among them
+    end with JobPurged. Running jobs, and jobs that are not submitted yet, are not touched.
 
     Raises:
         PurgeRefused: jobs are being submitted. Nothing was purged.
-        ApiError: RunPod refused, or did not answer; RateLimited after two purges in 10 seconds; Unavailable, with `sent`,
-            where a worker was lost over it: it is not done twice, because other jobs are queued by now.
+        ApiError: RunPod refused, or did not answer. RateLimited after two purges in 10 seconds. Unavailable, with `sent`,
+            if a worker was lost during the purge: it is not repeated, because other jobs are queued by now.
     """
     services = services_of(self.app)
     target = target_of(services, endpoint, api_key_name)
     if (self.request.delivery_info or {}).get("redelivered"):
         _look(services, target.endpoint, services.store.ids_in(target.endpoint, State.IN_QUEUE))
-        raise Unavailable("a worker was lost over it: it may have been done, or not", "purge-queue", target.name)
+        raise Unavailable("a worker was lost during the purge; it may have been done", "purge-queue", target.name)
     submitting = services.store.ids_in(target.endpoint, State.SUBMITTING)
     if submitting:
         raise PurgeRefused(target.name, len(submitting))
@@ -139,11 +138,11 @@ def purge_queue(self: Any, endpoint: str, api_key_name: str | None = None) -> in
         raise RateLimited("two purges in 10 seconds are allowed; it was not sent", "purge-queue", target.name)
     queued = services.store.ids_in(target.endpoint, State.IN_QUEUE)
     before, now = services.store.purges.purged_at(target.endpoint), services.clock()
-    # Noted first: RunPod may tell of a removed job before it answers here.
+    # Noted first: a check may see a removed job before RunPod answers here.
     services.store.purges.note_purge(target.endpoint, now)
     try:
         timeout_s = services.settings.poll_timeout_s
-        removed = asked(target, lambda: target.client.purge_queue(target.endpoint, timeout_s=timeout_s))
+        removed = asked(target, lambda: target.client.purge_queue(target.endpoint, timeout=timeout_s))
     except RunPodError as error:
         if isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.sent):
             _look(services, target.endpoint, queued)  # it may have been done
@@ -157,7 +156,7 @@ def purge_queue(self: Any, endpoint: str, api_key_name: str | None = None) -> in
 
 
 def _look(services: Services, endpoint: str, queued: list[str]) -> None:
-    """The checks find out which of our jobs are gone: side by side, and within the budget."""
+    """Make these jobs due: checks find out which of them were removed, within the budget."""
     now = services.clock()
     services.store.look_now(endpoint, queued, now)
     plan_check(services, endpoint, now)

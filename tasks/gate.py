@@ -1,7 +1,8 @@
-"""The gate of an endpoint: which submit may begin now, so that trouble with RunPod's API costs few of them.
+"""The gate of an endpoint: which submit may begin now, so that trouble with RunPod's API loses few of them.
 
-At the onset of trouble the POSTs under way are lost. No other begins while the oldest one is late; after a pause /health
-must answer, then one job tries, and the others follow it. The brake is asked here too. docs/decisions/0014
+When trouble begins, the POSTs under way are lost. No other POST begins while the oldest one is late. After a pause
+/health must answer, then one job (the probe) tries, then the others follow. The brake is read here too
+(docs/decisions/0014).
 
 Not here: the gate's own rules (`celery_runpod/_store/gate.lua`), what RunPod's answer means for the job (``submit.py``).
 """
@@ -23,9 +24,9 @@ from tasks.services import Services
 log = logging.getLogger(__name__)
 
 HEALTH_S = 2.0
-"""An API that takes longer to answer /health is still in trouble."""
+"""If /health takes longer, the API is still in trouble."""
 MARGIN_S = 5.0
-"""A POST that has not ended so long after its own deadline was lost with its process."""
+"""A POST that has not ended this long after its own deadline was lost with its process."""
 
 
 def plan_post(services: Services, job: Job, sync_wait_s: float, now: float) -> Post:
@@ -38,8 +39,8 @@ def plan_post(services: Services, job: Job, sync_wait_s: float, now: float) -> P
 
 
 def claim_attempt(services: Services, job: Job, post: Post, look_again: float, held: str) -> Job | None:
-    """The attempt that this process alone may POST; None where the job must wait. After a pause /health must answer
-    before the one probe is claimed. With `held` ("ON_HOLD", "PAUSED") the job waits in any case."""
+    """The attempt that this process alone may POST; None if the job must wait. After a pause /health must answer before
+    the probe is claimed. With `held` ("ON_HOLD", "PAUSED") the job waits in any case."""
     store, now = services.store, services.clock()
     limit = services.settings.max_in_flight(job.endpoint)
     window_s = services.settings.window_s(services.has_webhook(job))
@@ -52,7 +53,7 @@ def claim_attempt(services: Services, job: Job, post: Post, look_again: float, h
             post_over(services, post, "trouble")
         now = services.clock()
         window_ends = now + window_s
-        # Without an answer, this puts the job among those that wait for the next probe.
+        # If not healthy, the job now waits for the next probe.
         claim = store.submits.claim_submit(job, post, now, window_ends, healthy=healthy, **more)
         if healthy and claim.word != "go":
             post_over(services, post, "")
@@ -64,10 +65,10 @@ def claim_attempt(services: Services, job: Job, post: Post, look_again: float, h
 
 
 def _api_answers(services: Services, job: Job) -> bool:
-    """Whether RunPod answers at all; what it answers is judged at the POST itself."""
+    """Whether RunPod answers at all; an error like 401 counts as an answer, and is handled at the POST."""
     timeout_s = min(HEALTH_S, services.settings.poll_timeout_s)
     try:
-        services.client(job.api_key_name).health(job.endpoint, timeout_s=timeout_s)
+        services.client(job.api_key_name).health(job.endpoint, timeout=timeout_s)
     except (RateLimited, Unavailable, BadAnswer) as error:
         log.warning("submit.api_down", extra={"endpoint": job.name, "error": str(error)})
         return False
@@ -77,13 +78,16 @@ def _api_answers(services: Services, job: Job) -> bool:
 
 
 def post_over(
-    services: Services, post: Post, verdict: str, took_s: float | None = None, error: RunPodError | None = None
+    services: Services, post: Post, api_state: str, took_s: float | None = None, error: RunPodError | None = None
 ) -> float:
-    """The gate learns that a POST is over: "works" (RunPod answered), "trouble" or "" (nothing is known). Answers until
-    when submits are paused (s since the epoch), 0 if they are not. `took_s` is given where the job was taken: a POST
-    without an answer does not show how long an answer takes."""
+    """Record at the gate that a POST is over. Returns until when submits are paused (s since 1970), 0 if they are not.
+
+    Args:
+        api_state: "works" (RunPod answered), "trouble", or "" (not known).
+        took_s: how long the answer took; None without an accepted job.
+    """
     after = error.retry_after_s if isinstance(error, RateLimited) else None
-    word, until = services.store.submits.end_post(post, services.clock(), verdict, took_s, after, services.spread())
-    if word == "opened":
+    gate, until = services.store.submits.end_post(post, services.clock(), api_state, took_s, after, services.spread())
+    if gate == "opened":
         admit_waiting(services, post.endpoint)
     return until

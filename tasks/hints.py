@@ -1,13 +1,13 @@
-"""What a worker makes of a webhook's hint: it adopts an unanswered submit, looks again soon, and sees a stuck /status.
+"""What a worker does with a webhook's hint: it adopts an unanswered submit, looks again soon, and sees a stuck /status.
 
-A hint is no verdict: what the body says is never read here, and /status alone says how a job ended. RunPod's /status can
-go on saying IN_PROGRESS for ever after the end (runpod-python#250: a late progress update lies over the result); such an
-answer carries an `executionTime`. Looks then go on ever more slowly until RunPod's retention is over.
+/status alone says how a job ended; the webhook's body is not read here. RunPod's /status may say IN_PROGRESS for ever
+after the end (runpod-python#250: a late progress update covers the result); such an answer has an `executionTime`. Looks
+then become rarer until RunPod's retention is over.
 
 Whoever has the URL can give a hint at any time. So a hint alone never ends a job before its deadline: only an answer
 with an `executionTime` does.
 
-Not here: taking a webhook (`celery_runpod/_webhooks/receive.py`), noting the hint
+Not here: receiving a webhook (`celery_runpod/_webhooks/receive.py`), recording the hint
 (`celery_runpod/_store/scripts/hint.lua`), other looks (``check.py``).
 """
 
@@ -30,9 +30,9 @@ FIRST_S, LONGEST_S = 1.0, 300.0
 RETENTION_S, RETENTION_SYNC_S = 1800.0, 60.0
 # docs.runpod.io/serverless/endpoints/job-states: results of /run are kept for 30 minutes, of /runsync for one
 NOT_FOUND_GRACE_S = 5.0
-"""One 404 is no verdict: an id is dropped only when /status does not know it so long after the first hint."""
+"""An id is dropped only if /status does not know it this long after the first hint: a replica may lag."""
 UNKNOWN = (400, 404, 422)
-"""What RunPod's API raises for an id that is none of its jobs."""
+"""The HTTP statuses of RunPod's API for an id that is not a job's."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Adopted:
 
 
 def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | None:
-    """Ask /status for the ids that webhooks named for an unanswered submit. A float: when to ask again, in seconds since
-    the epoch. None: no id was named that may be the job's."""
+    """Ask /status for the ids that webhooks named for an unanswered submit. Returns the adopted job; or when to ask again
+    (s since 1970); or None if no id was named that may be the job's."""
     if job.hinted_at is None:
         return None
     store, now = services.store, services.clock()
@@ -53,7 +53,7 @@ def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | Non
     if not candidates:
         return None
     if now < (answered_by := _answered_by(services, job)):
-        # The POST may still be answered, and then no webhook is needed.
+        # The POST may still be answered; then no webhook is needed.
         return answered_by
     if (paused := store.pauses.paused_until(job.endpoint, "status")) is not None and paused > now:
         return paused + services.spread()
@@ -64,7 +64,7 @@ def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | Non
             break
         fields = {"task_id": job.task_id, "job_id": job_id, "attempt": job.attempt}
         try:
-            answer = client.status(job.endpoint, job_id, timeout_s=timeout_s)
+            answer = client.status(job.endpoint, job_id, timeout=timeout_s)
         except ApiError as error:
             if error.status not in UNKNOWN:
                 log.warning("webhook.not_confirmed", extra=fields | {"error": str(error)})
@@ -75,13 +75,13 @@ def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | Non
         except RunPodError as error:
             log.warning("webhook.not_confirmed", extra=fields | {"error": str(error)})
             continue
-        word = store.submits.adopt(job, job_id, now)
-        if word == "adopted":
+        adopted = store.submits.adopt(job, job_id, now)
+        if adopted == "adopted":
             log.info("webhook.adopted", extra=fields)
             found = replace(job, state=State.IN_QUEUE, job_id=job_id, submitted_at=now, checks=0, reason="")
             services.show(found, State.IN_QUEUE, {})
             return Adopted(found, answer)
-        log.warning("webhook.not_adopted", extra=fields | {"word": word})
+        log.warning("webhook.not_adopted", extra=fields | {"answer": adopted})
     if not store.submits.candidates(job):
         return None
     return now + _delay_s(now - job.hinted_at, LONGEST_S)
@@ -96,8 +96,8 @@ def _answered_by(services: Services, job: Job) -> float:
 
 
 def delay_s(job: Job, answer: Answer, now: float, usual_s: float) -> float:
-    """Seconds until the next look: soon after a hint, because a webhook may be there before /status knows the end; ever
-    later where /status itself shows that it is stuck; else `usual_s`."""
+    """Seconds until the next look: soon after a hint, because a webhook may come before /status knows the end; growing
+    while /status is stuck; else `usual_s`."""
     since = _ended_at(job, answer)
     if since is None:
         return usual_s
@@ -120,7 +120,7 @@ def given_up(job: Job, answer: Answer, now: float) -> StatusStuck | None:
 
 
 def _ended_at(job: Job, answer: Answer) -> float | None:
-    """Since when the job has ended, by RunPod's own times, else by the first hint; None where nothing says so."""
+    """When the job ended, by RunPod's own times, else by the first hint; None if neither says so."""
     times = (job.submitted_at, answer.delay_s, answer.execution_s)
     if answer.state == State.IN_PROGRESS and None not in times:
         return sum(time for time in times if time is not None)

@@ -1,11 +1,10 @@
 """Idempotency keys: calls with one key and the same input share one job.
 
-The first call begins the shared job, whose record goes the usual way; every call, the first too, waits for it with a
-continuation of its own. Cancelling one call lets the others wait on; with the last one the job is cancelled. `expires`
-is each call's own: one that expires before the shared job was submitted leaves it.
+The first call creates the shared job, which is submitted and checked as every job. Each call, also the first, waits for
+it with its own continuation. If one call is cancelled, the others still wait; if the last one is, the job is cancelled.
+Each call has its own `expires`: if it expires before the shared job is submitted, the call leaves that job.
 
-Not here: how the store does it (`celery_runpod/_store/shared.py`), and how a verdict reaches those who
-wait (``delivery.py``).
+Not here: how the store does it (`celery_runpod/_store/`), and how the calls end (``delivery.py``).
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from tasks.services import Services
 
 
 def join(services: Services, job: Job, due: float) -> tuple[str, Job, Job | None]:
-    """Accept a call that has a key: as `store.accept` answers, the call's job, and the shared job if it is to be
-    submitted now."""
+    """Accept a call that has a key. Returns the answer of `store.accept`, the call's job, and the shared job if it is to
+    be submitted now."""
     key, now = str(job.options.idempotency_key), services.clock()
     shared_id = str(uuid.uuid4())
     shared = replace(
@@ -37,7 +36,7 @@ def join(services: Services, job: Job, due: float) -> tuple[str, Job, Job | None
         options=replace(job.options, idempotency_key=None, on_error=None),
         expires_at=None,
     )
-    # The call itself waits for its deadline alone: what is submitted, polled and started is the shared job.
+    # The call itself only waits; the shared job is submitted and polled.
     waiter = replace(job, state=State.JOINED, start_by=None, input=None)
     joined = services.store.shared.join(waiter, shared, _digest(json.dumps(job.input, sort_keys=True)), due, now)
     if joined.word == "conflict":
@@ -45,12 +44,12 @@ def join(services: Services, job: Job, due: float) -> tuple[str, Job, Job | None
         error = IdempotencyConflict(problem, job.name, job.task_id)
         refused = replace(job, state=State.ENDED_HERE, outcome={"error": encode(error)})
         return services.store.accept(refused, now), refused, None
-    word = "known" if joined.word == "known" else "accepted"
-    return word, replace(waiter, joined=joined.shared_id), shared if joined.word == "begun" else None
+    accepted = "known" if joined.word == "known" else "accepted"
+    return accepted, replace(waiter, joined=joined.shared_id), shared if joined.word == "begun" else None
 
 
 def let_expire(services: Services, waiter: Job, now: float) -> float | None:
-    """When to look at a call again that waits for a shared job; None where it has expired, and left that job."""
+    """When to look again at a call that waits for a shared job; None if it has expired, and left that job."""
     if waiter.expires_at is None:
         return waiter.end_by
     if now < waiter.expires_at:
@@ -61,13 +60,13 @@ def let_expire(services: Services, waiter: Job, now: float) -> float | None:
             leave_shared(services, waiter)
             return None
         if shared.state is State.SUBMITTING and not shared.retried:
-            # Perhaps RunPod does not take it: then it has not been submitted in time.
+            # If RunPod does not accept it, it was not submitted in time.
             return min(shared.window_ends or waiter.end_by, waiter.end_by)
     return waiter.end_by
 
 
 def let_all_expire(services: Services, shared: Job, now: float) -> None:
-    """The calls leave a shared job that was not submitted in time for any of them; with the last one it is cancelled."""
+    """Let every expired call leave a shared job that was not submitted in time. When the last leaves, it is cancelled."""
     for waiter in services.store.jobs(shared.endpoint, services.store.shared.waiters(shared)):
         let_expire(services, waiter, now)
 

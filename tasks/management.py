@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from celery import shared_task
 from celery.app.task import Context
 
+from celery_runpod._escaping import described
 from celery_runpod._jsonable import plain
 from celery_runpod._protocol import MANAGEMENT, WAIT_FOR_POD
 from celery_runpod.api import BillingPeriod, ManagementClient, Pod
@@ -38,7 +39,7 @@ from celery_runpod.errors import (
     RunPodError,
     Unavailable,
 )
-from celery_runpod.options import Backoff, described
+from celery_runpod.options import Backoff
 from tasks.backoff import delay_s
 from tasks.publish_check import delayed_s
 from tasks.services import Services, services_of

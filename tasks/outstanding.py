@@ -1,7 +1,7 @@
 """Repeats what is not done yet for an endpoint: cancels that RunPod has not confirmed, outcomes that were not delivered.
 
-Each is kept in a set of its own until it is settled, so that no restart, and no trouble with the API, loses one. A
-check pays them with what time it has left.
+Each is kept in the store until it is settled, so that no restart and no trouble with the API loses one. A check works on
+them in the time that it has left.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ log = logging.getLogger(__name__)
 CANCEL_LEASE_S = 30.0
 """Longer than a POST may take."""
 FAILED_S, FAILED_CAP_S = 5.0, 60.0
-"""How soon a cancel without an answer is tried again: a GPU is paid for meanwhile."""
+"""How soon a cancel without an answer is tried again; meanwhile the GPU is paid for."""
 REFUSED_S, REFUSED_CAP_S = 30.0, 600.0
-"""How soon a cancel is tried again whose API key is refused or missing: somebody must set the key first."""
+"""How soon a cancel is tried again if its API key is refused or missing: somebody must set the key first."""
 GIVE_UP_S = DAY_S
-"""By then RunPod has deleted the job: its default time to live is 24 hours.
+"""After this time RunPod has deleted the job: its default time to live is 24 hours.
 docs.runpod.io/serverless/endpoints/send-requests#execution-policies"""
 CANCEL_BATCH = 20
 # docs.runpod.io/serverless/endpoints/operation-reference: 20 /cancel at once
 BATCH_EVERY_S = CANCEL_BATCH * WINDOW_S / PER_WINDOW["cancel"]
-"""When the budget is spent, there is room for the next batch after this time."""
+"""After this time the budget has room for the next batch."""
 
 
-def pay_cancels(services: Services, endpoint: str, stop_at: float) -> None:
+def send_cancels(services: Services, endpoint: str, stop_at: float) -> None:
     """POST /cancel for the cancels that are due, if it can be over before `stop_at` (s since the epoch)."""
     now = services.clock()
     due = services.store.cancels.cancels_due(endpoint, now, CANCEL_BATCH)
@@ -40,7 +40,7 @@ def pay_cancels(services: Services, endpoint: str, stop_at: float) -> None:
     too_late = now + services.settings.poll_timeout_s > stop_at
     granted = 0 if too_late else services.budget.take(endpoint, "cancel", due)
     if not granted:
-        # All of them are put off at once, or the next check would come for the others.
+        # Put off all of them, or the next check would come at once.
         services.store.cancels.put_off_cancels(endpoint, now + (1.0 if too_late else BATCH_EVERY_S))
         return
     cancels = services.store.cancels.lease_cancels(endpoint, now, now + CANCEL_LEASE_S, granted)
@@ -48,9 +48,9 @@ def pay_cancels(services: Services, endpoint: str, stop_at: float) -> None:
 
 
 def _cancel(services: Services, endpoint: str, job_id: str, key_name: str) -> None:
-    """POST /cancel until RunPod says that there is nothing left to cancel."""
+    """POST /cancel once. It is settled if RunPod accepts it, or has nothing to cancel."""
     try:
-        services.client(key_name or None).cancel(endpoint, job_id, timeout_s=services.settings.poll_timeout_s)
+        services.client(key_name or None).cancel(endpoint, job_id, timeout=services.settings.poll_timeout_s)
     except RunPodError as error:
         refused = isinstance(error, ConfigurationError) or (
             isinstance(error, RequestRejected) and error.status in (401, 403)
@@ -66,11 +66,11 @@ def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPod
     if isinstance(error, RateLimited):
         services.store.cancels.put_off_cancels(endpoint, now + (error.retry_after_s or FAILED_S))
     base_s, cap_s = (REFUSED_S, REFUSED_CAP_S) if refused else (FAILED_S, FAILED_CAP_S)
-    word, tries, since = services.store.cancels.cancel_failed(
+    retried, tries, since = services.store.cancels.cancel_failed(
         endpoint, job_id, why, now, base_s=base_s, cap_s=cap_s, most_s=GIVE_UP_S
     )
     fields = {"job_id": job_id, "endpoint": endpoint, "error": str(error), "tries": tries}
-    if word == "given_up":
+    if retried == "given_up":
         problem = f"not cancelled in {(now - since) / 3600:.0f} h: RunPod may still run this job, and bill it"
         log.critical("cancel.given_up", extra={**fields, "problem": problem})
     elif refused:
@@ -80,7 +80,7 @@ def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPod
 
 
 def publish_undelivered(services: Services, endpoint: str) -> None:
-    """Publish again what was recorded and not delivered in time."""
+    """Publish outcomes again that were not delivered in time."""
     now = services.clock()
     due = [
         task_id

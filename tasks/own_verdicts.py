@@ -1,7 +1,7 @@
 """When a job ends by our own verdict, and with which error: deadline, start timeout, a job that RunPod does not know.
 
-A verdict on a job at RunPod comes after a last look, which begins when the verdict is due: RunPod may have the result.
-Arithmetic only, with every time an argument.
+RunPod may have the result by then, so a job at RunPod gets a last look when its verdict is due. Arithmetic only; every
+time is an argument.
 
 Not here: the looks (``check.py``), recording an end (``delivery.py``).
 """
@@ -23,16 +23,16 @@ from celery_runpod.errors import (
 )
 
 MISSING_S, ENDPOINT_MISSING_S = 5.0, 60.0
-"""How long RunPod must go on answering 404 before a job ends. A replica that lags answers a few about a job; a control
-plane in trouble, or a key of another account, answers them about every job of the endpoint."""
+"""How long RunPod must answer 404 before a job ends. A replica that lags answers 404 about a job for a moment; a control
+plane in trouble, or a key of another account, answers 404 about the whole endpoint."""
 
 STUCK = "STATUS_STUCK"
 """The reason of a job whose /status says IN_PROGRESS though the job has ended."""
 
 
 def verdict_at(job: Job) -> float:
-    """When our own verdict on a job is due, in seconds since the epoch: at its deadline, or earlier at its start timeout
-    while no RunPod worker has taken it. Of a SUBMITTING job it is not known whether RunPod has it: its deadline alone."""
+    """When our own verdict on a job is due, in seconds since 1970: at its deadline, or earlier at its start timeout
+    while no RunPod worker has taken it. A SUBMITTING job may be at RunPod, so only its deadline counts."""
     if job.start_by is not None and job.state in (State.WAITING, State.IN_QUEUE):
         return min(job.start_by, job.end_by)
     return job.end_by
@@ -45,7 +45,7 @@ def verdict_on(job: Job, now: float, why_queued: str = "") -> JobError | None:
     if now < job.end_by:
         return _start_timeout(job, why_queued)
     if job.state is State.SUBMITTING:
-        # RunPod may be running a job whose submit is unanswered, and its idempotency key stays taken.
+        # Not DeadlineExceeded: RunPod may be running the job, so its idempotency key stays taken.
         return _unanswered(job)
     return status_stuck(job) if job.reason == STUCK else _deadline_exceeded(job)
 
@@ -61,9 +61,9 @@ def just_submitted(job: Job, now: float, grace_s: float) -> bool:
 
 
 def missing(job: Job, error: ApiError, now: float) -> tuple[str, float, float]:
-    """What a 404 about a job means: (the reason to show, since when RunPod answers so, when it counts as the job's end).
+    """What a 404 about a job means: (the reason to show, since when RunPod answers 404, when it counts as the job's end).
 
-    Any other answer in between, and one about a former attempt, begins the wait anew."""
+    The wait starts again after any other answer, and for a new attempt."""
     endpoint = isinstance(error, EndpointNotFound)
     reason = "ENDPOINT_NOT_FOUND" if endpoint else "JOB_NOT_FOUND"
     since = job.missing_since
@@ -73,11 +73,13 @@ def missing(job: Job, error: ApiError, now: float) -> tuple[str, float, float]:
 
 
 def expired(job: Job, error: ApiError) -> JobError:
+    """The error of a job that RunPod no longer knows."""
     problem = f"RunPod does not know this job any more ({error.message}): it expired there, or was lost"
     return JobExpired(problem, job.name, job.task_id, job.job_id)
 
 
 def status_stuck(job: Job) -> StatusStuck:
+    """The error of a job that has ended while /status goes on saying IN_PROGRESS."""
     problem = (
         "/status went on saying IN_PROGRESS, though a webhook or its own executionTime said that the job had ended: a "
         "late progress_update of the handler hides the result at RunPod (runpod-python#250), and it cannot be fetched"

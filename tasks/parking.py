@@ -1,8 +1,8 @@
 """[4 of 8] Parking: how a task leaves its worker slot and still ends under its own id.
 
-A parked task is a Celery retry that is held back. `finish.signature_from_request(...)` is the call that Celery's own
-`Task.retry()` is made of: it carries task id, root, group, chord, chain, links, priority, headers, stamps and
-`ignore_result`. Kept as text in the record and sent when the job has ended, it resumes the canvas where it stood.
+A parked task is a Celery retry that is sent later. `finish.signature_from_request(...)`, which Celery's own
+`Task.retry()` uses, holds task id, root, group, chord, chain, links, priority, headers, stamps and `ignore_result`. It
+is kept as text in the record; sent when the job has ended, it resumes the canvas where it stood.
 
 `Task.replace()` is not used: it loses priority, headers, stamps and `ignore_result`.
 
@@ -41,12 +41,12 @@ def park(finish: Task, request: Context, *, queue: str, shadow: str) -> str:
         expires=None,
         time_limit=None,
         soft_time_limit=None,
-        # None would be replaced by the task that publishes the continuation; see `_no_parent_of_its_own`.
+        # Celery replaces None by the task that publishes the continuation; see `_no_parent_of_its_own`.
         parent_id=request.parent_id or request.id,
         root_id=request.root_id or request.id,
     )
     for link in link_signatures(signature):
-        # A repeat of finish sends its links again: with an id, whoever receives them can tell.
+        # A repeat of finish sends its links again; the same id shows that they are the same.
         link.setdefault("options", {}).setdefault("task_id", str(uuid.uuid4()))
     return str(dumps(dict(signature)))
 
@@ -65,13 +65,13 @@ def unpark(app: Celery, continuation: str, endpoint: str, task_id: str, attempt:
 
 @before_task_publish.connect(sender=FINISH)
 def _no_parent_of_its_own(headers: dict[str, Any], **_: Any) -> None:
-    """In the tree that Flower shows, a first task has no parent."""
+    """Give a first task no parent in the tree that Flower shows."""
     if headers["parent_id"] == headers["id"]:
         headers["parent_id"] = None
 
 
 def ids_after(continuation: str) -> Iterator[tuple[str, str]]:
-    """("task" | "group", id) of every step that hangs on the parked task."""
+    """("task" | "group", id) of everything that follows the parked task."""
     data: Any = loads(continuation)
     for signature in signatures_after(data):
         options = signature.get("options", {})

@@ -1,4 +1,4 @@
-"""Publishing checks: one countdown message for an endpoint's least due time, unless one comes early enough.
+"""Publishes checks: one countdown message for the earliest due time of an endpoint, unless one comes early enough.
 
 Not here: what a check does (``check.py``), and when a job is due (``backoff.py``).
 """
@@ -30,13 +30,13 @@ def plan_check(services: Services, endpoint: str, at: float) -> None:
 
 
 def delayed_s(services: Services, seconds: float) -> float:
-    """For how long a message is held back: RabbitMQ itself does that, by whole seconds (docs/decisions/0004)."""
+    """How long a message is delayed. RabbitMQ delays by whole seconds (docs/decisions/0004)."""
     return float(max(1, math.ceil(seconds))) if is_amqp(services.settings.broker_url) else seconds
 
 
 def admit_waiting(services: Services, endpoint: str) -> None:
-    """A place of `max_in_flight` may have been freed, or a pause have ended: make the next jobs due, and look at them
-    now."""
+    """Make the next waiting jobs due, and check them now. Called when a place of `max_in_flight` may be free, or a pause
+    may have ended."""
     now = services.clock()
     if services.store.submits.admit(endpoint, now, services.settings.max_in_flight(endpoint)):
         plan_check(services, endpoint, now)

@@ -1,7 +1,7 @@
-"""What a purge of an endpoint's queue means for our own jobs: those that it removed end with JobPurged.
+"""Finds out which jobs a purge of an endpoint's queue removed; they end with JobPurged.
 
-RunPod does not say which jobs it removed. So the time of the purge is noted, and a job that was queued before it, and
-that RunPod calls CANCELLED or does not know afterwards, was removed by it. What runs goes on.
+RunPod does not say which jobs it removed, so the time of the purge is kept. A job that was queued before it, and that
+RunPod then calls CANCELLED or does not know, was removed by it. Running jobs go on.
 
 Not here: the purge itself (``endpoint_tasks.py``).
 """
@@ -15,7 +15,7 @@ from tasks.services import Services
 
 
 def purge_of(services: Services, job: Job) -> JobPurged | None:
-    """The error that a job ends with which RunPod has CANCELLED, or does not know; None if no purge removed it."""
+    """The error of a job that RunPod has CANCELLED, or does not know; None if no purge removed it."""
     if job.state is not State.IN_QUEUE:
         return None
     purged_at = services.store.purges.purged_at(job.endpoint)

@@ -1,14 +1,14 @@
-"""runpod.retry: run a job that failed again, under a new task id, with what hung on it.
+"""runpod.retry: runs a failed job again, under a new task id, with its chain and links.
 
-Input and continuation of a failed job are kept for a while (`RUNPOD_KEEP_FAILED_S`). The retry is a new call: a new
-record, a new submit, new deadlines. Its chain and links are those of the old one, so the result of the chain's last
-step, which said FAILURE, is replaced when the retry succeeds. A chord that has failed cannot be mended: refused.
+Input and continuation of a failed job are kept for `RUNPOD_KEEP_FAILED_S`. The retry is a new call: a new record, a new
+submit, new deadlines. Its chain and links are the old ones, so a retry that succeeds replaces the FAILURE of the chain's
+last step. A member of a group or chord is refused, because a failed chord cannot be resumed.
 
-The retry keeps the errbacks too, and one of them may call `Endpoint.retry`. So a record counts how often its job was run
-again by hand (`generation`), and after `RUNPOD_MOST_RETRIES_BY_HAND` times only `force` goes on.
+The retry also keeps the errbacks, and one of them may call `Endpoint.retry`. So a record counts how often its job was run
+again by hand (`generation`); after `RUNPOD_MOST_RETRIES_BY_HAND` times only `force` allows one more.
 
-Not here: `retries=n` of a call (``delivery.py``); RunPod's own /retry, which keeps the job id, so that late news of the
-failed attempt would be believed of the next one.
+Not here: `retries=n` of a call (``delivery.py``). RunPod's own /retry is not used: it keeps the job id, and late news of
+the failed attempt would count for the next one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LOOKS, LOOK_S = 30, 0.1
 
 @shared_task(bind=True, name=RETRY, throws=(RunPodError,))
 def retry(self: Any, task_id: str, endpoint: str | None = None, force: bool = False) -> str:
-    """Run a failed job again; answers the new task id. With `endpoint` the job must be one of that endpoint. With
+    """Run a failed job again; returns the new task id. With `endpoint` the job must be one of that endpoint. With
     `force` it may have been run again by hand any number of times.
 
     Raises:
@@ -57,7 +57,7 @@ def retry(self: Any, task_id: str, endpoint: str | None = None, force: bool = Fa
     if holder != new_id:
         if begun:
             raise RetryRefused(task_id, f"it was run again already, as task {holder}")
-        # Whoever claimed it has not come to write its record, and its message may have expired: done in its place.
+        # Another message claimed it and has not written the record; it may have expired. Write it in its place.
         job = _again(services, task_id, holder, endpoint, force)
     followers = [any_id for kind, any_id in ids_after(job.continuation) if kind == "task"]
     services.store.ids.index(job, followers, job.group_ids)
@@ -121,7 +121,7 @@ def _again(services: Services, task_id: str, new_id: str, endpoint: str | None, 
 
 
 def _kept(services: Services, endpoint: str, task_id: str) -> dict[str, str] | None:
-    """What was kept; a caller may have seen the failure a moment before its delivery is marked."""
+    """What was kept. A caller may see the failure a moment before its delivery is marked, so wait for that."""
     for _ in range(LOOKS):
         kept = services.store.retries.failed(endpoint, task_id)
         if kept is not None or (services.store.ids.job(task_id) or {}).get("state") not in OUTCOMES:

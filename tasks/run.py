@@ -1,8 +1,8 @@
 """[3 of 8] runpod.run: accept a call into the store, try to submit it, leave the worker slot.
 
-After the record is written, messages are hints and the store is the truth: whatever happens to this process, a check
-or the self-healing thread goes on. The task raises no verdict itself; what is wrong with a call is recorded as the
-job's end, and reaches the caller as every end does.
+After the record is written, messages are hints and the store is the truth: if this process dies, a check or the watchdog
+goes on. The task itself does not raise the error of a wrong call; it records the error as the job's end, which reaches
+the caller as every end does.
 
 Not here: what a message may hold, and how it becomes a record (``call_message.py``).
 
@@ -12,6 +12,7 @@ Next: ``parking.py``, then ``submit.py``.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -28,21 +29,21 @@ from tasks.delivery import REPUBLISH_S, hand_over, publish
 from tasks.idempotency import join
 from tasks.parking import ids_after
 from tasks.publish_check import plan_check
+from tasks.put_back import CallersTask, nothing_but_verdicts, put_back
 from tasks.services import Services, services_of
 from tasks.submit import submit
-from tasks.verdict_guard import CallersTask, nothing_but_verdicts, put_back
 
 log = logging.getLogger(__name__)
 
 FIRST_TRY_S = 10.0
-"""How long the accepting process has the job to itself, before a check may submit it instead."""
+"""How long the accepting process alone may submit the job; then a check may."""
 
 
 @shared_task(bind=True, name=RUN, base=CallersTask)
 @nothing_but_verdicts
 def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
-    """Take a call: positional the input (in a chain after the previous result), keyword arguments `endpoint` (name or
-    id), `fields` (merged over the input), `options` (as `Endpoint.using`), `not_before` (s since the epoch)."""
+    """Accept a call: positional the input (in a chain after the previous result), keyword arguments `endpoint` (name or
+    id), `fields` (merged over the input), `options` (as `Endpoint.using`), `not_before` (s since 1970)."""
     services = services_of(self.app)
     now = services.clock()
     reach(Step.RUN_RECEIVED)
@@ -53,11 +54,11 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     after = list(ids_after(job.continuation))
     groups = [any_id for kind, any_id in after if kind == "group"]
     followers = [any_id for kind, any_id in after if kind == "task"]
-    # What follows too: the members of a chord have roots of their own, and its body's id must reach all of them.
+    # Also what follows: a cancel of a chord's body must reach its members, which have other roots.
     above = tuple(dict.fromkeys([*groups, *followers]))
     job = replace(job, group_ids=above)
     if not job.ended and self.backend.get_state(job.task_id) == states.REVOKED:
-        # Celery's revoke, while no worker of ours was up: the user's own workers have passed it on.
+        # Celery's revoke while no RunPod worker was up: the user's own workers have stored it.
         job = replace(job, state=State.CANCELLED, outcome={"reason": "revoked"})
     services.store.ids.index(job, followers, above)
     reach(Step.RUN_INDEXED)
@@ -66,23 +67,23 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     else:
         due = job.not_before if job.not_before > now else now + FIRST_TRY_S
     to_submit: Job | None = job
-    if job.options.idempotency_key and not job.ended and not _expired(job, now):
-        word, job, to_submit = join(services, job, due)
+    if job.options.idempotency_key and not job.ended and now < (job.expires_at or math.inf):
+        accepted, job, to_submit = join(services, job, due)
     else:
-        word = services.store.accept(job, due)
+        accepted = services.store.accept(job, due)
     reach(Step.RUN_ACCEPTED)
     services.store.outbox.drop_message(job.task_id)
-    # Asked of a repeat too: the process that accepted the call may have died before it asked.
+    # Also for a repeated message: the process that accepted the call may have died before this.
     if not job.ended and cancel_if_wished(services, job, groups, followers):
         log.info("run.cancelled", extra={"task_id": job.task_id})
-    elif word == "accepted":
+    elif accepted == "accepted":
         _go_on(services, job, to_submit, due)
     plan_check(services, job.endpoint, services.store.least_due(job.endpoint) or due)
     raise Ignore
 
 
 def _go_on(services: Services, job: Job, to_submit: Job | None, due: float) -> None:
-    """What follows a fresh record, done by the process that wrote it."""
+    """Publish, join or submit a job whose record this process has just written."""
     if job.ended:
         publish(services, job)
     elif to_submit is None:
@@ -91,7 +92,3 @@ def _go_on(services: Services, job: Job, to_submit: Job | None, due: float) -> N
         services.show(job, State.WAITING, {"reason": "COUNTDOWN"})
     else:
         submit(services, to_submit, due, sync_wait_s=services.settings.sync_wait_s)
-
-
-def _expired(job: Job, now: float) -> bool:
-    return job.expires_at is not None and now >= job.expires_at

@@ -1,6 +1,6 @@
-"""What a task works with in its process: store, clients, budget, clock. Built after fork by `celery_app/process.py`.
+"""What a task works with in its process: store, clients, budget, clock. A task calls `services_of(self.app)` first.
 
-Not here: how these are made. A task asks `services_of(self.app)` in its first line.
+Not here: how they are made, after fork (`celery_app/process.py`).
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 INSIST_EVERY_S = 1.0
-"""How often a step that must not be lost is tried again while the store is away."""
+"""Pause between the tries of a step that must not be lost, while the store is away."""
 
 AWAY = (OperationalError, RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
-"""What the store or the broker raises while it cannot work for anybody: no fault of the job at hand."""
+"""What store or broker raise while they cannot work for any job."""
 
 
 @contextmanager
 def apart(**fields: Any) -> Iterator[None]:
-    """The work on one of many jobs: what it raises is logged with these fields, and does not end the work on the others.
+    """The work on one of many jobs. An error is logged with these fields, and the work on the others goes on.
 
     Raises:
-        Exception: one of `AWAY`, which the others meet too.
+        Exception: one of `AWAY`, which concerns all jobs.
     """
     try:
         yield
@@ -54,8 +54,8 @@ def apart(**fields: Any) -> Iterator[None]:
 @dataclass(frozen=True)
 class Services:
     """`client` and `management` give the REST clients of a named API key; `announce` shows a job's state on its
-    AsyncResult and in Flower; `clock` answers seconds since the epoch, `spread` a random fraction, and `sleep` waits for
-    seconds: all injected in tests."""
+    AsyncResult and in Flower; `clock` returns seconds since 1970, `spread` a random fraction from 0 to 1, and `sleep`
+    waits for seconds. Tests inject all of them."""
 
     app: Celery
     settings: Settings
@@ -70,22 +70,23 @@ class Services:
     sleep: Callable[[float], None]
 
     def has_webhook(self, job: Job) -> bool:
+        """Whether RunPod gets a webhook URL with this job."""
         return self.settings.webhook_url is not None and job.options.webhook is not False
 
     def side_by_side(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """Do the work on each item in the pool. An exception is raised when all are done: `pool.map` would cancel what
-        has not begun."""
+        """Do the work on each item in the pool. An exception is raised when all are done; `pool.map` would cancel those
+        that have not begun."""
         begun = [self.pool.submit(work, item) for item in items]
         try:
             wait(begun)
         finally:
-            # Nothing is left to cancel, unless this thread was interrupted.
+            # No effect, unless this thread was interrupted.
             for each in begun:
                 each.cancel()
         return [each.result() for each in begun]
 
     def show(self, job: Job, state: str, news: Mapping[str, Any]) -> None:
-        """Show the state of an open job; that of a shared one on every call that waits for it."""
+        """Show the state of an open job; for a shared job, on every call that waits for it."""
         if not job.shares:
             self.announce(job, state, news)
             return

@@ -1,13 +1,13 @@
 """[5 of 8] POST /run, and what each answer means: never pay twice.
 
-    not sent (no budget, DNS, refused, connect timeout, TLS), 429   RunPod has nothing     the job waits, and goes again
+    not sent (no budget, DNS, refused, connect timeout, TLS), 429   RunPod has nothing     the job waits for a new attempt
     another 4xx, payload over the limit, no key                     refused                a typed error at the caller
     200 with an id                                                  accepted               IN_QUEUE
     5xx, cut, read timeout, unreadable, no id, killed in between    unknown                waits for its window to close
 
-RunPod's POST /run has no idempotency key. So the intent stands in the store first, only the holder of a numbered
-attempt may POST it, and what may have been accepted is never sent again unless `RUNPOD_UNCONFIRMED_SUBMIT=resubmit`.
-Whether an attempt may begin now is asked at the endpoint's gate (``gate.py``).
+RunPod's POST /run has no idempotency key. So the intent is stored first, only the holder of a numbered attempt may POST
+it, and what RunPod may have accepted is never sent again unless `RUNPOD_UNCONFIRMED_SUBMIT=resubmit`. The endpoint's gate
+(``gate.py``) decides whether an attempt may begin now.
 
 Next: ``check.py``.
 """
@@ -22,6 +22,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from celery_runpod._protocol import DAY_S, MAX_TTL_S
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod._store.submits import Post, Signs
@@ -39,7 +40,6 @@ from celery_runpod.errors import (
     Unauthorized,
     Unavailable,
 )
-from celery_runpod.options import MAX_TTL_S
 from tasks.backoff import backoff_for, delay_s, next_look
 from tasks.cancel import cancelled_by, is_cancelled
 from tasks.crash_points import Step, reach
@@ -54,7 +54,7 @@ UNAUTHORIZED_WAIT_S = 60.0
 
 
 def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) -> None:
-    """Submit a WAITING job now, or say when it may be tried again. `lease` is its score among what is due."""
+    """Submit a WAITING job now, or plan when to try again. `lease` is its score among the due jobs."""
     now = services.clock()
     expires_at = _expires_at(services, job)
     if expires_at is not None and now >= expires_at:
@@ -62,16 +62,16 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
             end_revoked(services, job, "expired")
             return
         let_all_expire(services, job, now)
-        # Cancelled with the last of them, unless another call has joined meanwhile.
+        # If all calls have left, the job is cancelled; another may have joined meanwhile.
         services.store.observe(job, lease, now + 1, now, reason=job.reason)
         return
     own, others = cancelled_by(job)
     signs = services.store.submits.signs(job.endpoint, [*own, *others])
     if is_cancelled(signs.notes, own, others):
-        # Its cancel is decided, and will be carried out by the task that reads the whole group.
+        # Its cancel was noted; the cancel task may still be reading a large group.
         end_revoked(services, job, "revoked")
         return
-    # When it could first have been submitted: at its countdown or eta, else when it was called.
+    # The first time at which it could have been submitted: its countdown or eta, else its call.
     earliest = job.not_before if job.not_before > job.accepted_at else job.begun_at
     if signs.epoch.fence and earliest <= signs.epoch.fence and not _may_resubmit(services):
         problem = "the store was restored to an older state, and whether the call was submitted before is not known"
@@ -113,16 +113,16 @@ def accept_answer(services: Services, job: Job, job_id: str) -> None:
     now = services.clock()
     backoff = backoff_for(job.options.backoff, webhook=services.has_webhook(job), sync=bool(job.options.sync))
     due = next_look(now + delay_s(0, backoff, services.spread()), job.start_by, job.end_by)
-    word = _insist(services, job, lambda: services.store.submits.submitted(job, job_id, due, now), job_id)
-    if word == "accepted":
+    recorded = _insist(services, job, lambda: services.store.submits.submitted(job, job_id, due, now), job_id)
+    if recorded == "accepted":
         services.show(replace(job, job_id=job_id), State.IN_QUEUE, {})
     else:
-        log.warning("submit.late", extra={"task_id": job.task_id, "job_id": job_id, "word": word})
+        log.warning("submit.late", extra={"task_id": job.task_id, "job_id": job_id, "answer": recorded})
 
 
 def _insist(services: Services, job: Job, record: Callable[[], str], job_id: str) -> str:
-    """Write down what RunPod answered, also if the store is away for longer than its own retries last: the job runs,
-    and only this process knows its id. After the window the job would count as unconfirmed all the same."""
+    """Record RunPod's answer, and retry until the window closes if the store is away: the job runs, and only this process
+    knows its id. After the window the job counts as unconfirmed in any case."""
     while True:
         try:
             return record()
@@ -136,7 +136,7 @@ def _insist(services: Services, job: Job, record: Callable[[], str], job_id: str
 
 
 def close_window(services: Services, job: Job, lease: float) -> None:
-    """Nobody has said what became of a submit, and its window is over."""
+    """Resubmit or end a job whose submit got no answer within its window."""
     now = services.clock()
     if _may_resubmit(services):
         log.warning("submit.resubmit", extra={"task_id": job.task_id, "attempt": job.attempt})
@@ -148,8 +148,8 @@ def close_window(services: Services, job: Job, lease: float) -> None:
 
 
 def _expires_at(services: Services, job: Job) -> float | None:
-    """Celery's `expires` is for the first submit: a retry belongs to a job that began in time. A shared job expires with
-    the last of the calls that wait for it."""
+    """When the job expires. `expires` is for the first submit, so a retry has none. A shared job expires with the last
+    call that waits for it."""
     if job.retried:
         return None
     return services.store.shared.waiters_expire_at(job) if job.shares else job.expires_at
@@ -160,7 +160,7 @@ def _may_resubmit(services: Services) -> bool:
 
 
 def _not_yet(s: Services, job: Job, signs: Signs, post: Post, now: float, held: str) -> tuple[float | None, str]:
-    """Until when the job must wait for what is not the gate's, and why; (None, "") if it may ask there."""
+    """Until when, and why, the job must wait before it asks the gate; (None, "") if it need not wait."""
     if not signs.epoch.settled:
         return now + 1, "STORE_RESTARTED"
     if now < job.not_before:
@@ -184,23 +184,23 @@ def _post(services: Services, job: Job, sync_wait_s: float) -> Answer:
     client = services.client(job.api_key_name)
     if options.sync:
         timeout_s = sync_wait_s + 10
-        return client.run_sync(job.endpoint, job.input, wait_s=sync_wait_s, timeout_s=timeout_s, **extra)
-    return client.run(job.endpoint, job.input, timeout_s=settings.submit_timeout_s, **extra)
+        return client.run_sync(job.endpoint, job.input, wait=sync_wait_s, timeout=timeout_s, **extra)
+    return client.run(job.endpoint, job.input, timeout=settings.submit_timeout_s, **extra)
 
 
 def _policy(job: Job) -> Policy | None:
     options = job.options
     ttl_s = options.ttl
-    if ttl_s is None and job.end_by - job.accepted_at > 86_400:
-        # RunPod deletes a job after 24 h by default, whatever its state: a longer deadline needs a longer life.
+    if ttl_s is None and job.end_by - job.accepted_at > DAY_S:
+        # By default RunPod deletes a job after 24 h in any state: a longer deadline needs a longer time to live.
         ttl_s = min(job.end_by - job.accepted_at, MAX_TTL_S)
     if options.execution_timeout is None and ttl_s is None and options.low_priority is None:
         return None
-    return Policy(execution_timeout_s=options.execution_timeout, ttl_s=ttl_s, low_priority=options.low_priority)
+    return Policy(execution_timeout=options.execution_timeout, ttl=ttl_s, low_priority=options.low_priority)
 
 
 def _refused(services: Services, job: Job, error: RunPodError, over: Callable[[str], float]) -> None:
-    """What an error of the POST means: the rows of the table at the top. `over` is called with the verdict on the API."""
+    """What an error of the POST means: see the table at the top. `over` gets the state of the API, as `post_over`."""
     now = services.clock()
     fields = {"task_id": job.task_id, "endpoint": job.name, "attempt": job.attempt, "error": str(error)}
     if isinstance(error, RateLimited) or (isinstance(error, Unavailable) and not error.sent):

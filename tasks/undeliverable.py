@@ -1,5 +1,5 @@
-"""What is left to do where a call cannot go on as it is: links that are no signatures, a continuation that cannot be
-published, a chord that cannot be joined.
+"""Ends calls that cannot go on as they are: with links that are not signatures, a continuation that cannot be published,
+or a chord that cannot be joined.
 
 Not here: the usual end (``delivery.py``).
 """
@@ -21,12 +21,12 @@ from tasks.services import Services
 log = logging.getLogger(__name__)
 
 MOST_PUBLISHES = 5
-"""After so many tries a continuation that cannot be published is given up."""
+"""How often a continuation is published before the call ends without it."""
 
 
 def drop_unfit(request: Context) -> str | None:
-    """Remove links and errbacks that are no signatures from a request: with them `finish` could not be sent, or could not
-    end. Answers what was removed, in words."""
+    """Remove links and errbacks that are not signatures from a request: with them `finish` cannot be sent, or cannot end.
+    Returns a text that says what was removed, or None."""
     dropped = []
     for name, option in (("callbacks", "link"), ("errbacks", "link_error"), ("chain", "chain")):
         given = getattr(request, name)
@@ -52,7 +52,7 @@ def _is_signature(value: Any) -> bool:
 
 
 def end_alone(services: Services, job: Job, reason: str) -> None:
-    """End the caller's task alone, without its links and chord, which could never be sent."""
+    """End the caller's task without its links and chord, which cannot be sent."""
     problem = f"the outcome was fetched, but its delivery could not be published {MOST_PUBLISHES} times: {reason}"
     error = JobUndeliverable(problem, job.name, job.task_id, job.job_id)
     request = Context(id=job.task_id, task=RUN, root_id=job.root_id)
@@ -61,7 +61,7 @@ def end_alone(services: Services, job: Job, reason: str) -> None:
 
 
 def end_chord(task: Any, error: JobUndeliverable) -> None:
-    """End the body of a chord whose join fails, or kills its process, each time."""
+    """End the body of a chord if joining it fails, or kills the process, each time."""
     backend, size = task.backend, task.backend.get_key_for_group(task.request.group, ".s")
     if backend.get(size) is None:
         return  # its body was published, or has failed
@@ -71,5 +71,5 @@ def end_chord(task: Any, error: JobUndeliverable) -> None:
     except JobUndeliverable:
         # Celery reads the traceback of the error that is being handled.
         backend.chord_error_from_stack(maybe_signature(task.request.chord, app=task.app), error)
-    # A member that comes later finds no chord, and fails none.
+    # A member that ends later finds no chord.
     backend.delete(size)

@@ -1,6 +1,6 @@
 """Why a job waits in RunPod's queue: COLD_START, NO_CAPACITY or WORKERS_UNHEALTHY, from a look at /health.
 
-One look serves all workers and all jobs of an endpoint for some seconds, and it is made only when a job has been queued
+One look at /health serves all workers and all jobs of an endpoint for some seconds. It is made only if a job is queued
 for longer than a start usually takes. An unanswered /health sets no reason.
 """
 
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 3.0
 LOOK_EVERY_S = 10.0
 LOOK_S = 4.0
-"""A check has other things to do: a look that takes longer is given up."""
+"""A look at /health that takes longer is given up, because it holds up a check."""
 
 
 def why_queued(services: Services, jobs: Iterable[Job], now: float) -> str:
-    """Why the jobs of one endpoint that are queued at RunPod wait there; "" where it is not known, or not asked."""
+    """Why the jobs of one endpoint wait in RunPod's queue; "" if it is not known, or was not asked."""
     waiting = [job for job in jobs if job.state is State.IN_QUEUE and _waits_long(job, now)]
     if not waiting:
         return ""
@@ -33,7 +33,7 @@ def why_queued(services: Services, jobs: Iterable[Job], now: float) -> str:
     if not mine:
         return known
     try:
-        reason = reason_of(services.client(job.api_key_name).health(job.endpoint, timeout_s=LOOK_S))
+        reason = reason_of(services.client(job.api_key_name).health(job.endpoint, timeout=LOOK_S))
     except RunPodError as error:
         log.info("health.unanswered", extra={"endpoint": job.name, "error": str(error)})
         return known
@@ -47,7 +47,7 @@ def _waits_long(job: Job, now: float) -> bool:
 
 
 def reason_of(health: Health) -> str:
-    """Why jobs wait, by the counts of an endpoint's workers.
+    """Why jobs wait, from the counts of an endpoint's workers.
 
     >>> reason_of(Health(in_queue=3, throttled=2))
     'NO_CAPACITY'
@@ -63,5 +63,5 @@ def reason_of(health: Health) -> str:
 
 
 def refusal(error: RunPodError) -> str:
-    """The reason of a job whose look RunPod refuses."""
+    """The reason to show for a job at which RunPod refuses a look."""
     return "UNAUTHORIZED" if isinstance(error, Unauthorized | ConfigurationError) else "API_REFUSES"

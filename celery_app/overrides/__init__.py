@@ -1,1 +1,1 @@
-"""Where Celery, kombu and amqp are made to do what a parked job needs."""
+"""Changes of Celery, kombu and amqp that parked jobs need."""

@@ -1,9 +1,9 @@
-"""Messages whose envelope kombu cannot read: broken JSON, JSON that is nested without end, a field of another type.
+"""Messages whose envelope kombu cannot read: broken JSON, JSON that is nested too deeply, a field of another type.
 
-kombu's Redis transport parses a list's item in the worker's event loop, and what it raises there ends the worker; the
-item comes back with the next start where it was a message before. So the text is measured before it is parsed, and an
-item that is no message is turned into one: its raw text is the body, under a content type that no task takes. The
-consumer then puts it aside like every message that cannot be read.
+kombu's Redis transport parses an item of a queue's list in the worker's event loop; an error there ends the worker, and
+the item may come back at its next start. So the text is measured before it is parsed, and an item that is not a message
+becomes one: its raw text is the body, under a content type that no task accepts. The consumer then puts it aside like
+every message that cannot be read.
 
 Not here: what stands in a message's body (``poison.py``). RabbitMQ's messages have no envelope of JSON.
 """
@@ -26,10 +26,10 @@ from kombu.utils.json import loads as kombu_loads
 from celery_runpod.api._depth import MAX_DEPTH, is_deeper, pruned, too_deep
 
 UNREADABLE = "application/x-celery-runpod-unreadable"
-"""The content type of an item that is no message."""
+"""The content type of an item that is not a message."""
 
 MOST_UNPACKED = 64_000_000
-"""Bytes of a compressed body. An input is at most 20 MB, and base64 of it at most 27."""
+"""The most bytes of an unpacked body. An input has at most 20 MB, and 27 in base64."""
 
 DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     "application/x-gzip": zlib.decompressobj,
@@ -42,15 +42,15 @@ DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     "lzma": lzma.LZMADecompressor,
     "xz": lzma.LZMADecompressor,
 }
-"""By kombu's names (`task_compression`): those that can be told where to stop."""
+"""kombu's names of compressions (`task_compression`) whose decompressors take a limit of bytes."""
 
 
 def install(transport: Any) -> None:
-    """Guard one connection's transport; others than Redis' are left as they are."""
+    """Measure what this connection's transport reads; only a Redis transport is changed."""
     if not isinstance(transport, kombu_redis.Transport) or hasattr(transport, "runpod_guarded"):
         return
     guarded_transport: Any = transport
-    # The name that kombu's module looks up (kombu 5.7): its channel has no method to override around it.
+    # kombu 5.7 has no method to override here, so the name in its module is replaced.
     vars(kombu_redis)["loads"] = measured_loads
     deliver = guarded_transport._deliver
 
@@ -62,7 +62,7 @@ def install(transport: Any) -> None:
 
 
 def measured_loads(text: str) -> Any:
-    """As kombu's; the text itself where it is not JSON, or is nested too deeply to be parsed."""
+    """As kombu's `loads`; returns the text itself if it is not JSON, or is nested too deeply to parse."""
     if is_deeper(text, MAX_DEPTH):
         return text
     try:
@@ -72,7 +72,7 @@ def measured_loads(text: str) -> Any:
 
 
 def problem_of(message: Any) -> str | None:
-    """Why kombu could not read an envelope, in words; None where it can."""
+    """Why kombu cannot read an envelope; None if it can."""
     if isinstance(message, str):
         return "it is not JSON" if not is_deeper(message, MAX_DEPTH) else f"it is nested deeper than {MAX_DEPTH} levels"
     if not isinstance(message, dict) or not isinstance(message.get("properties"), dict):
@@ -99,7 +99,7 @@ def problem_of(message: Any) -> str | None:
 
 
 def compressed_problem(raw: bytes, compression: Any) -> str | None:
-    """Why kombu must not decompress a body, in words: it would make gigabytes of a few kilobytes, in the event loop."""
+    """Why kombu must not decompress a body in the event loop (a few kilobytes may become gigabytes); None if it may."""
     decompressor = DECOMPRESSORS.get(compression) if isinstance(compression, str) else None
     if decompressor is None:
         return f"its compression is none of {', '.join(sorted(DECOMPRESSORS))}"
@@ -112,7 +112,7 @@ def compressed_problem(raw: bytes, compression: Any) -> str | None:
 
 
 def unreadable(item: Any, queue: str) -> dict[str, Any]:
-    """A message that carries an item which is none."""
+    """A message that carries an item which is not a message."""
     raw = item if isinstance(item, str) else json.dumps(item) if too_deep(item) is None else repr(type(item))
     return {
         "body": base64.b64encode(raw.encode("utf-8", "replace")).decode(),
@@ -128,8 +128,7 @@ def unreadable(item: Any, queue: str) -> dict[str, Any]:
 
 
 def _names(raw: str) -> dict[str, str]:
-    """The id and the name of the task whose message this was meant to be, so that it can be ended; as far as they can
-    be read."""
+    """The id and the name of the item's task, if they can be read, so that the task can be ended."""
     try:
         item = json.loads(pruned(raw, MAX_DEPTH))
     except ValueError:

@@ -1,10 +1,11 @@
-"""Messages that no task can begin with: a header that has another type than Celery reads, or arguments that do not fit.
+"""Refuses messages with which no task can begin: a header of another type than Celery reads, or arguments that do not
+fit.
 
-Without this, each is an error of an unknown kind in the task, which would be tried again ten times, or an error in the
-pool, whose timer reads `timelimit`. What is refused here is ended, or put aside, before it begins (``poison.py``).
+Without this check, each would be an unexpected error of its task, retried ten times, or an error in the pool, whose timer
+reads `timelimit`. A message that is refused here ends its task or is put aside, before the task begins (``poison.py``).
 
-Not here: the names of the arguments of `runpod.run`, which takes any (`tasks/call_message.py`), and those of the tasks of
-`RUNPOD_IMPORTS`.
+Not here: the arguments of `runpod.run`, which the task checks itself (`tasks/call_message.py`), and those of the tasks
+of `RUNPOD_IMPORTS`, which are the user's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from celery_runpod._protocol import RUN, TASK_NAMES
 
-MOST_WORDS = 200
+MOST_TEXT = 200
 
 
 def _is_text(value: Any) -> bool:
@@ -46,11 +47,11 @@ HEADERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("retries", "group_index", "replaced_task_nesting"), COUNT),
     "timelimit": (_is_time_limit, "a list of two numbers of seconds"),
 }
-"""What Celery reads of a message (its protocol 2); null and a missing header are the same."""
+"""The headers that Celery reads (its protocol 2); null and a missing header are the same."""
 
 
 def misfit(app: Celery, message: Any) -> str | None:
-    """Why no task can begin with a message, in words, without a value of the message; None where one can."""
+    """Why no task can begin with a message; None if one can. The text holds no value of the message."""
     headers = message.headers
     if not isinstance(headers, dict) or "task" not in headers:
         return None
@@ -62,7 +63,7 @@ def misfit(app: Celery, message: Any) -> str | None:
         return None  # Celery refuses it itself
     args, kwargs, embed = body
     if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
-        # Celery drops such a task without an end.
+        # Celery drops such a message, and its task never ends.
         kinds = ", ".join(type(one).__name__ for one in body)
         return f"the body holds a {kinds}; allowed: a list, a dict, and a dict or null"
     name = headers["task"]
@@ -78,12 +79,13 @@ def misfit(app: Celery, message: Any) -> str | None:
 
 
 def unbound(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> str | None:
-    """Why a function cannot be called so, in words; None where it can."""
+    """Why a function cannot be called with these arguments; None if it can."""
+    signature, adapters = _checks(function)
     try:
-        bound = inspect.signature(function).bind(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
     except TypeError as error:
         return _plain(str(error))
-    for name, adapter in _adapters(getattr(function, "__func__", function)).items():
+    for name, adapter in adapters.items():
         if name in bound.arguments:
             try:
                 adapter.validate_python(bound.arguments[name], strict=True)
@@ -93,22 +95,22 @@ def unbound(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any
 
 
 @functools.cache
-def _adapters(function: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
-    """The types of the parameters that are named one by one."""
-    hints = typing.get_type_hints(inspect.unwrap(function))
+def _checks(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, TypeAdapter[Any]]]:
+    """A function's signature, and a check for the type of each of its named parameters; made once for each function."""
+    signature, hints = inspect.signature(function), typing.get_type_hints(inspect.unwrap(function))
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    named = [one.name for one in inspect.signature(function).parameters.values() if one.kind not in several]
-    return {name: TypeAdapter(hints[name]) for name in named if name in hints}
+    named = [one.name for one in signature.parameters.values() if one.kind not in several]
+    return signature, {name: TypeAdapter(hints[name]) for name in named if name in hints}
 
 
 def _body(message: Any) -> Any:
-    """What Celery reads next: kombu decodes a body once. None where it cannot be decoded, which Celery tells."""
+    """The decoded body, which kombu keeps for Celery. None if it cannot be decoded: Celery reports that itself."""
     try:
         return message.payload
     except Exception:
         return None
 
 
-def _plain(words: str) -> str:
-    """The name of an argument that is too many is the message's own, and may hold anything."""
-    return ascii(words)[1:-1][:MOST_WORDS]
+def _plain(text: str) -> str:
+    """The text in ASCII and shortened: it may hold the name of an unknown argument, which is any text."""
+    return ascii(text)[1:-1][:MOST_TEXT]

@@ -1,18 +1,18 @@
-"""Messages that would end the worker, or come back for ever: measured before anything decodes or pickles them.
+"""Messages that would end the worker, or come back for ever: measured before they are decoded or pickled.
 
-The worker's main process decodes a message and pickles it for a child of its pool. Both call themselves once or twice a
-level of nesting, and an error there ends the main process; the message comes back, and ends the next one.
+The worker's main process decodes a message and pickles it for a child of its pool. Both recurse once or twice for each
+level of nesting, and an error there ends the main process; the message comes back and ends the next one.
 
-    what the message is                              what becomes of it
-    a call whose input is nested too deeply          the input is cut out; `run` ends the call with InvalidInput
-    any other that is nested too deeply, or that     its task ends with InvalidInput, where it has an id and keeps a
-    the pool does not take                           result; else the message is put aside (`aside.py` of the store)
+    the message                                      what happens
+    a call whose input is nested too deeply          the input is removed; `run` ends the call with InvalidInput
+    another one that is nested too deeply, or that   its task ends with InvalidInput, if it has an id and keeps a
+    the pool refuses                                 result; else the message is put aside in the store
     one that cannot be read                          the message is put aside
 
-A thread writes the result or the entry, so that the event loop never waits. The message is held until that is done.
+A thread writes the result or the entry, so that the event loop never waits. Until then the message stays unacknowledged.
 
 Not here: an envelope that kombu cannot read (``envelopes.py``), headers and arguments of another
-type (``fitting.py``), Celery's calls (``consumer.py``).
+type (``fitting.py``), the consumer that calls this (``loss_tolerant_consumer.py``).
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from celery.app.task import Context
 from redis.exceptions import RedisError
 
 from celery_app.overrides.envelopes import UNREADABLE
-from celery_runpod._protocol import FINISH, RUN
-from celery_runpod._publish.routes import REFUSED
+from celery_runpod._protocol import FINISH, REFUSED, RUN
 from celery_runpod._store.put_aside import MOST_BODY, AsideMessage
 from celery_runpod.api._depth import MAX_DEPTH, is_deeper, loads, pruned, too_deep
 from celery_runpod.errors import InvalidInput
@@ -39,8 +38,8 @@ from tasks.services import INSIST_EVERY_S, Services
 log = logging.getLogger(__name__)
 
 MOST_MESSAGE_DEPTH = 200
-"""Of a whole message: canvas takes about four levels a step that is linked within another. Pickling is the first to fail:
-at 496 levels on Python 3.11, 748 on 3.12, 4,996 on 3.13 (measured), less what the stack holds already."""
+"""The most levels of a whole message: a canvas has about four for each nested step. Pickling fails first: at 496 levels
+on Python 3.11, 748 on 3.12 and 4,996 on 3.13 (measured), minus the depth of the stack."""
 
 AROUND_INPUT = 2
 """The body is `[args, kwargs, embed]`: an input lies in two lists, a field in a list and an object."""
@@ -50,8 +49,8 @@ JSON = "application/json"
 
 
 def measure(message: Any) -> str | None:
-    """Why a message cannot be run, in words; None where it can. Of a call whose input alone is nested too deeply, the
-    input is replaced by null, and a header says so."""
+    """Why a message cannot be run; None if it can. If only the input of a call is nested too deeply, the input becomes
+    null and a header says why."""
     if message.content_type == UNREADABLE:
         return f"the message cannot be read: {message.headers.get('problem')}"
     headers = message.headers
@@ -60,7 +59,7 @@ def measure(message: Any) -> str | None:
     if place := too_deep(headers, "headers"):
         return f"{place} is nested deeper than {MAX_DEPTH} levels"
     if not _is_text(json.dumps(headers, ensure_ascii=False, default=repr)):
-        return "a header holds a lone surrogate, which is no text and could be written nowhere"
+        return "a header holds a lone surrogate, which is not text"
     for name in ("task", "id"):
         given = headers.get(name)
         if "task" in headers and not (isinstance(given, str) and 0 < len(given) <= MOST_ID):
@@ -78,7 +77,7 @@ def measure(message: Any) -> str | None:
 
 
 def text_of(message: Any) -> str | None:
-    """The body of a message of JSON as kombu reads it; None of any other."""
+    """The body of a JSON message as kombu reads it; None for another message."""
     if message.content_type != JSON or message.body is None:
         return None
     if isinstance(message.body, str):
@@ -96,7 +95,7 @@ class Refused(NamedTuple):
 
 
 class PoisonWard:
-    """Ends or keeps messages in a thread of its own, one after the other. `done` releases a message."""
+    """Ends or keeps messages in its own thread, one after the other. `done` releases a message."""
 
     def __init__(self, services: Callable[[], Services], done: Callable[[Any], None]) -> None:
         self._services = services
@@ -106,7 +105,7 @@ class PoisonWard:
         self._thread: threading.Thread | None = None
 
     def take(self, message: Any, why: str, *, ends_task: bool = True) -> None:
-        """Queue a message for the thread. `ends_task` is False where the message is no task's."""
+        """Queue a message for the thread. `ends_task` is False if the message is not a task's."""
         self._waiting.put(Refused(message, why, ends_task))
         with self._lock:
             if self._thread is None:
@@ -120,7 +119,7 @@ class PoisonWard:
                 self._insist(refused)
                 self._done(refused.message)
             except Exception:
-                # The message stays held, and comes back when the visibility timeout is over.
+                # The message stays unacknowledged, and comes back after the visibility timeout.
                 log.exception("message.not_settled")
 
     def _insist(self, refused: Refused) -> None:
@@ -144,12 +143,12 @@ def settle(services: Services, message: Any, why: str, ends_task: bool) -> None:
         services.store.aside.put_message_aside(as_aside(services, message, task_id, name, why))
         log.critical("message.put_aside: celery-runpod jobs --aside", extra=shown)
     if name == RUN and task_id:
-        # The outbox would publish it again.
+        # Otherwise the watchdog would publish its copy.
         services.store.outbox.drop_message(task_id)
 
 
 def _end(services: Services, message: Any, task_id: str, name: str, why: str) -> bool:
-    """Write the error under the task's id; False where there is nobody to see it."""
+    """Store the error under the task's id; False if nothing reads it."""
     task = services.app.tasks.get(name)
     if task is None or name == FINISH or (name == RUN and services.store.ids.is_job(task_id)):
         # A call that a worker has accepted ends as its record says.
@@ -173,7 +172,7 @@ def _end(services: Services, message: Any, task_id: str, name: str, why: str) ->
         ignore_result=ignored,
     )
     try:
-        # Not `app.tasks[name].backend`: that one lets nothing but the running task's verdict through.
+        # Not `app.tasks[name].backend`, which accepts only a verdict of the running task.
         services.app.backend.mark_as_failure(
             task_id, InvalidInput(why, None, task_id), request=request, store_result=not ignored
         )
@@ -186,7 +185,7 @@ def _end(services: Services, message: Any, task_id: str, name: str, why: str) ->
 
 
 def _embed(message: Any) -> dict[str, Any]:
-    """The links, errbacks and chord of a task, without those that are nested too deeply."""
+    """The links, errbacks, chain and chord of a task, without those that are nested too deeply."""
     text = text_of(message)
     try:
         body = None if text is None else loads(text, MOST_MESSAGE_DEPTH)
@@ -200,7 +199,7 @@ def _embed(message: Any) -> dict[str, Any]:
 
 
 def as_aside(services: Services, message: Any, task_id: str, name: str, why: str) -> AsideMessage:
-    """A message as it is kept."""
+    """A message as the store keeps it."""
     body = message.body
     text = body if isinstance(body, str) else bytes(body or b"").decode("utf-8", "replace")
     headers = message.headers if isinstance(message.headers, dict) and too_deep(message.headers) is None else {}

@@ -1,9 +1,9 @@
-"""A Redis broker that answers, and refuses what it is asked: it is asked again ever more slowly, and the log says why.
+"""Growing pauses for a Redis broker that answers but refuses commands, and one line of the log that says why.
 
-A key of a queue that holds no list (WRONGTYPE) stops every worker of the namespace. Celery connects anew at once, meets
-the same refusal, and so takes a processor and fills the log.
+A queue's key that is not a list (WRONGTYPE) stops every worker of the namespace. Celery connects again at once and meets
+the same refusal, in a loop that uses a whole core and fills the log.
 
-Not here: a Redis that is away, which Celery waits for itself.
+Not here: a Redis that is away; Celery waits for it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 FIRST_S, LONGEST_S = 0.25, 10.0
 FORGOTTEN_S = 60.0
-"""A refusal so long after the last one is the first of its kind again."""
+"""After this time without a refusal, the pauses start again at `FIRST_S`."""
 STEP_S = 0.25
-"""How soon a pause sees that the worker stops."""
+"""How often a pause checks whether the worker stops."""
 
 
 class Refusals:
-    """The pauses of one consumer. `stops`: whether the worker is asked to end."""
+    """The pauses of one consumer. `stops`: whether the worker is to end."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Refusals:
 
 
 def wrong_keys(app: Celery, queues: Iterable[str]) -> list[str]:
-    """The keys of the broker that cannot be used as what they are; none where it cannot be asked."""
+    """The keys of the broker that have the wrong type; none if the broker cannot be read."""
     try:
         with app.connection_for_read() as connection:
             return list(_wrong_keys(connection.default_channel, queues))
     except Exception as error:
-        # It is asked for the text of a message alone; the consumer meets the same error itself.
+        # Only for the text of the log; the consumer meets the same error itself.
         log.debug("the broker's keys cannot be looked at: %r", error)
         return []
 

@@ -1,9 +1,9 @@
-"""Celery's revoke commands, for ids of ours: `revoke`, `terminate`, `revoke_by_stamped_headers`, Flower's button.
+"""Celery's revoke commands for jobs: `revoke`, `terminate`, `revoke_by_stamped_headers`, Flower's button.
 
-Each reaches every worker's main process, in its event loop. The ids are handed to the store's `request_cancel` in a
-thread (the loop must not wait). Celery's own command never sees a task of ours, and no process of ours is terminated;
-where the worker also runs tasks of the user's (RUNPOD_IMPORTS), it is told of all other ids. Its list of revoked ids,
-into which other workers put ours, is asked by none of our tasks (``request.py``).
+Each command reaches every worker's main process, in its event loop. A thread cancels the ids in the store, because the
+loop must not wait. Celery's own command does not get the ids of jobs, so it terminates no process that works on one; if
+the worker also runs tasks of the user (RUNPOD_IMPORTS), it gets all other ids. Celery's list of revoked ids is not read
+for jobs (``unrevoked_request.py``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _original: dict[str, Callable[..., Any]] = {}
 
 
 def install(app: Celery) -> None:
-    """Put our commands before Celery's in this process; those of another app fall through to Celery's."""
+    """Replace Celery's commands in this process. For another app they call Celery's own."""
     for name, command in (("revoke", _revoke), ("terminate", _terminate), ("revoke_by_stamped_headers", _by_stamps)):
         if name not in _original:
             _original[name] = Panel.data[name]
@@ -53,11 +53,11 @@ def _terminate(state: Any, signal: Any, task_id: Any, **kwargs: Any) -> Any:
 
 def _by_stamps(state: Any, headers: Any, terminate: Any = False, signal: Any = None, **kwargs: Any) -> Any:
     ours = hasattr(state.app, "runpod_services")
-    # It ends every process that works on a task with such a stamp, ours too.
+    # `terminate` would kill every process that works on a task with such a stamp, also on a job.
     terminate = False if ours else terminate
     answer = _original["revoke_by_stamped_headers"](state, headers, terminate, signal, **kwargs)
     if ours:
-        # On the command line they are texts, `header=value`.
+        # The command line gives texts, `header=value`.
         stamps = stamps_of(headers) if isinstance(headers, Mapping) else [str(one) for one in headers]
         services = services_of(state.app)
         _off_the_loop(services, lambda: _cancel_stamped(services, stamps))
@@ -65,13 +65,13 @@ def _by_stamps(state: Any, headers: Any, terminate: Any = False, signal: Any = N
 
 
 def _works_for(task_id: str) -> bool:
-    """Whether this worker holds a message of ours under this id."""
+    """Whether this worker holds a message of `run` or `finish` under this id."""
     request = worker_state.requests.get(task_id)
     return request is not None and request.name in (RUN, FINISH)
 
 
 def _cancel(services: Services, ids: Sequence[str]) -> None:
-    # Kept until it is carried out, also if this process dies over it: Celery sends the command once.
+    # Kept until it is carried out: Celery sends the command once, and this process may die.
     services.store.cancels.wish_cancel(ids, services.clock(), scope="job")
     carry_out(services, list(ids), scope="job")
 
@@ -91,7 +91,7 @@ def _cancel_stamped(services: Services, stamps: Sequence[str]) -> None:
 
 
 def _off_the_loop(services: Services, work: Callable[[], None]) -> None:
-    """Do it in a thread, and again until the store has it: whoever revokes hears of no trouble here."""
+    """Do the work in a thread, and repeat it while the store is away: a revoke command has no answer for errors."""
 
     def insist() -> None:
         while True:

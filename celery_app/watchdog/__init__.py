@@ -1,1 +1,1 @@
-"""What finds and repeats that which no task will: lost calls, lost checks, a store that was restored."""
+"""The worker's watchdog: it finds lost calls, lost checks, and a store that was restored."""

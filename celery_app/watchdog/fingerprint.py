@@ -1,9 +1,9 @@
-"""Keeps the workers' token in broker, result backend and job store, so that a caller can find out whether it shares them.
+"""Writes the workers' token into broker, result backend and job store, so that a caller can see whether it shares them.
 
-Each place is written through the worker's own connection, with its prefix. What cannot be written is tried again later:
-the self-healing thread calls this, and must not wait.
+Each place is written through the worker's own connection, with its prefix. If one cannot be written, it is tried again
+later, because the watchdog's thread must not wait.
 
-Not here: what a caller makes of it (`celery_runpod/_publish/agreement.py`).
+Not here: how a caller compares (`celery_runpod/_publish/agreement.py`).
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from dataclasses import replace
 
 from celery.backends.redis import RedisBackend
 
-from celery_runpod._connect import mask_url
+from celery_runpod._connect import broker_connection, mask_url
 from celery_runpod._publish.agreement import BACKEND, BROKER, FIELD, SHOWN, STORE, Token, exchange_name, record_id
 from tasks.services import Services
 
 log = logging.getLogger(__name__)
 
 AGAIN_S = 30.0
-"""A place that could not be written is left alone for so long."""
+"""After this time a place that could not be written is tried again."""
 CONNECT_S = 2.0
 
 
 class Fingerprint:
-    """One for each worker's self-healing thread; the one that holds the lock renews the token."""
+    """One for each worker's watchdog; the watchdog that holds the lock renews the token."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -57,7 +57,7 @@ class Fingerprint:
             result_expires_s=settings.result_expires_s,
         )
         known = Token.parse(self._services.store.redis.get(self._services.store.keys.agreement()))
-        # Workers that move to another broker leave their old token in the old one. It must not count as theirs.
+        # Workers that move to another broker leave their token in the old one, so they need a new id.
         moved = known is None or any(known.place(role) != mine.place(role) for role in (STORE, BACKEND, BROKER))
         return mine if known is None or moved else replace(mine, id=known.id)
 
@@ -75,15 +75,14 @@ class Fingerprint:
         if not isinstance(backend, RedisBackend):
             backend.store_result(name, token.to_json(), SHOWN)
             return
-        # Not by `store_result`, which tries for half a minute while Redis is away.
+        # Not by `store_result`, which retries for half a minute while Redis is away.
         record = {"task_id": name, "status": SHOWN, "result": token.to_json(), "traceback": None}
         lasts_s = int(self._services.settings.result_expires_s)
         backend.client.set(backend.get_key_for_task(name), backend.encode(record), ex=lasts_s)
 
     def _to_broker(self, token: Token) -> None:
         namespace = self._services.settings.namespace
-        with self._services.app.pool.acquire(block=True, timeout=CONNECT_S) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=CONNECT_S)
+        with broker_connection(self._services.app, CONNECT_S) as connection:
             kind = connection.transport.driver_type
             if kind == "redis":
                 connection.default_channel.client.hset(record_id(namespace), FIELD, json.dumps(token.to_json()))

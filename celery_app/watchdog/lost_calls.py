@@ -1,14 +1,14 @@
 """Finds calls whose message was lost before any worker had accepted it, and publishes their copy.
 
-A message is missing when it is neither held by a worker nor in its queue, and a queue is first in, first out: it is not
-there if the queue is empty, or if the oldest message was published later. Missing at two looks in a row, it is published
-again, with doubling pauses; whichever copy comes first is accepted, and the others change nothing.
+A message is missing if it is neither held by a worker nor in its queue. A queue is first in, first out, so the message is
+not in it if the queue is empty, or if its oldest message was published later. A message that is missing at two looks is
+published again, with doubling pauses. The first copy that arrives is accepted; the others change nothing.
 
-A queue that was purged looks the same as a Redis that lost it, so its calls are published again too: who does not want
-them cancels them (`celery-runpod purge --calls`, docs/decisions/0015).
+A queue that was purged looks the same as a Redis that lost it, so its calls are published again too. To get rid of them,
+cancel them (`celery-runpod purge --calls`, docs/decisions/0015).
 
-A call that was missing for longer than the unconfirmed window is not submitted any more: a store that was restored from
-an old snapshot holds copies of calls that were paid for long ago. It ends with SubmissionUnconfirmed.
+A call that was missing for longer than the unconfirmed window is not submitted: a store that was restored from an old
+snapshot holds copies of calls that were paid for long ago. It ends with SubmissionUnconfirmed.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from celery_runpod._publish.routes import ISSUED_AT, REPUBLISHED
+from celery_runpod._protocol import ISSUED_AT, LOST, REPUBLISHED, UNCONFIRMED
 from celery_runpod._store.kept_calls import Kept
 from tasks.services import Services
 
 log = logging.getLogger(__name__)
 
 YOUNG_S = 3.0
-"""A call is not looked for before it is so old: most are accepted within milliseconds."""
+"""A younger call is not looked for: most are accepted within milliseconds."""
 CONFIRM_S = 1.0
-"""A message is nowhere for an instant, between the queue and the note of who holds it: two looks so far apart."""
+"""The time between the two looks. A message is nowhere for an instant, between its queue and the record of its holder."""
 AGAIN_S, AGAIN_CAP_S = 10.0, 600.0
 MOST = 500
 MANY = 8
@@ -37,7 +37,7 @@ PURGE = "if the queue was purged on purpose, cancel its calls: celery-runpod pur
 
 @dataclass
 class Missing:
-    """A message that was not found, since when, and when its copy may be published."""
+    """A message that was not found: since when, and when its copy may be published."""
 
     since: float
     times: int = 0
@@ -45,14 +45,14 @@ class Missing:
 
 
 class OutboxWatch:
-    """One for each worker's self-healing thread: it remembers what was missing at the last look."""
+    """One for each worker's watchdog: it remembers what was missing at the last look."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._missing: dict[str, Missing] = {}
 
     def look(self) -> list[str]:
-        """Publish what was lost; answers the task ids."""
+        """Publish the copies of lost calls; returns their task ids."""
         now = self._services.clock()
         kept = self._services.store.outbox.kept_messages(now - YOUNG_S, MOST)
         self._missing = {one.task_id: self._missing[one.task_id] for one in kept if one.task_id in self._missing}
@@ -86,25 +86,25 @@ class OutboxWatch:
         if copy is None:
             return  # accepted meanwhile
         missing_s = now - one.last_seen
-        word = "lost" if missing_s <= self._services.settings.unconfirmed_window_s else "unconfirmed"
-        log.warning("outbox.published_again", extra={"task_id": one.task_id, "missing_s": missing_s, "word": word})
+        why = LOST if missing_s <= self._services.settings.unconfirmed_window_s else UNCONFIRMED
+        log.warning("outbox.published_again", extra={"task_id": one.task_id, "missing_s": missing_s, "why": why})
         properties = {name: value for name, value in copy["properties"].items() if name not in NOT_REPEATED}
         connection.Producer(serializer="json").publish(
             copy["body"],
             exchange=one.exchange,
             routing_key=one.routing_key,
-            headers={**copy["headers"], REPUBLISHED: word},
+            headers={**copy["headers"], REPUBLISHED: why},
             retry=False,
             **properties,
         )
 
 
 NOT_REPEATED = frozenset({"delivery_tag", "delivery_info", "body_encoding", "delivery_mode"})
-"""Properties that the transport makes itself."""
+"""Properties that the transport sets itself."""
 
 
 class Queues:
-    """What is in the lists of kombu's Redis transport, each list looked at once."""
+    """What is in the lists of kombu's Redis transport; each list is read once."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
@@ -135,5 +135,5 @@ class Queues:
 def _was_published_later(message: Any, one: Kept) -> bool:
     headers = message.get("headers") or {}
     at = headers.get(ISSUED_AT)
-    # One that does not say when it was published may have been there before: then the queue is waited for.
+    # A message without that header may be older: then wait until it has left the queue.
     return headers.get("id") != one.task_id and isinstance(at, int | float) and at > one.issued_at

@@ -1,12 +1,13 @@
 """Notices a store that holds older data than the workers remember: a Redis that was restored from an old snapshot.
 
-In the time that the store has lost, jobs may have been submitted that it takes for waiting ones: submitted again, they
-would be paid for twice. Each worker remembers the latest beat that it wrote, in memory and in a small file; after a
-restart of Redis nothing is submitted until every living worker has compared. What was begun before the latest beat that
-anybody remembers ends with SubmissionUnconfirmed instead of being submitted (or is, with `resubmit`).
+Jobs that were submitted after the snapshot are WAITING in the restored store; submitted again, they would be paid for
+twice. Each worker remembers the latest beat (a time) that it wrote into the store, in memory and in a small file. After a
+restart of Redis nothing is submitted until every living worker has compared its beat with the store's. If the store is
+older, a job that was begun before the latest remembered beat ends with SubmissionUnconfirmed instead of being submitted
+(unless `RUNPOD_UNCONFIRMED_SUBMIT=resubmit`).
 
-Not seen: a restored store where no worker, and no file, is left that remembers; and less than what Redis may lose
-anyway (two seconds, with AOF each second).
+Not noticed: a restored store after all workers and their files are gone; and a loss of less than two seconds, which Redis
+with AOF each second may lose anyway.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ log = logging.getLogger(__name__)
 
 LOST_S = 2.0
 RECONNECT_S = 3.0
-"""In so long after Redis is back every living worker has spoken with it (`process.py`: pauses of up to 2.5 s)."""
+"""Within this time after Redis returns, every living worker has reconnected (pauses of up to 2.5 s)."""
 
 
 class Memory:
-    """The latest beat that this worker, or one before it on this machine, has written."""
+    """The latest beat that this worker, or an earlier one on this machine, has written."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
@@ -36,14 +37,15 @@ class Memory:
 
     @classmethod
     def of(cls, settings: Settings) -> Memory:
-        """One file for each store and namespace. A file of another store of the same address does no harm: what was
-        begun later than it remembers is not touched."""
+        """One file for each store and namespace. The file of an older store at the same address is harmless: it concerns
+        only jobs that were begun before its beat."""
         if settings.state_dir is None:
             return cls(None)
         name = hashlib.sha256(f"{settings.store_url} {settings.namespace}".encode()).hexdigest()[:24]
         return cls(settings.state_dir / f"{name}.beat")
 
     def keep(self, beat: float) -> None:
+        """Remember a beat."""
         self.latest = max(beat, self.latest or 0.0)
         if self._file is None:
             return
@@ -65,13 +67,13 @@ class Memory:
 
 
 def beat(services: Services, memory: Memory) -> str:
-    """Say that this worker is alive; answers as the script `beat`."""
+    """Write a beat into the store, and remember it; returns the answer of the script `beat`."""
     now = services.clock()
     grace_s = RECONNECT_S + services.settings.selfheal_interval_s
-    word = services.store.workers.beat(now, memory.latest, LOST_S, grace_s)
-    if word == "went_back":
+    answer = services.store.workers.beat(now, memory.latest, LOST_S, grace_s)
+    if answer == "went_back":
         lost = {"remembered": memory.latest}
         log.critical("store.went_back: it holds older data than this worker remembers", extra=lost)
-    elif word == "ok":
+    elif answer == "ok":
         memory.keep(now)
-    return word
+    return answer

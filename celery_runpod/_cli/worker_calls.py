@@ -15,13 +15,14 @@ from celery import states
 from celery_runpod import _asking
 from celery_runpod._asking import DEFAULT_TIMEOUT_S, ask, health_from
 from celery_runpod._asking import retry as ask_for_retry
+from celery_runpod._cancelling import publish_cancel
 from celery_runpod._cli.following import INTERRUPTED, follow, report
 from celery_runpod._cli.jobs import client
 from celery_runpod._cli.output import ask_first, echo, json_option, print_one, say, yes_option
 from celery_runpod._cli.rows import on_hold, store_or_sentence
 from celery_runpod._protocol import HEALTH
 from celery_runpod.endpoint import Endpoint
-from celery_runpod.results import JobResult, cancel_calls
+from celery_runpod.results import JobResult
 
 timeout_option = click.option(
     "--timeout",
@@ -64,7 +65,7 @@ def watch(task_id: str, as_json: bool) -> None:
 @json_option
 def retry(task_id: str, force: bool, timeout: float, as_json: bool) -> None:
     """Run a job that failed again, under a new id, with the chain and links that hung on it."""
-    job = ask_for_retry(task_id, force=force, timeout_s=timeout, app=client())
+    job = ask_for_retry(task_id, force=force, timeout=timeout, app=client())
     say(f"runs again as task {job.id}", {"task_id": task_id, "retried_as": job.id}, as_json=as_json)
 
 
@@ -75,7 +76,7 @@ def retry(task_id: str, force: bool, timeout: float, as_json: bool) -> None:
 @json_option
 def health(endpoint: str, key_name: str | None, timeout: float, as_json: bool) -> None:
     """How many jobs and workers an endpoint has at RunPod."""
-    counts = ask(HEALTH, (endpoint, key_name), timeout_s=timeout, app=client(), endpoint=endpoint)
+    counts = ask(HEALTH, (endpoint, key_name), timeout=timeout, app=client(), endpoint=endpoint)
     print_one(health_from(counts), as_json=as_json)
     if since := counts.get("on_hold_since"):
         echo(on_hold(endpoint, since), err=True)
@@ -89,7 +90,7 @@ def health(endpoint: str, key_name: str | None, timeout: float, as_json: bool) -
 def pause(endpoint: str | None, every: bool, timeout: float, as_json: bool) -> None:
     """Submit nothing to an endpoint, or to any, until `resume`. Looks and deliveries go on, and workers stay up."""
     one = _one_or_all(endpoint, every)
-    _asking.pause(one, timeout_s=timeout, app=client())
+    _asking.pause(one, timeout=timeout, app=client())
     text = f"nothing is submitted to {one or 'any endpoint'}; calls wait with the reason ON_HOLD"
     say(text, {"endpoint": one, "on_hold": True}, as_json=as_json)
 
@@ -102,7 +103,7 @@ def pause(endpoint: str | None, every: bool, timeout: float, as_json: bool) -> N
 def resume(endpoint: str | None, every: bool, timeout: float, as_json: bool) -> None:
     """Submit again to an endpoint, or take back the pause of all; what waited is submitted at once."""
     one = _one_or_all(endpoint, every)
-    free = _asking.resume(one, timeout_s=timeout, app=client())
+    free = _asking.resume(one, timeout=timeout, app=client())
     text = "jobs are submitted again" if free else "taken back; another pause still holds jobs: see celery-runpod jobs"
     say(text, {"endpoint": one, "on_hold": not free}, as_json=as_json)
 
@@ -147,7 +148,7 @@ def _cancel_calls(endpoint: str | None, yes: bool, *, as_json: bool) -> None:
     if ids and not yes:
         ask_first(f"Cancel {len(ids)} calls{of} that no worker has taken yet?", yes)
     if ids:
-        cancel_calls(ids, app=client())
+        publish_cancel(client(), list(ids), scope="step")
     told = {"endpoint": endpoint, "cancelled": len(ids)}
     say(f"{len(ids)} calls cancelled; each ends as REVOKED when a worker takes it", told, as_json=as_json)
 

@@ -1,13 +1,13 @@
 """Whether this process's Celery app and the RunPod workers share broker, result backend and job store.
 
-The workers keep one token in all three, each through their own connection (`celery_app/watchdog/fingerprint.py`), and
-renew it every few seconds. A caller looks for it through its own three. URLs are not compared, because one place has
-many: another host name, a proxy, a prefix.
+The workers write one token into all three places through their own connections (`celery_app/watchdog/fingerprint.py`),
+and renew it every few seconds. A caller looks for it through its own connections. URLs are not compared, because one
+place may have many: another host name, a proxy, a prefix.
 
-- Found in all three, and the same: they agree. That is believed for a minute.
-- Found in one and missing in another, at a second look too, while a worker renews it: `ConfigurationMismatch`.
-- Found nowhere: no worker has begun yet. The call is published, and a warning says so once.
-- A place that cannot be asked (away, no rights, another kind of broker) is not judged.
+- The same token in all three places: they agree. This is remembered for a minute.
+- Missing in one place at two looks, while a worker renews it in another: `ConfigurationMismatch`.
+- Missing everywhere: no worker was ever up. The call is published, and a warning says so once.
+- A place that cannot be read (away, no rights, another kind of broker) is left out.
 
 Called by ``caller_task.py`` for each call, by Django's checks, and by doctor.
 """
@@ -29,7 +29,7 @@ from celery import Celery
 from celery.backends.base import DisabledBackend
 from celery.backends.rpc import RPCBackend
 
-from celery_runpod._connect import ANSWER_S, broker_of, client_settings, mask_url, store_url
+from celery_runpod._connect import broker_connection, broker_of, client_settings, mask_url, store_url
 from celery_runpod._store.store import store_of
 from celery_runpod.errors import ConfigurationMismatch
 
@@ -37,20 +37,21 @@ log = logging.getLogger(__name__)
 
 STORE, BACKEND, BROKER = "job store", "result backend", "broker"
 SHOWN = "RUNPOD_AGREEMENT"
-"""The state of the record in the result backend: none of Celery's final ones, which it would not overwrite."""
+"""The state of the token's record in the result backend. Celery does not overwrite a record in one of its final
+states."""
 FIELD = "token"
 
 AGREED_S = 60.0
 MISMATCH_S = 10.0
 OPEN_S = 5.0
-"""How long a verdict is believed: both agree; they do not; nothing is known."""
+"""How long a comparison is believed: both agree; they do not; nothing is known."""
 MOST_PAUSE_S = 10.0
 
 
 @dataclass(frozen=True)
 class Token:
-    """What the workers keep in each place: an id of its own for each set of places, their URLs (masked), when it was
-    renewed (s since the epoch), how often that is (s), and when the workers' results expire (s, None: never)."""
+    """What the workers write into each place: an id for this set of places, their masked URLs, when the token was renewed
+    (s since 1970), how often it is renewed (s), and when the workers' results expire (s; None: never)."""
 
     id: str
     broker: str
@@ -68,7 +69,7 @@ class Token:
 
     @classmethod
     def parse(cls, given: Any) -> Token | None:
-        """A token from its JSON, as text or read already; None where there is none, or one of another version."""
+        """A token from JSON, as text or parsed; None if there is none, or if another version wrote it."""
         try:
             found = json.loads(given) if isinstance(given, str | bytes) else given
             return cls(**found) if isinstance(found, dict) else None
@@ -77,12 +78,12 @@ class Token:
 
 
 Found = dict[str, Token | None]
-"""Role -> its token, or None where there is none. A place that could not be asked is left out."""
+"""Role -> its token, or None if it has none. A place that could not be read is left out."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """`agrees`: True, False, or None where it cannot be said; `worker_seen`: any token was found."""
+class Agreement:
+    """`agrees`: None if it is not known; `worker_seen`: whether any token was found."""
 
     agrees: bool | None
     worker_seen: bool
@@ -96,56 +97,56 @@ def record_id(namespace: str) -> str:
 
 
 def exchange_name(namespace: str, token_id: str) -> str:
-    """The exchange that stands for the token on RabbitMQ, which keeps no values."""
+    """The exchange that stands for the token on RabbitMQ, which stores no values."""
     return f"{namespace}.agreement.{token_id}"
 
 
 def refuse_mismatch(app: Celery, *, ignore_result: bool) -> None:
-    """Stop a call whose result, or whose message, would never arrive.
+    """Refuse a call whose message or result would never arrive.
 
     Args:
         ignore_result: the call needs no result backend.
 
     Raises:
-        ConfigurationMismatch: names the place or the setting, this process's and the workers'.
+        ConfigurationMismatch: the app and the workers do not share a place or a setting.
     """
-    verdict = _remembered(app)
-    for problem in verdict.problems:
+    agreement = _remembered(app)
+    for problem in agreement.problems:
         if not (ignore_result and problem.setting == BACKEND):
             raise ConfigurationMismatch(problem.setting, problem.here, problem.workers)
 
 
-def compare(app: Celery, sleep: Callable[[float], None] = time.sleep) -> Verdict:
-    """Look for the workers' token through this app's own connections; twice where it is missing, because a
-    Redis that was flushed a moment ago has it again at the next renewal.
+def compare(app: Celery, sleep: Callable[[float], None] = time.sleep) -> Agreement:
+    """Look for the workers' token through this app's own connections. If it is missing, look again: a Redis that was
+    flushed has it again after the next renewal.
 
-    The caller has checked that broker and backend answer (`check_reachable`).
+    Call `check_reachable` first.
     """
     if refused := tuple(unread_content(app)):
-        return Verdict(False, False, refused)
+        return Agreement(False, False, refused)
     first = look(app)
     tokens = [token for token in first.values() if token is not None]
     if not tokens:
-        return Verdict(None, False)
+        return Agreement(None, False)
     if _same(first):
-        return Verdict(True, True, (), tokens[0].result_expires_s)
+        return Agreement(True, True, (), tokens[0].result_expires_s)
     sleep(min(2 * tokens[0].every_s + 0.5, MOST_PAUSE_S))
     second = look(app)
-    # A token that is not renewed belongs to workers that are gone. That it is missing elsewhere means nothing.
+    # A token that is not renewed belongs to workers that are gone, so its absence elsewhere means nothing.
     renewed = [token for role, token in second.items() if token is not None and token != first.get(role)]
     if not renewed:
-        return Verdict(None, True)
+        return Agreement(None, True)
     theirs = renewed[0]
     problems = tuple(
         ConfigurationMismatch(role, place_of(app, role), theirs.place(role))
         for role, token in second.items()
         if token is None or token.id != theirs.id
     )
-    return Verdict(not problems, True, problems, theirs.result_expires_s)
+    return Agreement(not problems, True, problems, theirs.result_expires_s)
 
 
 def unread_content(app: Celery) -> list[ConfigurationMismatch]:
-    """The setting of Celery with which this app cannot read what the RunPod workers send; None if it can."""
+    """The settings with which this app cannot read what the RunPod workers send."""
     accepted = {"accept_content": app.conf.accept_content}
     if app.conf.result_accept_content is not None:
         accepted["result_accept_content"] = app.conf.result_accept_content
@@ -157,14 +158,14 @@ def unread_content(app: Celery) -> list[ConfigurationMismatch]:
 
 
 def look(app: Celery) -> Found:
-    """The token in each of the three places, as far as they can be asked."""
+    """The token in each of the three places that can be read."""
     namespace, found = client_settings().namespace, Found()
-    # The broker last: RabbitMQ can only say whether it has a token of a given id.
+    # The broker last: RabbitMQ can only be asked for a token whose id is known.
     for role, read in ((STORE, _in_store), (BACKEND, _in_backend), (BROKER, _in_broker)):
         try:
             found[role] = read(app, namespace, found)
         except Exception as error:
-            # An error stops no call: this place is left out, as unknown.
+            # An error stops no call: this place is left out.
             log.debug("the %s cannot be compared with the RunPod workers': %s", role, error)
     return found
 
@@ -191,17 +192,16 @@ def _in_store(app: Celery, namespace: str, found: Found) -> Token | None:
 
 def _in_backend(app: Celery, namespace: str, found: Found) -> Token | None:
     if isinstance(app.backend, DisabledBackend | RPCBackend):
-        # The first keeps nothing; the second is each process's own queue, and a look would take results out of it.
+        # The first stores nothing. Reading the second, a queue of each process, would remove results from it.
         return None
     return Token.parse(app.backend.get_task_meta(record_id(namespace), cache=False).get("result"))
 
 
 def _in_broker(app: Celery, namespace: str, found: Found) -> Token | None:
-    with app.pool.acquire(block=True, timeout=ANSWER_S) as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=ANSWER_S)
+    with broker_connection(app) as connection:
         kind = connection.transport.driver_type
         if kind == "redis":
-            # A hash, because kombu puts `global_keyprefix` before the keys of some commands only.
+            # A hash, because kombu adds `global_keyprefix` to the keys of some commands only.
             return Token.parse(connection.default_channel.client.hget(record_id(namespace), FIELD))
         if kind != "amqp":
             raise LookupError(f"a {kind} broker is not looked into")
@@ -216,31 +216,31 @@ def _in_broker(app: Celery, namespace: str, found: Found) -> Token | None:
         return token
 
 
-_verdicts: weakref.WeakKeyDictionary[Celery, tuple[Any, float, Verdict]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Celery, tuple[Any, float, Agreement]] = weakref.WeakKeyDictionary()
 _warned: set[str] = set()
 
 
-def _remembered(app: Celery) -> Verdict:
+def _remembered(app: Celery) -> Agreement:
     key = (os.getpid(), client_settings().namespace, broker_of(app), str(app.conf.result_backend), store_url(app))
-    known = _verdicts.get(app)
+    known = _known.get(app)
     if known is not None and known[0] == key and time.monotonic() < known[1]:
         return known[2]
-    verdict = compare(app)
-    lasts_s = {True: AGREED_S, False: MISMATCH_S, None: OPEN_S}[verdict.agrees]
-    _verdicts[app] = (key, time.monotonic() + lasts_s, verdict)
-    if verdict.agrees is None and not verdict.worker_seen:
+    agreement = compare(app)
+    lasts_s = {True: AGREED_S, False: MISMATCH_S, None: OPEN_S}[agreement.agrees]
+    _known[app] = (key, time.monotonic() + lasts_s, agreement)
+    if agreement.agrees is None and not agreement.worker_seen:
         _warn_once(
             f"no RunPod worker of namespace {key[1]!r} was ever up on the broker, result backend and job store of this "
             "process: calls wait until one is (`celery-runpod worker`, `celery-runpod doctor`)"
         )
     here = app.conf.result_expires
     here_s = here.total_seconds() if isinstance(here, timedelta) else here
-    if here_s and verdict.result_expires_s and here_s < verdict.result_expires_s:
+    if here_s and agreement.result_expires_s and here_s < agreement.result_expires_s:
         _warn_once(
-            f"result_expires is {here_s:g} s here and {verdict.result_expires_s:g} s in the RunPod workers: chords and "
+            f"result_expires is {here_s:g} s here and {agreement.result_expires_s:g} s in the RunPod workers: chords and "
             "results of this process's own tasks are gone before those of endpoints"
         )
-    return verdict
+    return agreement
 
 
 def _warn_once(text: str) -> None:

@@ -1,10 +1,11 @@
 """The bounds of a namespace: a call is refused at its caller before Redis is full.
 
-The leading worker counts the open jobs and the bytes of their inputs every few seconds, and writes them beside the
-bounds of its settings (`celery_app/watchdog/thread.py`). So a burst may go over a bound by what is called in these
-seconds. Calls that no worker has accepted yet are counted here, at the call: they pile up when no worker is up.
+The leading worker counts the open jobs and the bytes of their inputs every few seconds, and writes them into the store
+together with the bounds of its settings (`celery_app/watchdog/self_healing.py`). So a burst may exceed a bound by the
+calls of these seconds. Calls that no worker has accepted yet are counted at each call, because they pile up when no
+worker is up.
 
-Not here: a worker refuses nothing for a bound. What was published is accepted.
+A worker itself refuses nothing because of a bound: it accepts what was published.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ MOST_INPUT_BYTES = "RUNPOD_MOST_INPUT_BYTES"
 
 
 def refuse_over_bounds(app: Celery) -> None:
-    """One round trip to the job store. Where it does not answer, or where no worker has counted yet, the call passes.
+    """Let a call pass if the store has room, if no worker has counted yet, or if the store does not answer. One round
+    trip.
 
     Raises:
         TooManyOpenJobs: the namespace holds as many jobs, or bytes of input, as the workers allow.

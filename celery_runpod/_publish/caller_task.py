@@ -1,11 +1,11 @@
-"""The caller's side of the task `runpod.run`: where every call of this process passes before it is published.
+"""The caller's side of the task `runpod.run`: it checks every call of this process before it is published.
 
 Importing `celery_runpod` registers it in each Celery app of the process, except the RunPod worker's, which has the task
-itself (`tasks/run.py`). A chain, a group, a chord, a link and a single call all publish by `Task.apply_async`, so the
-checks that must stop a call stand here; Celery's signals swallow what a receiver raises.
+itself (`tasks/run.py`). A chain, a group, a chord, a link and a single call all publish through `Task.apply_async`, so
+the checks are there. They cannot be in a signal of Celery's, which ignores the errors of its receivers.
 
 Not here: checks of the input (``endpoint.py``); what is written into the message (``routes.py``). A bare
-`app.send_task("runpod.run")` does not pass here, and is not checked.
+`app.send_task("runpod.run")` does not use this task and is not checked.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from celery_runpod._protocol import RUN
 from celery_runpod._publish.agreement import refuse_mismatch
 from celery_runpod._publish.bounds import refuse_over_bounds
 from celery_runpod._publish.confirms import NOT_PUBLISHED
-from celery_runpod._publish.outbox import forget
+from celery_runpod._publish.keep_copies import forget
 from celery_runpod._publish.routes import signatures_after
 from celery_runpod._store.store import store_of
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption
 
 _FOLLOWING: ContextVar[bool] = getattr(amqp, "_callback_publish_retry", ContextVar("never", default=False))
-"""Celery's own mark of a worker that publishes what follows a task (Celery 5.7.0)."""
+"""True while a Celery worker publishes what follows a task (Celery 5.7.0)."""
 
 EAGER = (
     "{what}, and an endpoint's job runs on RunPod, where it is paid for: nothing was published. In a test replace the "
@@ -40,12 +40,12 @@ EAGER = (
 
 
 def refuse(app: Celery, args: Any, kwargs: Any, options: Mapping[str, Any]) -> None:
-    """Everything that stops a call before it is published, the cheapest first. Not asked for a later step of a chain,
-    which a worker publishes.
+    """All checks of a call before it is published, the cheapest first. Not used for a later step of a chain, which a
+    worker publishes.
 
     Raises:
-        TypeError: `args` is no list or tuple, or `kwargs` no mapping; Celery's own words.
-        InvalidOption: a link is no signature.
+        TypeError: `args` is not a list or tuple, or `kwargs` not a mapping; the text is Celery's.
+        InvalidOption: a link is not a signature.
         EagerMode: the app runs tasks in the caller's process.
         BrokerUnavailable: broker or result backend does not answer.
         ConfigurationMismatch: the app and the RunPod workers do not share what they must.
@@ -61,13 +61,13 @@ def refuse(app: Celery, args: Any, kwargs: Any, options: Mapping[str, Any]) -> N
 
 
 def refuse_eager(app: Celery) -> None:
-    """Raises EagerMode where the app runs its tasks in the caller's process."""
+    """Raises EagerMode if the app runs its tasks in the caller's process."""
     if app.conf.task_always_eager:
         raise EagerMode(EAGER.format(what="the Celery app has task_always_eager on"))
 
 
 def check_arguments(args: Any, kwargs: Any) -> None:
-    """Raises TypeError as Celery does. A dict or a text as `args` would be taken apart before Celery checks it."""
+    """Raises TypeError as Celery does, but before a dict or a text in `args` is read as a list."""
     if not isinstance(args, list | tuple):
         raise TypeError("task args must be a list or tuple")
     if not isinstance(kwargs, Mapping):
@@ -75,7 +75,7 @@ def check_arguments(args: Any, kwargs: Any) -> None:
 
 
 def refuse_wrong_links(options: Mapping[str, Any]) -> None:
-    """A link that is no signature would be found out when the job has ended and is paid for.
+    """Refuse a link that is not a signature. Celery would raise after the job has ended and is paid for.
 
     Raises:
         InvalidOption: names the option and the type that was given.
@@ -106,22 +106,22 @@ class ClientTask(Task):
 
     @classmethod
     def annotate(cls) -> None:
-        """The app's `task_annotations` are for its own tasks."""
+        """Ignores `task_annotations`, which are for the app's own tasks."""
 
     def _get_exec_options(self) -> dict[str, Any]:
-        """The options of a call come from its signature alone, as for a task that this app does not know."""
+        """None: the options of a call come from its signature alone."""
         return {}
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Publish a call.
 
         Raises:
-            as `refuse`; and BrokerUnavailable: the message could not be handed over, or, `unconfirmed`, may have been.
+            as `refuse`; and BrokerUnavailable: the message was not published or, if `unconfirmed`, may have been.
         """
         app: Celery = self.app
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
         task_id = options["task_id"] = options.get("task_id") or str(uuid.uuid4())
-        # A worker publishes what follows a task of its own: Celery tries that again, by the errors that it knows.
+        # When a worker publishes what follows its task, Celery retries by the error's class: raise it as it is.
         follows = _FOLLOWING.get()
         if not follows:
             refuse(app, args, kwargs, options)
@@ -135,7 +135,7 @@ class ClientTask(Task):
             forget(task_id)
 
     def apply(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: it runs a task in the caller's process.
+        """Refused: Celery's `apply` runs a task in the caller's process.
 
         Raises:
             EagerMode: always.
@@ -147,8 +147,8 @@ class ClientTask(Task):
 def _unavailable(
     app: Celery, task_id: str, options: Mapping[str, Any], error: Exception, *, begun: bool
 ) -> BrokerUnavailable:
-    """Broker and backend answered a moment ago, so what fails once the message was handed over may have arrived."""
-    # Celery's Redis backend gives up with a RuntimeError, before the message is handed over.
+    """The error of a failed publish. Once it had `begun`, the message may have arrived."""
+    # Celery's Redis backend raises RuntimeError before the publish begins.
     if isinstance(error, RuntimeError) and not begun:
         role, url = "result backend", str(app.conf.result_backend)
     else:
@@ -159,12 +159,12 @@ def _unavailable(
 
 
 def _run_in_the_wrong_worker(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
-    """The body: a worker of the caller's own app consumes the queue of the RunPod workers."""
-    # Else the RunPod workers would miss the message, and run from its copy a call that has ended with this error.
+    """The body of the task. It runs only if a worker of the caller's own app consumes the queue of the RunPod workers."""
+    # Drop the copy, or the RunPod workers would publish and run a call that has ended with this error.
     if self.request.id:
         store_of(self.app).outbox.drop_message(self.request.id)
     raise ConfigurationError(
-        f"{RUN} must be run by a RunPod worker (`celery-runpod worker`), and came to a worker of the Celery app "
+        f"{RUN} must be run by a RunPod worker (`celery-runpod worker`), but a worker took it of the Celery app "
         f"{self.app.main or 'without a name'!r}: take the queues of the RunPod workers (RUNPOD_NAMESPACE, by default "
         "`runpod`) out of the -Q of this worker. Nothing was sent to RunPod"
     )
@@ -172,24 +172,24 @@ def _run_in_the_wrong_worker(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
 
 @connect_on_app_finalize
 def register(app: Celery) -> None:
-    """Register the client task in an app that calls endpoints. Not in the RunPod worker's."""
+    """Register the client task in an app, unless it is the RunPod worker's."""
     if is_worker(app) or isinstance(app._tasks.get(RUN), ClientTask):
         return
-    # In a process that has imported the worker's tasks too, Celery may have given the app these before.
+    # If this process has also imported the worker's tasks, Celery may have registered `tasks.run` in the app.
     app._tasks.pop(RUN, None)
     app.task(name=RUN, base=ClientTask, bind=True, shared=False, lazy=False)(_run_in_the_wrong_worker)
 
 
 def register_in_finalized_apps() -> None:
-    """The apps that were finished before `celery_runpod` was imported."""
+    """Register in the apps that were finalized before `celery_runpod` was imported."""
     for app in _get_active_apps():
         if app.finalized:
             register(app)
 
 
 def client_task(app: Celery) -> Task:
-    """The client task of an app; for the RunPod worker's, whose tasks of RUNPOD_IMPORTS call endpoints too, one that is
-    not registered."""
+    """The client task of an app. For the RunPod worker's app, whose tasks of RUNPOD_IMPORTS may call endpoints, one that
+    is not registered."""
     task = app.tasks.get(RUN)
     if isinstance(task, ClientTask):
         return task

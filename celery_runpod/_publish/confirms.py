@@ -1,9 +1,9 @@
-"""When a publish to RabbitMQ counts: when it was confirmed, by a queue that took the message.
+"""Publisher confirms of RabbitMQ: a publish counts once a queue has accepted the message.
 
-Celery's own setting (`confirm_publish`) makes every publish of a connection wait, events and replies too, and without
-bound: a RabbitMQ that is short of memory or disk confirms nothing, and a worker's event loop would stand still. Here only
-what must not be lost waits, and not for long. Nothing of this shows in the user's app: a channel is made so by what is
-declared with a message, `Confirms`. (docs/decisions/0005)
+Celery's own setting (`confirm_publish`) makes every publish of a connection wait without bound, events and replies too.
+RabbitMQ confirms nothing while it is short of memory or disk, so a worker's event loop would block. Here only messages
+that must not be lost wait, for at most `CONFIRM_S`. The user's app is not changed: a message turns its channel into a
+confirming one by declaring `Confirms` (docs/decisions/0005).
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from kombu.connection import PooledConnection
 from kombu.exceptions import OperationalError
 
 CONFIRM_S = 5.0
-"""RabbitMQ confirms within milliseconds, or says that it is short of memory or disk and does not, until it is well."""
+"""RabbitMQ confirms within milliseconds, unless it is short of memory or disk."""
 
 SHORT = "RabbitMQ is short of memory or disk, and takes no messages now"
 
 NOT_PUBLISHED = (OperationalError, AMQPError, OSError)
-"""What a publish raises. kombu makes OperationalError only of errors that it tries again; not of "no such exchange"."""
+"""What a publish may raise. kombu turns only the errors that it retries into OperationalError."""
 
 
 class NotTaken(RecoverableChannelError, OperationalError):
-    """No queue accepted the message. Subclasses both: kombu retries the first, Celery's worker the second."""
+    """No queue accepted the message. Subclasses both: kombu retries RecoverableChannelError, and Celery's worker
+    OperationalError."""
 
 
 class Confirms(MaybeChannelBound):
-    """Declared with a message, it makes a channel one that confirms: kombu declares on the channel that it then
-    publishes on, before each message, because this is not to be cached."""
+    """An entity that a message declares to make its channel confirm. kombu declares it on the publishing channel before
+    each message, because it is not cached."""
 
     name = ""
 
@@ -45,17 +46,16 @@ CONFIRMS = Confirms()
 
 
 class Confirming:
-    """Publishes on one channel. RabbitMQ names a message by its number on the channel, so that a late confirm is not
-    taken for that of the next one, as amqp's own wait does.
+    """Publishes on one channel. Confirms are counted by RabbitMQ's number of a message on the channel, so that a late one
+    does not confirm the next message, as with amqp's own wait.
 
-    A message waits for its confirm if it was published as `mandatory`, with a `confirm_timeout`, or by an app that wants
-    them all confirmed.
+    A message waits for its confirm if it is `mandatory`, has a `confirm_timeout`, or if its app has `confirm_publish` on.
     """
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
         self._sent = self._confirmed = 0
-        # Where its app wants all confirmed, some may have been already: the first answer tells how many.
+        # An app with `confirm_publish` may have published before: the first confirm shows how many messages.
         self._before: int | None = None
         self._problem: Exception | None = None
         channel.events["basic_ack"].add(self._on_ack)
@@ -72,7 +72,7 @@ class Confirming:
 
         Raises:
             OperationalError: refused, or no confirm in time.
-            NotTaken: no queue took it; it is declared and published again.
+            NotTaken: no queue accepted it; kombu declares the queue and publishes again.
         """
         try:
             self._select()
@@ -87,7 +87,7 @@ class Confirming:
             raise self._problem
 
     def refuse_if_blocked(self) -> None:
-        """Before queues are declared: a blocked connection is not read by RabbitMQ, which would never answer.
+        """Called before queues are declared: RabbitMQ does not read a blocked connection, so it would never answer.
 
         Raises:
             OperationalError: nothing was sent.
@@ -95,16 +95,16 @@ class Confirming:
         try:
             self._channel.connection.drain_events(timeout=0)
         except TimeoutError:
-            pass  # no verdict arrived
+            pass  # nothing arrived
         except NotFound as error:
-            # Of an earlier message, which did not wait.
+            # The answer to an earlier message, which did not wait for it.
             self._not_taken(str(error))
         if self._blocked:
             self._give_up(SHORT)
             raise OperationalError(SHORT)
 
     def _select(self) -> None:
-        """Not once for all: amqp opens a channel again that an error has closed, and its numbers begin anew."""
+        """Turn confirms on, also again: amqp reopens a channel that an error has closed, and its numbers begin at 1."""
         if not self._channel._confirm_selected:
             self._channel.confirm_select(nowait=True)
             self._channel._confirm_selected = True
@@ -120,9 +120,9 @@ class Confirming:
             self._give_up(SHORT)
 
     def _give_up(self, problem: str) -> None:
-        # It is not known what will become of the message, so this connection is not used again.
+        # The message may still be confirmed, so this connection is not used again.
         self._channel.connection.collect()
-        # Not one of kombu's errors that are tried again: what does not confirm now does not in the next seconds.
+        # Not one of the errors that kombu retries: a confirm will not come in the next seconds either.
         self._problem = OperationalError(problem)
 
     def _on_blocked(self, reason: str) -> None:
@@ -142,20 +142,20 @@ class Confirming:
             self._problem = OperationalError("RabbitMQ refused it")
 
     def _on_return(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
-        """Told before the confirm."""
-        self._not_taken(f"no queue took it (exchange {exchange!r}, routing key {routing_key!r})")
+        """RabbitMQ returns a message before it confirms it."""
+        self._not_taken(f"no queue accepted it (exchange {exchange!r}, routing key {routing_key!r})")
 
     def _not_taken(self, problem: str) -> None:
-        """What it needs was deleted after this connection had declared it."""
+        """Its queue or exchange was deleted after this connection had declared it."""
         self._channel.connection.client.declared_entities.clear()
         self._problem = NotTaken(problem)
 
 
 def end_when_blocked(connection: Any) -> None:
-    """An amqp connection of a worker was opened. Of a pool, it is ended once RabbitMQ says that it is blocked: RabbitMQ
-    reads it no more, and whoever declares something on it would wait until RabbitMQ is well.
+    """Called when a worker opens an amqp connection. Close a pooled connection once RabbitMQ blocks it: RabbitMQ no
+    longer reads it, so a declaration on it would wait without end.
 
-    Not so the one on which heartbeats are sent: these may wait in its socket, and nothing is declared on it.
+    The heartbeat connection is exempt: heartbeats can queue in its socket, and it declares nothing.
     """
 
     def end(reason: str) -> None:

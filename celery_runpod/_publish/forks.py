@@ -1,7 +1,7 @@
-"""Connections to RabbitMQ after a plain `os.fork` (gunicorn --preload, uwsgi): a child begins with none.
+"""Drops connections to RabbitMQ in the child of a plain `os.fork` (gunicorn --preload, uwsgi).
 
-It would share its parent's, and one of them would read the confirm of the other's message. Celery forgets them in the
-processes that it forks itself, and in no others. Not for Redis: its client notices a fork.
+Child and parent would share a connection, and one would read the confirm of the other's message. Celery drops them only
+in processes that it forks itself. Not needed for Redis, whose client notices a fork.
 
 Connected by importing `celery_runpod`.
 """
@@ -18,12 +18,12 @@ from celery_runpod._connect import broker_of, is_amqp
 
 def _forget_connections() -> None:
     for app in _get_active_apps():
-        # An app without a pool has not published, and may not be configured yet.
+        # An app without a pool has not published yet, and may not be configured.
         if app._pool is None or not is_amqp(broker_of(app)):
             continue
         for pool in (app._pool, app.amqp._producer_pool):
             if pool is not None:
-                # Not closed, which would end the parent's too; and another thread may hold the old lock for ever.
+                # Not closed, which would also end the parent's. A new queue, because another thread may hold the lock.
                 pool._resource, pool._dirty = LifoQueue(), set()
                 pool.setup()
 

@@ -1,10 +1,10 @@
-"""Queues on RabbitMQ: how they are declared, by whoever publishes first.
+"""How queues are declared on RabbitMQ, by whichever process publishes first.
 
-RabbitMQ refuses a queue that is declared twice with different arguments, and Celery declares a queue before it publishes
-to it, with what ITS app knows. So the queues of ours are quorum queues whoever declares them, and a queue that is not
-ours is left as it is if it exists. Nothing of this shows in the user's app: only what is declared with one message is.
+Celery declares a queue before it publishes to it, as its own app knows it, and RabbitMQ refuses a second declaration with
+other arguments. So every process declares the queues of the namespace as quorum queues, and leaves any other queue as it
+is if it exists. Only the declarations of single messages change; the user's app does not.
 
-Not here: waiting for RabbitMQ's word (``confirms.py``), the worker's settings (its `config/celery.py`).
+Not here: waiting for RabbitMQ's confirm (``confirms.py``), the worker's settings (`config/celery_config.py`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from celery_runpod.errors import ConfigurationError
 
 
 def quorum_arguments(version: str) -> dict[str, Any]:
-    """The arguments of a queue of ours, for this version of RabbitMQ.
+    """The arguments of the namespace's queues, for this version of RabbitMQ.
 
-    From version 4 on a message is thrown away when it came back to its queue for the 21st time, which `runpod.run` must
-    never be: -1 lifts that. Before version 4 there is no limit, and -1 would throw a message away at the first time
+    From version 4 on, RabbitMQ drops a message that returns to its queue for the 21st time; `runpod.run` must never be
+    dropped, and -1 turns the limit off. Before version 4 there is no limit, and -1 drops a message at its first return
     (www.rabbitmq.com/docs/quorum-queues, repeated requeues; measured on 3.10).
     """
     major = version.split(".", 1)[0]
@@ -35,10 +35,10 @@ def quorum_arguments(version: str) -> dict[str, Any]:
 
 
 class QuorumQueue(Queue):
-    """A queue of ours."""
+    """A queue of the namespace."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Celery finds out by these that quorum queues are used: they know no QoS for a whole channel.
+        # From these Celery sees that quorum queues are used, which have no QoS for a whole channel.
         kwargs["queue_arguments"] = {"x-queue-type": "quorum"}
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
 
@@ -61,10 +61,11 @@ class QuorumQueue(Queue):
 
 
 class CallersQueue(Queue):
-    """A queue of the user's app, declared by somebody who may not know its arguments: one that exists stays as it is."""
+    """A queue of the user's app. It is declared only if it does not exist, because this process may not know its
+    arguments."""
 
     def declare(self, nowait: bool = False, channel: Any = None) -> Any:
-        # On a channel of its own: RabbitMQ answers an unknown name by closing the channel.
+        # On a separate channel, which RabbitMQ closes if the name is unknown.
         probe = (channel or self.channel).connection.channel()
         try:
             probe.queue_declare(queue=self.name, passive=True)
@@ -76,7 +77,7 @@ class CallersQueue(Queue):
 
 
 def wrong_queue(name: str, reason: str) -> str:
-    """What to do about a queue of ours that somebody else declared."""
+    """What to do about a queue of the namespace that another process declared."""
     return (
         f"RabbitMQ has a queue {name!r} with other arguments than it must have ({reason}). It was declared by a process "
         "that does not import celery_runpod, or before an upgrade to RabbitMQ 4. Stop what publishes to it, let it run "
@@ -90,7 +91,7 @@ def our_queues() -> tuple[str, ...]:
 
 
 def mend_declarations(app: Celery, declare: Any) -> None:
-    """Replace, in what is declared with a message, the queues of ours by what they must be."""
+    """Replace the namespace's queues, in what a message declares, by quorum queues."""
     if not isinstance(declare, list) or not declare or not is_amqp(broker_of(app)):
         return
     ours = our_queues()
@@ -98,8 +99,8 @@ def mend_declarations(app: Celery, declare: Any) -> None:
 
 
 def declare_followers(app: Celery, declare: Any, names: Iterable[str]) -> None:
-    """Declare, with a message, the queues of what follows it: the worker that will publish to them does not know how the
-    caller's app would make them, and RabbitMQ drops what is sent to a queue that is not there."""
+    """Add the queues of what follows a message to its declarations. The worker that publishes to them does not know their
+    arguments, and RabbitMQ drops a message to a queue that does not exist."""
     if not isinstance(declare, list) or not is_amqp(broker_of(app)):
         return
     ours = our_queues()
@@ -110,7 +111,7 @@ def declare_followers(app: Celery, declare: Any, names: Iterable[str]) -> None:
         try:
             queue = app.amqp.queues[name]
         except KeyError:
-            continue  # the app makes no queues that it does not know
+            continue  # an app with `task_create_missing_queues` off
         if isinstance(queue, QuorumQueue):
             declare.append(queue)
         elif name in ours:
@@ -120,8 +121,8 @@ def declare_followers(app: Celery, declare: Any, names: Iterable[str]) -> None:
 
 
 def confirm(declare: Any, properties: Any, *, wait: bool) -> None:
-    """Publish a message, with which queues of ours or of what follows are declared, on a channel that confirms, and have
-    it wait until its own queue has it."""
+    """If a message declares a queue of the namespace, or of what follows a call, publish it on a confirming channel. With
+    `wait` the publish returns once its own queue has the message."""
     if not isinstance(declare, list) or not any(isinstance(one, QuorumQueue | CallersQueue) for one in declare):
         return
     if wait and _is_plain(declare[0]):
@@ -131,15 +132,15 @@ def confirm(declare: Any, properties: Any, *, wait: bool) -> None:
 
 
 def _as_ours(queue: Queue) -> QuorumQueue:
-    """This queue as it must be, reached as its app reaches it."""
+    """This queue as a quorum queue, with the exchange of its app."""
     exchange = queue.exchange
     if exchange is None or (exchange.type == "direct" and exchange.name in ("", queue.name)):
-        # Celery makes one of the queue's name, but publishes by that name to RabbitMQ's own. Another app may have made
-        # it of another type.
+        # Celery declares an exchange of the queue's name but publishes to RabbitMQ's default one. Another app may have
+        # declared it with another type.
         return QuorumQueue(queue.name)
     return QuorumQueue(queue.name, exchange, routing_key=queue.routing_key)
 
 
 def _is_plain(entity: Any) -> bool:
-    """A queue, and not a Broadcast."""
+    """Whether it is a queue, and not a Broadcast."""
     return type(entity) in (Queue, QuorumQueue, CallersQueue)

@@ -1,10 +1,10 @@
-"""Pins the caller's own routes, and ids for links, on the tasks that follow an endpoint.
+"""Writes the caller's own routes, and ids for links, into the tasks that follow an endpoint.
 
-The worker that finishes one step of a chain publishes the next, and it would use ITS routes. So the queue that the
-caller's app would choose is written onto every following signature without one, when the caller publishes. A message
-without an endpoint in it is left as it is.
+The worker that finishes one step of a chain publishes the next one, by the worker's own routes. So, when the caller
+publishes, the queue that the caller's app would choose is written into every following signature that has none. A message
+that carries no call of an endpoint is not changed.
 
-Connected by importing `celery_runpod`: import it in every process that publishes.
+Importing `celery_runpod` connects this: import it in every process that publishes.
 """
 
 from __future__ import annotations
@@ -18,30 +18,22 @@ from celery import Celery, current_app, current_task
 from celery._state import _get_active_apps
 from celery.signals import after_task_publish, before_task_publish
 
-from celery_runpod._protocol import CHECK_STATUS, RUN
-from celery_runpod._publish.outbox import begin, begun, keep
+from celery_runpod._protocol import BEGUN_AT, CHECK_STATUS, ISSUED_AT, RUN
+from celery_runpod._publish.keep_copies import begin, begun, keep
 from celery_runpod._publish.rabbitmq import confirm, declare_followers, mend_declarations
 
 _CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
-ISSUED_AT = "runpod_issued_at"
-"""Message header: when the call was published, seconds since the epoch."""
-BEGUN_AT = "runpod_begun_at"
-"""Message header: when the first message of the chain that this one belongs to was published."""
-REFUSED = "runpod_refused"
-"""Message header that a worker adds: why it took the input out of a call, before anything decoded it."""
-REPUBLISHED = "runpod_republished"
-"""Message header of a copy out of the outbox: "lost", or "unconfirmed" when it must not be submitted any more."""
 
 
 def signatures_after(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
-    """Every signature that hangs on this one: links, errbacks, chain, chord, and what is inside those."""
+    """Every signature that follows this one: links, errbacks, chain and chord, with the signatures within them."""
     for child in _children(signature):
         yield child
         yield from signatures_after(child)
 
 
 def link_signatures(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
-    """Every link and errback that hangs on this signature, nested ones too: Celery gives these no id."""
+    """Every link and errback of this signature and of those that follow it. Celery gives them no id."""
     for one in (signature, *signatures_after(signature)):
         yield from _listed((one.get("options") or {}).get("link"))
         yield from _listed((one.get("options") or {}).get("link_error"))
@@ -63,7 +55,7 @@ def _listed(value: Any) -> Iterator[MutableMapping[str, Any]]:
 
 
 def pin(app: Celery, signature: MutableMapping[str, Any]) -> None:
-    """Write onto one signature the queue, the priority and the serializer that this app would send it with."""
+    """Write the queue, the priority and the serializer that this app would use into one signature."""
     options = signature.setdefault("options", {})
     if signature.get("task") in _CANVAS:
         return
@@ -72,7 +64,7 @@ def pin(app: Celery, signature: MutableMapping[str, Any]) -> None:
     own = {k: v for k, v in (task._get_exec_options() if task is not None else {}).items() if v is not None}
     serializer = own.get("serializer") or app.conf.task_serializer
     if serializer != "json":
-        # Its worker may take nothing else; the RunPod worker sends what it would not take.
+        # Its worker may accept nothing else. The RunPod worker can send it, though it would not accept it.
         options.setdefault("serializer", serializer)
     if any(options.get(name) for name in ("queue", "exchange", "routing_key")):
         return
@@ -93,12 +85,12 @@ def queues_of(signatures: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def publishing_app(declare: Any) -> Celery:
-    """The app that publishes. Celery's signal does not name it, but gives the queue that this app declares; in a process
-    with several apps the current one may be another, with other routes."""
+    """The app that publishes. Celery's signal does not name it, but holds the queue that it declares. In a process with
+    several apps the current one may be another."""
     current: Celery = current_app._get_current_object()
     queue = declare[0] if declare else None
     for app in (current, *_get_active_apps()):
-        # Looked up without making it: an app that never published has no queues yet.
+        # Read from `vars`, because `app.amqp` would create the queues of an app that never published.
         amqp = vars(app).get("amqp")
         if queue is not None and amqp is not None and amqp.queues.get(queue.name) is queue:
             return app
@@ -114,19 +106,19 @@ def _on_publish(
     declare: Any = None,
     **_: Any,
 ) -> None:
-    # Found before the declarations are changed: by those the app is known.
+    # Before the declarations change: the app is found by them.
     app = publishing_app(declare)
     if sender == RUN and isinstance(headers, dict):
         begin(app, str(headers.get("id")), properties or {})
     mend_declarations(app, declare)
     carries_a_call = _pin_what_follows(app, sender, body, declare)
-    # A check that is lost is planned again.
+    # A lost check is planned again, so it need not wait for a confirm.
     confirm(declare, properties, wait=sender != CHECK_STATUS)
     if not carries_a_call or not isinstance(headers, dict):
         return
     headers.setdefault(BEGUN_AT, _begun_at())
     if sender == RUN:
-        # RabbitMQ would throw the message away then, and nobody would end the task.
+        # RabbitMQ would drop an expired message, and its task would never end.
         (properties or {}).pop("expiration", None)
         headers.setdefault(ISSUED_AT, time.time())  # noqa: TID251 - the edge: it is published now
 
@@ -140,13 +132,13 @@ def _on_published(body: Any = None, headers: Any = None, exchange: Any = None, r
 
 
 def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any) -> bool:
-    """Whether the message is a call of an endpoint, or one hangs on it: then routes and ids of all that follows are
-    written into it."""
+    """If the message is a call of an endpoint, or one follows it, write routes and ids into all that follows it. Returns
+    whether it is so."""
     if not isinstance(body, tuple) or len(body) != 3 or not isinstance(body[2], dict):
-        return False  # a message of Celery's first protocol carries no canvas
+        return False  # Celery's first protocol has no canvas
     embed = body[2]
-    # As a signature, so that one walk serves a message and what is parked; copied, because a link given to
-    # several calls is one object, and each call's link needs an id of its own.
+    # As a signature, so that the same functions serve messages and continuations. Copied, because several calls may share
+    # one link object, and each call's link needs its own id.
     names = {"callbacks": "link", "errbacks": "link_error", "chain": "chain", "chord": "chord"}
     copied = {name: _copy(embed.get(name)) for name in names}
     message: dict[str, Any] = {"task": sender, "options": {names[name]: value for name, value in copied.items()}}
@@ -163,7 +155,7 @@ def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any) 
 
 
 def _begun_at() -> float:
-    """Of the task that publishes this one, else now."""
+    """When the chain of the publishing task began; else now."""
     request = current_task.request if current_task else None
     found = request and (request.get(BEGUN_AT) or (request.headers or {}).get(BEGUN_AT))
     return float(found or time.time())  # noqa: TID251 - the edge: it is published now

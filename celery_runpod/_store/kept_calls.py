@@ -1,6 +1,6 @@
 """The copies of calls that were published and that no worker has accepted yet.
 
-Not here: who keeps a copy (`celery_runpod/_publish/outbox.py`), who publishes a lost call again
+Not here: who keeps a copy (`celery_runpod/_publish/keep_copies.py`), who publishes a lost call again
 (`celery_app/watchdog/lost_calls.py`).
 """
 

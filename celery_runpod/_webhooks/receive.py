@@ -1,10 +1,10 @@
-"""What a view does with RunPod's webhook, whatever the framework: verify the URL, note the hint, answer at once.
+"""What a view of any framework does with RunPod's webhook: verify the URL, record the hint, answer at once.
 
-A webhook is a hint and no verdict. Its body is not believed, and nothing of it travels on: the job becomes due, and a
-worker asks /status. The body is read in one case only, an unanswered submit, whose RunPod id it names.
+A webhook is a hint: it makes the job due, and a worker asks /status, which alone decides. The body is not believed and
+not stored. It is read in one case only: after an unanswered submit, for RunPod's id of the job.
 
-Not here: how a framework reads a request (`celery_runpod/flask.py`, `celery_runpod/django/views.py`), what a
-worker makes of a hint (``tasks/hints.py``).
+Not here: how a framework reads a request (`celery_runpod/flask.py`, `celery_runpod/django/_webhook_view.py`), what a
+worker does with a hint (`tasks/hints.py`).
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from celery_runpod.errors import BrokerUnavailable, InvalidInput, NotConfigured
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 25_000_000
-"""RunPod's results are up to 20 MB; a larger body is nobody's result."""
+"""The largest body that is read. RunPod's results have at most 20 MB."""
 MOST_ID_LENGTH = 255
 
 Answer = tuple[int, dict[str, str]]
 TAKEN: Answer = (200, {"status": "taken"})
+NOT_SIGNED = "the signature does not match, or has expired"
 
 
 class _Refused(Exception):
-    """The request gets this answer."""
+    """Refuses a request with this answer."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer)
@@ -48,12 +49,12 @@ def receive(
 ) -> Answer:
     """HTTP status and JSON body for a webhook request.
 
-    200 taken, or the attempt is not open any more; 400 the body names no job; 403 the URL was not signed by us, or has
-    expired; 413 the body is over 25 MB; 503 cannot be taken now, or no secret is set: RunPod then tries again.
+    200: accepted, or the attempt has ended. 400: the body names no job. 403: the URL's signature is wrong or expired.
+    413: the body is over 25 MB. 503: store or broker do not answer, or no secret is set; RunPod then tries again.
 
     Args:
         query: the URL's query.
-        read: reads at most so many bytes of the body. It is called after the URL was verified, and only if needed.
+        read: reads at most the given number of bytes of the body. Called only if needed, after the URL was verified.
         length: the Content-Length, if there is one.
         app: the Celery app to publish with; by default the current one.
     """
@@ -66,22 +67,22 @@ def receive(
     target = verify(query, secrets, settings.namespace, now)
     if target is None:
         log.warning("webhook refused: its URL was not signed with this process's secret, or has expired")
-        return 403, {"error": "the signature does not match, or has expired"}
+        return 403, {"error": NOT_SIGNED}
     try:
         app = app if app is not None else client_app()
-        word = _hint(store_of(app), target, now, read, length)
-        if word == "publish":
+        answer = _hint(store_of(app), target, now, read, length)
+        if answer == "publish":
             _publish_check(app, settings.namespace, target.endpoint)
     except _Refused as refused:
         return refused.answer
     except (BrokerUnavailable, NotConfigured, *NOT_PUBLISHED, RedisError) as error:
-        log.error("webhook of task %s cannot be taken: %s", target.task_id, error)
+        log.error("webhook of task %s cannot be accepted: %s", target.task_id, error)
         return 503, {"error": "the job store or the broker cannot be reached"}
     return TAKEN
 
 
 def is_signed(query: Mapping[str, str]) -> bool:
-    """Whether `receive` would go on with a request with this query: for a server that may refuse it before its body."""
+    """Whether the query is signed and not expired. A server can refuse a request by it before it reads the body."""
     settings = client_settings()
     now = time.time()  # noqa: TID251 - the edge
     return verify(query, _secrets(settings), settings.namespace, now) is not None
@@ -92,16 +93,16 @@ def _secrets(settings: ClientSettings) -> list[str | None]:
 
 
 def _hint(reader: JobStore, target: WebhookTarget, now: float, read: Callable[[int], bytes], length: int | None) -> str:
-    """Note the hint; the word of ``celery_runpod/_store/scripts/hint.lua``."""
-    word = reader.hint(target.endpoint, target.task_id, target.attempt, now)
-    if word != "unnamed":
-        return word
+    """Record the hint; returns the answer of ``celery_runpod/_store/scripts/hint.lua``."""
+    answer = reader.hint(target.endpoint, target.task_id, target.attempt, now)
+    if answer != "unnamed":
+        return answer
     job_id = _job_id(_body(read, length))
-    word = reader.hint(target.endpoint, target.task_id, target.attempt, now, job_id)
-    if word == "full":
-        log.warning("webhook of task %s names one RunPod id too many", target.task_id)
-        raise _Refused((503, {"error": "other ids were named for this job, and are looked at"}))
-    return word
+    answer = reader.hint(target.endpoint, target.task_id, target.attempt, now, job_id)
+    if answer == "full":
+        log.warning("webhook of task %s names more RunPod ids than are kept", target.task_id)
+        raise _Refused((503, {"error": "other ids were named for this job, and are checked first"}))
+    return answer
 
 
 def _body(read: Callable[[int], bytes], length: int | None) -> bytes:
@@ -115,7 +116,7 @@ def _body(read: Callable[[int], bytes], length: int | None) -> bytes:
 
 
 def _job_id(body: bytes) -> str:
-    """The id that a body names, as text that can stand in a URL's path."""
+    """The RunPod id that a body names, checked to be safe in a URL's path."""
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):

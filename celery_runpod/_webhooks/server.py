@@ -1,9 +1,8 @@
-"""The server of `celery-runpod webhooks`: waitress, made to stand slow and hostile clients (docs/decisions/0012).
+"""The server of `celery-runpod webhooks`: waitress, hardened against slow and hostile clients (docs/decisions/0012).
 
-One thread reads all sockets, and only whole requests reach a thread of the application. A request that is not signed is
-refused at the end of its headers, so nobody without a URL of ours can fill memory or disk with bodies. Neither a silent
-client nor one that sends a byte now and then keeps its connection. Nothing is logged of a request: its URL is a
-capability.
+One thread reads all sockets, and only complete requests reach a thread of the application. An unsigned request is refused
+at the end of its headers, so that nobody without a signed URL can fill memory or disk with bodies. A client that is
+silent, or sends a byte now and then, loses its connection. Requests are not logged, because the URL is a secret.
 
 Not here: the application (``flask.py``) and what it does with a webhook (``receive.py``).
 """
@@ -23,18 +22,18 @@ from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer
 from waitress.utilities import BadRequest
 
-from celery_runpod._webhooks.receive import MOST_BYTES, is_signed
+from celery_runpod._webhooks.receive import MOST_BYTES, NOT_SIGNED, is_signed
 
 MOST_CONNECTIONS = 4_000
 SILENT_S = 20
-"""A connection on which nothing arrives for so long is closed."""
+"""After this time without a byte a connection is closed."""
 REQUEST_S = 60.0
-"""A request that is not whole after so long is given up, however busily it is sent."""
+"""After this time an incomplete request is closed, even while bytes arrive."""
 MOST_HEADER_BYTES = 16_384
 IN_MEMORY_BYTES = 65_536
-"""A larger body waits in a temporary file."""
+"""A larger body is kept in a temporary file."""
 SPARE_FILES = 100
-"""Open files that are no connections: Redis, the broker, modules."""
+"""Open files besides these connections: Redis, the broker, modules."""
 
 
 class _Unsigned(BadRequest):
@@ -43,7 +42,7 @@ class _Unsigned(BadRequest):
 
 
 class _Parser(HTTPRequestParser):
-    """A request; one with a body must be signed."""
+    """Parses a request; one with a body must be signed."""
 
     error: Any
 
@@ -56,9 +55,9 @@ class _Parser(HTTPRequestParser):
         consumed: int = super().received(data)
         if self.headers_finished and not self._judged:
             self._judged = True
-            # `error`: refused already, for its size or its form.
+            # With an `error`, waitress has refused it already.
             if self.error is None and self.body_rcv is not None and not is_signed(dict(parse_qsl(self.query))):
-                self.error = _Unsigned("the signature does not match, or has expired")
+                self.error = _Unsigned(NOT_SIGNED)
                 self.completed, self.expect_continue = True, False
         return consumed
 
@@ -98,7 +97,7 @@ class Receiver(TcpWSGIServer):
         super().run()
 
     def maintenance(self, now: float) -> None:
-        """Close silent connections, and those whose request does not come to its end."""
+        """Close silent connections, and those with a request that takes too long."""
         super().maintenance(now)
         for channel in self.active_channels.values():
             if channel.request is not None and channel.request.begun_at < now - REQUEST_S:
@@ -106,7 +105,7 @@ class Receiver(TcpWSGIServer):
 
 
 def _most_connections() -> int:
-    """As many as the process may have open, with a temporary file each."""
+    """The number of connections for which the process may open files, with a temporary file for each."""
     wanted = 2 * MOST_CONNECTIONS + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -1,8 +1,8 @@
 """Signing and verifying the URL of a webhook. No framework, no Redis.
 
-RunPod does not sign webhooks (docs.runpod.io/serverless/endpoints/send-requests), so the URL itself carries an HMAC
-over namespace, endpoint, task id, attempt and expiry: only who was given the URL can call it, for that attempt alone,
-and only while that attempt can be open.
+RunPod does not sign webhooks (docs.runpod.io/serverless/endpoints/send-requests). So the URL carries an HMAC over
+namespace, endpoint, task id, attempt and expiry: only who has the URL can call it, for that attempt alone, until it
+expires.
 
 Not here: what a view does with a request (``receive.py``).
 """
@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 MARGIN_S = 900.0
-"""For so long after the end of its attempt a URL is still good: RunPod tries a webhook three times, 10 s apart, and its
-own queue of webhooks may be late."""
+"""How long a URL is valid after the end of its attempt: RunPod tries a webhook three times, 10 s apart, and may send it
+late."""
 
 
 @dataclass(frozen=True)
 class WebhookTarget:
-    """Which attempt of which job a webhook speaks of."""
+    """The attempt of a job that a webhook is about."""
 
     endpoint: str
     task_id: str
@@ -32,7 +32,7 @@ class WebhookTarget:
 
 
 def signature(secret: str, namespace: str, target: WebhookTarget, expires: int) -> str:
-    """Hex HMAC-SHA256 over target and expiry. JSON keeps the fields apart, whatever characters they hold."""
+    """Hex HMAC-SHA256 over target and expiry. JSON separates the fields, whatever characters they hold."""
     fields = ["celery-runpod webhook", namespace, target.endpoint, target.task_id, target.attempt, expires]
     return hmac.new(secret.encode(), json.dumps(fields).encode(), hashlib.sha256).hexdigest()
 
@@ -40,8 +40,8 @@ def signature(secret: str, namespace: str, target: WebhookTarget, expires: int) 
 def sign_url(
     base_url: str, secret: str, namespace: str, endpoint: str, task_id: str, attempt: int, ends_at: float
 ) -> str:
-    """The URL to give to RunPod with one attempt. `ends_at`: when that attempt is over at the latest, in seconds since
-    the epoch; the URL expires `MARGIN_S` later."""
+    """The URL that RunPod gets with one attempt. `ends_at`: the latest end of that attempt, in seconds since 1970; the
+    URL expires `MARGIN_S` later."""
     target, expires = WebhookTarget(endpoint, task_id, attempt), math.ceil(ends_at + MARGIN_S)
     query = urlencode(
         {
@@ -57,8 +57,8 @@ def sign_url(
 
 
 def verify(query: Mapping[str, str], secrets: Iterable[str | None], namespace: str, now: float) -> WebhookTarget | None:
-    """The target that a request's query was signed for. None when it was not signed with any of the secrets, or has
-    expired at `now`, in seconds since the epoch."""
+    """The target of a signed query. None if no secret matches its signature, or if it has expired at `now` (seconds since
+    1970)."""
     try:
         target = WebhookTarget(query["endpoint"], query["task"], int(query["attempt"]))
         expires = int(query["expires"])

@@ -3,9 +3,9 @@
 Jobs (the Serverless API):
 
     _serverless.py   RunPodClient: the operations of an endpoint
-    _waiting.py      the loops: until a job has ended, for the chunks of a stream, until a pod runs
-    _answers.py      Job, Health, Policy: RunPod's JSON as types; milliseconds end there
-    _failures.py     what a FAILED job left behind, as an exception
+    _waiting.py      loops: until a job has ended, over the chunks of a stream, until a pod runs
+    _answers.py      Job, Health, Policy: RunPod's JSON as types, its milliseconds as seconds
+    _failures.py     the error that a job ended with, as an exception
     _payload.py      what may be sent: JSON, and not too much of it
 
 Managed resources: pods and endpoints (the REST API, v2 and v1):
@@ -28,12 +28,12 @@ Both:
 
     _access.py       the API key, base URLs, ids in a path
     _transport.py    the one place that does HTTP
-    _verdicts.py     an HTTP answer: its JSON, or the error it stands for
+    _http_errors.py  an HTTP answer: its JSON, or the error it stands for
     _signatures.py   hides the signature in a webhook's URL
-    _ratelimits.py   how long to stay away after a 429
-    _depth.py        how deeply JSON is nested: measured and cut before anything parses it
-    _fields.py       one field of an answer, read liberally
-    _connections.py  deadlines on sockets, and whether a request has left
+    _ratelimits.py   how long to wait after a 429
+    _depth.py        how deeply JSON is nested: measured and cut before it is parsed
+    _fields.py       reads one field of an answer; a value of another type counts as missing
+    _connections.py  deadlines on sockets, and whether a request was sent
 
 Not here: Celery, the job store, RunPod's GraphQL. Errors are those of ``celery_runpod/errors``, and nothing else of
 celery_runpod is imported.

@@ -1,9 +1,9 @@
-"""Where the API key and the base URL come from, and what may stand in a URL's path. Nothing here is sent.
+"""Reads the API key and the base URLs, and checks ids before they become part of a URL. Sends nothing.
 
-The key is given out as a function, asked on every call, so that it can be rotated; its value is in no text.
+The key is a function that each call asks, so that a key can be rotated; no text holds its value.
 
-The Serverless API (jobs) and the REST API (pods and endpoints as things to be made) have hosts of their own, and the
-latter two versions: RunPod's own tools read `RUNPOD_REST_VERSION=v1` to go back to the older one.
+The Serverless API (jobs) and the REST API (pods and endpoints as managed resources) have different hosts, and the REST
+API has two versions: RunPod's own tools read `RUNPOD_REST_VERSION=v1` to use the older one.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _ID = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._~:@=+-]{0,254}[A-Za-z0-9_~=+-])?")
 
 
 class Key:
-    """The API key, asked for on every call."""
+    """The API key; each call reads it."""
 
     def __init__(self, given: str | Callable[[], str] | None) -> None:
         self._given = given or os.environ.get("RUNPOD_API_KEY") or _from_file(os.environ.get("RUNPOD_API_KEY_FILE"))
         if not callable(given):
-            self()  # a missing key is told at the start, not by the first call
+            self()  # a missing key raises here, not at the first call
 
     def __call__(self) -> str:
         """The key.
 
         Raises:
-            NotConfigured: there is none, or it holds what no key holds. (A function that was given raises its own.)
+            NotConfigured: there is no key, or it holds characters that no key has. A function raises its own errors.
         """
         key = self._given() if callable(self._given) else self._given
         key = key.strip() if isinstance(key, str) else ""
@@ -109,9 +109,9 @@ def rest_url_of(given: str | None, version: str, allow_http: bool | None = None)
 
 
 def clear_text_problem(url: str, allow_http: bool) -> str | None:
-    """What is wrong with `http://` to this host, or None. Anyone on the way reads the API key, inputs and outputs, so
-    clear text goes to loopback, to a private or link-local address, and to a name without a dot (as Compose's
-    `simulator`), unless it is allowed."""
+    """What is wrong with `http://` to this host, or None. Anyone on the way can read the API key, inputs and outputs.
+    So, unless `allow_http`, it is accepted for loopback, for private and link-local addresses, and for a name without a
+    dot (as Compose's `simulator`) only."""
     parts = urlsplit(url)
     if allow_http or parts.scheme != "http" or not parts.hostname:
         return None
@@ -128,7 +128,7 @@ def clear_text_problem(url: str, allow_http: bool) -> str | None:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a host is written as, also in the shorter forms that a resolver takes (`134744072`)."""
+    """The address that a host stands for, also in the short forms that a resolver accepts (`134744072`)."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -169,7 +169,7 @@ def path_of(endpoint: str, operation: str, *job_id: str) -> str:
     """`endpoint/operation` or `endpoint/operation/job`, quoted.
 
     Raises:
-        InvalidInput: an id that would lead elsewhere: empty, with a slash, a space, `..`; nothing was sent.
+        InvalidInput: an id that would change the path: empty, or with a slash, a space or `..`. Nothing was sent.
     """
     return "/".join([part_of("endpoint", endpoint), operation, *(part_of("job", one) for one in job_id)])
 

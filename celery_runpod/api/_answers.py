@@ -1,9 +1,9 @@
-"""RunPod's JSON as types: a job, the health of an endpoint, the policy of a job. Milliseconds end here.
+"""RunPod's JSON as types: a job, the health of an endpoint, the policy of a job. Milliseconds become seconds here.
 
-Parsing is pure and liberal: a field of an odd type is as good as missing, further fields are ignored, an unknown state
-is kept and not final. Only an answer without id or status is refused.
+Parsing is pure and tolerant: a field of another type counts as missing, unknown fields are ignored, an unknown state is
+kept and is not final. An answer without id or status is refused.
 
-Not here: a single field of an odd type (``_fields.py``), a FAILED job's `error` as an exception (``_failures.py``), HTTP.
+Not here: reading one field (``_fields.py``), a FAILED job's `error` as an exception (``_failures.py``), HTTP.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
+from typing import Any, overload
 
 from celery_runpod.api._depth import too_deep
 from celery_runpod.api._failures import failure_of
@@ -29,37 +30,38 @@ MIN_TTL_S = 10.0
 @dataclass(frozen=True)
 class Policy:
     """Limits of one job (docs.runpod.io/serverless/endpoints/send-requests); None leaves it to the endpoint.
+    Durations are seconds or `timedelta`.
 
     Args:
-        execution_timeout_s: for the handler's work; 5 s to 7 days, 600 s unless the endpoint says otherwise.
-        ttl_s: from submit to the job's end, waiting included; 10 s to 7 days, 24 hours by default. At its end RunPod
+        execution_timeout: for the handler's work; 5 s to 7 days, 600 s unless the endpoint says otherwise.
+        ttl: from submit to the job's end, waiting included; 10 s to 7 days, 24 hours by default. At its end RunPod
             deletes the job, whatever its state.
         low_priority: the job does not make RunPod start further workers.
 
     Raises:
         InvalidOption: out of these bounds.
 
-    >>> Policy(execution_timeout_s=900, low_priority=True).to_json()
+    >>> Policy(execution_timeout=900, low_priority=True).to_json()
     {'executionTimeout': 900000, 'lowPriority': True}
     """
 
-    execution_timeout_s: float | None = None
-    ttl_s: float | None = None
+    execution_timeout: float | timedelta | None = None
+    ttl: float | timedelta | None = None
     low_priority: bool | None = None
 
     def __post_init__(self) -> None:
-        bounded("execution_timeout_s", self.execution_timeout_s, MIN_EXECUTION_TIMEOUT_S, MAX_S)
-        bounded("ttl_s", self.ttl_s, MIN_TTL_S, MAX_S)
+        bounded("execution_timeout", self.execution_timeout, MIN_EXECUTION_TIMEOUT_S, MAX_S)
+        bounded("ttl", self.ttl, MIN_TTL_S, MAX_S)
         if self.low_priority is not None and not isinstance(self.low_priority, bool):
             raise InvalidOption("low_priority", repr(self.low_priority), "True or False")
 
     def to_json(self) -> dict[str, Any]:
         """As RunPod wants it: milliseconds; what is None is left out."""
         body: dict[str, Any] = {}
-        if self.execution_timeout_s is not None:
-            body["executionTimeout"] = milliseconds(self.execution_timeout_s)
-        if self.ttl_s is not None:
-            body["ttl"] = milliseconds(self.ttl_s)
+        if self.execution_timeout is not None:
+            body["executionTimeout"] = milliseconds(self.execution_timeout)
+        if self.ttl is not None:
+            body["ttl"] = milliseconds(self.ttl)
         if self.low_priority is not None:
             body["lowPriority"] = self.low_priority
         return body
@@ -67,24 +69,24 @@ class Policy:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as RunPod tells it (docs.runpod.io/serverless/endpoints/operation-reference). Times are seconds.
+    """A job as RunPod answers it (docs.runpod.io/serverless/endpoints/operation-reference). Times are seconds.
 
     Args:
         id: RunPod's id, an opaque text.
-        state: RunPod's word, RUNNING read as IN_PROGRESS; one that is not documented is kept, and is not final.
+        state: RunPod's state; RUNNING becomes IN_PROGRESS. A state that is not documented is kept, and is not final.
         output: the result; while IN_PROGRESS the handler's latest progress. A generator handler's is `[]` unless it
             sets `return_aggregate_stream`.
-        error: what a FAILED job left, any JSON value; `failure()` reads it.
-        has_output: RunPod sent an `output`, if only null. COMPLETED without one happens: RunPod drops an empty dict,
-            and loses a result over about 20 MB.
-        delay_s: from submit to the start of the work. None where RunPod does not tell, as with
-        execution_s: the handler's own time, and
-        worker_id: the RunPod worker that took the job.
+        error: the `error` of a FAILED job, any JSON value; `failure()` reads it.
+        has_output: RunPod sent an `output`, possibly null. A COMPLETED job may have none: RunPod drops an empty dict, and
+            loses a result over about 20 MB.
+        delay_s: seconds from submit to the start of the work; None if RunPod does not say.
+        execution_s: seconds that the handler ran; None if RunPod does not say.
+        worker_id: the RunPod worker that took the job; None if RunPod does not say.
         retries: how often RunPod itself began the job again.
-        too_deep: the output or the error is nested deeper than 64 levels: it was not taken, and is None here. A COMPLETED
-            job then counts as failed with OutputTooDeep.
+        too_deep: the output or the error is nested deeper than 64 levels. It is None here, and a COMPLETED job counts as
+            failed with OutputTooDeep.
 
-    Output and error are not in its repr: they may be large, and other people's.
+    Output and error are left out of the repr: they may be large and private.
     """
 
     id: str
@@ -100,7 +102,7 @@ class Job:
 
     @property
     def final(self) -> bool:
-        """The job has ended, and its state will not change."""
+        """Whether the job has ended."""
         return self.state in FINAL_STATES
 
     def failure(self, endpoint: str | None = None, task_id: str | None = None) -> JobError | None:
@@ -117,8 +119,8 @@ class Job:
         """The output of a COMPLETED job.
 
         Raises:
-            JobFailed, JobTimedOut, JobCancelled, OutputTooDeep: it ended so.
-            JobError: it has not ended.
+            JobFailed, JobTimedOut, JobCancelled, OutputTooDeep: how the job ended.
+            JobError: the job has not ended.
         """
         if failed := self.failure():
             raise failed
@@ -149,7 +151,7 @@ class Health:
 
 
 def parse_job(data: Any, *, job_id: str | None = None) -> Job:
-    """A job from an answer's or a webhook's JSON. `job_id` stands in where the answer does not repeat it.
+    """A job from an answer's or a webhook's JSON. `job_id` is used if the answer does not repeat it.
 
     Raises:
         BadAnswer: not an object, or no id, or no status.
@@ -209,7 +211,7 @@ def parse_removed(data: Any) -> int:
     """How many jobs POST /purge-queue removed.
 
     Raises:
-        BadAnswer: it does not say.
+        BadAnswer: the answer does not hold the number.
     """
     removed = number(data.get("removed")) if isinstance(data, Mapping) else None
     if removed is None:
@@ -227,16 +229,26 @@ def parse_chunks(data: Any) -> list[Any]:
     return [None if too_deep(output) else output for output in outputs]
 
 
-def bounded(option: str, value: float | None, least_s: float, most_s: float) -> None:
-    """Raises InvalidOption for a number of seconds out of its bounds, and for what is not a number."""
+@overload
+def bounded(option: str, value: float | timedelta, least_s: float, most_s: float) -> float: ...
+@overload
+def bounded(option: str, value: float | timedelta | None, least_s: float, most_s: float) -> float | None: ...
+def bounded(option: str, value: float | timedelta | None, least_s: float, most_s: float) -> float | None:
+    """A duration in seconds.
+
+    Raises:
+        InvalidOption: it is out of its bounds, or neither a number nor a `timedelta`.
+    """
     if value is None:
-        return
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not least_s <= value <= most_s:
-        given = value if is_number and math.isfinite(value) else repr(value)
-        raise InvalidOption(option, given, f"{least_s:g} to {most_s:g} seconds")
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not least_s <= seconds <= most_s:
+        given = seconds if is_number and math.isfinite(seconds) else repr(value)
+        raise InvalidOption(option, given, f"{least_s:g} to {most_s:g} seconds, or a timedelta")
+    return float(seconds)
 
 
-def milliseconds(seconds: float) -> int:
-    """Seconds as RunPod wants them."""
-    return round(seconds * 1000)
+def milliseconds(duration: float | timedelta) -> int:
+    """A duration as RunPod wants it."""
+    return round((duration.total_seconds() if isinstance(duration, timedelta) else duration) * 1000)

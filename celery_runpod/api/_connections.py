@@ -1,15 +1,15 @@
-"""Connections that keep a call's deadline, and know whether its request has left: what urllib3 cannot tell.
+"""Connections that keep a call's deadline and record whether its request was sent; urllib3 does neither.
 
-Three things are lacking in urllib3, and each would cost money or a worker's time here:
+What urllib3 lacks, and what is done here:
 
-- Its timeouts are for each address and each read, so an answer (or its headers) that trickles never ends. Here every
-  wait on the socket is cut to what is left of the call, and nothing is sent once nothing is left. Only the lookup of
-  a name is not: that is the resolver's own time, and nothing has been sent then.
-- Its exceptions do not tell whether the request was sent: a TLS error may come from the handshake or from the answer,
-  a reset from either. `Call.sent` is set just before the first byte of the request goes out.
-- It reuses a connection that has been idle for long. The other end may be closing that one just now: a certain failure
-  (cannot connect) would become an unknown one (sent, and then cut), and an unknown POST /run is not sent again. So
-  one that has been idle for `IDLE_S` is not used again, by any operation: a new TLS handshake is cheap against that.
+- Its timeouts hold for each address and each read, so an answer that arrives byte by byte never ends. Here each wait on
+  the socket lasts at most as long as the call has left, and nothing is sent after its deadline. The lookup of a host
+  name is not bounded; nothing has been sent by then.
+- Its exceptions do not say whether the request was sent: a TLS error, or a reset, may come from the handshake or from
+  the answer. `Call.sent` is set just before the first byte of the request is sent.
+- It reuses connections that were idle for long, which RunPod may be closing. A POST /run on such a connection may fail
+  after it was sent, and what may have been received is not sent again. So a connection that was idle for `IDLE_S` is
+  closed: a new TLS handshake costs less than an unknown submit.
 
 Not here: what a failure means (``_transport.py``).
 """
@@ -33,7 +33,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 
 IDLE_S = 4.0
 PIECE_BYTES = 16_384
-"""One TLS record: OpenSSL's time limit is for each, so a request is sent and timed in such pieces."""
+"""One TLS record. OpenSSL's timeout holds for each record, so a request is sent in pieces of this size."""
 
 
 @dataclass
@@ -63,8 +63,8 @@ _thread = threading.local()
 
 @contextmanager
 def calling(call: Call) -> Iterator[Call]:
-    """What this thread does with connections is done for this call; afterwards for the one before, if there was one:
-    a stream that is thrown away may be closed while another call is at work."""
+    """Within this context, connections of this thread work for `call`; afterwards for the call before, because a stream
+    may be closed while another call is at work."""
     before = getattr(_thread, "call", None)
     _thread.call = call
     try:
@@ -79,7 +79,7 @@ def _call() -> Call:
 
 
 class _TimedReads(io.RawIOBase):
-    """The reading side of a socket; each read waits for no longer than the call has left."""
+    """The reading side of a socket; each read waits at most as long as the call has left."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw = raw
@@ -112,10 +112,10 @@ class _Answer(http.client.HTTPResponse):
     def begin(self) -> None:
         super().begin()
         if self._reads.ended:
-            # http.client takes the end of the connection for the end of the headers: a 404 cut short, whose
-            # Content-Length and body never came, would be an unknown job.
+            # http.client accepts the end of the connection as the end of the headers. A 404 that breaks off there would
+            # count as "RunPod does not know the job".
             raise http.client.RemoteDisconnected("the answer broke off in its headers")
-        # What could not be read of the headers urllib3 would log, and with it a key that a proxy tells back.
+        # urllib3 logs headers that it cannot parse; a proxy may have put the API key into them.
         self.msg.defects.clear()
         self.msg.set_payload("")
 
@@ -127,11 +127,11 @@ class _Timed(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        # urllib3 asks before it takes a connection from its pool, and closes one that answers False.
+        # urllib3 reads this before it reuses a connection, and closes the connection if it is False.
         return super().is_connected and _call().clock() - self._used_at < IDLE_S
 
     def connect(self) -> None:
-        # Certain from here on, also if this was a pooled connection a moment ago: nothing has left yet.
+        # Nothing was sent on this new connection, also if the call tried a pooled one before.
         _call().sent = False
         self._opening = True
         try:
@@ -140,7 +140,7 @@ class _Timed(HTTPConnection):
             self._opening = False
 
     def _new_conn(self) -> socket.socket:
-        """As urllib3's own, but no address is tried for longer than the call has left."""
+        """As in urllib3, but no address is tried for longer than the call has left."""
         call, trouble = _call(), OSError("the name has no address")
         host = self.host.strip("[]")
         try:
@@ -166,7 +166,7 @@ class _Timed(HTTPConnection):
         raise NewConnectionError(self, str(trouble)) from trouble
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        # A pooled connection begins here.
+        # On a pooled connection `connect` is not called.
         _call().sent = False
         super().request(*args, **kwargs)
 
@@ -174,7 +174,7 @@ class _Timed(HTTPConnection):
         if self.sock is None:
             self.connect()
         if self._opening or not isinstance(data, bytes):
-            # Words with a proxy, before there is a way to RunPod. (What we send ourselves is bytes.)
+            # The CONNECT request to a proxy. (RunPodClient sends bytes alone.)
             super().send(data)
             return
         call, rest = _call(), memoryview(data)
@@ -219,5 +219,5 @@ class Adapter(HTTPAdapter):
         return manager
 
     def add_headers(self, request: PreparedRequest, **kwargs: Any) -> None:
-        # The last step before urllib3 takes over. A connection that is not ours (SOCKS) will not tell when it sends.
+        # The last step before urllib3 takes over. A SOCKS connection is urllib3's own and does not set `sent`.
         _call().sent = True

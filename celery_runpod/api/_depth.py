@@ -1,10 +1,10 @@
-"""How deeply JSON is nested: measured, refused and cut without a call that calls itself.
+"""Measures and cuts JSON that is nested too deeply, without recursion.
 
-A parser, a pickler and an encoder call themselves once or twice a level. How many levels they stand differs between
-versions of Python, and one of them too many ends the process that they run in. So values are measured level by level,
-and text is measured before anything parses it.
+A parser, a pickler and an encoder recurse once or twice for each level. How many levels they survive depends on the
+version of Python, and one too many can end the process. So values are measured level by level, and text is measured
+before it is parsed.
 
-The depth is the number of lists and objects that lie within each other: `1` has 0, `{"a": [1]}` has 2.
+The depth is the number of lists and objects within each other: `1` has 0, `{"a": [1]}` has 2.
 
 Not here: what else may stand in an input (``_payload.py``).
 """
@@ -20,13 +20,13 @@ MAX_DEPTH = 64
 """Of an input, its fields, a previous result, an output and progress. No handler of RunPod's examples needs ten."""
 
 AROUND = 8
-"""So many levels may lie around an output in an answer of RunPod's (`{"stream": [{"output": ...}]}` has three). A text
-is cut below `MAX_DEPTH + AROUND`, so that an output that was cut is still measured as too deep."""
+"""How many levels RunPod's answers may have around an output (`{"stream": [{"output": ...}]}` has three). A text is cut
+below `MAX_DEPTH + AROUND`, so that an output that was cut still measures as too deep."""
 
 SHOWN_STEPS = 3
 _HOLDERS = (dict, list, tuple)
 
-# A string is one token, also one that has no end: nothing in it is a bracket, and nothing is read twice.
+# A string is one token, even without an end: its brackets do not count, and no character is read twice.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -49,8 +49,8 @@ def too_deep(value: Any, name: str = "input", most: int = MAX_DEPTH) -> str | No
 
 
 def _within(level: list[Any]) -> list[Any]:
-    """The lists and objects directly within these. One that is met twice counts once: shared parts would double the work
-    with each level."""
+    """The lists and objects directly within these. A shared one counts once: else the work could double with each
+    level."""
     met: dict[int, Any] = {}
     for holder in level:
         parts = holder.values() if isinstance(holder, dict) else holder
@@ -59,7 +59,7 @@ def _within(level: list[Any]) -> list[Any]:
 
 
 def _path(value: Any, name: str, most: int) -> str:
-    """How one of those that lie too deep is reached."""
+    """The path of one list or object that is too deep."""
     level: list[tuple[Any, tuple[Any, ...]]] = [(value, ())]
     for depth in range(most):
         met: dict[int, tuple[Any, tuple[Any, ...]]] = {}
@@ -81,8 +81,8 @@ def _step(key: Any) -> str:
 
 
 def text_depth(text: str) -> int:
-    """How deeply a JSON text is nested. A text that is not JSON has a depth too; it is never less than what a parser
-    meets before it gives up."""
+    """How deeply a JSON text is nested. For a text that is not JSON, at least the depth that a parser reaches before it
+    fails."""
     depth = deepest = 0
     for token in _brackets(text):
         if token in "[{":
@@ -94,14 +94,14 @@ def text_depth(text: str) -> int:
 
 
 def is_deeper(text: str, most: int) -> bool:
-    """Whether a JSON text is nested deeper than `most`. A text with that few opening brackets is not read."""
+    """Whether a JSON text is nested deeper than `most`. A text with at most `most` opening brackets is not scanned."""
     return text.count("[") + text.count("{") > most and text_depth(text) > most
 
 
 def pruned(text: str, most: int, elements: int | None = None) -> str:
     """The JSON text with `null` in place of every list and object that lies deeper than `most` levels.
 
-    With `elements`, only within so many first elements of the outermost list, which must be lists or objects.
+    With `elements`, only within that many first elements of the outermost list; they must be lists or objects.
 
     >>> pruned('[[1, [2, [3]]], {"a": "["}]', 2)
     '[[1, null], {"a": "["}]'

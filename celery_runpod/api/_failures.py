@@ -1,7 +1,7 @@
-"""What a job that did not end well left behind, as an exception. Pure.
+"""The error that a job ended with, as an exception. Pure.
 
-RunPod's `error` is what the handler returned under `error`, any JSON value. For an exception RunPod's worker writes it
-itself, in one of two shapes (read in its SDK, `runpod/serverless/modules/rp_job.py`, 1.12):
+RunPod's `error` is what the handler returned under `error`, any JSON value. For an exception in the handler, RunPod's SDK
+writes it, in one of two shapes (read in its SDK, `runpod/serverless/modules/rp_job.py`, 1.12):
 
     a plain handler       a JSON text: {"error_type": "<class 'ValueError'>", "error_message", "error_traceback", ...}
     a generator handler   a plain text: "handler: MESSAGE \\ntraceback: Traceback (most recent call last): ..."
@@ -12,40 +12,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery_runpod.api._depth import MAX_DEPTH, loads
 from celery_runpod.errors import JobCancelled, JobError, JobFailed, JobTimedOut, OutputTooDeep
 
+if TYPE_CHECKING:
+    from celery_runpod.api._answers import Job
+
 MAX_MESSAGE = 2000
-"""Longer texts are cut in the message; `JobFailed.error` has them whole."""
+"""Characters of a message; `JobFailed.error` holds the whole text."""
 
 _CLASS = re.compile(r"<class '(?:.*\.)?(?P<name>[^'.]+)'>")
 # How a traceback ends: `package.module.SomeError: text` (of several lines, perhaps), or `SomeError` alone.
 _EXCEPTION = re.compile(r"^(?:[\w<>]+\.)*(?P<name>[A-Za-z_]\w*)(?::|$)")
 
 
-class _Ended(Protocol):
-    """What is read of a `Job`."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def output(self) -> Any: ...
-    @property
-    def error(self) -> Any: ...
-    @property
-    def has_output(self) -> bool: ...
-    @property
-    def worker_id(self) -> str | None: ...
-    @property
-    def too_deep(self) -> bool: ...
-
-
-class Told(NamedTuple):
-    """What a handler's error says."""
+class HandlerError(NamedTuple):
+    """A handler's error, taken apart."""
 
     message: str | None
     error_type: str | None = None
@@ -53,7 +37,7 @@ class Told(NamedTuple):
     worker_id: str | None = None
 
 
-def failure_of(job: _Ended, endpoint: str | None, task_id: str | None) -> JobError | None:
+def failure_of(job: Job, endpoint: str | None, task_id: str | None) -> JobError | None:
     """The error that a job ended with; None if it is COMPLETED, or has not ended."""
     if job.state == "CANCELLED":
         return JobCancelled("the job was cancelled at RunPod", endpoint, task_id, job.id)
@@ -68,27 +52,27 @@ def failure_of(job: _Ended, endpoint: str | None, task_id: str | None) -> JobErr
         return OutputTooDeep(problem, endpoint, task_id, job.id)
     if job.state != "FAILED":
         return None
-    told = read_error(job.error)
-    message = told.message or (
+    read = read_error(job.error)
+    message = read.message or (
         f"the job failed, and its error is nested deeper than {MAX_DEPTH} levels, so it was not taken"
         if job.too_deep
         else "the job failed without an error; what its output says is in `output`"
         if job.has_output
-        else "the job failed, and RunPod gave neither an error nor an output: the worker's log may tell why"
+        else "the job failed, and RunPod gave neither an error nor an output: look into the worker's log"
     )
-    worker_id = job.worker_id or told.worker_id
+    worker_id = job.worker_id or read.worker_id
     return JobFailed(
-        message, endpoint, task_id, job.id, told.error_type, told.traceback, job.error, job.output, worker_id
+        message, endpoint, task_id, job.id, read.error_type, read.traceback, job.error, job.output, worker_id
     )
 
 
-def read_error(error: Any) -> Told:
+def read_error(error: Any) -> HandlerError:
     """Message, type and traceback of RunPod's `error`, whatever it is.
 
     >>> read_error({"error_message": "no face in the image", "error_type": "<class '__main__.NoFace'>"})
-    Told(message='no face in the image', error_type='NoFace', traceback=None, worker_id=None)
+    HandlerError(message='no face in the image', error_type='NoFace', traceback=None, worker_id=None)
     >>> read_error(["out of memory", 3])
-    Told(message='["out of memory", 3]', error_type=None, traceback=None, worker_id=None)
+    HandlerError(message='["out of memory", 3]', error_type=None, traceback=None, worker_id=None)
     """
     if isinstance(error, str):
         if error.lstrip().startswith("{"):
@@ -98,27 +82,27 @@ def read_error(error: Any) -> Told:
                 data = None
             if isinstance(data, Mapping):
                 return _of_mapping(data)
-        # Not a regular expression: on a long text (a webhook's comes from anybody) it would take minutes.
+        # Not a regular expression: it could take minutes on a long text that somebody chose.
         message, generator, trace = error.strip().partition("\ntraceback:")
         if generator and message.startswith("handler: "):
             message, trace = message.removeprefix("handler: ").rstrip(), trace.strip()
             ending = _ending(trace)
             kind = _EXCEPTION.match(ending)
-            return Told(_cut(message or ending), kind["name"] if kind else None, trace)
+            return HandlerError(_cut(message or ending), kind["name"] if kind else None, trace)
     if isinstance(error, Mapping):
         return _of_mapping(error)
-    return Told(_text(error))
+    return HandlerError(_text(error))
 
 
-def _of_mapping(error: Mapping[str, Any]) -> Told:
+def _of_mapping(error: Mapping[str, Any]) -> HandlerError:
     kind = _text(error.get("error_type") or error.get("type"))
     named = _CLASS.fullmatch(kind.strip()) if kind else None
     kind = named["name"] if named else kind
     message = next((error[name] for name in ("error_message", "message", "error", "detail") if error.get(name)), None)
     trace = error.get("error_traceback") or error.get("traceback")
     worker_id = error.get("worker_id")
-    # An exception without a text (`raise ValueError`) still has its type; a dict of another shape is told as it is.
-    return Told(
+    # An exception without a text (`raise ValueError`) still has its type; a dict of another shape is shown as JSON.
+    return HandlerError(
         _text(message) or kind or _text(error or None),
         kind,
         trace if isinstance(trace, str) else _text(trace),
@@ -127,7 +111,7 @@ def _of_mapping(error: Mapping[str, Any]) -> Told:
 
 
 def _ending(traceback: str) -> str:
-    """The line that names the exception: the first after the last frame that is not indented."""
+    """The line that names the exception: the first line without indentation after the last frame."""
     _, _, after = traceback.rpartition('\n  File "')
     return next((line for line in after.splitlines()[1:] if not line.startswith(" ")), "")
 

@@ -1,12 +1,12 @@
-"""One field of an answer, read liberally: a value of an odd type is as good as missing, and never an error. Pure.
+"""Reads one field of an answer. A value of another type counts as missing and is never an error. Pure.
 
     text, texts             a text that is not empty; the texts of a list
-    number, whole, count    a number that is finite and not below 0; as an integer; 0 where there is none
-    seconds_of              RunPod's milliseconds: they end here
+    number, whole, count    a number that is finite and not below 0; the same as an integer; 0 if there is none
+    seconds_of              RunPod's milliseconds as seconds
     moment                  a time, with its zone
     mapping, objects        an object; the objects of a list
-    listed                  the objects of a list answer, bare or under a name: without a list it is refused
-    identified              an object that has an id: without one an answer is refused
+    listed                  the objects of an answer that is a list, or holds one under a name; else BadAnswer
+    identified              an object with an id; else BadAnswer
 
 Not here: which fields an answer has (``_answers.py``, ``_restv1.py``, ``_restv2.py``).
 """
@@ -25,12 +25,12 @@ _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def text(value: Any) -> str | None:
-    """A text that is not empty, and that can be written: JSON can spell half of a surrogate pair."""
+    """A text that is not empty and can be encoded: JSON may hold half of a surrogate pair."""
     return value if isinstance(value, str) and value and not _HALF_OF_A_PAIR.search(value) else None
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """The texts of a list; also of one that came as a text with commas, as in REST v1's own examples.
+    """The texts of a list, or of a text with commas, as in REST v1's own examples.
 
     >>> texts(["8888/http", 7]), texts("EU-NL-1,EU-RO-1")
     (('8888/http',), ('EU-NL-1', 'EU-RO-1'))
@@ -41,7 +41,7 @@ def texts(value: Any) -> tuple[str, ...]:
 
 
 def number(value: Any) -> float | None:
-    """A number, also one that came as text; None for anything else, below 0, or not finite."""
+    """A number, also from a text; None for anything else, and for one that is below 0 or not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -94,7 +94,7 @@ def objects(value: Any) -> list[Mapping[str, Any]]:
 
 
 def listed(data: Any, name: str) -> list[Mapping[str, Any]]:
-    """The objects of a list answer: REST v1 answers a bare list, v2 one under a name.
+    """The objects of an answer: REST v1 answers with a list, v2 with a list under a name.
 
     Raises:
         BadAnswer: there is no list.
@@ -120,5 +120,5 @@ def identified(data: Any, kind: str) -> tuple[Mapping[str, Any], str]:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, in words: it is not quoted."""
+    """The kind of a value, for an error that must not quote it."""
     return "null" if value is None else f"a {type(value).__name__}"

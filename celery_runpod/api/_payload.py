@@ -1,7 +1,7 @@
-"""What may be sent to RunPod: JSON, and not too much of it. Checked before anything leaves the process.
+"""Checks what is sent to RunPod: it must be JSON, and within RunPod's limit of size.
 
-A call that RunPod would refuse is refused here, where the text can name the place: `input.images[2] is a Decimal`.
-Values are never quoted: they may be large, or secret.
+A call that RunPod would refuse raises here, with the place in the text: `input.images[2] is a Decimal`. Values are never
+quoted: they may be large or secret.
 
 Not here: sending (``_transport.py``).
 """
@@ -18,10 +18,10 @@ from celery_runpod.api._depth import MAX_DEPTH, too_deep
 from celery_runpod.errors import InvalidInput, PayloadTooLarge
 
 RUN_LIMIT_BYTES = 10_000_000
-"""Of the whole body of POST /run (docs.runpod.io/serverless/endpoints/operation-reference)."""
+"""The largest body of POST /run (docs.runpod.io/serverless/endpoints/operation-reference)."""
 
 RUNSYNC_LIMIT_BYTES = 20_000_000
-"""Of the whole body of POST /runsync (same page)."""
+"""The largest body of POST /runsync (same page)."""
 
 
 def check_input(value: Any, *, endpoint: str | None = None, limit_bytes: int = RUN_LIMIT_BYTES) -> int:
@@ -64,7 +64,7 @@ def encode_body(
         fields.append((b"policy", encode(limits, endpoint=endpoint, name="policy")))
     if s3_config:
         fields.append((b"s3Config", encode(s3_config, endpoint=endpoint, name="s3_config")))
-    # Joined by hand, so that an input of megabytes is written once.
+    # Joined by hand, so that an input of megabytes is encoded once.
     body = b"{" + b",".join(b'"%s":%s' % (name, value) for name, value in fields) + b"}"
     check_size(len(body), limit_bytes, endpoint)
     return body
@@ -102,7 +102,7 @@ def check_size(size_bytes: int, limit_bytes: int, endpoint: str | None) -> None:
 
 
 def _find(value: Any, path: str) -> str | None:
-    """The first thing in a value that is not JSON, in words."""
+    """Why a value is not JSON: its first part that is not."""
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, str):

@@ -1,6 +1,6 @@
-"""How long to stay away after a 429, from the answer's headers. Pure.
+"""How long to wait after a 429, from the answer's headers. Pure.
 
-    Retry-After        seconds, or a moment: RunPod's own word, believed first
+    Retry-After        seconds, or a time; used first
     RateLimit          REST v2: what is left of each window, `"minute";r=0;t=12, "hour";r=2800;t=1812`
     RateLimit-Policy   REST v2: the windows, `"minute";q=60;w=60, "hour";q=3000;w=3600`
 
@@ -24,7 +24,7 @@ _PARAMETER = re.compile(r";\s*([a-z])\s*=\s*(\d{1,9})(?![\d.])")
 
 
 def wait_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds until RunPod would take a request again; None if the headers tell nothing; at most an hour.
+    """Seconds until RunPod would take a request again; None if the headers do not say; at most an hour.
 
     >>> wait_s({"RateLimit": '"minute";r=0;t=12, "hour";r=2800;t=1812'})
     12.0
@@ -33,15 +33,15 @@ def wait_s(headers: Mapping[str, str]) -> float | None:
     if asked_s is not None:
         return asked_s
     used_up = [window["t"] for window in _windows(headers.get("RateLimit")) if window.get("r") == 0 and "t" in window]
-    # The policy does not say which window is used up. After the shortest one a call may work.
+    # The policy does not say which window is used up: wait for the shortest one.
     lengths = [window["w"] for window in _windows(headers.get("RateLimit-Policy")) if "w" in window]
     seconds = max(used_up) if used_up else min(lengths, default=None)
     return None if seconds is None else min(float(seconds), MAX_RETRY_AFTER_S)
 
 
 def retry_after_s(value: str | None, date: str | None) -> float | None:
-    """Seconds from a Retry-After header: a number, or a moment to be compared with the answer's own `Date`, so that
-    no clock of ours has a say. None if it tells nothing; at most an hour."""
+    """Seconds from a Retry-After header: a number, or a time minus the answer's own `Date`, so that this machine's clock
+    does not matter. None if it cannot be read; at most an hour."""
     if not value:
         return None
     try:

@@ -11,12 +11,12 @@ from urllib.parse import urlencode
 
 from celery_runpod.api._access import Key, rest_url_of, rest_version_of
 from celery_runpod.api._answers import MAX_S, bounded
+from celery_runpod.api._http_errors import Where
 from celery_runpod.api._payload import encode
 from celery_runpod.api._rest import Request, RestVersion
 from celery_runpod.api._restv1 import RestV1
 from celery_runpod.api._restv2 import RestV2
 from celery_runpod.api._transport import Transport
-from celery_runpod.api._verdicts import Where
 from celery_runpod.errors import BadAnswer
 
 T = TypeVar("T")

@@ -5,8 +5,10 @@ Not here: HTTP itself (``_transport.py``), what the answers hold (``_answers.py`
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Self, TypeVar
 
 from celery_runpod.api._access import Key, base_url_of, path_of
@@ -23,9 +25,9 @@ from celery_runpod.api._answers import (
     parse_job,
     parse_removed,
 )
+from celery_runpod.api._http_errors import Where
 from celery_runpod.api._payload import RUN_LIMIT_BYTES, RUNSYNC_LIMIT_BYTES, encode_body
 from celery_runpod.api._transport import Transport
-from celery_runpod.api._verdicts import Where
 from celery_runpod.api._waiting import stream_until_final, wait_until_final
 from celery_runpod.errors import BadAnswer
 
@@ -37,21 +39,21 @@ class RunPodClient:
 
     >>> client = RunPodClient()
     >>> job = client.run("9zt0qb3c", {"prompt": "an astronaut"})
-    >>> client.wait("9zt0qb3c", job.id, timeout_s=600).result()
+    >>> client.wait("9zt0qb3c", job.id, timeout=600).result()
     {'image': 'https://example.com/astronaut.png'}
 
-    One client serves all threads of a process, and, after a fork, each process with connections of its own. Endpoint
-    ids come first in every method. Nothing is ever sent twice.
+    All threads of a process can share one client; after a fork each process has its own connections. Endpoint ids come
+    first in every method. No request is ever repeated.
 
     Args:
         api_key: the key, or a function that gives it, asked on every call (so that it can be rotated). By default the
             variable `RUNPOD_API_KEY`, else the content of the file that `RUNPOD_API_KEY_FILE` names, read on every
             call. It is in no repr, log line or exception.
         base_url: by default the variable `RUNPOD_BASE_URL`, else `RUNPOD_ENDPOINT_BASE_URL`, else RunPod's own.
-        connect_timeout_s: seconds for a connection, for each address of the host.
-        read_timeout_s: seconds without a byte of the answer.
-        total_timeout_s: seconds for a call as a whole; only looking up the host's name may add to it. Every method
-            takes its own as `timeout_s`.
+        connect_timeout: for a connection, for each address of the host. Durations are seconds or `timedelta`.
+        read_timeout: the longest time without a byte of the answer.
+        total_timeout: for a call as a whole; only looking up the host's name may add to it. Every method takes its own
+            as `timeout`.
         pool_size: connections kept open; more threads than this work, with more connecting.
         allow_http: whether `http://` may lead to a public host; by default as the variable `RUNPOD_ALLOW_HTTP` says,
             else not. Loopback, private addresses and names without a dot are always allowed.
@@ -62,8 +64,8 @@ class RunPodClient:
         InvalidOption: a timeout that is not above 0.
 
     Every method raises an `ApiError`: Unauthorized, EndpointNotFound, RequestRejected (RunPod refused), RateLimited
-    (not taken; later), Unavailable (`sent` tells whether RunPod may have acted on it), BadAnswer (it may have); and
-    InvalidInput for an id that cannot be one.
+    (not accepted; try later), Unavailable (`sent`: whether RunPod may have acted on it), BadAnswer (it may have); and
+    InvalidInput for an id that no endpoint or job can have.
     """
 
     def __init__(
@@ -71,24 +73,18 @@ class RunPodClient:
         api_key: str | Callable[[], str] | None = None,
         *,
         base_url: str | None = None,
-        connect_timeout_s: float = 5.0,
-        read_timeout_s: float = 15.0,
-        total_timeout_s: float = 20.0,
+        connect_timeout: float | timedelta = 5.0,
+        read_timeout: float | timedelta = 15.0,
+        total_timeout: float | timedelta = 20.0,
         pool_size: int = 32,
         allow_http: bool | None = None,
     ) -> None:
-        for name, value in (
-            ("connect_timeout_s", connect_timeout_s),
-            ("read_timeout_s", read_timeout_s),
-            ("total_timeout_s", total_timeout_s),
-        ):
-            bounded(name, value, 0.001, MAX_S)
         self._http = Transport(
             Key(api_key),
             base_url_of(base_url, allow_http),
-            connect_timeout_s=connect_timeout_s,
-            read_timeout_s=read_timeout_s,
-            total_timeout_s=total_timeout_s,
+            connect_timeout_s=bounded("connect_timeout", connect_timeout, 0.001, MAX_S),
+            read_timeout_s=bounded("read_timeout", read_timeout, 0.001, MAX_S),
+            total_timeout_s=bounded("total_timeout", total_timeout, 0.001, MAX_S),
             pool_size=pool_size,
         )
 
@@ -113,9 +109,9 @@ class RunPodClient:
         webhook: str | None = None,
         policy: Policy | None = None,
         s3_config: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
+        timeout: float | timedelta | None = None,
     ) -> Job:
-        """Submit a job and come back at once: POST /run. Its result is kept for 30 minutes after its end.
+        """Submit a job and return at once: POST /run. RunPod keeps the result for 30 minutes after the job's end.
 
         RunPod has no idempotency key. After Unavailable with `sent`, or BadAnswer, the job may be running: sending it
         again may pay for it twice.
@@ -129,83 +125,93 @@ class RunPodClient:
             InvalidInput: the input is not JSON; the text names the place. Nothing was sent.
             PayloadTooLarge: the body is over 10 MB. Nothing was sent.
 
-        >>> RunPodClient().run("9zt0qb3c", {"prompt": "an astronaut"}, policy=Policy(execution_timeout_s=900))
+        >>> RunPodClient().run("9zt0qb3c", {"prompt": "an astronaut"}, policy=Policy(execution_timeout=900))
         Job(id='9f-u1', state='IN_QUEUE', has_output=False, delay_s=None, execution_s=None, worker_id=None, retries=0)
         """
         path = path_of(endpoint, "run")
         body = encode_body(input, RUN_LIMIT_BYTES, endpoint, webhook, policy, s3_config)
         where = Where("run", endpoint)
-        return _told(where, parse_job, self._http.request("POST", path, where, body=body, timeout_s=timeout_s))
+        return _parsed(
+            where, parse_job, self._http.request("POST", path, where, body=body, timeout_s=_timeout(timeout))
+        )
 
     def run_sync(
         self,
         endpoint: str,
         input: Any,
         *,
-        wait_s: float = 90.0,
+        wait: float | timedelta = 90.0,
         webhook: str | None = None,
         policy: Policy | None = None,
         s3_config: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
+        timeout: float | timedelta | None = None,
     ) -> Job:
-        """Submit a job and wait for its end: POST /runsync. A job that takes longer than `wait_s` (1 s to 300 s) comes
-        back unfinished; its result is kept for one minute after its end.
+        """Submit a job and wait for its end: POST /runsync. A job that takes longer than `wait` (1 s to 300 s) is
+        returned unfinished. RunPod keeps its result for one minute after its end.
 
-        The rest is as for `run`. If the answer is lost, so is the id of the job: prefer `run` for what is costly.
+        The rest is as for `run`. A lost answer also loses the id of the job: prefer `run` for costly jobs.
 
         Args:
-            timeout_s: for the call as a whole, `wait_s` included; by default `wait_s` and the client's own.
+            timeout: for the call as a whole, `wait` included; by default `wait` and the client's own.
 
         Raises:
             InvalidInput, PayloadTooLarge: as for `run`; the limit is 20 MB.
-            InvalidOption: `wait_s` is out of its bounds.
+            InvalidOption: `wait` is out of its bounds.
         """
-        bounded("wait_s", wait_s, 1, 300)
+        wait_s = bounded("wait", wait, 1, 300)
         path = f"{path_of(endpoint, 'runsync')}?wait={milliseconds(wait_s)}"
         body = encode_body(input, RUNSYNC_LIMIT_BYTES, endpoint, webhook, policy, s3_config)
         where = Where("runsync", endpoint)
-        data = self._http.request("POST", path, where, body=body, timeout_s=timeout_s, held_s=wait_s)
-        return _told(where, parse_job, data)
+        data = self._http.request("POST", path, where, body=body, timeout_s=_timeout(timeout), held_s=wait_s)
+        return _parsed(where, parse_job, data)
 
-    def status(self, endpoint: str, job_id: str, *, ttl_s: float | None = None, timeout_s: float | None = None) -> Job:
-        """How a job stands: GET /status. `ttl_s` (10 s to 7 days) sets its time to live.
+    def status(
+        self,
+        endpoint: str,
+        job_id: str,
+        *,
+        ttl: float | timedelta | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Job:
+        """The state of a job: GET /status. `ttl` (10 s to 7 days) sets its time to live.
 
         Raises:
-            JobNotFound: RunPod does not know the job, or keeps it no longer: 30 minutes after its end, one minute if
-                it was submitted by /runsync, and at the end of its time to live.
+            JobNotFound: RunPod does not know the job, or has deleted it: 30 minutes after its end, one minute if it was
+                submitted by /runsync, or at the end of its time to live.
 
         >>> RunPodClient().status("9zt0qb3c", "9f-u1").state
         'COMPLETED'
         """
-        bounded("ttl_s", ttl_s, MIN_TTL_S, MAX_S)
+        ttl_s = bounded("ttl", ttl, MIN_TTL_S, MAX_S)
         path = path_of(endpoint, "status", job_id) + ("" if ttl_s is None else f"?ttl={milliseconds(ttl_s)}")
         where = Where("status", endpoint, job_id)
-        return _told(where, parse_job, self._http.request("GET", path, where, timeout_s=timeout_s))
+        return _parsed(where, parse_job, self._http.request("GET", path, where, timeout_s=_timeout(timeout)))
 
     def wait(
         self,
         endpoint: str,
         job_id: str,
         *,
-        timeout_s: float,
+        timeout: float | timedelta,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Job:
-        """Look until the job has ended: after 1 s, then each time 1.5 times later, at most 30 s. A job that FAILED is
-        returned too: `result()` gives the output or raises. Trouble with the API is waited out.
+        """Poll until the job has ended: after 1 s, then each time 1.5 times later, at most 30 s. A FAILED job is returned
+        too: `result()` gives the output or raises. While RunPod's API is in trouble, polling goes on.
 
         Raises:
-            WaitTimeout: not ended after `timeout_s` seconds (0: one look); it goes on at RunPod. The last look may
+            WaitTimeout: not ended after `timeout` (0: one look); it goes on at RunPod. The last look may
                 take one second more.
             RequestRejected: JobNotFound, Unauthorized ...: waiting would not help.
         """
 
         def look(seconds: float) -> Job:
-            return self.status(endpoint, job_id, timeout_s=min(seconds, self._http.total_timeout_s))
+            return self.status(endpoint, job_id, timeout=min(seconds, self._http.total_timeout_s))
 
+        timeout_s = bounded("timeout", timeout, 0, math.inf)
         return wait_until_final(look, endpoint, job_id, timeout_s, clock, sleep)
 
-    def cancel(self, endpoint: str, job_id: str, *, timeout_s: float | None = None) -> Job:
+    def cancel(self, endpoint: str, job_id: str, *, timeout: float | timedelta | None = None) -> Job:
         """Cancel a queued or running job: POST /cancel.
 
         Raises:
@@ -214,79 +220,83 @@ class RunPodClient:
         >>> RunPodClient().cancel("9zt0qb3c", "9f-u1").state
         'CANCELLED'
         """
-        return self._post("cancel", parse_job, timeout_s, endpoint, job_id)
+        return self._post("cancel", parse_job, timeout, endpoint, job_id)
 
-    def retry(self, endpoint: str, job_id: str, *, timeout_s: float | None = None) -> Job:
-        """Run a FAILED or TIMED_OUT job once more under the same id, while RunPod keeps it: POST /retry. It is paid for
-        again; its old output is gone.
+    def retry(self, endpoint: str, job_id: str, *, timeout: float | timedelta | None = None) -> Job:
+        """Run a FAILED or TIMED_OUT job again under the same id, while RunPod keeps it: POST /retry. The job is paid for
+        again, and its old output is deleted.
 
         Raises:
             RequestRejected: it is in another state; JobNotFound if it is kept no longer.
         """
-        return self._post("retry", parse_job, timeout_s, endpoint, job_id)
+        return self._post("retry", parse_job, timeout, endpoint, job_id)
 
-    def purge_queue(self, endpoint: str, *, timeout_s: float | None = None) -> int:
-        """Remove every job that waits in the endpoint's queue, whoever submitted it: POST /purge-queue. Answers how
-        many; running jobs go on. At most twice in 10 seconds.
+    def purge_queue(self, endpoint: str, *, timeout: float | timedelta | None = None) -> int:
+        """Remove every job that waits in the endpoint's queue, whoever submitted it: POST /purge-queue. Returns how many;
+        running jobs go on. RunPod allows two calls in 10 seconds.
 
         >>> RunPodClient().purge_queue("9zt0qb3c")
         3
         """
-        return self._post("purge-queue", parse_removed, timeout_s, endpoint)
+        return self._post("purge-queue", parse_removed, timeout, endpoint)
 
-    def health(self, endpoint: str, *, timeout_s: float | None = None) -> Health:
+    def health(self, endpoint: str, *, timeout: float | timedelta | None = None) -> Health:
         """Jobs and workers of the endpoint: GET /health.
 
         >>> RunPodClient().health("9zt0qb3c").throttled
         2
         """
         where = Where("health", endpoint)
-        data = self._http.request("GET", path_of(endpoint, "health"), where, timeout_s=timeout_s)
-        return _told(where, parse_health, data)
+        data = self._http.request("GET", path_of(endpoint, "health"), where, timeout_s=_timeout(timeout))
+        return _parsed(where, parse_health, data)
 
     def stream(
         self,
         endpoint: str,
         job_id: str,
         *,
-        wait_s: float = 10.0,
+        wait: float | timedelta = 10.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[Any]:
         """The chunks that a generator handler yields, as they come, until the job has ended: GET /stream.
 
-        RunPod gives each chunk once. So a request that was not taken (RateLimited, Unavailable with `sent` False) is
-        repeated for a minute, and any other trouble raised: chunks may be lost with it.
+        RunPod gives each chunk once. So a request that RunPod did not get (RateLimited, Unavailable with `sent` False) is
+        repeated for a minute; any other error is raised, because it may have lost chunks.
 
         Args:
-            wait_s: for so long RunPod holds a request while there is nothing new; 1 s to 300 s.
+            wait: how long RunPod holds a request while there is nothing new; 1 s to 300 s.
 
         Raises:
             JobFailed, JobTimedOut, JobCancelled: the job ended so; raised after its last chunk.
-            InvalidOption: `wait_s` is out of its bounds.
+            InvalidOption: `wait` is out of its bounds.
 
         >>> list(RunPodClient().stream("9zt0qb3c", "9f-u1"))
         ['Once', ' upon', ' a', ' time']
         """
-        bounded("wait_s", wait_s, 1, 300)
+        wait_s = bounded("wait", wait, 1, 300)
         path = f"{path_of(endpoint, 'stream', job_id)}?wait={milliseconds(wait_s)}"
         where = Where("stream", endpoint, job_id)
 
         def take() -> tuple[Job, list[Any]]:
             data = self._http.request("GET", path, where, held_s=wait_s)
-            return _told(where, parse_job, data), parse_chunks(data)
+            return _parsed(where, parse_job, data), parse_chunks(data)
 
         return stream_until_final(take, lambda: self.status(endpoint, job_id), endpoint, clock, sleep)
 
     def _post(
-        self, operation: str, parse: Callable[[Any], T], timeout_s: float | None, endpoint: str, *job_id: str
+        self, operation: str, parse: Callable[[Any], T], timeout: float | timedelta | None, endpoint: str, *job_id: str
     ) -> T:
         path, where = path_of(endpoint, operation, *job_id), Where(operation, endpoint, *job_id)
-        return _told(where, parse, self._http.request("POST", path, where, body=b"{}", timeout_s=timeout_s))
+        return _parsed(where, parse, self._http.request("POST", path, where, body=b"{}", timeout_s=_timeout(timeout)))
 
 
-def _told(where: Where, parse: Callable[..., T], data: Any) -> T:
-    """The parsed answer; one that cannot be parsed is told with the place that it came from."""
+def _timeout(given: float | timedelta | None) -> float | None:
+    return bounded("timeout", given, 0.001, MAX_S)
+
+
+def _parsed(where: Where, parse: Callable[..., T], data: Any) -> T:
+    """The parsed answer. The error of an answer that cannot be parsed names the operation, the endpoint and the job."""
     try:
         return parse(data) if where.job_id is None or parse is not parse_job else parse(data, job_id=where.job_id)
     except BadAnswer as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-# A quote or a backslash ends it: what was JSON before must be JSON afterwards.
+# A quote or a backslash ends the match, so that JSON stays JSON.
 _SIGNATURE = re.compile(r"(signature(?:=|%(?:25)*3d))[^&\s\"'\\<>]+", re.IGNORECASE | re.ASCII)
 
 

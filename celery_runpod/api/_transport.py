@@ -2,16 +2,16 @@
 
     Unavailable(sent=False)     name lookup, connection refused, connect timeout, TLS handshake, a proxy that refuses
     Unavailable(sent=True)      from the first byte of the request on: reset, cut, read timeout, total timeout
-    the rest                    is told by the answer: ``_verdicts.py``
+    every other error           depends on the answer: ``_http_errors.py``
 
-Nothing is repeated and no redirect is followed: a repeated POST /run is a second payment. TLS is always verified
+No request is repeated and no redirect is followed: a second POST /run would be paid for again. TLS is always verified
 (`REQUESTS_CA_BUNDLE` can name another bundle), proxies of the environment are used, a .netrc is not.
 
-Each process has a session of its own, made on first use: two processes on one connection would read each other's
-answers. Threads share it.
+Each process makes its own session on first use: two processes on one connection would read each other's answers. Threads
+share the session.
 
-The API key stays in here: our errors are raised outside of `except`, so that none carries one of `requests`, which
-holds the request and its headers; and what RunPod says in an error is searched for the key.
+The API key never leaves this module. Errors are raised outside of `except`, so that none carries an error of `requests`,
+which holds the request's headers; and the key is removed from what RunPod says in an error.
 
 Not here: sockets and their deadlines (``_connections.py``), what the operations are (``_serverless.py``).
 """
@@ -32,16 +32,16 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from celery_runpod.api._connections import Adapter, Call, calling
+from celery_runpod.api._http_errors import RawAnswer, Where, read, shorten
 from celery_runpod.api._ratelimits import HEADERS
 from celery_runpod.api._signatures import hide_signatures
-from celery_runpod.api._verdicts import RawAnswer, Where, read, shorten
 from celery_runpod.errors import ApiError, InvalidOption, Unavailable
 
 MAX_ANSWER_BYTES = 64_000_000
 """RunPod loses results over about 20 MB (worker-comfyui#129): more than this is not an answer of its API."""
 
 MAX_LINE_BYTES = 1_000_000
-"""Of a log's line; with a longer one its stream ends."""
+"""The longest line of a log; a longer one ends the stream."""
 
 MIN_KEY_CHARS = 8
 
@@ -49,7 +49,7 @@ _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, V
 
 
 class Bearer(AuthBase):
-    """The API key on a request. Given explicitly, so that `requests` does not look into a .netrc."""
+    """Puts the API key on a request. `requests` reads no .netrc when it is given an `auth`."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -62,7 +62,7 @@ class Bearer(AuthBase):
         return "Bearer(***)"
 
     def hidden(self, text: bytes) -> bytes:
-        # A key of a simulator may be a word that stands in any text; RunPod's are longer than 40 characters.
+        # A short key of a simulator may be part of any text; RunPod's keys are longer than 40 characters.
         hidden = text if len(self._key) < MIN_KEY_CHARS else text.replace(self._key.encode(), b"***")
         # Latin-1 gives every byte back as it was.
         return hide_signatures(hidden.decode("latin-1")).encode("latin-1")
@@ -70,7 +70,7 @@ class Bearer(AuthBase):
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """There is none: requests would prepare the next request even where it may not follow."""
+        """None: `requests` would otherwise prepare the next request even if it must not follow the redirect."""
 
 
 class Transport:
@@ -94,7 +94,7 @@ class Transport:
         self._read_timeout_s = read_timeout_s
         self._pool_size = pool_size
         self._clock = clock
-        # By process id, not one with a lock: a fork may come while another thread holds the lock.
+        # One for each process id, without a lock: a fork may happen while another thread holds the lock.
         self._sessions: dict[int, requests.Session] = {}
 
     def __repr__(self) -> str:
@@ -111,13 +111,12 @@ class Transport:
         held_s: float = 0.0,
         has_body: bool = True,
     ) -> Any:
-        """One request; answers the parsed JSON.
+        """Send one request; returns the parsed JSON.
 
         Args:
-            has_body: False for an operation whose success has no body (204), or none that is documented: the answer
-                is None.
             timeout_s: for the whole call, instead of the client's own.
-            held_s: for so long RunPod may hold the answer back on purpose; it comes on top of the client's timeouts.
+            held_s: how long RunPod may hold the answer back on purpose; added to the client's timeouts.
+            has_body: False for an operation whose success has no (documented) body; then None is returned.
 
         Raises:
             ApiError: one of its kinds.
@@ -126,7 +125,7 @@ class Transport:
         """
         total_s = self.total_timeout_s + held_s if timeout_s is None else timeout_s
         if not total_s > 0:
-            raise InvalidOption("timeout_s", timeout_s, "seconds above 0")
+            raise InvalidOption("timeout", timeout_s, "seconds above 0")
         call = Call(self._clock() + total_s, self._connect_timeout_s, self._read_timeout_s + held_s, self._clock)
         auth = Bearer(self._key())
         try:
@@ -139,12 +138,12 @@ class Transport:
         raise failed
 
     def lines(self, path: str, where: Where, *, quiet_s: float, timeout_s: float) -> Iterator[str]:
-        """GET an answer that goes on (server-sent events): its lines, as they come.
+        """GET a stream (server-sent events): its lines, as they arrive.
 
-        They end with the answer, when nothing has come for `quiet_s`, or after `timeout_s` in all.
+        They end with the answer, after `quiet_s` without a byte, or after `timeout_s` in all.
 
         Raises:
-            ApiError: as for `request`; Unavailable too for an answer that breaks off.
+            ApiError: as for `request`; also Unavailable for an answer that breaks off.
         """
         call = Call(self._clock() + timeout_s, self._connect_timeout_s, self._read_timeout_s, self._clock)
         auth, rest, failed = Bearer(self._key()), b"", None
@@ -160,7 +159,7 @@ class Transport:
             self._read(refusal, where, auth)
             return
         call.read_timeout_s = quiet_s
-        # An answer without chunks comes byte by byte: a larger read would hold lines back until it is full.
+        # Without chunked encoding, read byte by byte: a larger read waits until it is full, and holds lines back.
         pieces = response.iter_content(65_536 if response.raw.chunked else 1)
         try:
             while True:
@@ -210,7 +209,7 @@ class Transport:
         try:
             return read(answer, where, has_body=has_body)
         except ApiError as error:
-            # Once more, in the words as they were read: JSON can write a key in more than one way.
+            # Redact again after decoding: JSON escapes can hide the key from the byte-level pass.
             failed = replace(error, message=auth.hidden(error.message.encode("utf-8", "replace")).decode())
         raise failed
 
@@ -225,7 +224,7 @@ class Transport:
     def _new_session(self) -> requests.Session:
         session = _Session()
         session.headers.update({"Content-Type": "application/json", "User-Agent": _user_agent()})
-        # A CDN's cookies are nothing that threads should share.
+        # No cookies: threads share the session.
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter: HTTPAdapter = Adapter(pool_connections=4, pool_maxsize=self._pool_size, max_retries=0)
         session.mount("https://", adapter)
@@ -241,7 +240,7 @@ def _whole(response: requests.Response, auth: Bearer) -> RawAnswer:
             if len(content) > MAX_ANSWER_BYTES:
                 break
     except _FAILURES as error:
-        # The status is known already: it may tell more than the missing rest would.
+        # The status is known already, and may say more than the rest would.
         cut = _why(error, auth)
     status, oversized = response.status_code, len(content) > MAX_ANSWER_BYTES
     headers = {name: response.headers.get(name, "") for name in ("Content-Type", *HEADERS)}
@@ -258,14 +257,14 @@ def _user_agent() -> str:
 
 
 def _why(error: BaseException, auth: Bearer) -> str:
-    """What lies under the wrappings of requests and urllib3: `[Errno 111] Connection refused`."""
+    """The text of the innermost error: `[Errno 111] Connection refused`."""
     *_, root = _causes(error)
     text = str(root).strip() or type(root).__name__
     return shorten(auth.hidden(text.encode("utf-8", "replace")).decode())
 
 
 def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseException]:
-    """An error, what it wraps, and so on to the root: requests and urllib3 keep it in `args`, `reason`, `__cause__`."""
+    """An error and those that it wraps: requests and urllib3 keep them in `args`, `reason` and `__cause__`."""
     while error is not None and depth < 10:
         yield error
         inner = [getattr(error, "reason", None), *reversed(error.args), error.__cause__]

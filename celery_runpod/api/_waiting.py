@@ -1,10 +1,11 @@
-"""The loops of the clients: look until a job has ended, or a pod runs, and take a job's chunks. The clock is injected.
+"""The loops of the clients: poll until a job has ended or a pod runs, and read a job's chunks. The clock is injected.
 
-Not here: HTTP; how the worker waits. It does not: it plans checks, for all jobs of an endpoint together.
+Not here: HTTP. A worker does not use these loops: it plans checks for all jobs of an endpoint together.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -16,16 +17,16 @@ T = TypeVar("T")
 
 FIRST_S, FACTOR, CAP_S = 1.0, 1.5, 30.0
 LAST_LOOK_S = 1.0
-"""Even the last look, at the end of the time, is given so long."""
+"""The last look, at the end of the time, may take this long."""
 
 STREAM_FIRST_S, STREAM_CAP_S = 0.5, 5.0
-"""Between two requests for chunks, where RunPod does not hold the request while there are none."""
+"""Pauses between two requests for chunks, if RunPod does not hold the request while there are none."""
 
 STREAM_PATIENCE_S = 60.0
-"""For so long in a row a stream outlives requests that are not taken."""
+"""How long in a row RunPod may refuse requests before a stream raises."""
 
 START_S = 10.0
-"""A pod that was told to start may be EXITED for so long still."""
+"""How long a pod that was just started may still be EXITED."""
 
 UNSEEN = "UNKNOWN"
 
@@ -61,8 +62,8 @@ def wait_until_running(
     """The pod once it is RUNNING. `look` is given the seconds that it may take.
 
     Raises:
-        PodNotRunning: it was not after `timeout_s`; or, at once, it will not be: ERROR, TERMINATED, or EXITED. A pod
-            that was only just told to start is given `START_S` before EXITED is believed of it.
+        PodNotRunning: after `timeout_s`; at once for ERROR, TERMINATED and EXITED. EXITED counts after `START_S`, or
+            once the pod has left it before.
         RequestRejected: from `look`, as it is.
     """
     began, left_exited = clock(), False
@@ -100,8 +101,7 @@ def _until(
         except RateLimited as error:
             asked_to_wait_s = error.retry_after_s or 0.0
         except (Unavailable, BadAnswer):
-            # No word from the API is no word on the job or pod.
-            asked_to_wait_s = 0.0
+            pass  # RunPod said nothing about the job or pod
         left = timeout_s - (clock() - began)
         if left <= 0:
             raise late(seen)
@@ -116,11 +116,11 @@ def stream_until_final(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Iterator[Any]:
-    """The chunks of a job, until it has ended. `take` asks for the new ones; `status` tells why a job failed.
+    """The chunks of a job, until it has ended. `take` requests new ones; `status` gives the error of a failed job.
 
     Raises:
-        JobFailed, JobTimedOut, JobCancelled: the job ended so.
-        ApiError: from `take`; RateLimited and what was not sent only after `STREAM_PATIENCE_S` of it.
+        JobFailed, JobTimedOut, JobCancelled: how the job ended.
+        ApiError: from `take`; RateLimited, and Unavailable that was not sent, after `STREAM_PATIENCE_S` in a row.
     """
     pause_s, trouble_since = STREAM_FIRST_S, None
     while True:
@@ -153,15 +153,9 @@ def stream_until_final(
 
 
 def _failure(job: Job, status: Callable[[], Job], endpoint: str) -> JobError | None:
-    """A stream's answer has no `error`: ask once more for it."""
+    """The error of an ended job. An answer of /stream has no `error`, so /status is asked for it."""
     if job.state == "FAILED" and job.error is None:
-        try:
-            job = _still_failed(status(), job)
-        except ApiError:
-            # It failed all the same; why is not to be had.
-            return job.failure(endpoint)
+        with contextlib.suppress(ApiError):
+            if (seen := status()).state == "FAILED":
+                job = seen
     return job.failure(endpoint)
-
-
-def _still_failed(seen: Job, streamed: Job) -> Job:
-    return seen if seen.state == "FAILED" else streamed

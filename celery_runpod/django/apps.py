@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 
+__all__ = ["CeleryRunPodConfig"]
+
 
 class CeleryRunPodConfig(AppConfig):
     """`celery_runpod.django` in INSTALLED_APPS."""
@@ -13,4 +15,4 @@ class CeleryRunPodConfig(AppConfig):
     verbose_name = "RunPod"
 
     def ready(self) -> None:
-        from celery_runpod.django import checks  # noqa: F401 - registers them
+        from celery_runpod.django import _system_checks  # noqa: F401 - registers them

@@ -1,10 +1,12 @@
-"""`webhook` under the prefix of the project's choice."""
+"""The URL of the webhook view: include these patterns under any prefix."""
 
 from __future__ import annotations
 
 from django.urls import path
 
-from celery_runpod.django.views import webhook
+from celery_runpod.django._webhook_view import webhook
+
+__all__ = ["app_name", "urlpatterns"]
 
 app_name = "celery_runpod"
 urlpatterns = [path("webhook", webhook, name="webhook"), path("webhook/", webhook)]

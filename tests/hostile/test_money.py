@@ -236,5 +236,5 @@ def test_a_caller_is_told_at_once_that_management_is_off(world: World) -> None:
     with no_harm(world):
         started = time.monotonic()
         with pytest.raises(RunPodError, match="RUNPOD_MANAGEMENT"):
-            ask("runpod.pods.list", timeout_s=60, app=world.app())
+            ask("runpod.pods.list", timeout=60, app=world.app())
         assert time.monotonic() - started < 50, "it waited for its time to be over"

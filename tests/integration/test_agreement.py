@@ -17,7 +17,7 @@ from celery_runpod import Endpoint
 from celery_runpod._cli.doctor.application import check_app
 from celery_runpod._cli.doctor.findings import Level
 from celery_runpod._publish import agreement
-from celery_runpod.django import checks
+from celery_runpod.django import _system_checks as checks
 from celery_runpod.errors import ConfigurationMismatch
 from tests.rabbitmq import rabbitmq_server
 from tests.servers import ROOT, World

@@ -120,8 +120,8 @@ def test_the_worker_runs_a_job_of_the_simulator(deployment: Deployment) -> None:
     app = Celery("client", broker=url, backend=url, set_as_current=False)
     assert Endpoint("echo", app=app).delay(a=1).get(timeout=90) is not None
     cancel("no-such-task", app=app)
-    pause("echo", timeout_s=60, app=app)
-    assert resume("echo", timeout_s=60, app=app)
+    pause("echo", timeout=60, app=app)
+    assert resume("echo", timeout=60, app=app)
     assert GIVEN["RUNPOD_API_KEY"] not in worker.text()
     assert GIVEN["REDIS_PASSWORD"] not in worker.text()
 

@@ -56,7 +56,7 @@ def pods(world: World) -> list[dict[str, Any]]:
 def test_a_pods_life(world: World) -> None:
     pod = ask("runpod.pods.create", ({**POD, "name": "train", "env": {"TOKEN": "secret-of-a-user"}},))
     assert (pod["name"], pod["status"]) == ("train", "PROVISIONING")
-    running = ask("runpod.pods.wait", (pod["id"],), {"timeout_s": 30}, timeout_s=60)
+    running = ask("runpod.pods.wait", (pod["id"],), {"timeout_s": 30}, timeout=60)
     assert running["status"] == "RUNNING"
     assert ask("runpod.pods.update", (pod["id"], {"name": "renamed"}))["name"] == "renamed"
     assert any(line["text"] for line in ask("runpod.pods.logs", (pod["id"],), {"tail": 10}))
@@ -93,12 +93,12 @@ def test_a_wait_ends_with_its_time_or_with_the_pod(world: World) -> None:
 def test_trouble_with_the_api_is_waited_out(world: World) -> None:
     pod = ask("runpod.pods.create", (POD,))
     world.fault(endpoint="*", operation="pods.get", kind="status", status=503, times=3)
-    assert ask("runpod.pods.wait", (pod["id"],), {"timeout_s": 60}, timeout_s=60)["status"] == "RUNNING"
+    assert ask("runpod.pods.wait", (pod["id"],), {"timeout_s": 60}, timeout=60)["status"] == "RUNNING"
 
 
 def test_a_pod_whose_create_went_unanswered_is_created_once(world: World) -> None:
     world.fault(endpoint="*", operation="pods.create", kind="drop_after", times=1)
-    pod = ask("runpod.pods.create", ({**POD, "name": "lost-answer"},), timeout_s=60)
+    pod = ask("runpod.pods.create", ({**POD, "name": "lost-answer"},), timeout=60)
     assert [one["id"] for one in pods(world)] == [pod["id"]]
 
 
@@ -168,7 +168,7 @@ def test_without_the_switch_asking_fails_at_once(tmp_path: Any) -> None:
         world.app()
         for task, args in (("runpod.pods.create", (POD,)), ("runpod.gpus", ()), ("runpod.pods.wait", ("p1",))):
             with pytest.raises(ConfigurationError, match="RUNPOD_MANAGEMENT=on"):
-                ask(task, args, timeout_s=60)
+                ask(task, args, timeout=60)
     finally:
         world.stack.stop()
         forget_connections()

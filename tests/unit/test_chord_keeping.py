@@ -12,8 +12,8 @@ from celery.backends.redis import RedisBackend
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from celery_app.app import create_app
-from celery_app.overrides.backend import ChordKeepingBackend
+from celery_app.overrides.chord_keeping import ChordKeepingBackend
+from celery_app.worker_app import create_app
 
 GROUP, SIZE = "g1", 2
 

@@ -13,7 +13,7 @@ from kombu.message import Message
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from celery_app.overrides.consumer import LossTolerantConsumer
+from celery_app.overrides.loss_tolerant_consumer import LossTolerantConsumer
 from celery_app.overrides.refusals import Refusals
 
 

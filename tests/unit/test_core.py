@@ -13,7 +13,7 @@ import pytest
 from celery import Celery, chain, chord, current_app
 from celery.signals import before_task_publish
 
-from celery_app.app import create_app, limit_imported
+from celery_app.worker_app import create_app, limit_imported
 from celery_runpod import Endpoint, JobResult, errors
 from celery_runpod._protocol import RUN, TASK_NAMES, merge_input
 from celery_runpod._publish import routes

@@ -6,7 +6,7 @@ import pytest
 from celery import Celery
 
 from celery_runpod._devstack.stack import free_port
-from celery_runpod.django import checks
+from celery_runpod.django import _system_checks as checks
 from celery_runpod.errors import NotConfigured
 
 

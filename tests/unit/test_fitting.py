@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from celery_app.overrides.consumer import LossTolerantConsumer
 from celery_app.overrides.fitting import misfit
+from celery_app.overrides.loss_tolerant_consumer import LossTolerantConsumer
 from celery_runpod._protocol import CANCEL, CHECK_STATUS, FINISH, HEALTH, PAUSE, PURGE_QUEUE, RETRY, RUN, WAIT_FOR_POD
 from celery_runpod.errors import InvalidOption, decode
 from tests.builders import Bench

@@ -212,7 +212,7 @@ def django_post(query: dict[str, str], body: bytes) -> int:
         django_settings.configure(DEFAULT_CHARSET="utf-8", DATA_UPLOAD_MAX_MEMORY_SIZE=1000)
     from urllib.parse import urlencode
 
-    from celery_runpod.django.views import webhook
+    from celery_runpod.django._webhook_view import webhook
 
     request = RequestFactory().post(f"/webhook?{urlencode(query)}", body, content_type="application/json")
     return webhook(request).status_code

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from celery.signals import setup_logging
 
-import celery_app.app
+import celery_app.worker_app
 from celery_app.logs import configure_logging
 from config.settings import Settings
 
@@ -24,7 +24,7 @@ def root() -> Iterator[logging.Logger]:
 
 
 def test_loglevel_and_logfile_of_the_command_line_are_obeyed(root: logging.Logger, tmp_path: Path) -> None:
-    celery_app.app.create_app(Settings())
+    celery_app.worker_app.create_app(Settings())
     log = tmp_path / "worker.log"
     # As Celery sends it for `celery worker --loglevel ERROR --logfile worker.log`.
     setup_logging.send(sender=None, loglevel=logging.ERROR, logfile=str(log), format="", colorize=False)

@@ -11,8 +11,8 @@ import pytest
 from celery import Celery
 
 from celery_app.watchdog.lost_calls import OutboxWatch
-from celery_runpod._publish import outbox
-from celery_runpod._publish.routes import ISSUED_AT, REPUBLISHED
+from celery_runpod._protocol import ISSUED_AT, REPUBLISHED
+from celery_runpod._publish import keep_copies
 from tests.builders import NOW, Bench
 
 PLACE = {"exchange": "", "routing_key": "runpod", "priority": None}
@@ -157,7 +157,7 @@ def test_a_call_that_is_accepted_while_it_is_looked_for_leaves_nothing_behind(st
 def test_a_copy_is_kept_too_where_celery_is_given_several_brokers(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Celery(broker=["redis://h1/0", "redis://h2/0"], set_as_current=False)
     kept: list[str] = []
-    store = SimpleNamespace(outbox=SimpleNamespace(keep_message=lambda task_id, *_: kept.append(task_id)))
-    monkeypatch.setattr(outbox, "store_of", lambda app: store)
-    outbox.keep(outbox.Publishing(app, {}), {"id": "t1"}, [], "", "runpod", NOW)
+    reader = SimpleNamespace(outbox=SimpleNamespace(keep_message=lambda task_id, *_: kept.append(task_id)))
+    monkeypatch.setattr(keep_copies, "store_of", lambda app: reader)
+    keep_copies.keep(keep_copies.Publishing(app, {}), {"id": "t1"}, [], "", "runpod", NOW)
     assert kept == ["t1"]

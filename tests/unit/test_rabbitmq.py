@@ -29,7 +29,7 @@ from celery_runpod._publish.rabbitmq import (
 from celery_runpod._webhooks.receive import receive
 from celery_runpod._webhooks.signed_urls import WebhookTarget
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError
-from config.celery import celery_config
+from config.celery_config import celery_config
 from config.settings import load_settings
 from tasks.publish_check import delayed_s
 from tests.builders import NOW, Bench
@@ -322,7 +322,7 @@ def test_rabbitmq_does_not_throw_a_call_away_that_expires(app: Celery) -> None:
 
 
 def test_the_worker_waits_for_the_confirms_of_all_but_checks_and_events() -> None:
-    app = Celery("worker", amqp="celery_app.overrides.amqp:RabbitAMQP", set_as_current=False)
+    app = Celery("worker", amqp="celery_app.overrides.callers_queues:RabbitAMQP", set_as_current=False)
     app.config_from_object(celery_config(load_settings({"RUNPOD_BROKER_URL": AMQP})))
     told = {
         "finish": _publish(app, "runpod.finish", queue="runpod.deliver"),
@@ -344,7 +344,7 @@ def test_what_rabbitmq_refuses_is_told_in_one_clear_error(
     def refused(*_: Any, **__: Any) -> Any:
         raise error
 
-    for module in ("_publish.caller_task", "_asking", "results", "_webhooks.receive"):
+    for module in ("_publish.caller_task", "_asking", "_cancelling", "_webhooks.receive"):
         monkeypatch.setattr(f"celery_runpod.{module}.check_reachable", lambda _: None)
     monkeypatch.setattr("celery_runpod._store.cancels.Cancels.wish_cancel", lambda *_, **__: None)
     monkeypatch.setattr("celery_runpod._store.ids.Ids.is_job", lambda *_: False)

@@ -1,6 +1,6 @@
 """The checks of `doctor` on RunPod: every configured endpoint with its own key, and the webhooks.
 
-Not here: what RunPod's answers mean (`celery_runpod/api/_verdicts.py`).
+Not here: what RunPod's answers mean (`celery_runpod/api/_http_errors.py`).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _key(settings: Settings, name: str | None) -> str:
 
 def health(key: str, base_url: str, endpoint: str) -> Health:
     """One look at an endpoint."""
-    with RunPodClient(key, base_url=base_url, connect_timeout_s=4, read_timeout_s=8, total_timeout_s=9) as client:
+    with RunPodClient(key, base_url=base_url, connect_timeout=4, read_timeout=8, total_timeout=9) as client:
         return client.health(endpoint)
 
 

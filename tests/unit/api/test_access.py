@@ -109,10 +109,10 @@ def test_a_base_url_that_cannot_be_one(url: str) -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), "5", True])
 def test_a_timeout_that_cannot_be_one(timeout: Any) -> None:
-    with pytest.raises(InvalidOption, match="total_timeout_s"):
-        RunPodClient(KEY, total_timeout_s=timeout)
+    with pytest.raises(InvalidOption, match="total_timeout"):
+        RunPodClient(KEY, total_timeout=timeout)
     with pytest.raises((InvalidOption, TypeError)):
-        RunPodClient(KEY).status("sdxl", "a", timeout_s=-1)
+        RunPodClient(KEY).status("sdxl", "a", timeout=-1)
 
 
 @pytest.mark.parametrize(

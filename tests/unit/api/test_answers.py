@@ -170,13 +170,13 @@ def test_chunks() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"execution_timeout_s": 4.9},
-        {"execution_timeout_s": 7 * 86_400 + 1},
-        {"execution_timeout_s": float("nan")},
-        {"execution_timeout_s": True},
-        {"ttl_s": 9.9},
-        {"ttl_s": 86_400_000},
-        {"ttl_s": "60"},
+        {"execution_timeout": 4.9},
+        {"execution_timeout": 7 * 86_400 + 1},
+        {"execution_timeout": float("nan")},
+        {"execution_timeout": True},
+        {"ttl": 9.9},
+        {"ttl": 86_400_000},
+        {"ttl": "60"},
         {"low_priority": "yes"},
     ],
 )

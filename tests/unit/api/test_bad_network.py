@@ -56,7 +56,7 @@ def test_connecting_takes_too_long() -> None:
         for sock in waiting:
             sock.setblocking(False)
             sock.connect_ex(address)
-        error = failure_of(RunPodClient(KEY, base_url=f"http://127.0.0.1:{address[1]}", connect_timeout_s=0.1))
+        error = failure_of(RunPodClient(KEY, base_url=f"http://127.0.0.1:{address[1]}", connect_timeout=0.1))
         for sock in waiting:
             sock.close()
     assert not error.sent
@@ -72,7 +72,7 @@ def test_the_server_does_not_speak_tls(serve: Serve) -> None:
 def test_the_tls_handshake_never_ends(serve: Serve) -> None:
     server = serve(lambda _: b"", mute=True)
     url = server.url.replace("http:", "https:")
-    assert not failure_of(RunPodClient(KEY, base_url=url, connect_timeout_s=0.1)).sent
+    assert not failure_of(RunPodClient(KEY, base_url=url, connect_timeout=0.1)).sent
 
 
 def test_a_certificate_that_nobody_vouches_for(serve: Serve, client_of: MakeClient, tls: ssl.SSLContext) -> None:
@@ -134,13 +134,13 @@ def test_a_get_is_not_repeated_behind_the_callers_back_either(serve: Serve, clie
 
 def test_no_answer_comes(serve: Serve, client_of: MakeClient) -> None:
     server = serve(lambda _: silence)
-    assert failure_of(client_of(server, read_timeout_s=0.1)).sent
+    assert failure_of(client_of(server, read_timeout=0.1)).sent
 
 
 def test_no_answer_comes_within_the_total_time(serve: Serve, client_of: MakeClient) -> None:
     server = serve(lambda _: silence)
     with pytest.raises(Unavailable) as caught:
-        client_of(server).run("sdxl", 1, timeout_s=0.1)
+        client_of(server).run("sdxl", 1, timeout=0.1)
     assert caught.value.sent
 
 
@@ -158,7 +158,7 @@ def test_an_answer_that_trickles_is_cut_at_the_total_time(
     serve: Serve, client_of: MakeClient, pieces: list[bytes]
 ) -> None:
     server = serve(lambda _: trickle(pieces))
-    error = failure_of(client_of(server, total_timeout_s=0.3))
+    error = failure_of(client_of(server, total_timeout=0.3))
     assert error.sent
     assert "the time for the whole call is over" in str(error) or "timed out" in str(error)
 
@@ -171,7 +171,7 @@ def test_a_trickling_answer_over_tls_is_cut_too(
     client = client_of(serve(lambda _: next(rest), tls=tls))
     client.run("sdxl", 1)
     with pytest.raises(Unavailable) as caught:
-        client.run("sdxl", 1, timeout_s=0.3)
+        client.run("sdxl", 1, timeout=0.3)
     assert caught.value.sent
 
 
@@ -189,7 +189,7 @@ def test_a_certificate_of_the_users_own_bundle_is_good(
 def test_a_server_that_stops_reading_a_large_request(serve: Serve, client_of: MakeClient) -> None:
     server = serve(lambda _: b"", mute=True)
     with pytest.raises(Unavailable) as caught:
-        client_of(server).run("sdxl", "x" * 9_000_000, timeout_s=0.3)
+        client_of(server).run("sdxl", "x" * 9_000_000, timeout=0.3)
     assert caught.value.sent
 
 

@@ -159,7 +159,7 @@ def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_proxy_that_cannot_be_one(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("https_proxy", proxy)
     with pytest.raises(Unavailable) as caught:
-        RunPodClient(KEY, base_url="https://runpod.example/v2", connect_timeout_s=0.5).run("sdxl", 1)
+        RunPodClient(KEY, base_url="https://runpod.example/v2", connect_timeout=0.5).run("sdxl", 1)
     assert not caught.value.sent
 
 
@@ -182,7 +182,7 @@ def test_a_tunnel_through_a_proxy(
         began = time.monotonic()
         client._http._clock = lambda: now[0] + time.monotonic() - began
         with pytest.raises(Unavailable) as caught:
-            client.run("sdxl", 1, timeout_s=0.4)
+            client.run("sdxl", 1, timeout=0.4)
     assert caught.value.sent
     assert [request.method for request in proxy.requests] == ["CONNECT"] * proxy.connections
     assert all("authorization" not in request.headers for request in proxy.requests), "the key is for RunPod alone"

@@ -9,7 +9,7 @@ import pytest
 
 from celery_runpod.api._answers import parse_chunks, parse_job
 from celery_runpod.api._depth import MAX_DEPTH, is_deeper, loads, pruned, text_depth, too_deep
-from celery_runpod.api._verdicts import RawAnswer, Where, read
+from celery_runpod.api._http_errors import RawAnswer, Where, read
 from celery_runpod.errors import BadAnswer, OutputTooDeep
 
 

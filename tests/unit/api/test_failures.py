@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celery_runpod.api import Job
-from celery_runpod.api._failures import Told, read_error
+from celery_runpod.api._failures import HandlerError, read_error
 from celery_runpod.errors import JobFailed, decode, encode
 
 
@@ -85,24 +85,24 @@ def test_the_workers_id_of_the_answer_comes_first() -> None:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        ("out of memory", Told("out of memory")),
-        ("{not json", Told("{not json")),
-        ('{"error": "from a dict"}', Told("from a dict")),
-        ({"message": "m", "type": "E", "traceback": ["line"]}, Told("m", "E", '["line"]')),
-        ({"error_type": "<class 'torch.cuda.OutOfMemoryError'>"}, Told("OutOfMemoryError", "OutOfMemoryError")),
-        ({"error_type": 7, "error_message": {"code": 1}, "worker_id": 3}, Told('{"code": 1}', "7")),
-        ({"code": 12}, Told('{"code": 12}')),
-        ({}, Told(None)),
-        ([], Told("[]")),
-        (["a", 1], Told('["a", 1]')),
-        (0, Told("0")),
-        (False, Told("false")),
-        ("", Told(None)),
-        ("  ", Told(None)),
-        (None, Told(None)),
+        ("out of memory", HandlerError("out of memory")),
+        ("{not json", HandlerError("{not json")),
+        ('{"error": "from a dict"}', HandlerError("from a dict")),
+        ({"message": "m", "type": "E", "traceback": ["line"]}, HandlerError("m", "E", '["line"]')),
+        ({"error_type": "<class 'torch.cuda.OutOfMemoryError'>"}, HandlerError("OutOfMemoryError", "OutOfMemoryError")),
+        ({"error_type": 7, "error_message": {"code": 1}, "worker_id": 3}, HandlerError('{"code": 1}', "7")),
+        ({"code": 12}, HandlerError('{"code": 12}')),
+        ({}, HandlerError(None)),
+        ([], HandlerError("[]")),
+        (["a", 1], HandlerError('["a", 1]')),
+        (0, HandlerError("0")),
+        (False, HandlerError("false")),
+        ("", HandlerError(None)),
+        ("  ", HandlerError(None)),
+        (None, HandlerError(None)),
     ],
 )
-def test_errors_of_any_json_type(error: Any, told: Told) -> None:
+def test_errors_of_any_json_type(error: Any, told: HandlerError) -> None:
     assert read_error(error) == told
 
 

@@ -30,7 +30,7 @@ def test_run_posts_the_input_and_gives_the_job(serve: Serve, client_of: MakeClie
 def test_run_sends_policy_in_milliseconds_webhook_and_s3_config(serve: Serve, client_of: MakeClient) -> None:
     server = serve(lambda _: answer(QUEUED))
     s3 = {"accessId": "id", "accessSecret": "secret", "bucketName": "b", "endpointUrl": "https://s3.example"}
-    policy = Policy(execution_timeout_s=900, ttl_s=3600.5, low_priority=False)
+    policy = Policy(execution_timeout=900, ttl=3600.5, low_priority=False)
     client_of(server).run("sdxl", None, webhook="https://example.com/hook?x=1", policy=policy, s3_config=s3)
     assert server.requests[0].json() == {
         "input": None,
@@ -63,7 +63,7 @@ def test_a_public_endpoint_refuses_with_a_failed_job(serve: Serve, client_of: Ma
 
 def test_run_sync_asks_runpod_to_hold_the_answer(serve: Serve, client_of: MakeClient) -> None:
     server = serve(lambda _: answer({"id": "sync-1", "status": "COMPLETED", "output": [1], "executionTime": 2500}))
-    job = client_of(server).run_sync("sdxl", {"x": 1}, wait_s=12.5)
+    job = client_of(server).run_sync("sdxl", {"x": 1}, wait=12.5)
     assert (job.result(), job.execution_s) == ([1], 2.5)
     assert server.requests[0].path == "/v2/sdxl/runsync?wait=12500"
 
@@ -74,14 +74,14 @@ def test_an_answer_that_is_held_back_on_purpose_is_waited_for(serve: Serve, clie
         sock.sendall(answer({"id": "sync-1", "status": "COMPLETED"}))
 
     server = serve(lambda _: held)
-    client = client_of(server, read_timeout_s=0.1, total_timeout_s=0.1)
-    assert client.run_sync("sdxl", 1, wait_s=60).final
+    client = client_of(server, read_timeout=0.1, total_timeout=0.1)
+    assert client.run_sync("sdxl", 1, wait=60).final
 
 
 @pytest.mark.parametrize("wait_s", [0.5, 301, float("nan"), True, "10"])
 def test_run_sync_refuses_a_wait_out_of_bounds(wait_s: float) -> None:
     with pytest.raises(InvalidOption, match="1 to 300 seconds"):
-        RunPodClient(KEY).run_sync("sdxl", 1, wait_s=wait_s)
+        RunPodClient(KEY).run_sync("sdxl", 1, wait=wait_s)
 
 
 def test_status_is_a_get_of_the_job(serve: Serve, client_of: MakeClient) -> None:
@@ -94,7 +94,7 @@ def test_status_is_a_get_of_the_job(serve: Serve, client_of: MakeClient) -> None
         "retries": 1,
     }
     server = serve(lambda _: answer(told))
-    job = client_of(server).status("sdxl", "9f-u1", ttl_s=60)
+    job = client_of(server).status("sdxl", "9f-u1", ttl=60)
     assert (job.state, job.output, job.delay_s, job.worker_id, job.retries) == ("IN_PROGRESS", "step 3", 0.8, "w1", 1)
     assert (server.requests[0].method, server.requests[0].path) == ("GET", "/v2/sdxl/status/9f-u1?ttl=60000")
 

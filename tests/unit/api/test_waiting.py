@@ -58,7 +58,7 @@ def told_by(scenes: Sequence[Any], last: Any = None) -> Callable[..., Any]:
 def wait(monkeypatch: pytest.MonkeyPatch, scenes: Scene, timeout_s: float, time: Time) -> Job:
     client = RunPodClient(KEY)
     monkeypatch.setattr(client, "status", told_by(scenes))
-    return client.wait("sdxl", "a", timeout_s=timeout_s, clock=time.clock, sleep=time.sleep)
+    return client.wait("sdxl", "a", timeout=timeout_s, clock=time.clock, sleep=time.sleep)
 
 
 QUEUED, WORKING, DONE = Job("a", "IN_QUEUE"), Job("a", "IN_PROGRESS"), Job("a", "COMPLETED", output=1)
@@ -110,15 +110,15 @@ def test_what_waiting_does_not_help_is_raised_at_once(monkeypatch: pytest.Monkey
 
 def test_a_look_takes_no_longer_than_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     time, given = Time(), []
-    client = RunPodClient(KEY, total_timeout_s=3)
+    client = RunPodClient(KEY, total_timeout=3)
 
-    def status(endpoint: str, job_id: str, *, timeout_s: float) -> Job:
-        given.append(timeout_s)
+    def status(endpoint: str, job_id: str, *, timeout: float) -> Job:
+        given.append(timeout)
         return QUEUED
 
     monkeypatch.setattr(client, "status", status)
     with pytest.raises(WaitTimeout):
-        client.wait("sdxl", "a", timeout_s=4, clock=time.clock, sleep=time.sleep)
+        client.wait("sdxl", "a", timeout=4, clock=time.clock, sleep=time.sleep)
     assert given == [3, 3, 1.5, 1.0]
 
 
@@ -207,7 +207,7 @@ def test_a_stream_over_http(serve: Serve, client_of: MakeClient) -> None:
         return answer({"id": "j", "status": "FAILED", "error": "no"} if "/status/" in request.path else next(rest))
 
     server = serve(told)
-    chunks = client_of(server).stream("sdxl", "j", wait_s=2)
+    chunks = client_of(server).stream("sdxl", "j", wait=2)
     assert server.requests == [], "a stream begins with its first chunk"
     assert [next(chunks), next(chunks)] == ["a", "b"]
     with pytest.raises(JobFailed, match="no") as caught:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
-from celery_runpod import results
+from celery_runpod import _cancelling, results
 from celery_runpod._cli import rows
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.record import Job
@@ -44,6 +44,7 @@ def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
     reader = JobStore(fake, "runpod")
     monkeypatch.setattr(rows, "open_store", lambda: reader)
     monkeypatch.setattr(results, "store_of", lambda app: reader)
+    monkeypatch.setattr(_cancelling, "store_of", lambda app: reader)
     yield fake
     fake.flushall()
 

@@ -73,7 +73,7 @@ def test_a_wrong_url_is_one_sentence_of_every_command(
     for name in ("RUNPOD_BROKER_URL", "RUNPOD_RESULT_BACKEND"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("REDIS_URL", url)
-    assert refused(capsys, *arguments).startswith("celery-runpod: REDIS_URL is no URL that can be used")
+    assert refused(capsys, *arguments).startswith("celery-runpod: REDIS_URL is not a URL that can be used")
 
 
 @pytest.mark.parametrize("option", [("--port", "99999"), ("--port", "0"), ("--threads", "0")], ids=" ".join)

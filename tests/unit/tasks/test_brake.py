@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from celery_app.watchdog.thread import count_jobs, heal
+from celery_app.watchdog.self_healing import count_jobs, heal
 from celery_runpod._protocol import EVERY_ENDPOINT
 from celery_runpod._publish import bounds
 from celery_runpod._store.states import State

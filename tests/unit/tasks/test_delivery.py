@@ -20,7 +20,7 @@ from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod.errors import JobFailed, encode
 from celery_runpod.options import Options
-from tasks import verdict_guard
+from tasks import put_back
 from tasks.cancel import cancel_jobs
 from tasks.delivery import MOST_CLAIMS
 from tasks.outstanding import publish_undelivered
@@ -153,7 +153,7 @@ def test_a_store_that_is_away_puts_the_message_back(bench: Bench, monkeypatch: p
     monkeypatch.setattr(bench.store.scripts, "run", away)
     finish(bench)
     assert state(bench) == "PENDING"
-    assert bench.slept == [verdict_guard.REQUEUE_PAUSE_S]
+    assert bench.slept == [put_back.REQUEUE_PAUSE_S]
 
 
 def test_stored_and_killed_before_the_chord_was_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ def test_time_limits_and_expiry_of_the_caller_are_not_parked(bench: Bench) -> No
 
 
 def test_a_request_of_ours_takes_no_time_limit(bench: Bench) -> None:
-    from celery_app.overrides.request import UnrevokedRequest
+    from celery_app.overrides.unrevoked_request import UnrevokedRequest
 
     request = UnrevokedRequest.__new__(UnrevokedRequest)
     request.time_limits = (3, 2)

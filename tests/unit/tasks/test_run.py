@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from celery.app.trace import build_tracer
 
-from celery_runpod._protocol import FORMAT, RUN
-from celery_runpod._publish.routes import REFUSED
-from tasks import verdict_guard
+from celery_runpod._protocol import FORMAT, ISSUED_AT, REFUSED, REPUBLISHED, RUN, UNCONFIRMED
+from tasks import put_back
 from tests.builders import ENDPOINT, Bench
 
 
@@ -62,6 +61,16 @@ def test_an_input_that_was_cut_out_is_refused() -> None:
     assert "nested deeper than 64 levels" in outcome(bench, "_")["args"][0]
 
 
+@pytest.mark.parametrize(
+    ("headers", "why"), [({ISSUED_AT: 1.0}, "h old"), ({REPUBLISHED: UNCONFIRMED}, "found in the outbox")]
+)
+def test_a_call_that_may_have_run_before_is_not_sent(headers: Any, why: str) -> None:
+    bench = Bench()
+    run(bench, {"a": 1}, **headers)
+    error = outcome(bench, "_")
+    assert error["type"] == "SubmissionUnconfirmed" and why in error["args"][0] and bench.runpod.calls == []
+
+
 @pytest.mark.parametrize("given", [{"inputs": (deep(100),)}, {"fields": {"a": deep(100)}}])
 def test_an_input_of_another_language_is_measured(given: Any) -> None:
     bench = Bench()
@@ -72,7 +81,7 @@ def test_an_input_of_another_language_is_measured(given: Any) -> None:
 def test_a_message_of_a_newer_format_goes_back_after_a_pause() -> None:
     bench = Bench()
     run(bench, {"a": 1}, arguments={"format": FORMAT + 1})
-    assert bench.slept == [verdict_guard.REQUEUE_PAUSE_S] and bench.store.jobs(ENDPOINT, ["t1"]) == []
+    assert bench.slept == [put_back.REQUEUE_PAUSE_S] and bench.store.jobs(ENDPOINT, ["t1"]) == []
 
 
 def test_an_error_that_comes_each_time_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,10 +91,10 @@ def test_an_error_that_comes_each_time_ends_the_call(monkeypatch: pytest.MonkeyP
         raise AttributeError("of another age")
 
     monkeypatch.setattr(bench.store.ids, "index", broken)
-    for _ in range(verdict_guard.MOST_TRIES):
+    for _ in range(put_back.MOST_TRIES):
         run(bench, {"a": 1})
         assert bench.app.AsyncResult("t1").state == "PENDING"
-    assert len(bench.slept) == verdict_guard.MOST_TRIES
+    assert len(bench.slept) == put_back.MOST_TRIES
     run(bench, {"a": 1})
     told = bench.app.backend.get_task_meta("t1", cache=False)
     assert (told["status"], type(told["result"]).__name__) == ("FAILURE", "JobUndeliverable")

@@ -1,7 +1,7 @@
-"""Where the RunPod worker sends what follows a job on RabbitMQ: to queues of the user's app, whose arguments it does not
-know. Celery would declare them as classic queues, and RabbitMQ refuses that where they are something else.
+"""How the RunPod worker publishes, on RabbitMQ, to queues of the user's app, whose arguments it does not know.
 
-Not used with Redis, where a queue has no arguments.
+Celery would declare them as classic queues, which RabbitMQ refuses if they are of another type. Not used with Redis,
+where a queue has no arguments.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from celery_runpod._publish.rabbitmq import CallersQueue
 
 
 class ForeignQueues(Queues):
-    """Queues that the worker does not consume are left as they are."""
+    """Declares a queue that the worker does not consume only if it does not exist."""
 
     def new_missing(self, name: str) -> Any:
         return CallersQueue(**super().new_missing(name).as_dict())  # type: ignore[no-untyped-call]
 
 
 class RabbitAMQP(AMQP):
-    """Celery's own, with the above; and what its caller wants sent to an exchange is confirmed too."""
+    """Celery's own, with these queues; a message to an exchange without a queue is confirmed too."""
 
     queues_cls = ForeignQueues
 
@@ -32,7 +32,7 @@ class RabbitAMQP(AMQP):
 
         def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
             nameless = options.get("exchange") and not options.get("queue") and options.get("declare") is None
-            # Checks are sent so, to be delayed: one that is lost is planned again.
+            # Checks are sent to an exchange too, to be delayed. A lost check is planned again.
             if nameless and name != CHECK_STATUS:
                 options.update(declare=[CONFIRMS], confirm_timeout=CONFIRM_S)
             return send(producer, name, message, **options)

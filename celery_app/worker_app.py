@@ -1,6 +1,6 @@
 """The factory of the worker's Celery app: configuration, tasks, Request class, bootsteps, control commands.
 
-Nothing is connected here: what a process owns is made after fork (``process.py``).
+It opens no connection: each process makes its own after fork (``process.py``).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from celery.signals import celeryd_init, setup_logging
 from celery_app.logs import configure_logging
 from celery_app.overrides.revoke import install as install_revocation
 from celery_app.process import Process
-from celery_app.watchdog.thread import SelfHeal
+from celery_app.watchdog.self_healing import SelfHeal
 from celery_runpod._connect import WORKER, is_amqp, is_redis
 from celery_runpod._protocol import FINISH, RUN, TASK_NAMES
-from config.celery import celery_config
+from config.celery_config import celery_config
 from config.settings import Settings, load_settings
 
 END_S = 5.0
-"""So long before the visibility timeout an imported task is ended."""
+"""How long before the visibility timeout an imported task is ended."""
 
 
 def create_app(settings: Settings | None = None) -> Celery:
@@ -31,10 +31,10 @@ def create_app(settings: Settings | None = None) -> Celery:
         ConfigurationError: a setting is wrong; the text lists all of them.
     """
     settings = settings or load_settings()
-    amqp = "celery_app.overrides.amqp:RabbitAMQP" if is_amqp(settings.broker_url) else None
+    amqp = "celery_app.overrides.callers_queues:RabbitAMQP" if is_amqp(settings.broker_url) else None
     app = Celery("celery_runpod", set_as_current=True, amqp=amqp)
     app.config_from_object(celery_config(settings))
-    # Before it is finalized: callers' apps get a client task in the place of `runpod.run`.
+    # Before it is finalized, because every other app then gets the client task as `runpod.run`.
     setattr(app, WORKER, True)
     process = Process(app, settings)
     app.runpod_process = process
@@ -42,7 +42,7 @@ def create_app(settings: Settings | None = None) -> Celery:
     app.loader.import_default_modules()
     app.finalize()
     for name in (RUN, FINISH):
-        app.tasks[name].Request = "celery_app.overrides.request:UnrevokedRequest"
+        app.tasks[name].Request = "celery_app.overrides.unrevoked_request:UnrevokedRequest"
     if is_redis(settings.broker_url):
         limit_imported(app, settings.visibility_timeout_s - END_S)
     app.steps["worker"].add(SelfHeal)
@@ -60,8 +60,8 @@ def create_app(settings: Settings | None = None) -> Celery:
 
 
 def limit_imported(app: Celery, most_s: float) -> None:
-    """End a task of `RUNPOD_IMPORTS` before Redis hands its message out again: it would run side by side with itself,
-    and pay twice for what it submits."""
+    """Give tasks of `RUNPOD_IMPORTS` a time limit below the visibility timeout. After that Redis delivers the message
+    again, and the task would run twice at once, and pay twice for what it submits."""
     for name, task in app.tasks.items():
         if name not in TASK_NAMES and not name.startswith("celery."):
             task.time_limit = min(task.time_limit or most_s, most_s)

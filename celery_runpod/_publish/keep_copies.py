@@ -1,11 +1,11 @@
-"""A copy of each `runpod.run` message, kept in the store from its publishing until a worker has accepted it.
+"""The outbox: a copy of each `runpod.run` message, in the store from its publish until a worker has accepted it.
 
-kombu's Redis transport pops a message and only then writes down who has it: a worker killed in between loses it for
-good. What is lost so is found, and published again, by the workers' self-healing thread
-(`celery_app/watchdog/lost_calls.py`). RabbitMQ needs no copy: it keeps a message until it is acknowledged.
+kombu's Redis transport pops a message and records its holder afterwards: a worker killed in between loses the message.
+The workers' watchdog finds such calls and publishes their copies (`celery_app/watchdog/lost_calls.py`). RabbitMQ needs no
+copies: it keeps a message until it is acknowledged.
 
-A copy is written after the publish, so a call whose publish failed never runs. Between the two this thread remembers
-the message; ``caller_task.py`` asks it whether a failed call had reached the broker.
+The copy is written after the publish, so a call whose publish failed never runs. In between, a thread-local entry holds
+the message; ``caller_task.py`` reads from it whether a failed call had reached the broker.
 
 Called by ``routes.py`` for every process that imports `celery_runpod`.
 """
@@ -30,12 +30,12 @@ from celery_runpod._store.store import store_of
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 16
-"""Messages noted at most. One that was published outside the client task (a bare `send_task`) is never removed."""
+"""The most entries of a thread. The entry of a bare `send_task`, outside the client task, is never removed."""
 
 
 @dataclass(frozen=True)
 class Publishing:
-    """A message on its way to the broker: what the signal after the publish does not repeat."""
+    """A message that is being published: what Celery's signal after the publish does not hold."""
 
     app: Celery
     properties: Mapping[str, Any]
@@ -50,8 +50,8 @@ _this_thread = _OfThisThread()
 
 
 def begin(app: Celery, task_id: str, properties: Mapping[str, Any]) -> None:
-    """The message of this task is handed to the broker next. A receiver of the same signal may publish other calls
-    meanwhile, so each has its own entry."""
+    """Record that this task's message is published next. Each message has its own entry, because a receiver of the same
+    signal may publish other calls meanwhile."""
     publishing = _this_thread.publishing
     publishing[task_id] = Publishing(app, properties)
     while len(publishing) > MOST_AT_ONCE:
@@ -64,14 +64,14 @@ def begun(task_id: str) -> Publishing | None:
 
 
 def forget(task_id: str) -> bool:
-    """Whether this thread has begun to publish the message of this task; asked once."""
+    """Remove the entry of this task. Returns whether this thread had begun to publish its message."""
     return _this_thread.publishing.pop(task_id, None) is not None
 
 
 def keep(
     publishing: Publishing, headers: Mapping[str, Any], body: Any, exchange: str, routing_key: str, issued_at: float
 ) -> None:
-    """Keep a copy of a message that was published. Where it cannot be kept, Celery's own guarantees hold for it."""
+    """Store a copy of a published message. If that fails, the call has Celery's own guarantees alone."""
     if not is_redis(broker_of(publishing.app)):
         return
     task_id, properties = str(headers["id"]), publishing.properties
@@ -80,4 +80,4 @@ def keep(
         text = dumps({"body": body, "headers": headers, "properties": properties})
         store_of(publishing.app).outbox.keep_message(task_id, issued_at, json.dumps(place), str(text))
     except (RedisError, OSError, EncodeError, TypeError, ValueError) as error:
-        log.warning("no copy of task %s is kept until a worker has it: %s", task_id, error)
+        log.warning("no copy of the call %s could be stored: %s", task_id, error)

@@ -1,19 +1,19 @@
-"""What an HTTP answer means: its JSON, or the error that it stands for. Pure.
+"""What an HTTP answer of RunPod means: its JSON, or an error. Pure.
 
     2xx with JSON                           the JSON; what is nested far too deeply in it is null (``_depth.py``)
-    2xx where no body is awaited            None, whatever the body is
+    2xx of an operation without a body      None, whatever the body is
     400 with a FAILED job                   the JSON: public endpoints answer so
-    429                                     RateLimited: not taken, whatever the body is
+    429                                     RateLimited: not accepted, whatever the body is
     2xx that is not JSON, or over 64 MB     BadAnswer: it may have been acted on
     3xx, 408, 425, 499, 5xx, a cut body     Unavailable(sent=True): it may have been acted on
-    404 as a web page, about a job or pod   Unavailable(sent=True): this is not RunPod's API talking about it
+    404 as a web page, about a job or pod   Unavailable(sent=True): the page does not come from RunPod's API
     404 about an endpoint, a job, a pod     EndpointNotFound, JobNotFound, PodNotFound
     400 that says so (REST v1)              EndpointNotFound, PodNotFound
     401, 403                                Unauthorized
-    another 4xx                             RequestRejected
+    another 4xx, for example 409            RequestRejected
 
-Bodies are never quoted, but for the fields that tell the error: `input` and `webhook` can come back in them. RunPod
-tells it as `{"error"}` (jobs), as `{"message"}` (REST v1), and as a problem of RFC 9457 (REST v2).
+A body may repeat `input` and `webhook`, so errors quote its error fields alone: `{"error"}` (jobs), `{"message"}`
+(REST v1), and a problem of RFC 9457 (REST v2).
 
 Not here: getting the answer (``_transport.py``), how long to wait after a 429 (``_ratelimits.py``).
 """
@@ -41,7 +41,7 @@ from celery_runpod.errors import (
 )
 
 MAX_TEXT = 500
-# 408: the request did not arrive in time; 425: too early; 499: a proxy's word for "the client went away".
+# 408: the request did not arrive in time; 425: too early; 499: a proxy lost the client.
 _UNCLEAR = frozenset({408, 425, 499})
 # REST v1 documents 400 for an id that it does not know: "Invalid Pod ID."
 _UNKNOWN = re.compile(r"\b(?:pod|endpoint)\W+(?:was |is )?not found\b|\binvalid (?:pod|endpoint) id\b", re.IGNORECASE)
@@ -49,7 +49,7 @@ _UNKNOWN = re.compile(r"\b(?:pod|endpoint)\W+(?:was |is )?not found\b|\binvalid 
 
 @dataclass(frozen=True)
 class Where:
-    """What was called: part of every error. An error has no field for a pod, so its text names it."""
+    """What was called; part of every error. Most errors have no field for a pod, so their text names it."""
 
     operation: str
     endpoint: str | None = None
@@ -65,7 +65,7 @@ class Where:
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """An HTTP answer. `cut` says why its body did not come to its end, None if it did."""
+    """An HTTP answer. `cut` says why its body broke off; None if it is complete."""
 
     status: int
     headers: Mapping[str, str]
@@ -75,10 +75,10 @@ class RawAnswer:
 
 
 def read(answer: RawAnswer, where: Where, *, has_body: bool = True) -> Any:
-    """The JSON of a successful answer; None where the operation's answer `has_body` not.
+    """The JSON of a successful answer; None if the operation has no body.
 
     Raises:
-        ApiError: the kind that the table above tells.
+        ApiError: its class is in the table above.
     """
     status = answer.status
     if status == 429:
@@ -119,7 +119,7 @@ def _refusal(answer: RawAnswer, where: Where) -> ApiError:
 def _not_found(answer: RawAnswer, where: Where, reason: str) -> ApiError:
     status = answer.status
     if where.pod_id is None and where.endpoint is None:
-        # A template that is not there, a path that is not RunPod's: the thing asked for has no id yet.
+        # No id was part of the request: a template is missing, or the path is not RunPod's.
         return where.error(RequestRejected, reason, status)
     if where.pod_id is None and (where.job_id is None or re.search(r"endpoint\b.*\bnot found", reason, re.IGNORECASE)):
         return where.error(EndpointNotFound, reason, status)
@@ -140,7 +140,7 @@ def _is_page(answer: RawAnswer) -> bool:
 
 
 def _reason(answer: RawAnswer) -> str:
-    """RunPod's own words for an error, bounded; of a web page its title."""
+    """RunPod's text for an error, shortened; of a web page its title."""
     data = _json(answer)
     if isinstance(data, dict):
         problem = next((data[name] for name in ("error", "message", "detail", "title") if data.get(name)), None)
@@ -152,8 +152,8 @@ def _reason(answer: RawAnswer) -> str:
         text = data
     elif _is_page(answer):
         title = re.search(rb"<title[^<>]*>([^<]*)</title", answer.body[:65_536], re.IGNORECASE)
-        words = " ".join(title[1].decode("utf-8", "replace").split()) if title else ""
-        text = f"a web page: {words}" if words else "a web page"
+        found = " ".join(title[1].decode("utf-8", "replace").split()) if title else ""
+        text = f"a web page: {found}" if found else "a web page"
     else:
         text = "" if data is not None else answer.body[: 4 * MAX_TEXT].decode("utf-8", "replace").strip()
     return shorten(text) or "no reason given"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from celery_runpod.api._http_errors import RawAnswer, Where, read
 from celery_runpod.api._ratelimits import retry_after_s
-from celery_runpod.api._verdicts import RawAnswer, Where, read
 from celery_runpod.errors import (
     ApiError,
     BadAnswer,

@@ -1,4 +1,4 @@
-"""The webhook's view. RunPod cannot hold a CSRF token: the URL's own signature stands for it.
+"""The webhook's view. RunPod sends no CSRF token; the signature in the URL takes its place.
 
 Not here: what is done with a webhook (``celery_runpod/_webhooks/receive.py``).
 """

@@ -1,9 +1,9 @@
-"""Celery's result backend on Redis, which fails no chord because Redis or the broker is away.
+"""Celery's result backend on Redis, changed so that a chord does not fail while Redis or the broker is away.
 
-The worker of a chord's last member joins the results and publishes the body. Where Redis or the broker goes away in
-between, Celery's own ends the body with a ChordError, though every job succeeded, and forgets the chord. Here the error
-is raised and the chord left as it was, so that `finish` goes back to its queue and joins the chord again
-(`tasks/verdict_guard.py`, `tasks/delivery.py`). A member that is the user's own task joins in the user's own worker.
+The worker of a chord's last member joins the results and publishes the body. If Redis or the broker goes away in between,
+Celery ends the body with a ChordError, though every job succeeded, and deletes the chord. Here the error is raised and
+the chord is kept, so that `finish` goes back to its queue and joins the chord again (`tasks/put_back.py`,
+`tasks/delivery.py`). If the last member is a task of the user, it joins in the user's own worker, with Celery's backend.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tasks.services import AWAY
 
 
 class ChordKeepingBackend(RedisBackend):
-    """Celery's backend, but an error that passes does not end a chord."""
+    """Celery's backend; an error of a server that is away does not end a chord."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -32,10 +32,10 @@ class ChordKeepingBackend(RedisBackend):
             self._this_thread.keeps = False
 
     def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> Any:
-        """Called while the error that Celery takes for the chord's is handled.
+        """Called by Celery while it handles the error that ends the chord.
 
         Raises:
-            OSError, or one of `AWAY`: that error, because it passes.
+            OSError, or one of `AWAY`: that error, if a server is away.
         """
         cause = sys.exc_info()[1]
         if isinstance(cause, (OSError, *AWAY)):
@@ -48,7 +48,7 @@ class ChordKeepingBackend(RedisBackend):
         return bool(getattr(self._this_thread, "keeps", False))
 
     def _create_client(self, **params: Any) -> Any:
-        """The group, whose `delete` keeps a chord that is joined again later. Celery's own deletes it."""
+        """A client whose `delete` keeps a chord that is joined again later."""
         client = super()._create_client(**params)
         delete = client.delete
         client.delete = lambda *names: 0 if self._keeps else delete(*names)

@@ -1,7 +1,7 @@
 """Which jobs a check asks RunPod about, in which order, and when again.
 
-Last looks come first: those of jobs whose verdict of our own is due (``own_verdicts.py``). They take any call of the
-budget; the other looks leave some of it free, so that no stream of them delays a verdict.
+Last looks come first: those at jobs whose own verdict is due (``own_verdicts.py``). They may use the whole budget; other
+looks leave a part of it, so that they cannot delay a verdict.
 
 Not here: the looks themselves (``check.py``), and how a job's own delays grow (``backoff.py``).
 """
@@ -23,8 +23,8 @@ FAILED = Backoff(first_s=5.0, factor=2.0, cap_s=300.0, jitter=0.1)
 
 @dataclass(frozen=True)
 class Looks:
-    """`granted` are looked at, in this order; `others` not before `again_at` (s since the epoch), because RunPod's API is
-    `paused`, or the budget is used up."""
+    """`granted`: the jobs to look at, in this order. `others`: not before `again_at` (s since 1970), because looks are
+    `paused` or the budget is used up."""
 
     granted: list[Job]
     others: list[Job]
@@ -33,8 +33,8 @@ class Looks:
 
 
 def plan_looks(services: Services, endpoint: str, jobs: Iterable[Job], now: float) -> Looks:
-    """The order of the looks: the last looks, then what waits for the budget, the longest first, then the others as they
-    are given, which is by due time."""
+    """The order of the looks: last looks, then jobs that wait for the budget (the longest first), then the others in the
+    given order, which is by due time."""
     last: list[Job] = []
     usual: list[Job] = []
     for job in jobs:
@@ -52,8 +52,7 @@ def plan_looks(services: Services, endpoint: str, jobs: Iterable[Job], now: floa
 
 
 def shared_by_late_calls(services: Services, endpoint: str, jobs: Iterable[Job], now: float) -> dict[str, Job]:
-    """Task ids of the joined calls past their deadline -> the job at RunPod that each shares. The last look of such a
-    call is at that job."""
+    """Task ids of joined calls past their deadline -> the job at RunPod that each shares, at which its last look is."""
     late = {job.task_id: job.joined for job in jobs if job.state is State.JOINED and verdict_at(job) <= now}
     if not late:
         return {}
@@ -63,12 +62,12 @@ def shared_by_late_calls(services: Services, endpoint: str, jobs: Iterable[Job],
 
 
 def failed_again_s(services: Services, job: Job) -> float:
-    """For how many seconds a job is put off when the work on it has raised once more."""
+    """For how many seconds a job is put off after the work on it has raised again."""
     return delay_s(job.failures, FAILED, services.spread())
 
 
 def next_look_at(services: Services, job: Job) -> float:
-    """When to look again after a look without a final answer: by the job's own delays, or soon if its verdict waits."""
+    """When to look again after a look without a final answer: by the job's backoff, or soon if its own verdict waits."""
     now = services.clock()
     if now >= verdict_at(job):
         return now + LAST_LOOK_S

@@ -1,23 +1,19 @@
-"""Celery's consumer, made to survive the loss of Redis while it holds messages, and messages that would end it.
+"""Celery's consumer, changed so that it survives the loss of Redis, and messages that would end the worker.
 
-Two things end Celery's own (5.7, with kombu 5.7) with an AttributeError. kombu closes the lost channel twice: the first
-try fails while it reads the lost connection; the second, whose transport is taken apart by then, tries to put the held
-messages back into their queues, and a RunPod worker holds a countdown message nearly always. And a task that was
-running when the connection was lost acknowledges its message, at its end, on a channel that is no more.
+Where Celery 5.7 with kombu 5.7 ends, or stops to fetch messages, and what happens here instead:
 
-So nothing is put back, and nothing acknowledged, over a lost connection: such a message comes back when the visibility
-timeout is over, and is harmless then, as every repeat is. Until then the self-healing thread publishes what is missing.
-
-Celery only logs an acknowledgement that failed, and the message counts as held for ever: as many of them as the worker
-has processes, and it never fetches another. Here the failure is raised, so that the worker connects anew and lets go of
-it; also from a Redis that is out of memory or read-only (`broker_channel_error_retry`), for which Celery would end.
-
-Celery connects anew at once. A Redis that answers, and refuses a command each time (a key of a queue that is no list), is
-asked again ever more slowly, and one line of the log names the keys (`refusals.py`).
-
-What a message carries is measured before it is decoded, and whatever the strategy or the pool raises over a message is
-that message's end, not the worker's (``poison.py``). Celery acknowledges and drops a message that it cannot read; here
-it is put aside.
+- Redis is lost while the worker holds messages. kombu closes the lost channel twice; the second time it tries to put the
+  held messages back through a transport that is gone (AttributeError). A task that still runs then acknowledges its
+  message on the closed channel (AttributeError). Here nothing is put back or acknowledged over a lost connection: the
+  message comes back after the visibility timeout, and a repeated message changes nothing. Until then the watchdog
+  publishes what is missing.
+- An acknowledgement fails. Celery logs it and counts the message as held for ever; after as many failures as the worker
+  has processes it fetches nothing. Here the error is raised, so the worker connects again and forgets the message. The
+  same holds for a Redis that is out of memory or read-only (`broker_channel_error_retry`), at which Celery ends.
+- Redis answers, but refuses a command each time, because the key of a queue is not a list. Celery connects again at
+  once, in a loop. Here the pauses grow, and one line of the log names the keys (``refusals.py``).
+- A message is nested too deeply, or raises in Celery's strategy or pool. It ends its own task, not the worker
+  (``poison.py``). Celery drops a message that it cannot read; here it is put aside.
 """
 
 from __future__ import annotations
@@ -43,14 +39,14 @@ class LossTolerantConsumer(Consumer):
     """The consumer of a RunPod worker."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Gossip reads the events of every process that shares the broker, and one that is no event ends its worker
-        # (Celery 5.7). Mingle copies other workers' lists of revoked tasks, which no task here asks (``request.py``).
+        # Gossip reads events from every process that shares the broker; a malformed event ends the worker (Celery 5.7).
+        # Mingle copies other workers' lists of revoked tasks, which no task here reads (``unrevoked_request.py``).
         super().__init__(*args, **{**kwargs, "without_gossip": True, "without_mingle": True})
         self.ward = PoisonWard(lambda: services_of(self.app), self._let_go)
         self.refusals = Refusals(self._stops)
         hand_over = getattr(self.controller, "_process_task", None)
         if hand_over is not None:
-            # Where the pool has no free process, Celery calls it later, from the end of another task.
+            # If the pool has no free process, Celery calls it later, when another task ends.
             self.controller._process_task = lambda request: self._hand_over(hand_over, request)
 
     def connect(self) -> Any:
@@ -61,18 +57,16 @@ class LossTolerantConsumer(Consumer):
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         handle = super().create_task_handler(*args, **kwargs)
 
-        def on_message(message: Any) -> Any:
-            try:
-                if (why := measure(message) or misfit(self.app, message)) is None:
-                    return handle(message)
-            except Exception as error:
-                if self._passes(error):
-                    raise
-                log.exception("message.not_handled")
-                why = _words(error)
-            if not message.acknowledged:
+        def receive(message: Any) -> None:
+            if why := measure(message) or misfit(self.app, message):
                 self.ward.take(message, why)
-            return None
+            else:
+                handle(message)
+
+        def on_message(message: Any) -> None:
+            why = self._fault(lambda: receive(message), "message.not_handled")
+            if why is not None and not message.acknowledged:
+                self.ward.take(message, why)
 
         return on_message
 
@@ -82,21 +76,17 @@ class LossTolerantConsumer(Consumer):
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Called by Celery."""
-        self.ward.take(message, "it is no task's message: it names no task", ends_task=False)
+        self.ward.take(message, "it names no task, so it is not the message of one", ends_task=False)
 
     def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
         """Called by Celery."""
         self.ward.take(message, _words(exc))
 
     def _hand_over(self, hand_over: Callable[[Any], None], request: Any) -> None:
-        """Give a request to the pool. What cannot be pickled ends the task, and not the worker."""
-        try:
-            return hand_over(request)
-        except Exception as error:
-            if self._passes(error):
-                raise
-            log.exception("message.not_handed_over")
-            why = _words(error)
+        """Give a request to the pool. A request that cannot be pickled ends its task, not the worker."""
+        why = self._fault(lambda: hand_over(request), "message.not_handed_over")
+        if why is None:
+            return
         self._forget(request)
         if not request.acknowledged and not request.message.acknowledged:
             request.acknowledged = True
@@ -107,16 +97,27 @@ class LossTolerantConsumer(Consumer):
         state.task_ready(request)
         pool = getattr(self.pool, "_pool", None)
         for job in list(getattr(pool, "_cache", {}).values()):
-            # Not of another copy of this task: what was pickled has a payload.
+            # A job with a payload was pickled: it belongs to another copy of this task.
             if getattr(job, "correlation_id", None) == request.id and not hasattr(job, "_payload"):
                 job.discard()
         if (release := getattr(self.controller, "_quick_release", None)) is not None:
             release()
 
-    def _passes(self, error: Exception) -> bool:
-        """Whether an error comes from the broker (it ends the connection, and no task) or from the worker's own end."""
-        of_channels = getattr(self.connection, "channel_errors", ()) or ()
-        return self._stops() or isinstance(error, (*self.connection_errors, *of_channels))
+    def _fault(self, work: Callable[[], Any], event: str) -> str | None:
+        """Do the work. Log an error that the message or command caused, and return its text; None if there is none.
+
+        Raises:
+            Exception: an error of the broker, which ends the connection and no task; or any error while the worker ends.
+        """
+        try:
+            work()
+        except Exception as error:
+            of_channels = getattr(self.connection, "channel_errors", ()) or ()
+            if self._stops() or isinstance(error, (*self.connection_errors, *of_channels)):
+                raise
+            log.exception(event)
+            return _words(error)
+        return None
 
     def _stops(self) -> bool:
         return state.should_stop is not None or state.should_terminate is not None
@@ -126,21 +127,12 @@ class LossTolerantConsumer(Consumer):
             self.call_soon_ack(message.reject_log_error, log, ())
 
     def call_soon(self, p: Any, *args: Any, **kwargs: Any) -> Any:
-        """Do soon what a control command asks (`add_consumer`, `cancel_consumer`). A queue whose name is no text would
-        end the worker there."""
-
-        def done() -> None:
-            try:
-                p(*args, **kwargs)
-            except Exception as error:
-                if self._passes(error):
-                    raise
-                log.exception("control_command.failed")
-
-        return super().call_soon(done)
+        """Do soon what a control command asks (`add_consumer`, `cancel_consumer`). In Celery's own, a queue whose name is
+        not a text ends the worker."""
+        return super().call_soon(lambda: self._fault(lambda: p(*args, **kwargs), "control_command.failed"))
 
     def call_soon_ack(self, p: Any, log: Any, errors: Any, *args: Any) -> Any:
-        """Acknowledge, or reject, soon; `errors` are those that Celery would have swallowed."""
+        """Acknowledge or reject soon, and raise the `errors` that Celery would only log."""
         return super().call_soon_ack(p, log, (), *args)
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
