@@ -23,6 +23,7 @@ from celery_app.watchdog.lost_calls import OutboxWatch
 from celery_app.watchdog.restored_store import Memory, beat
 from celery_runpod._connect import is_redis, mask_url
 from celery_runpod._protocol import EVERY_ENDPOINT
+from celery_runpod._store.start_checks import clock_problem, owner_of, problems_of_owner
 from celery_runpod._store.store import JobStore
 from celery_runpod.errors import ConfigurationError
 from config.settings import Settings
@@ -37,7 +38,6 @@ LEADER_S = 6
 WISH_S = 3.0
 """A cancel is carried out within milliseconds, unless its message was lost."""
 HEARTBEAT_S = 15.0
-MOST_CLOCK_SKEW_S = 1.0
 
 _RENEW = """--[[ Take or keep the lock.  KEYS lock  ARGV token, ttl (ms).  Returns "mine" | "other" ]]
 local holder = redis.call('GET', KEYS[1])
@@ -162,17 +162,13 @@ def refuse_wrong_store(store: JobStore, settings: Settings, now: float) -> None:
     """
     seconds, micros = store.server_time()
     skew = now - (seconds + micros / 1e6)
-    if abs(skew) > MOST_CLOCK_SKEW_S:
+    if problem := clock_problem(skew):
         raise ConfigurationError(
-            f"this machine's clock is {skew:+.1f} s off Redis'; at most {MOST_CLOCK_SKEW_S:g} s is allowed, because "
-            "leases and due times are shared between machines: set the clock (NTP)"
+            f"{problem}, because leases and due times are shared between machines: set the clock (NTP)"
         )
-    mine = {"broker": mask_url(settings.broker_url), "backend": mask_url(settings.result_backend)}
-    begun = json.loads(store.identity(json.dumps(mine)))
-    for name, url in mine.items():
-        if begun[name] != url:
-            raise ConfigurationError(
-                f"namespace {settings.namespace!r} was begun with the {name} {begun[name]}, not {url}: its jobs would "
-                f"be delivered elsewhere. Choose another RUNPOD_NAMESPACE, or delete the key "
-                f"{store.keys.identity()} once no job is open"
-            )
+    mine = owner_of(settings.broker_url, settings.result_backend)
+    for problem in problems_of_owner(settings.namespace, mine, store.identity(json.dumps(mine))):
+        raise ConfigurationError(
+            f"{problem}: its jobs would be delivered elsewhere. Choose another RUNPOD_NAMESPACE, or delete the key "
+            f"{store.keys.identity()} once no job is open"
+        )

@@ -18,7 +18,7 @@ import requests
 
 KEY = "key-of-the-tests"
 HANDLERS = Path(__file__).resolve().parents[3] / "examples" / "handlers"
-START = [sys.executable, "-c", "from celery_runpod._cli.simulator import simulator; simulator()"]
+START = [sys.executable, "-c", "from celery_runpod._cli.simulator_command import simulator; simulator()"]
 
 
 def eventually(seen: Callable[[], object], expected: object, within_s: float = 20.0) -> None:
