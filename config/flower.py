@@ -1,6 +1,6 @@
 """Flower's settings for `celery-runpod flower`, with a reason beside each, and the guard of its port.
 
-Not here: the command itself (`celery_runpod/_cli/flower_command.py`).
+Not here: the command itself (`celery_runpod/_cli/celery_commands.py`).
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def client() -> Celery:
 
 @click.command()
 @click.option("--endpoint", metavar="E", help="Only jobs of this endpoint: its name, or RunPod's id.")
-@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="At most so many.")
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="The most that are listed.")
 @click.option("--aside", is_flag=True, help="What no worker could run or read.")
 @click.option("--release", "released", metavar="ID", help="Of --aside: send the message, or work on the record, again.")
 @click.option("--drop", "dropped", metavar="ID", help="Of --aside: remove it; a record's task ends with an error.")
@@ -87,7 +87,7 @@ COLUMNS: Columns = {
 @click.argument("task_id", metavar="ID")
 @json_option
 def show(task_id: str, as_json: bool) -> None:
-    """Tell how a job stands: checks made, when the next one is, and why."""
+    """Show how a job stands: checks made, when the next one is, and why."""
     with store_or_sentence() as reader:
         published_at = reader.published_at(task_id)  # before the record: in between a worker may accept it
         place = reader.place(task_id)

@@ -34,7 +34,7 @@ COMMANDS = {
     "dev": Command("dev", "worker,simulator"),
     "doctor": Command("doctor.doctor_command"),
     "endpoints": Command("endpoints"),
-    "flower": Command("flower_command"),
+    "flower": Command("celery_commands"),
     "gpus": Command("account"),
     "health": Command("worker_calls"),
     "jobs": Command("jobs"),
@@ -48,7 +48,7 @@ COMMANDS = {
     "simulator": Command("simulator_command", "simulator"),
     "watch": Command("worker_calls"),
     "webhooks": Command("webhooks_command", "flask"),
-    "worker": Command("worker_command"),
+    "worker": Command("celery_commands"),
 }
 IMPORTED_AS = {"pillow": "PIL"}
 """Package -> what it is imported as, where that is another name."""

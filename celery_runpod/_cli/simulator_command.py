@@ -5,7 +5,9 @@ Not here: the server (``celery_runpod/_simulator/``).
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,9 +15,10 @@ from typing import Any
 
 import click
 
-from celery_runpod._simulator import endpoint_specs, simulator_server
+from celery_runpod._simulator import endpoint_specs
 from celery_runpod._simulator.faults import BadFault
 from celery_runpod._simulator.management.pods import Pace
+from celery_runpod._simulator.simulator_server import Settings, serve
 from celery_runpod.errors import ConfigurationError
 
 
@@ -40,8 +43,7 @@ def seconds_option(name: str, default: float | None, text: str, least: float = 0
     "endpoints",
     multiple=True,
     metavar="NAME=...",
-    help="NAME=path/handler.py[,workers=3,idle=5], or NAME=synthetic:duration=1,jitter=0,delay=0,failures=0,"
-    "output_bytes=0,workers=0 (times in seconds), or NAME=external. May be repeated.",
+    help=f"{endpoint_specs.SHAPE}; times in seconds. May be repeated.",
 )
 @click.option(
     "--faults",
@@ -61,12 +63,10 @@ def simulator(
     endpoints: Sequence[str],
     faults: Path | None,
     no_limits: bool,
-    retention_s: float | None,
-    webhook_retry_delay_s: float,
-    webhook_timeout_s: float,
     pod_provisioning_s: float,
     pod_starting_s: float,
     pod_terminated_s: float,
+    **times: Any,
 ) -> None:
     """A local RunPod: its Serverless jobs and its management API, for development and tests.
 
@@ -76,19 +76,17 @@ def simulator(
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        settings = simulator_server.Settings(
+        settings = Settings(
             host=host,
             port=port,
             endpoints=endpoint_specs.parse(endpoints),
             faults=_rules(faults),
-            key=simulator_server.environment_key(),
+            key=os.environ.get("RUNPOD_API_KEY") or None,
             limits=not no_limits,
-            retention_s=retention_s,
-            webhook_retry_delay_s=webhook_retry_delay_s,
-            webhook_timeout_s=webhook_timeout_s,
             pace=Pace(pod_provisioning_s, pod_starting_s, pod_terminated_s),
+            **times,
         )
-        simulator_server.run(settings, lambda address: click.echo(f"RunPod simulator ready at {address}"))
+        asyncio.run(serve(settings, lambda address: click.echo(f"RunPod simulator ready at {address}")))
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None
     except BadFault as error:

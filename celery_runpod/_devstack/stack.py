@@ -72,13 +72,6 @@ def listens(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
-def service_root() -> Path:
-    """The folder that holds `celery_app`, `tasks` and `config`: in the wheel a private one, else the checkout."""
-    package = Path(__file__).resolve().parent.parent
-    private = package / "_service"
-    return private if private.is_dir() else package.parent
-
-
 @dataclass
 class Server:
     """A process of the stack and its log."""
@@ -304,7 +297,7 @@ def local_stack(name: str) -> Iterator[tuple[Stack, StopSignals]]:
 
 @contextmanager
 def environment_of(stack: Stack) -> Iterator[None]:
-    """Make this process a client of the stack, whatever its own environment says."""
+    """Make this process a client of the stack alone; its own settings come back at the end."""
     before = {name: value for name, value in os.environ.items() if name.startswith(OWN_SETTINGS)}
     added = {name: value for name, value in stack.env.items() if name.startswith(OWN_SETTINGS)}
     for name in before:

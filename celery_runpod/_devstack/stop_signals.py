@@ -1,7 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP as an exception that is raised at safe points only.
 
-Safe is between two looks at a server, never between starting a process and noting it down: so whatever was started is
-stopped.
+Safe is between two looks at a server, and not between starting a process and noting it down: so every process that was
+started can be stopped.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -41,7 +40,7 @@ OWN_ROUTES = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the simulator is run. Times in seconds."""
+    """How the simulator is run. Times in seconds; `key` is the one API key that it accepts, None any."""
 
     host: str = "127.0.0.1"
     port: int = 8900
@@ -200,13 +199,3 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
         await runner.cleanup()
         with contextlib.suppress(asyncio.CancelledError):
             await ticks
-
-
-def run(settings: Settings, ready: Callable[[str], None]) -> None:
-    """`serve`, in a loop of its own."""
-    asyncio.run(serve(settings, ready))
-
-
-def environment_key() -> str | None:
-    """The one key that the simulator accepts; None: any."""
-    return os.environ.get("RUNPOD_API_KEY") or None

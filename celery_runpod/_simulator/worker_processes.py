@@ -3,7 +3,7 @@
 Each is the leader of a process group of its own, and the group is killed as a whole: RunPod's SDK forks a process for
 pings, and handlers start servers. It is killed when its worker ends, when the simulator shuts down, and by the guard
 (``celery_runpod/_devstack/process_guard.py``) when the simulator was killed. What a handler starts in a session of its
-own (`start_new_session=True`, a daemon) is in no group of ours: the handler has to end it.
+own (`start_new_session=True`, a daemon) is in no such group, and the handler has to end it.
 
 Not here: when to start and end them (``worker_fleet.py``).
 """

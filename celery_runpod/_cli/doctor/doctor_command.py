@@ -17,8 +17,8 @@ from celery_runpod._cli.doctor import runpod_checks, server_checks, settings_che
 from celery_runpod._cli.doctor.app_checks import check_app
 from celery_runpod._cli.doctor.findings import Finding, Level, Redactor, ok, wrong
 from celery_runpod._cli.output import echo, print_json
+from celery_runpod._cli.service_path import put_service_on_path
 from celery_runpod._connect import ClientSettings
-from celery_runpod._devstack.stack import service_root
 from celery_runpod._escaping import shown as escaped
 from celery_runpod.errors import ConfigurationError
 
@@ -90,8 +90,7 @@ def _roles(urls: dict[str, str]) -> dict[str, list[str]]:
 
 def _settings(env: dict[str, str]) -> tuple[Any, dict[str, str], list[Finding]]:
     """The worker's settings, or None and all that is wrong with them."""
-    if str(service_root()) not in sys.path:
-        sys.path.insert(0, str(service_root()))
+    put_service_on_path()
     from config.profiles import load_profiles
     from config.settings import load_settings
 

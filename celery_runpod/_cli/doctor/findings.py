@@ -17,7 +17,7 @@ from celery_runpod._connect import QUERY_SECRET
 T = TypeVar("T")
 
 CHECK_S = 12.0
-"""What a check may take, in seconds, whatever it waits for."""
+"""What a check may take, in seconds, even when a server never answers."""
 MASK = "***"
 # As far as the last "@": in a mistaken URL the password may hold what would have to be encoded.
 _IN_URL = re.compile(r"(?<=://)([^\s/@:]*):\S*@")

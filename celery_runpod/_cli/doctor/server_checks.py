@@ -1,4 +1,4 @@
-"""The checks of `doctor` on broker, result backend and store: reached, set up so that nothing is lost, served to.
+"""The checks of `doctor` on broker, result backend and store: reached, safe from losing anything, queues served.
 
 They change nothing: a queue of RabbitMQ that exists is declared as a worker would declare it, and one that does not is
 not made. Not here: what the store holds (``store_checks.py``).
@@ -48,27 +48,20 @@ def check_redis(role: str, url: str) -> list[Finding]:
         found.append(wrong(role, f"{masked} is a replica, which takes no writes", "use the URL of its master"))
     policy = info.get("maxmemory_policy")
     if policy is None:
-        found.append(warning(f"{role}: memory", "its maxmemory-policy is not told", "make sure that it is noeviction"))
+        found.append(
+            warning(f"{role}: memory", "Redis does not show its maxmemory-policy", "make sure that it is noeviction")
+        )
     elif policy == "noeviction":
         found.append(ok(f"{role}: memory", "maxmemory-policy noeviction"))
     else:
-        found.append(
-            wrong(
-                f"{role}: memory",
-                f"maxmemory-policy is {policy}: Redis may throw away messages, results and jobs",
-                "set maxmemory-policy noeviction (CONFIG SET, and in redis.conf or your provider's settings)",
-            )
-        )
+        may_lose = f"maxmemory-policy is {policy}: Redis may throw away messages, results and jobs"
+        advice = "set maxmemory-policy noeviction (CONFIG SET, and in redis.conf or your provider's settings)"
+        found.append(wrong(f"{role}: memory", may_lose, advice))
     if str(info.get("aof_enabled")) == "1":
         found.append(ok(f"{role}: persistence", "AOF is on"))
     else:
-        found.append(
-            warning(
-                f"{role}: persistence",
-                "AOF is off: a crash of Redis loses what came after its last snapshot",
-                "set appendonly yes",
-            )
-        )
+        may_lose = "AOF is off: a crash of Redis loses what came after its last snapshot"
+        found.append(warning(f"{role}: persistence", may_lose, "set appendonly yes"))
     if problem := clock_problem(skew_s):
         found.append(wrong(f"{role}: clock", problem, "set the clock on both machines (NTP)"))
     else:
@@ -108,10 +101,8 @@ def _look(role: str, url: str, masked: str) -> list[Finding]:
         if not is_amqp(url):
             return [ok(role, f"{masked}: reached ({connection.transport.driver_type})")]
         properties: Any = connection.connection.server_properties
-        product, version = (
-            properties.get("product", "a broker"),
-            str(properties.get("version", "of an unknown version")),
-        )
+        product = properties.get("product", "a broker")
+        version = str(properties.get("version", "of an unknown version"))
         found = [ok(role, f"{masked}: {product} {version}")]
         if product == "RabbitMQ" and release(version) < OLDEST:
             oldest = ".".join(map(str, OLDEST))
@@ -150,14 +141,7 @@ def check_consumers(broker_url: str, names: Sequence[str]) -> list[Finding]:
         return []  # another check reports a broker in trouble
     return [
         warning(
-            f"queue {name}",
-            f"{number} messages wait, and no worker listens to it",
-            "start one: "
-            + (
-                "celery-runpod worker"
-                if name in _ours()
-                else f"your own Celery worker for it (celery -A your_project worker -Q {name})"
-            ),
+            f"queue {name}", f"{number} messages wait, and no worker listens to it", f"start one: {_worker_of(name)}"
         )
         for name, number in waiting.items()
     ]
@@ -183,8 +167,11 @@ def _without_a_worker(broker_url: str, names: Sequence[str]) -> dict[str, int]:
         return {name: number for name, number in waiting.items() if name not in served}
 
 
-def _ours() -> tuple[str, ...]:
+def _worker_of(queue: str) -> str:
+    """The command of the worker that listens to a queue."""
     try:
-        return Queues.of(client_settings().namespace).all()
+        if queue in Queues.of(client_settings().namespace).all():
+            return "celery-runpod worker"
     except ConfigurationError:
-        return ()
+        pass  # another check reports a wrong namespace
+    return f"your own Celery worker for it (celery -A your_project worker -Q {queue})"

@@ -76,12 +76,12 @@ def _bounds(totals: Totals | None) -> list[Finding]:
         ("open jobs", totals.jobs, totals.most_jobs, MOST_OPEN_JOBS),
         ("bytes of input", totals.input_bytes, totals.most_input_bytes, MOST_INPUT_BYTES),
     ):
-        told = f"{given} {what} of {most} ({setting})"
+        words = f"{given} {what} of {most} ({setting})"
         if given >= NEARLY_FULL * most:
             advice = "at the bound every call raises TooManyOpenJobs: let jobs end, or raise it if Redis has the memory"
-            found.append(warning("bounds", told, advice))
+            found.append(warning("bounds", words, advice))
         else:
-            found.append(ok("bounds", told))
+            found.append(ok("bounds", words))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from packaging.requirements import Requirement
 
-from celery_runpod._cli import worker_command
+from celery_runpod._cli import celery_commands
 from celery_runpod._cli.main import COMMANDS, main, missing, packages_of
 from celery_runpod.errors import MissingExtra
 from tests.unit.test_repository import PYPROJECT
@@ -41,7 +41,7 @@ def test_another_module_is_told_without_an_extra(
         raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
 
     monkeypatch.setenv("RUNPOD_IMPORTS", imports)
-    monkeypatch.setattr(worker_command, "import_service", start)
+    monkeypatch.setattr(celery_commands, "import_service", start)
     assert refused(capsys, "worker") == f"celery-runpod: {told}"
 
 

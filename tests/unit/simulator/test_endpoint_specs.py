@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from celery_runpod._cli.simulator_command import simulator
 from celery_runpod._simulator.endpoint_specs import SHAPE, Handler, Synthetic, parse
 from celery_runpod.errors import ConfigurationError
 
@@ -20,7 +19,6 @@ def test_synthetic() -> None:
 def test_the_options_are_shown_with_their_defaults() -> None:
     shown = re.search(r"synthetic\[(:.*?)\]", SHAPE)
     assert shown is not None and parse([f"a=synthetic{shown[1]}"]) == [Synthetic("a")]
-    assert f"synthetic{shown[1]}" in str(next(one for one in simulator.params if one.name == "endpoints").help)
 
 
 def test_handler(tmp_path: Path) -> None:

@@ -1,19 +1,18 @@
-"""`celery-runpod worker`: Celery's own worker command, for the RunPod queues, with all its options.
+"""`celery-runpod worker` and `celery-runpod flower`: Celery's own commands for the RunPod queues, with all their options.
 
-The worker's packages are called `celery_app`, `tasks` and `config`, as a web project's own often are. So they lie in a
-private folder, which comes first on the path of this process alone; and they are imported before Celery starts, which
-would put the current folder before it.
+The worker application is imported before Celery starts, because Celery puts the current folder first on the path, and a
+project there may have packages of the same names. Not here: when Flower is refused, and its settings
+(`config/flower.py`).
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 
 import click
 
-from celery_runpod._devstack.stack import service_root
+from celery_runpod._cli.service_path import put_service_on_path, service_root
 
 NODE = "runpod"
 _SHORT_NAME = re.compile(r"-[BDE]*n")
@@ -21,13 +20,13 @@ _SHORT_NAME = re.compile(r"-[BDE]*n")
 
 
 def import_service() -> None:
-    """Import the worker application from where it lies.
+    """Import the worker application, and nothing else of the same names.
 
     Raises:
         ConfigurationError: a setting is wrong.
         ModuleNotFoundError: a package of the extra "worker" is missing.
     """
-    sys.path.insert(0, str(service_root()))
+    put_service_on_path()
     import celery_app
     import config.settings
     import tasks.run
@@ -38,10 +37,14 @@ def import_service() -> None:
     celery_app.celery  # noqa: B018 - makes the app, and raises what is wrong with the settings
 
 
-@click.command(
+pass_options_on = click.command(
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
     add_help_option=False,
 )
+"""A command whose options, `--help` included, all go to Celery's."""
+
+
+@pass_options_on
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def worker(options: tuple[str, ...]) -> None:
     """Run a worker. Takes every option of `celery worker`; scale by starting more."""
@@ -50,7 +53,7 @@ def worker(options: tuple[str, ...]) -> None:
 
     from config.settings import load_settings
 
-    # Celery's banner and its connections come first otherwise.
+    # Before Celery shows its banner and opens connections.
     load_settings().refuse_without_key()
 
     arguments = ["-A", "celery_app", "worker", *node_name(options), *options]
@@ -58,7 +61,22 @@ def worker(options: tuple[str, ...]) -> None:
 
 
 def node_name(options: Sequence[str]) -> list[str]:
-    """The option for a node name of our own, unless one is given: a project's own worker on the same machine is called
-    celery@host, and two of one name answer for each other in Flower and `celery inspect`."""
+    """The option `-n runpod@host`, unless a name is given. A project's own worker on the same machine is celery@host, and
+    Flower and `celery inspect` mix up two workers of one name."""
     given = any(option.split("=")[0] == "--hostname" or _SHORT_NAME.match(option) for option in options)
     return [] if given else ["-n", f"{NODE}@%h"]
+
+
+@pass_options_on
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def flower(options: tuple[str, ...]) -> None:
+    """Watch jobs and workers in a browser, with the password of FLOWER_BASIC_AUTH=user:password. On loopback, unless
+    --address says otherwise."""
+    import_service()
+    from celery.bin.celery import celery as celery_command
+
+    from config.flower import ask_password_for_metrics, flower_arguments
+
+    arguments = flower_arguments(options)
+    ask_password_for_metrics()
+    celery_command.main(args=["-A", "celery_app", "flower", *arguments], prog_name="celery-runpod")
