@@ -8,7 +8,7 @@ project there may have packages of the same names. Not here: when Flower is refu
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -37,19 +37,18 @@ def import_service() -> None:
     celery_app.celery  # noqa: B018 - makes the app, and raises what is wrong with the settings
 
 
-pass_options_on = click.command(
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-    add_help_option=False,
-)
-"""A command whose options, `--help` included, all go to Celery's."""
+def celery_command(function: Callable[[tuple[str, ...]], None]) -> click.Command:
+    """Make a command of a function: all its options, `--help` included, are for Celery's own command."""
+    unparsed = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    options = click.argument("options", nargs=-1, type=click.UNPROCESSED)
+    return click.command(context_settings=unparsed, add_help_option=False)(options(function))
 
 
-@pass_options_on
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@celery_command
 def worker(options: tuple[str, ...]) -> None:
     """Run a worker. Takes every option of `celery worker`; scale by starting more."""
     import_service()
-    from celery.bin.celery import celery as celery_command
+    from celery.bin.celery import celery as celery_group
 
     from config.settings import load_settings
 
@@ -57,7 +56,7 @@ def worker(options: tuple[str, ...]) -> None:
     load_settings().refuse_without_key()
 
     arguments = ["-A", "celery_app", "worker", *node_name(options), *options]
-    celery_command.main(args=arguments, prog_name="celery-runpod")
+    celery_group.main(args=arguments, prog_name="celery-runpod")
 
 
 def node_name(options: Sequence[str]) -> list[str]:
@@ -67,16 +66,15 @@ def node_name(options: Sequence[str]) -> list[str]:
     return [] if given else ["-n", f"{NODE}@%h"]
 
 
-@pass_options_on
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@celery_command
 def flower(options: tuple[str, ...]) -> None:
     """Watch jobs and workers in a browser, with the password of FLOWER_BASIC_AUTH=user:password. On loopback, unless
     --address says otherwise."""
     import_service()
-    from celery.bin.celery import celery as celery_command
+    from celery.bin.celery import celery as celery_group
 
     from config.flower import ask_password_for_metrics, flower_arguments
 
     arguments = flower_arguments(options)
     ask_password_for_metrics()
-    celery_command.main(args=["-A", "celery_app", "flower", *arguments], prog_name="celery-runpod")
+    celery_group.main(args=["-A", "celery_app", "flower", *arguments], prog_name="celery-runpod")

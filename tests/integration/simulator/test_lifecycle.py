@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.simulator.serving import HANDLERS, START, Client, eventually, simulator
+from tests.integration.simulator.serving import HANDLERS, START, Client, simulator
+from tests.waiting import eventually
 
 
 def everyone(client: Client) -> list[psutil.Process]:

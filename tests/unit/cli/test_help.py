@@ -31,4 +31,4 @@ def test_every_command_is_listed_without_any_extra(
 def test_it_says_what_each_command_is_for(capsys: pytest.CaptureFixture[str]) -> None:
     out = _help(capsys)
     assert "pip install" not in out
-    assert "List the open jobs" in out
+    assert "List the open jobs" in out and "Watch jobs and workers in a browser" in out
