@@ -33,7 +33,7 @@ clock = time.monotonic
 
 
 def pause() -> None:
-    """Between two looks at a job."""
+    """Wait between two looks at a job."""
     time.sleep(LOOK_S)
 
 

@@ -57,7 +57,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BadFault(ValueError):
-    """A rule that cannot be; the text says which field, what was given and what is allowed."""
+    """A rule that makes no sense. The text names the field, what was given and what is allowed."""
 
 
 def kinds_at(operation: str) -> frozenset[str]:
@@ -170,7 +170,7 @@ class Faults:
         return self.rules.pop(fault_id, None) is not None
 
     def at(self, endpoint: str, operation: str, kinds: Collection[str] | None = None) -> dict[str, Fault]:
-        """What goes wrong now, by kind: delays and other companions, and at most one that decides the answer."""
+        """What goes wrong now, by kind. At most one of these faults decides the answer; the others come with it."""
         if not self.rules:
             return {}
         possible = kinds_at(operation) if kinds is None else kinds

@@ -86,14 +86,14 @@ class Endpoint:
             self.backend.stop(job, kill=False)
 
     def retry(self, job: Job) -> bool:
-        """Put a job back into the queue; whether that was possible."""
+        """Put a job that has ended badly back into the queue. Returns whether that was possible."""
         if not job.retry(time.time()):
             return False
         self._requeued(job)
         return True
 
     def purge(self) -> int:
-        """Remove the jobs that wait; how many there were."""
+        """Remove the jobs that wait. Returns their number."""
         removed = self.queue.purge()
         for job in removed:
             self._wake_waiters(job)
@@ -214,7 +214,7 @@ class Endpoint:
         return {"jobs": jobs, "workers": self.backend.health()}
 
     def reset(self) -> None:
-        """As at the start."""
+        """Forget every job and the bill."""
         old, self.queue = self.queue, JobQueue(self.retention_s)
         self.meter = Meter()
         for job in old.jobs.values():

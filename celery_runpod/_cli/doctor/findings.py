@@ -55,7 +55,7 @@ def wrong(check: str, found: str, advice: str = "") -> Finding:
 
 
 class Redactor:
-    """Takes secrets out of texts that others made: an exception may carry a URL, and that a password."""
+    """Takes secrets out of texts that others wrote: an exception may hold a URL, and the URL a password."""
 
     def __init__(self, env: Mapping[str, str], more: Iterable[str] = ()) -> None:
         secrets = {value.strip() for name, value in env.items() if _holds_secret(name)}

@@ -29,7 +29,7 @@ MANAGEMENT = "management API"
 
 
 def check_runpod(settings: Settings, env: Mapping[str, str]) -> list[Finding]:
-    """Each configured endpoint, with its own API key, by its /health."""
+    """Ask each configured endpoint for its /health, with its own API key."""
     found: list[Finding] = []
     names: list[str] = []
     calls: list[Callable[[], Health]] = []
@@ -97,7 +97,7 @@ def _counts(health: Health, *names: str) -> str:
 
 
 def check_management(settings: Settings, env: Mapping[str, str]) -> list[Finding]:
-    """One listing of the account's pods, where `RUNPOD_REST_URL` is set."""
+    """List the account's pods once, where `RUNPOD_REST_URL` is set."""
     if not env.get("RUNPOD_REST_URL"):
         return []
     where = f"{mask_url(str(settings.rest_url))} ({settings.rest_version})"
@@ -124,7 +124,7 @@ def count_pods(settings: Settings) -> int:
 
 
 def check_clear_text(settings: Settings) -> list[Finding]:
-    """URLs that `RUNPOD_ALLOW_HTTP` lets through."""
+    """A warning for each URL without TLS that `RUNPOD_ALLOW_HTTP` lets through."""
     urls = {"RUNPOD_BASE_URL": settings.base_url, "RUNPOD_REST_URL": settings.rest_url}
     return [
         warning("clear text", f"{name} {problem}", "use https://, and unset RUNPOD_ALLOW_HTTP")

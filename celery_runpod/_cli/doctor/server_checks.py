@@ -87,7 +87,7 @@ def unreachable(role: str, masked: str, error: Exception) -> Finding:
 
 
 def check_broker(role: str, url: str) -> list[Finding]:
-    """Whether another broker is reached, and of RabbitMQ its age and our queues."""
+    """Whether a broker that is not Redis is reached; of RabbitMQ also its release and the workers' queues."""
     masked = mask_url(url)
     try:
         return within(CHECK_S, lambda: _look(role, url, masked))

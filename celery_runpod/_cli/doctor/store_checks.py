@@ -30,7 +30,7 @@ BATCH = 1000
 
 
 def check_store(settings: Settings) -> list[Finding]:
-    """The namespace: a worker's heartbeat, and to whom it belongs."""
+    """The namespace: its workers, calls, pauses and bounds, and which installation began it."""
     reader = RecordReader(connect(settings.store_url, COMMAND), settings.namespace)
 
     def read() -> tuple[list[str], str | None, tuple[int, int], dict[str, float], Totals | None, int]:
