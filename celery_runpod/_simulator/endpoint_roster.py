@@ -17,14 +17,14 @@ from celery_runpod._simulator.management.billing import Meter
 from celery_runpod._simulator.management.deployments import DEFAULT_POOL, UNLIMITED, Deployment, WorkerView
 from celery_runpod._simulator.simulated_endpoint import Endpoint
 from celery_runpod._simulator.simulated_jobs import EXECUTION_TIMEOUT_S
-from celery_runpod._simulator.synthetic import SyntheticBackend
+from celery_runpod._simulator.synthetic import SyntheticRunner
 from celery_runpod._simulator.worker_fleet import Fleet
 
 DEFAULT_IDLE_S = 5
 
 
 class Roster:
-    """The endpoints by name. `fresh` makes one, still without a backend."""
+    """The endpoints by name. `fresh` makes one, still without a runner."""
 
     def __init__(self, specs: Sequence[Spec], fresh: Callable[[str], Endpoint]) -> None:
         self.specs = {spec.name: spec for spec in specs}
@@ -58,7 +58,7 @@ class Roster:
     async def close(self) -> None:
         """End everything that was started."""
         for endpoint in self.endpoints.values():
-            await endpoint.backend.close()
+            await endpoint.runner.close()
         await asyncio.gather(*self._closing)
         await asyncio.to_thread(self.guard.close)
 
@@ -80,13 +80,13 @@ class Roster:
         for job in list(endpoint.queue.jobs.values()):
             endpoint.cancel(job)
         # Closing ends worker processes: the answer does not wait for that.
-        task = asyncio.get_running_loop().create_task(endpoint.backend.close())
+        task = asyncio.get_running_loop().create_task(endpoint.runner.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     def workers(self, endpoint_id: str) -> list[WorkerView]:
         now = time.time()
-        return [WorkerView(*found) for found in self.endpoints[endpoint_id].backend.listing(now)]
+        return [WorkerView(*found) for found in self.endpoints[endpoint_id].runner.listing(now)]
 
     def meter(self, endpoint_id: str, now: float) -> Meter:
         endpoint = self.endpoints[endpoint_id]
@@ -99,9 +99,9 @@ class Roster:
     def _put(self, spec: Spec) -> None:
         endpoint = self.fresh(spec.name)
         if isinstance(spec, Synthetic):
-            endpoint.backend = SyntheticBackend(endpoint, spec)
+            endpoint.runner = SyntheticRunner(endpoint, spec)
         else:
-            endpoint.backend = self.fleets[spec.name] = fleet = Fleet(endpoint, spec, self.guard)
+            endpoint.runner = self.fleets[spec.name] = fleet = Fleet(endpoint, spec, self.guard)
             if self._open is not None:
                 fleet.open(*self._open)
         self.endpoints[spec.name] = endpoint
@@ -114,7 +114,7 @@ class Roster:
         idle_s = float(deployment.idle_timeout)
         if isinstance(spec, Handler) and deployment.idle_timeout == _idle(spec):
             idle_s = spec.idle  # the management API shows it as whole seconds
-        endpoint.backend.scale(deployment.workers_min, most, idle_s)
+        endpoint.runner.scale(deployment.workers_min, most, idle_s)
 
 
 def _idle(spec: Spec) -> int:

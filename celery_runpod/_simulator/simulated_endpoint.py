@@ -19,7 +19,7 @@ from celery_runpod._simulator.simulated_jobs import EXECUTION_TIMEOUT_S, NOTHING
 from celery_runpod._simulator.webhook_sender import WebhookSender
 
 
-class Backend(Protocol):
+class Runner(Protocol):
     """What runs the jobs of an endpoint."""
 
     def wake(self) -> None:
@@ -56,9 +56,9 @@ class Taken(NamedTuple):
 
 
 class Endpoint:
-    """An endpoint. Whoever makes it sets its `backend`."""
+    """An endpoint. Whoever makes it sets its `runner`."""
 
-    backend: Backend
+    runner: Runner
 
     def __init__(self, name: str, faults: Faults, webhooks: WebhookSender, retention_s: float | None = None) -> None:
         self.name = name
@@ -74,7 +74,7 @@ class Endpoint:
 
     def submit(self, job: Job) -> None:
         self.queue.add(job)
-        self.backend.wake()
+        self.runner.wake()
 
     def cancel(self, job: Job) -> None:
         """A job that has ended stays as it is."""
@@ -83,7 +83,7 @@ class Endpoint:
             return
         self._ended(job)
         if ran:
-            self.backend.stop(job, kill=False)
+            self.runner.stop(job, kill=False)
 
     def retry(self, job: Job) -> bool:
         """Put a job that has ended badly back into the queue. Returns whether that was possible."""
@@ -109,7 +109,7 @@ class Endpoint:
         self.queue.forget(job, why)
         self._wake_waiters(job)
         if ran:
-            self.backend.stop(job, kill=False)
+            self.runner.stop(job, kill=False)
 
     async def wait(self, job: Job, ready: Callable[[], bool], seconds: float) -> None:
         """Return once `ready`, once the job is forgotten, or after `seconds`."""
@@ -175,7 +175,7 @@ class Endpoint:
         """The job did not reach the worker that took it."""
         if not job.gone and job.give_back(time.time()):
             self.queue.queued(job)
-            self.backend.wake()
+            self.runner.wake()
 
     def lose(self, job: Job, how: str) -> None:
         """The worker died under the job."""
@@ -197,10 +197,10 @@ class Endpoint:
                 self.forget(job, "EXPIRED")
             elif job.time_out(now):
                 self._ended(job)
-                self.backend.stop(job, kill=True)
+                self.runner.stop(job, kill=True)
             elif job.ended:
                 self.forget(job, "FORGOTTEN")
-        self.backend.tick(now)
+        self.runner.tick(now)
 
     def health(self) -> dict[str, dict[str, int]]:
         queue = self.queue
@@ -211,7 +211,7 @@ class Endpoint:
             "inQueue": queue.waiting,
             "retried": queue.retried,
         }
-        return {"jobs": jobs, "workers": self.backend.health()}
+        return {"jobs": jobs, "workers": self.runner.health()}
 
     def reset(self) -> None:
         """Forget every job and the bill."""
@@ -220,7 +220,7 @@ class Endpoint:
         for job in old.jobs.values():
             job.gone = "VANISHED"
             self._wake_waiters(job)
-        self.backend.reset()
+        self.runner.reset()
 
     def _finish(self, job: Job, attempt: int, output: Any, error: Any, *, announce: bool) -> None:
         if not job.gone and job.attempts == attempt and job.finish(time.time(), output, error):
@@ -240,7 +240,7 @@ class Endpoint:
     def _requeued(self, job: Job) -> None:
         self.queue.again(job)
         self._wake_waiters(job)
-        self.backend.wake()
+        self.runner.wake()
 
     def _count(self, start: float | None, end: float) -> None:
         """Put an attempt that is over on the bill."""

@@ -32,7 +32,7 @@ def failure(worker_id: str) -> str:
     return json.dumps(found)
 
 
-class SyntheticBackend:
+class SyntheticRunner:
     """Runs the jobs of one endpoint by timers."""
 
     def __init__(self, endpoint: Endpoint, spec: Synthetic) -> None:

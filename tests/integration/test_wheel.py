@@ -137,5 +137,5 @@ def test_what_is_in_the_wheel(python: Path) -> None:
         "celery_runpod"
     }
     assert {entry.name for entry in (site / "celery_runpod" / "_service").iterdir()} >= set(OWN)
-    assert list((site / "celery_runpod" / "_service" / "tasks" / "store" / "scripts").glob("*.lua"))
+    assert list((site / "celery_runpod" / "_store" / "scripts").glob("*.lua"))
     assert (site / "celery_runpod" / "py.typed").exists()

@@ -12,7 +12,7 @@ from celery_runpod._simulator.webhook_sender import WebhookSender
 
 
 class Idle:
-    """A backend that does nothing by itself: the test takes the jobs."""
+    """A runner that does nothing by itself: the test takes the jobs."""
 
     def wake(self) -> None: ...
 
@@ -35,7 +35,7 @@ class Idle:
 
 def endpoint(faults: Faults) -> Endpoint:
     found = Endpoint("sdxl", faults, WebhookSender(faults))
-    found.backend = Idle()
+    found.runner = Idle()
     return found
 
 

@@ -35,7 +35,7 @@ class Process:
 def fleet() -> Fleet:
     faults = Faults()
     endpoint = Endpoint("sdxl", faults, WebhookSender(faults))
-    endpoint.backend = found = Fleet(endpoint, Handler("sdxl", None, workers=0), Guard())
+    endpoint.runner = found = Fleet(endpoint, Handler("sdxl", None, workers=0), Guard())
     return found
 
 
