@@ -16,7 +16,8 @@ import pytest
 from celery_runpod._simulator.endpoint_specs import RESERVED
 from celery_runpod._simulator.faults import MANAGEMENT
 from celery_runpod._simulator.simulator_server import Settings, Simulator
-from tests.integration.simulator.serving import Client, eventually, simulator
+from tests.integration.simulator.serving import Client, simulator
+from tests.waiting import eventually
 
 from .descriptions import (
     check_answer,
