@@ -15,7 +15,7 @@ import time
 import aiohttp
 
 CLIENTS = 32
-START = "from celery_runpod._cli.simulator import simulator; simulator()"
+START = "from celery_runpod._cli.simulator_command import simulator; simulator()"
 OPTIONS = ["--port", "0", "--no-limits", "--endpoint", "fast=synthetic:duration=0.05"]
 
 

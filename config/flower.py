@@ -1,6 +1,6 @@
 """The arguments of `celery-runpod flower` for Flower's own command; refuses to serve Flower without a password.
 
-Not here: the command itself (`celery_runpod/_cli/flower.py`).
+Not here: the command itself (`celery_runpod/_cli/celery_commands.py`).
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Rabbit:
         """End the node at once; its data stay."""
         self.server.kill(signal.SIGKILL)
         self.server.process.wait()
-        self._stack.servers.remove(self.server)
+        self._stack.remove(self.server)
 
     def control(self, *arguments: str) -> None:
         """Have `rabbitmqctl` do something with the node."""

@@ -141,7 +141,7 @@ class World:
         server = self.redis_server
         server.kill(signum)
         server.process.wait()
-        self.stack.servers.remove(server)
+        self.stack.remove(server)
 
     def start_redis(self) -> None:
         """Start Redis again, on its port and its data."""

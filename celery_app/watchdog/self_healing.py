@@ -1,8 +1,8 @@
-"""The watchdog: a thread in every worker's main process that publishes checks and cancels that were lost.
+"""Self-healing: a thread in every worker's main process that publishes the checks nobody else will.
 
-The holder of a short Redis lock (the leader) acts; if it dies, another takes over within seconds. Two leaders for a
-moment are harmless, because a check leases only what is due. The thread also writes the worker's heartbeat, by which a
-caller sees whether a worker is up. At its start it refuses a wrong clock, and a namespace that belongs to another broker.
+One holder of a short Redis lock acts at a time; two after a pause are harmless, since a check takes only what is due.
+If the holder dies, another takes over within seconds. It also keeps the worker's heartbeat, by which a caller finds
+out that no worker is up. At its start it refuses a clock that is off, and a namespace that belongs to another broker.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from celery_app.watchdog.lost_calls import OutboxWatch
 from celery_app.watchdog.restored_store import Memory, beat
 from celery_runpod._connect import is_redis, mask_url
 from celery_runpod._protocol import EVERY_ENDPOINT
+from celery_runpod._store.start_checks import clock_problem, owner_of, problems_of_owner
 from celery_runpod._store.store import JobStore
 from celery_runpod.errors import ConfigurationError
 from config.settings import Settings
@@ -35,9 +36,8 @@ log = logging.getLogger(__name__)
 OVERDUE_S = 2.0
 LEADER_S = 6
 WISH_S = 3.0
-"""A cancel that is older was lost: otherwise it is carried out within milliseconds."""
+"""A cancel is carried out within milliseconds, unless its message was lost."""
 HEARTBEAT_S = 15.0
-MOST_CLOCK_SKEW_S = 1.0
 
 _RENEW = """--[[ Take or keep the lock.  KEYS lock  ARGV token, ttl (ms).  Returns "mine" | "other" ]]
 local holder = redis.call('GET', KEYS[1])
@@ -48,7 +48,7 @@ return 'mine'
 
 
 class SelfHeal(bootsteps.StartStopStep):
-    """The bootstep that starts the thread with the worker."""
+    """The bootstep: starts the thread when the worker starts."""
 
     requires = {"celery.worker.components:Pool"}
 
@@ -80,7 +80,7 @@ class SelfHeal(bootsteps.StartStopStep):
     terminate = stop
 
     def _check(self, services: Services) -> None:
-        """Check the store once, as soon as it answers."""
+        """Once, as soon as the store answers."""
         if not self._checked:
             refuse_wrong_store(services.store, services.settings, services.clock())
             self._checked = True
@@ -89,7 +89,7 @@ class SelfHeal(bootsteps.StartStopStep):
         services = services_of(worker.app)
         interval_s = services.settings.selfheal_interval_s
         lock = services.store.redis.register_script(_RENEW)
-        # Only Redis loses messages: RabbitMQ keeps each until it is acknowledged.
+        # RabbitMQ keeps a message until it is acknowledged: only Redis loses one.
         outbox = OutboxWatch(services) if is_redis(services.settings.broker_url) else None
         fingerprint = Fingerprint(services)
         memory = Memory.of(services.settings)
@@ -121,9 +121,9 @@ class SelfHeal(bootsteps.StartStopStep):
             except Exception:
                 log.exception("selfheal.failed")
             self._stop.wait(interval_s)
-        self._remove_heartbeat(services, worker.hostname)
+        self._farewell(services, worker.hostname)
 
-    def _remove_heartbeat(self, services: Services, hostname: str) -> None:
+    def _farewell(self, services: Services, hostname: str) -> None:
         try:
             services.store.workers.heartbeat(hostname, 0.0, 0.0)
         except (RedisError, OSError):
@@ -131,13 +131,13 @@ class SelfHeal(bootsteps.StartStopStep):
 
 
 def heal(services: Services) -> list[str]:
-    """Publish a check for every endpoint with something overdue: a due job, a lapsed lease, an outcome that was not
-    delivered, a cancel that was not confirmed, a job that waits although there is a place. Returns the endpoints."""
+    """Publish a check for every endpoint with something overdue: a due time passed, a lease lapsed, an outcome not
+    delivered, a cancel not confirmed, a job that waits although there is a place. Answers the endpoints."""
     healed = []
     brakes = services.store.brake.brakes()
     for endpoint in services.store.ids.endpoints():
         now = services.clock()
-        # After a rolling upgrade this version may be able to read a record that was put aside.
+        # After a rolling upgrade this version may read what another one wrote.
         services.store.aside.take_back_readable(endpoint, now)
         if not brakes.keys() & {endpoint, EVERY_ENDPOINT}:
             services.store.submits.admit(endpoint, now, services.settings.max_in_flight(endpoint))
@@ -148,7 +148,7 @@ def heal(services: Services) -> list[str]:
 
 
 def count_jobs(services: Services) -> None:
-    """Write what the namespace holds, and its bounds, for callers (`celery_runpod/_publish/bounds.py`)."""
+    """Note what the namespace holds, and may hold: callers are refused by it (`celery_runpod/_publish/bounds.py`)."""
     counted = [services.store.open_jobs.count(endpoint) for endpoint in services.store.ids.endpoints()]
     jobs, input_bytes = sum(one[0] for one in counted), sum(one[1] for one in counted)
     services.store.open_jobs.note_totals(
@@ -157,24 +157,20 @@ def count_jobs(services: Services) -> None:
 
 
 def refuse_wrong_store(store: JobStore, settings: Settings, now: float) -> None:
-    """Check clock and namespace at a worker's start.
+    """Checks at a worker's start.
 
     Raises:
         ConfigurationError: the clock is off, or the namespace was begun with another broker or result backend.
     """
     seconds, micros = store.workers.server_time()
     skew = now - (seconds + micros / 1e6)
-    if abs(skew) > MOST_CLOCK_SKEW_S:
+    if problem := clock_problem(skew):
         raise ConfigurationError(
-            f"this machine's clock is {skew:+.1f} s off Redis'; at most {MOST_CLOCK_SKEW_S:g} s is allowed, because "
-            "leases and due times are shared between machines: set the clock (NTP)"
+            f"{problem}, because leases and due times are shared between machines: set the clock (NTP)"
         )
-    mine = {"broker": mask_url(settings.broker_url), "backend": mask_url(settings.result_backend)}
-    begun = json.loads(store.workers.identity(json.dumps(mine)))
-    for name, url in mine.items():
-        if begun[name] != url:
-            raise ConfigurationError(
-                f"namespace {settings.namespace!r} was begun with the {name} {begun[name]}, not {url}: its jobs would "
-                f"be delivered elsewhere. Choose another RUNPOD_NAMESPACE, or delete the key "
-                f"{store.keys.identity()} once no job is open"
-            )
+    mine = owner_of(settings.broker_url, settings.result_backend)
+    for problem in problems_of_owner(settings.namespace, mine, store.workers.identity(json.dumps(mine))):
+        raise ConfigurationError(
+            f"{problem}: its jobs would be delivered elsewhere. Choose another RUNPOD_NAMESPACE, or delete the key "
+            f"{store.keys.identity()} once no job is open"
+        )

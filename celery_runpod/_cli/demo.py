@@ -1,7 +1,7 @@
-"""`celery-runpod demo`: everything on this machine, without an account: twelve jobs, one chord, one picture.
+"""`celery-runpod demo`: twelve jobs, one chord, one picture, all on this machine and without an account.
 
-It starts Redis, the simulator with a real handler file, the RunPod worker and a small application's own worker, sends
-the application's chord, shows each job, and stops all it started.
+It starts Redis, the simulator with a real handler file, the RunPod worker and the worker of a small application, sends
+the application's chord, shows each job, and stops everything that it started.
 """
 
 from __future__ import annotations
@@ -14,29 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import click
-from celery.result import AsyncResult
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from celery_runpod._cli.output import echo, table_of
 from celery_runpod._cli.rows import Row, open_store, rows_of
-from celery_runpod._devstack.local import (
-    APPLICATION,
-    HANDLER,
-    Interrupted,
-    LocalStack,
-    StopSignals,
-    environment_of,
-    local_stack,
-)
+from celery_runpod._demo import APPLICATION, HANDLER
+from celery_runpod._devstack.stack import Stack, environment_of, local_stack
+from celery_runpod._devstack.stop_signals import Interrupted, StopSignals
 from celery_runpod._store.store import JobStore
 from celery_runpod.errors import ConfigurationError
 
 LOOK_S = 0.25
 LONGEST_S = 180.0
-"""After this the demo gives up: something is wrong with it, not slow."""
-
+"""After this the demo gives up: something is wrong, not slow."""
 WORKERS = 2
 
 
@@ -70,7 +62,7 @@ def demo(output: Path) -> None:
     echo(f"the picture lies at {output} ({time.monotonic() - started:.0f} s in all)")
 
 
-def _render(stack: LocalStack, signals: StopSignals, output: Path) -> None:
+def _render(stack: Stack, signals: StopSignals, output: Path) -> None:
     """Send the chord, and show its jobs until the picture is there."""
     from celery_runpod._demo import application
 
@@ -94,20 +86,16 @@ def _render(stack: LocalStack, signals: StopSignals, output: Path) -> None:
                 signals.wait(LOOK_S)
             board.look()
     finally:
-        # Celery would end these subscriptions when the interpreter ends: Redis is gone by then.
+        # Celery would end these subscriptions with the interpreter, when Redis has gone.
         if stack.servers[0].process.poll() is None:
             for task_id in (picture.id, *task_ids):
                 application.app.backend.result_consumer.cancel_for(task_id)
-    _check(picture, stack)
-
-
-def _check(picture: AsyncResult, stack: LocalStack) -> None:
-    error = picture.result if picture.failed() else None
-    if error is not None:
+    if picture.failed():
+        error = picture.result
         raise ConfigurationError(f"the chord failed: {type(error).__name__}: {error}; {_logs(stack)}")
 
 
-def _logs(stack: LocalStack) -> str:
+def _logs(stack: Stack) -> str:
     return "the logs end:\n" + "\n".join(f"--- {server.name}\n{server.text()[-1500:]}" for server in stack.servers)
 
 
@@ -120,7 +108,7 @@ class Board:
         self._ids = task_ids
         self._rows: dict[str, Row] = {}
         self._checks: dict[str, int] = {}
-        self._told: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
         self._console = Console()
         self._live: Live | None = None
 
@@ -145,10 +133,10 @@ class Board:
             return
         for number, task_id in enumerate(self._ids, 1):
             state, _, checks, _, progress = self._cells(task_id)
-            told = f"tile {number:2}  {state:<12} {progress}".rstrip()
-            if self._told.get(task_id) != told and task_id in self._rows:
-                echo(f"{told}  (checks made: {checks})")
-                self._told[task_id] = told
+            line = f"tile {number:2}  {state:<12} {progress}".rstrip()
+            if self._printed.get(task_id) != line and task_id in self._rows:
+                echo(f"{line}  (checks made: {checks})")
+                self._printed[task_id] = line
 
     def table(self) -> Table:
         headings = ("tile", "state at RunPod", "RunPod id", "checks made", "next check in s", "progress")

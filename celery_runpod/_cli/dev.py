@@ -1,7 +1,7 @@
 """`celery-runpod dev`: Redis, a local RunPod, a RunPod worker and Flower, until Ctrl-C.
 
-For developing a project against: it prints the addresses and the lines to export. Not for production, and nothing in
-it is kept.
+A project in development can use them: the command prints their addresses and the lines to export. Not for production:
+nothing is kept.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import sys
 import click
 
 from celery_runpod._cli.output import echo
-from celery_runpod._devstack.local import API_KEY, APPLICATION, HANDLER, Interrupted, LocalStack, local_stack
-from celery_runpod._devstack.stack import cli, free_port, listens
+from celery_runpod._demo import APPLICATION, HANDLER
+from celery_runpod._devstack.stack import Stack, cli, free_port, listens, local_stack
+from celery_runpod._devstack.stop_signals import Interrupted
 from celery_runpod.errors import ConfigurationError
 
 LOOK_S = 1.0
@@ -56,33 +57,30 @@ def dev(endpoints: tuple[str, ...], redis_port: int, simulator_port: int, flower
                 signals.wait(LOOK_S)
     except Interrupted as interrupted:
         click.echo("stopped", err=True)
-        # Ctrl-C is how this command is ended; anything else is told to the caller.
+        # Ctrl-C is the ordinary end of this command; another signal is not.
         sys.exit(0 if interrupted.status == 130 else interrupted.status)
 
 
-def _flower(stack: LocalStack, port: int) -> str:
-    """Start Flower; answers its address, and the password made for this run."""
+def _flower(stack: Stack, port: int) -> str:
+    """Start Flower, and return its address with the password that was made for this run."""
     login = f"dev:{secrets.token_urlsafe(9)}"
-    # By the environment: other users of the machine can read a command line.
+    # In the environment, because other users of the machine can read a command line.
     command, env = [*cli("flower"), f"--port={port}"], {"FLOWER_BASIC_AUTH": login}
     stack.start("flower", command, env=env, ready=lambda _: listens(port))
     return f"http://{login}@127.0.0.1:{port}"
 
 
-def _addresses(stack: LocalStack, flower: str, endpoint: str, given: str) -> list[str]:
-    redis, base = stack.env["REDIS_URL"], stack.env["RUNPOD_BASE_URL"]
+def _addresses(stack: Stack, flower: str, endpoint: str, given: str) -> list[str]:
+    exported = ("REDIS_URL", "RUNPOD_BASE_URL", "RUNPOD_REST_URL", "RUNPOD_API_KEY")
     return [
         "",
-        f"Redis      {redis}",
-        f"simulator  {base}",
+        f"Redis      {stack.env['REDIS_URL']}",
+        f"simulator  {stack.env['RUNPOD_BASE_URL']}",
         f"Flower     {flower}",
         f"logs       {stack.folder}",
         "",
         "In the shell of your project:",
-        f"export REDIS_URL={redis}",
-        f"export RUNPOD_BASE_URL={base}",
-        f"export RUNPOD_REST_URL={base}",
-        f"export RUNPOD_API_KEY={API_KEY}",
+        *(f"export {name}={stack.env[name]}" for name in exported),
         "",
         f"Try it:  celery-runpod run {endpoint} --input '{given}'",
         "Ctrl-C stops everything.",

@@ -9,7 +9,6 @@ Not here: sending jobs (``jobs.py``), an endpoint's health and queue (``worker_c
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from celery_runpod._cli.output import (
     say,
     yes_option,
 )
-from celery_runpod._devstack.stack import service_root
+from celery_runpod._cli.service_path import put_service_on_path
 from celery_runpod.api import ManagementClient, ServerlessEndpoint
 from celery_runpod.api._creation import is_called
 from celery_runpod.errors import InvalidInput
@@ -59,8 +58,7 @@ def resolve(management: ManagementClient, name: str) -> str:
         InvalidInput: several endpoints have that name at RunPod.
     """
     if config := os.environ.get("RUNPOD_CONFIG"):
-        if str(service_root()) not in sys.path:
-            sys.path.insert(0, str(service_root()))
+        put_service_on_path()
         from config.profiles import load_profiles
 
         if profile := load_profiles(Path(config)).get(name):

@@ -1,7 +1,7 @@
-"""Following a job from a terminal: a live line while it is open, then its output or its error. `run` and `watch`.
+"""Follows a job from a terminal, for `run` and `watch`: a live line while it is open, then its output or its error.
 
-Progress goes to standard error, so that standard output holds the output alone. The job does not depend on who follows
-it: a Redis that is away is waited for, and then left with the words that find the job again.
+Progress goes to standard error, so that standard output holds the output alone. The job does not depend on being
+followed: if Redis stays away for too long, the command ends and names the command that finds the job again.
 """
 
 from __future__ import annotations
@@ -27,22 +27,20 @@ from celery_runpod.results import JobResult
 
 LOOK_S = 0.5
 PATIENCE_S = 30.0
-"""So long, in seconds, a Redis that does not answer is asked again: a restart or a failover is over by then."""
-
-INTERRUPTED = 130
+"""How long, in seconds, a Redis that does not answer is asked again: a restart or a failover is over by then."""
 
 clock = time.monotonic
 
 
 def pause() -> None:
-    """Between two looks at a job."""
+    """Wait between two looks at a job."""
     time.sleep(LOOK_S)
 
 
 def follow(job: JobResult, started: float) -> str | None:
     """Show state, reason and seconds until the job has ended: one live line, or a line for each change.
 
-    Answers the verdict of a job whose result is not kept; None where there is a result, which `job` then holds.
+    Returns the verdict of a job whose result is not kept; None where there is a result, which `job` then has.
 
     Raises:
         ClickException: Redis has not answered for `PATIENCE_S`; the job goes on.
@@ -73,7 +71,7 @@ def follow(job: JobResult, started: float) -> str | None:
 
 @contextmanager
 def _line(started: float) -> Iterator[Callable[[str], None]]:
-    """What shows how the job stands."""
+    """A function that shows how the job stands."""
     console = Console(stderr=True)
     if console.is_terminal:
         with console.status("") as status:
@@ -96,6 +94,7 @@ def _verdict_without_result(job: JobResult, reader: JobStore) -> str | None:
     place = reader.ids.place(job.id)
     row = rows.rows_of(reader, place.endpoint, [job.id])[0] if place and place.endpoint else None
     # The result is stored before the record says DELIVERED, so it is looked for after that was read.
+    # The result is stored before the record says DELIVERED, so `job.state` is read after the record.
     return row.verdict if row and row.state == "DELIVERED" and job.state == states.PENDING else None
 
 

@@ -1,23 +1,21 @@
 """`jobs`, `show`, `run`, `cancel`: what a client may see and do, from a terminal.
 
-They need the store and the broker (`REDIS_URL` and its like), and neither the worker's settings nor an API key. Not
+They need the store and the broker (`REDIS_URL` and its like), but neither the worker's settings nor an API key. Not
 here: what is read of a record (``rows.py``).
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from datetime import datetime
 
 import click
 from celery import Celery
-from rich.console import Console
 
-from celery_runpod._cli import aside as of_aside
-from celery_runpod._cli.following import INTERRUPTED, follow, report
-from celery_runpod._cli.output import echo, read_json, table_of
+from celery_runpod._cli import aside_command
+from celery_runpod._cli.following import follow, report
+from celery_runpod._cli.output import INTERRUPTED, Columns, echo, json_option, print_json, print_rows, read_json
 from celery_runpod._cli.rows import ANSWER_S, CONNECT_S, Row, on_hold, open_rows, rows_of, store_or_sentence
 from celery_runpod._connect import client_settings
 from celery_runpod.endpoint import Endpoint
@@ -40,38 +38,31 @@ def client() -> Celery:
 
 @click.command()
 @click.option("--endpoint", metavar="E", help="Only jobs of this endpoint: its name, or RunPod's id.")
-@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="At most so many.")
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="The most that are listed.")
 @click.option("--aside", is_flag=True, help="What no worker could run or read.")
 @click.option("--release", "released", metavar="ID", help="Of --aside: send the message, or work on the record, again.")
 @click.option("--drop", "dropped", metavar="ID", help="Of --aside: remove it; a record's task ends with an error.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@json_option
 def jobs(
     endpoint: str | None, limit: int, aside: bool, released: str | None, dropped: str | None, as_json: bool
 ) -> None:
     """List the open jobs, the soonest to be looked at first; or, with --aside, what no worker could run or read."""
     if released:
-        of_aside.release(released, client())
+        aside_command.release(released, client())
     if dropped:
-        of_aside.drop(dropped, client())
+        aside_command.drop(dropped, client())
     if aside and not (released or dropped):
-        of_aside.list_aside(as_json=as_json)
+        aside_command.list_aside(as_json=as_json)
     if aside or released or dropped:
         return
     with store_or_sentence() as reader:
         rows, left_out = open_rows(reader, endpoint, limit)
         worker_up = reader.workers.worker_up(now())
         brakes = reader.brake.brakes()
+    none = "no open job" + (f" of endpoint {endpoint}" if endpoint else "")
+    print_rows([row.to_json(now()) for row in rows], COLUMNS, as_json=as_json, none=none)
     if as_json:
-        click.echo(json.dumps([row.to_json(now()) for row in rows], indent=2))
         return
-    if not rows:
-        echo("no open job" + (f" of endpoint {endpoint}" if endpoint else ""))
-    elif sys.stdout.isatty():
-        Console().print(table_of(_HEADINGS, map(_cells, rows)))
-    else:
-        echo("\t".join(_HEADINGS))
-        for row in rows:
-            echo("\t".join(_cells(row)))
     for paused, since in sorted(brakes.items()):
         echo(on_hold(paused, since), err=True)
     if left_out:
@@ -80,28 +71,23 @@ def jobs(
         click.echo("no RunPod worker is up: start `celery-runpod worker`", err=True)
 
 
-_HEADINGS = ("task id", "endpoint", "state", "attempt", "RunPod id", "checks", "next check in s", "reason")
-
-
-def _cells(row: Row) -> list[str]:
-    in_s = row.next_in_s(now())
-    return [
-        row.task_id,
-        row.name,
-        row.state,
-        str(row.attempt),
-        row.job_id or "-",
-        "-" if row.checks is None else str(row.checks),
-        "-" if in_s is None else f"{in_s:.1f}",
-        row.reason or "-",
-    ]
+COLUMNS: Columns = {
+    "task id": lambda row: row["task_id"],
+    "endpoint": lambda row: row["name"],
+    "state": lambda row: row["state"],
+    "attempt": lambda row: row["attempt"],
+    "RunPod id": lambda row: row["job_id"],
+    "checks": lambda row: row["checks"],
+    "next check in s": lambda row: row["next_in_s"],
+    "reason": lambda row: row["reason"],
+}
 
 
 @click.command()
 @click.argument("task_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@json_option
 def show(task_id: str, as_json: bool) -> None:
-    """Tell how a job stands: checks made, when the next one is, and why."""
+    """Show how a job stands: checks made, when the next one is, and why."""
     with store_or_sentence() as reader:
         published_at = reader.outbox.published_at(task_id)  # before the record: in between a worker may accept it
         place = reader.ids.place(task_id)
@@ -121,12 +107,12 @@ def show(task_id: str, as_json: bool) -> None:
             problem = "unknown: not accepted yet" + ("" if worker_up else " (no RunPod worker is up)")
             problem += ", ended so long ago that its tombstone is gone, or never a job of this namespace"
         if as_json:
-            click.echo(json.dumps({"task_id": task_id, "state": None, "why": problem}, indent=2))
+            print_json({"task_id": task_id, "state": None, "why": problem})
         else:
             echo(f"{task_id}: {problem}", err=published_at is None)
         sys.exit(0 if published_at is not None else 1)
     if as_json:
-        click.echo(json.dumps({**found.to_json(now()), "worker_up": worker_up, "kept": kept}, indent=2))
+        print_json({**found.to_json(now()), "worker_up": worker_up, "kept": kept})
         return
     lines = _lines(found, worker_up)
     if kept:
@@ -203,7 +189,7 @@ def _interrupted(job: JobResult) -> None:
 @click.option(
     "--all", "everything", is_flag=True, help="Everything under the same root: the whole chain, group or chord."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@json_option
 def cancel(ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Cancel a job, at RunPod too; or all jobs of a group, a chord, or a chain's later step."""
     app = client()
@@ -215,4 +201,4 @@ def cancel(ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
         if not as_json:
             echo(f"cancel asked for: {any_id}")
     if as_json:
-        click.echo(json.dumps({"cancel_asked": list(ids), "all": everything}, indent=2))
+        print_json({"cancel_asked": list(ids), "all": everything})

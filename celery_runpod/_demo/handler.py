@@ -16,7 +16,7 @@ from PIL import Image
 CENTRE, SPAN = complex(-0.7436, 0.1318), 0.016
 MOST_STEPS = 160
 PROGRESS_EVERY = 4
-"""Progress is sent so often in a tile: each is a request to RunPod."""
+"""How often a tile sends its progress: each time is a request to RunPod."""
 
 
 def handler(job: dict[str, Any]) -> dict[str, Any]:

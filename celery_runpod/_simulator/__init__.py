@@ -4,8 +4,8 @@ Handler files run in real worker processes with RunPod's own SDK; synthetic endp
 API (``management/``) shows and changes the same endpoints, and has pods that live and cost, without containers. Not
 here: batches, templates, volumes, and anything that costs money.
 
-A request: ``server.py`` -> ``job_routes.py`` (what RunPod's users call) or ``worker_protocol.py`` (what its workers
-call) -> ``endpoint.py`` -> ``synthetic.py`` or ``workers.py``; or ``server.py`` -> ``management/front.py``. Pure, with
-the time as an argument: ``jobs.py``, ``store.py``, ``faults.py``, ``limits.py``, ``scaling.py``, ``specs.py``,
-``strict.py``.
+A request: ``simulator_server.py`` -> ``job_routes.py`` (what RunPod's users call) or ``worker_protocol.py`` (what its
+workers call) -> ``simulated_endpoint.py`` -> ``synthetic.py`` or ``worker_fleet.py``; or ``simulator_server.py`` ->
+``management/front.py``. Pure, with the time as an argument: ``simulated_jobs.py``, ``job_queue.py``, ``faults.py``,
+``request_rules.py``, ``endpoint_specs.py``.
 """

@@ -1,26 +1,13 @@
 """Faults on demand: rules that say what goes wrong, where, and how often. Pure; chance is seeded.
 
-Not here: doing it (``job_routes.py`` for requests, ``webhooks.py``, ``endpoint.py`` for jobs and workers).
+Not here: what then happens (``gateway.py``, ``job_routes.py``, ``worker_protocol.py``, ``webhook_sender.py``,
+``simulated_endpoint.py``).
 
-Of the rules of one kind that match, the first that acts is the only one that is counted as done.
+What each kind does, and where, is the table in `docs/simulator.md`. Of the rules of one kind that match, the first that
+acts is the only one that is counted as done.
 
-A rule of kind        does, at a request         at `webhook`, on each try       at `worker`
-status                answers `status`           the receiver's answer counts    the worker's result is refused
-                                                 as `status`
-body                  done, answers `body`       sends `body`                    the worker is answered `body`
-delay                 waits `seconds` before     waits `seconds` before          the attempt takes `seconds` longer
-drop_before           cuts; nothing was done     this try is not made            the worker's result does not arrive
-status_after          done, answers `status`: RunPod's POST of a pod can (transformerlab-app#2305); requests alone
-drop_after            done; no answer comes      sent; the answer is lost        it arrives; the worker is not answered
-truncate              half the answer            half the body                   half the answer
-vanish                the job is forgotten                                       the job is forgotten when taken
-run_twice             /run, /runsync: the first result is lost                   the same, at the first attempt
-crash                 /run, /runsync: the worker dies `seconds` after it took the job (the same at `worker`)
-reopen                worker only: a late progress update (`body`, or "working") lies over the result: after the job's end
-                      /status says IN_PROGRESS for ever, beside an executionTime (runpod-python#250)
-duplicate, late       webhook only, once for each end of a job: sent twice; sent after `seconds`
-early                 the same: sent `seconds` before /status knows the end
-reorder               the same: sent after the endpoint's next one, at the latest after `seconds`; one at a time is held
+A fault `status_after` exists because RunPod's POST of a pod can create it and answer 500 (transformerlab-app#2305), and
+`reopen` because a late progress update can lie over a result (runpod-python#250).
 """
 
 from __future__ import annotations
@@ -65,12 +52,12 @@ SECONDS = {"delay": 1.0, "late": 5.0, "early": 1.0, "reorder": 5.0, "crash": 0.0
 
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 FRAMING = frozenset({"content-length", "transfer-encoding"})
-"""Headers that say where an answer ends: another value would spoil the next answer of the connection too."""
+"""Headers that say where an answer ends: another value would spoil the next answer on the connection too."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BadFault(ValueError):
-    """A rule that cannot be; the text says which field, what was given and what is allowed."""
+    """A rule that makes no sense. The text names the field, what was given and what is allowed."""
 
 
 def kinds_at(operation: str) -> frozenset[str]:
@@ -183,7 +170,7 @@ class Faults:
         return self.rules.pop(fault_id, None) is not None
 
     def at(self, endpoint: str, operation: str, kinds: Collection[str] | None = None) -> dict[str, Fault]:
-        """What goes wrong now, by kind: delays and other companions, and at most one that decides the answer."""
+        """What goes wrong now, by kind. At most one of these faults decides the answer; the others come with it."""
         if not self.rules:
             return {}
         possible = kinds_at(operation) if kinds is None else kinds
@@ -223,7 +210,7 @@ def _headers(value: Any) -> bool:
 
 
 def _text(value: Any) -> bool:
-    """Whether it is a text that can be sent: JSON may name half a character."""
+    """Whether it is a text that can be sent: a JSON text may hold half a character."""
     return isinstance(value, str) and not SURROGATE.search(value)
 
 

@@ -1,6 +1,6 @@
 """Synthetic endpoints: jobs that take time and no process, thousands a second, for tests and benchmarks.
 
-Not here: handlers (``workers.py``). A job costs one timer; its output is its input unless `output_bytes` asks for bulk.
+A job costs one timer. Its output is its input, or `output_bytes` of text. Not here: handlers (``worker_fleet.py``).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import time
 from itertools import count
 from typing import Any
 
-from celery_runpod._simulator.endpoint import Endpoint
+from celery_runpod._simulator.endpoint_specs import Synthetic
 from celery_runpod._simulator.faults import AT_RESULT
-from celery_runpod._simulator.jobs import LARGEST_RESULT, NOTHING, Job
-from celery_runpod._simulator.specs import Synthetic
+from celery_runpod._simulator.simulated_endpoint import Endpoint
+from celery_runpod._simulator.simulated_jobs import LARGEST_RESULT, NOTHING, Job
 
 
 def failure(worker_id: str) -> str:
@@ -32,8 +32,8 @@ def failure(worker_id: str) -> str:
     return json.dumps(found)
 
 
-class SyntheticBackend:
-    """Timers instead of workers."""
+class SyntheticRunner:
+    """Runs the jobs of one endpoint by timers."""
 
     def __init__(self, endpoint: Endpoint, spec: Synthetic) -> None:
         self.endpoint = endpoint
@@ -49,7 +49,7 @@ class SyntheticBackend:
 
     def wake(self) -> None:
         while self.most is None or len(self._timers) < self.most:
-            head = self.endpoint.store.head()
+            head = self.endpoint.queue.head()
             if head is None:
                 return
             if self.spec.delay and (early := head.queued_at + self.spec.delay - time.time()) > 0:
@@ -74,7 +74,7 @@ class SyntheticBackend:
         self.wake()
 
     def tick(self, now: float) -> None:
-        """Nothing waits for a tick here."""
+        """Nothing is due here: timers do it."""
 
     def health(self) -> dict[str, int]:
         busy = len(self._timers)
@@ -82,12 +82,12 @@ class SyntheticBackend:
         return {"idle": idle, "initializing": 0, "ready": idle, "running": busy, "throttled": 0, "unhealthy": 0}
 
     def scale(self, least: int, most: int | None, idle_s: float) -> None:
-        """More or fewer jobs at once. The workers are imaginary: they are always there, and never end."""
+        """Set how many jobs run at once. The workers are imaginary: they are always there, and never end."""
         self.most = most
         self.wake()
 
     def listing(self, now: float) -> list[tuple[str, str, float]]:
-        running = self.endpoint.store.running
+        running = self.endpoint.queue.running
         busy = {
             number: running[job_id].started_at or now for job_id, number in self._number.items() if job_id in running
         }
@@ -115,7 +115,7 @@ class SyntheticBackend:
         self.wake()
 
     def _output(self, job: Job) -> Any:
-        """As a handler's: RunPod loses a result over 20 MB, and the job is COMPLETED without output."""
+        """As of a handler: RunPod loses a result over 20 MB, and the job is COMPLETED without output."""
         if self.spec.output_bytes > LARGEST_RESULT:
             return NOTHING
         return self._bulk if self.spec.output_bytes else job.input

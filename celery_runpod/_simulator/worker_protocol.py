@@ -1,7 +1,8 @@
 """The calls that workers make: job-take, job-take-batch, job-done, job-stream, job-stop, ping.
 
-RunPod's own SDK inside the worker speaks this protocol; a Docker image joins in with the same environment variables
-(see `processes.environment`) and RUNPOD_API_KEY as its key. Not here: what a call does to the workers (``workers.py``).
+RunPod's own SDK inside a worker speaks this protocol; a Docker image joins in with the same environment variables
+(`worker_processes.environment`), with RUNPOD_API_KEY as its key. Not here: what a call does to the workers
+(``worker_fleet.py``).
 """
 
 from __future__ import annotations
@@ -13,21 +14,19 @@ from typing import Any
 
 from aiohttp import web
 
-from celery_runpod._simulator import answers, strict
-from celery_runpod._simulator.answers import Refused, as_json
 from celery_runpod._simulator.faults import AT_RESULT, Faults
-from celery_runpod._simulator.gateway import accepts
-from celery_runpod._simulator.jobs import LARGEST_RESULT, NOTHING, Job
-from celery_runpod._simulator.processes import Worker
-from celery_runpod._simulator.workers import Fleet
+from celery_runpod._simulator.gateway import Refused, accepts, as_json, cut, faulty, spoiled
+from celery_runpod._simulator.request_rules import read_json
+from celery_runpod._simulator.simulated_jobs import LARGEST_RESULT, NOTHING, Job
+from celery_runpod._simulator.worker_fleet import Fleet, Worker
 
 CALLS = frozenset({"job-take", "job-take-batch", "job-done", "job-stream", "job-stop", "ping"})
 HOLD_S = 15.0
 LARGEST_CHUNK = 1_000_000
 
 
-class Control:
-    """See the module."""
+class WorkerCalls:
+    """The calls of all workers."""
 
     def __init__(self, fleets: Mapping[str, Fleet], faults: Faults, key: str | None, *, limits: bool) -> None:
         self.fleets = fleets
@@ -91,19 +90,19 @@ class Control:
     async def _result(
         self, request: web.Request, fleet: Fleet, worker: Worker, job_id: str, *, stream: bool
     ) -> web.StreamResponse:
-        """job-done and job-stream, with the faults of the way."""
+        """job-done and job-stream, with their faults."""
         raw = await self._read(request, LARGEST_CHUNK if stream else LARGEST_RESULT)
         name = fleet.endpoint.name
         faults = self.faults.at(name, "worker", AT_RESULT)
         if "drop_before" in faults:
-            return answers.cut(request)
+            return cut(request)
         if "status" in faults:
-            return answers.faulty(faults["status"], faults["status"].status)
+            return faulty(faults["status"], faults["status"].status)
         if stream:
             self._chunk(fleet, worker, job_id, raw)
         else:
             self._done(fleet, worker, job_id, raw)
-        return await answers.spoiled(request, as_json({}), faults)
+        return await spoiled(request, as_json({}), faults)
 
     async def _read(self, request: web.Request, most: int) -> bytes | None:
         """The body of a request; None: it is too large."""
@@ -125,7 +124,7 @@ class Control:
         result: dict[str, Any] = {} if raw is None else _parsed(raw)
         if result.get("status") == "IN_PROGRESS":
             if job := worker.jobs.get(job_id):
-                fleet.endpoint.report(job, result.get("output"))
+                job.report(result.get("output"))
             return
         job = fleet.done(worker, job_id)
         if job is not None:
@@ -147,7 +146,7 @@ def _handed(job: Job) -> dict[str, Any]:
 
 def _parsed(raw: bytes) -> dict[str, Any]:
     try:
-        data = strict.loads(raw)
+        data = read_json(raw)
     except ValueError:
         raise Refused(400, "the body is not JSON") from None
     if not isinstance(data, dict):

@@ -5,7 +5,7 @@ orders of its endpoint, so that it costs nothing; there are never more of those 
 it back, as after a rolling upgrade.
 
 Not here: which message is put aside (`celery_app/overrides/poison.py`, `celery_app/overrides/envelopes.py`), what the
-command shows (`celery_runpod/_cli/aside.py`).
+command shows (`celery_runpod/_cli/aside_command.py`).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def _restart_redis(world: World, signum: int) -> None:
     server = _server(world, "redis-")
     server.kill(signum)
     server.process.wait()
-    world.stack.servers.remove(server)
+    world.stack.remove(server)
     time.sleep(1)
     world.stack.redis(port=int(server.name.removeprefix("redis-")), arguments=REDIS)
 

@@ -13,10 +13,11 @@ from urllib.parse import parse_qsl
 import aiohttp
 import pytest
 
+from celery_runpod._simulator.endpoint_specs import RESERVED
 from celery_runpod._simulator.faults import MANAGEMENT
-from celery_runpod._simulator.server import Settings, Simulator
-from celery_runpod._simulator.specs import RESERVED
-from tests.integration.simulator.serving import Client, eventually, simulator
+from celery_runpod._simulator.simulator_server import Settings, Simulator
+from tests.integration.simulator.serving import Client, simulator
+from tests.waiting import eventually
 
 from .descriptions import (
     check_answer,

@@ -14,7 +14,7 @@ from celery.backends.base import KeyValueStoreBackend
 from redis import Redis
 
 from celery_runpod import Endpoint
-from celery_runpod._cli.doctor.application import check_app
+from celery_runpod._cli.doctor.app_checks import check_app
 from celery_runpod._cli.doctor.findings import Level
 from celery_runpod._publish import agreement
 from celery_runpod.django import _system_checks as checks

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from celery_runpod import Endpoint, cancel
 from celery_runpod._asking import pause, resume
-from celery_runpod._devstack.stack import Server, Stack, cli, free_port, redis_server
+from celery_runpod._devstack.stack import Server, Stack, cli, free_port, redis_server, worker_ready
 from celery_runpod._protocol import FORMAT
 from celery_runpod._store.keys import Keys
 from celery_runpod._webhooks.signed_urls import sign_url
@@ -90,10 +90,6 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         deployment.stack.stop()
 
 
-def _worker_ready(server: Server) -> bool:
-    return " ready." in server.text()
-
-
 def _status(url: str, **options: Any) -> int | None:
     try:
         return requests.get(url, timeout=5, **options).status_code
@@ -115,7 +111,7 @@ def test_redis_keeps_jobs_and_asks_for_its_password(deployment: Deployment) -> N
 
 
 def test_the_worker_runs_a_job_of_the_simulator(deployment: Deployment) -> None:
-    worker = deployment.start("worker", _worker_ready)
+    worker = deployment.start("worker", worker_ready)
     url = deployment.url("caller")
     app = Celery("client", broker=url, backend=url, set_as_current=False)
     assert Endpoint("echo", app=app).delay(a=1).get(timeout=90) is not None
@@ -164,7 +160,7 @@ def test_flower_asks_for_its_password(deployment: Deployment) -> None:
 
 
 def test_the_workers_of_the_application(deployment: Deployment) -> None:
-    worker = deployment.start("app-worker", _worker_ready)
+    worker = deployment.start("app-worker", worker_ready)
     assert worker.process.poll() is None
     assert "flask_app.keep" in worker.text()
 

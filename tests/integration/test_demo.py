@@ -109,6 +109,13 @@ def test_demo_stops_everything_when_a_server_dies(sign: str, tmp_path: Path) -> 
     assert "Traceback" not in output
 
 
+def test_demo_leaves_no_process_when_it_is_killed(sign: str, tmp_path: Path) -> None:
+    process = start(sign, tmp_path, "demo")
+    lines_until(process, "sent: chord")
+    process.kill()
+    process.communicate(timeout=LONGEST_S)
+
+
 def test_dev_prints_addresses_that_work_until_ctrl_c(sign: str, tmp_path: Path) -> None:
     process = start(sign, tmp_path, "dev", "--endpoint", "echo=synthetic:duration=0.1")
     lines = lines_until(process, "Ctrl-C stops everything")

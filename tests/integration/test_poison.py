@@ -14,7 +14,7 @@ import pytest
 from celery import chain
 from celery.result import AsyncResult
 
-from celery_runpod._devstack.stack import Server, _worker_ready, cli
+from celery_runpod._devstack.stack import Server, cli, worker_ready
 from celery_runpod._protocol import FINISH, RUN
 from celery_runpod._store.store import JobStore
 from celery_runpod.errors import InvalidInput, JobFailed, OutputTooDeep, RunPodError
@@ -36,7 +36,7 @@ class Poisoned:
     def __init__(self, folder: Path, pool: str) -> None:
         self.world = World(folder, endpoints=("fast=synthetic:duration=0.2",))
         command = [*cli("worker"), "-n", "runpod@%h", "-c", "2", "--pool", pool, "--loglevel", "INFO"]
-        self.worker: Server = self.world.stack.start("runpod", command, cwd=ROOT, ready=_worker_ready)
+        self.worker: Server = self.world.stack.start("runpod", command, cwd=ROOT, ready=worker_ready)
         self.start_application()
         self.store = JobStore(self.world.redis, "runpod")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_runpod._cli.doctor.brokers import check_consumers
+from celery_runpod._cli.doctor.server_checks import check_consumers
 from celery_runpod._devstack.stack import cli
 from celery_runpod.errors import ConfigurationError
 from tests.application import same

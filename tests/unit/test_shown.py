@@ -155,8 +155,8 @@ def test_every_command_prints_through_the_one_function() -> None:
             others.add((file.name, ast.unparse(given).strip("f'\"")))
     assert others == {
         ("completion.py", "template % parts"),  # click's own script
-        ("command.py", "  {sign}  {escaped(f'{one.check}: {one.found}')}"),  # a colour before it
+        ("doctor_command.py", "  {sign}  {escaped(f'{one.check}: {one.found}')}"),  # a colour before it
         ("following.py", "text"),  # of shown_block or shown_json
-        ("simulator.py", "RunPod simulator ready at {address}"),
-        ("webhooks.py", "webhooks ready at http://{host}:{port}/runpod/webhook"),
+        ("simulator_command.py", "RunPod simulator ready at {address}"),
+        ("webhooks_command.py", "webhooks ready at http://{host}:{port}/runpod/webhook"),
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_runpod._cli.worker import node_name
+from celery_runpod._cli.celery_commands import node_name
 from celery_runpod.errors import ConfigurationError
 from config.settings import load_settings
 

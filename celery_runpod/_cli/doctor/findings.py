@@ -1,21 +1,23 @@
-"""What a check of `doctor` found, how long it may take, and what must never be shown."""
+"""What a check of `doctor` found, how long it may take, and which texts it must not show."""
 
 from __future__ import annotations
 
-import functools
-import queue
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, InvalidStateError, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote
 
 from celery_runpod._connect import QUERY_SECRET
 
 T = TypeVar("T")
 
+CHECK_S = 12.0
+"""What a check may take, in seconds, even when a server never answers."""
 MASK = "***"
 # As far as the last "@": in a mistaken URL the password may hold what would have to be encoded.
 _IN_URL = re.compile(r"(?<=://)([^\s/@:]*):\S*@")
@@ -53,7 +55,7 @@ def wrong(check: str, found: str, advice: str = "") -> Finding:
 
 
 class Redactor:
-    """Takes secrets out of texts that others made: an exception may carry a URL, and that a password."""
+    """Takes secrets out of texts that others wrote: an exception may hold a URL, and the URL a password."""
 
     def __init__(self, env: Mapping[str, str], more: Iterable[str] = ()) -> None:
         secrets = {value.strip() for name, value in env.items() if _holds_secret(name)}
@@ -82,44 +84,38 @@ def _password_of(value: str) -> set[str]:
 
 
 class TookTooLong(Exception):
-    """A call did not come back in time; its thread is left behind."""
+    """A call did not return in time; its thread is left behind."""
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """The call's answer, in bounded time whatever it waits for: a name lookup has no deadline of its own.
+    """What the call returns, in bounded time whatever it waits for: a name lookup has no deadline of its own.
 
     Raises:
-        TookTooLong: it did not come back.
+        TookTooLong: it did not return in time. Else what the call raises.
     """
-    return together(seconds, [call])[0]()
+    return together(seconds, [call])[0].result()
 
 
-def together(seconds: float, calls: Iterable[Callable[[], T]]) -> list[Callable[[], T]]:
-    """Make all calls side by side. Answers a function for each, which gives the call's answer or raises its error."""
-    boxes: list[queue.Queue[Callable[[], T]]] = []
-    for call in calls:
-        box: queue.Queue[Callable[[], T]] = queue.Queue()
-        # Daemons, so that one that never comes back does not keep the process.
-        threading.Thread(target=_into, args=(box, call), daemon=True).start()
-        boxes.append(box)
-    return [_answer(box, seconds) for box in boxes]
+def together(seconds: float, calls: Iterable[Callable[[], T]]) -> list[Future[T]]:
+    """Make all calls side by side. Each future holds what the call returned or raised, or `TookTooLong`."""
+    futures = [_begun(call) for call in calls]
+    for late in wait(futures, timeout=seconds).not_done:
+        with suppress(InvalidStateError):
+            late.set_exception(TookTooLong(f"no answer within {seconds:g} s"))
+    return futures
 
 
-def _into(box: queue.Queue[Callable[[], T]], call: Callable[[], T]) -> None:
-    try:
-        value = call()
-    except Exception as error:
-        box.put(functools.partial(_raise, error))
-    else:
-        box.put(lambda: value)
+def _begun(call: Callable[[], T]) -> Future[T]:
+    future: Future[T] = Future()
 
+    def run() -> None:
+        # A call that is too late finds its future set.
+        with suppress(InvalidStateError):
+            try:
+                future.set_result(call())
+            except Exception as error:
+                future.set_exception(error)
 
-def _raise(error: Exception) -> NoReturn:
-    raise error
-
-
-def _answer(box: queue.Queue[Callable[[], T]], seconds: float) -> Callable[[], T]:
-    try:
-        return box.get(timeout=seconds)
-    except queue.Empty:
-        return functools.partial(_raise, TookTooLong(f"no answer within {seconds:g} s"))
+    # A daemon, unlike the threads of an executor: one that never returns does not keep the process.
+    threading.Thread(target=run, daemon=True).start()
+    return future

@@ -1,8 +1,8 @@
 """What the account says of its serverless endpoints: compute, workers, scaling, price. Pure, but for the `Stage`.
 
 The simulator's own endpoints are listed here under their names; one that is created becomes a synthetic endpoint and
-takes jobs at once. Not here: queues and workers (``celery_runpod/_simulator/endpoint.py``), starting and removing them
-(``celery_runpod/_simulator/roster.py``).
+takes jobs at once. Not here: queues and workers (``celery_runpod/_simulator/simulated_endpoint.py``), starting
+and removing them (``celery_runpod/_simulator/endpoint_roster.py``).
 """
 
 from __future__ import annotations

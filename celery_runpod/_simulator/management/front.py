@@ -16,7 +16,6 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from celery_runpod._simulator import strict
 from celery_runpod._simulator.faults import Fault
 from celery_runpod._simulator.gateway import Gateway, accepts
 from celery_runpod._simulator.management import bodies
@@ -26,6 +25,7 @@ from celery_runpod._simulator.management.quotas import POLICY
 from celery_runpod._simulator.management.report_routes import ReportRoutes
 from celery_runpod._simulator.management.routes import Account, Call, Follow, Problem, Reply, Route, Table, rfc3339
 from celery_runpod._simulator.management.serverless_routes import ServerlessRoutes
+from celery_runpod._simulator.request_rules import read_json
 
 LOOK_S = 0.2
 """How often a followed log is looked at for new lines."""
@@ -160,7 +160,7 @@ async def _body(request: web.Request, route: Route) -> object:
     if route.shape is None:
         return None
     try:
-        data = strict.loads(await request.read())
+        data = read_json(await request.read())
     except web.HTTPRequestEntityTooLarge:
         raise Problem(413, "the body is too large") from None
     except ValueError:

@@ -2,7 +2,7 @@
 
 RunPod publishes the form and not the numbers (docs.runpod.io/api-reference-v2: the example says 60 a minute, 3,000 an
 hour, 50,000 a day); here they are a hundred times the example, so that a test that polls is not held up by them.
-Not here: the limits of the job routes (``celery_runpod/_simulator/limits.py``).
+Not here: the limits of the job routes (``celery_runpod/_simulator/request_rules.py``).
 """
 
 from __future__ import annotations

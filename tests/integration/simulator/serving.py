@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,15 +18,7 @@ import requests
 
 KEY = "key-of-the-tests"
 HANDLERS = Path(__file__).resolve().parents[3] / "examples" / "handlers"
-START = [sys.executable, "-c", "from celery_runpod._cli.simulator import simulator; simulator()"]
-
-
-def eventually(seen: Callable[[], object], expected: object, within_s: float = 20.0) -> None:
-    """`within_s` bounds hanging; it is never a claim about speed."""
-    deadline = time.monotonic() + within_s
-    while (last := seen()) != expected:
-        assert time.monotonic() < deadline, f"after {within_s:g} s: {last!r}, not {expected!r}"
-        time.sleep(0.02)
+START = [sys.executable, "-c", "from celery_runpod._cli.simulator_command import simulator; simulator()"]
 
 
 class Client:

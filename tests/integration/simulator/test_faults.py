@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.integration.simulator.serving import Client, eventually, simulator
+from tests.integration.simulator.serving import Client, simulator
+from tests.waiting import eventually
 
 ENDPOINTS = ("--endpoint", "fast=synthetic:duration=0.05", "--endpoint", "other=synthetic:duration=0.05")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from celery_runpod.errors import MissingExtra
-from tests.integration.simulator.serving import HANDLERS, START, Client, eventually, simulator
+from tests.integration.simulator.serving import HANDLERS, START, Client, simulator
+from tests.waiting import eventually
 
 
 def everyone(client: Client) -> list[psutil.Process]:
@@ -93,11 +93,13 @@ def test_a_bad_faults_file_is_one_line(tmp_path: Path, toml: str, words: str) ->
     assert (code, text.count("\n"), words in text) == (1, 1, True), text
 
 
-def test_a_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from celery_runpod._cli.simulator import simulator as command
+def test_a_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from celery_runpod._cli.main import main
 
-    for name in [name for name in sys.modules if name.startswith("celery_runpod._simulator")]:
+    for name in [name for name in sys.modules if name.startswith(("celery_runpod._simulator", "celery_runpod._cli."))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'celery-runpod\[simulator\]'"):
-        command.main([], standalone_mode=False)
+    with pytest.raises(SystemExit) as ended:
+        main(["simulator"])
+    assert ended.value.code == 1
+    assert "pip install 'celery-runpod[simulator]'" in capsys.readouterr().err

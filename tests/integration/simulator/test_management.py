@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.integration.simulator.serving import HANDLERS, Client, eventually, receiver, simulator
+from tests.integration.simulator.serving import HANDLERS, Client, receiver, simulator
+from tests.waiting import eventually
 
 L4 = {"name": "train", "image": "me/train:3", "gpu": {"id": "NVIDIA L4"}, "ports": ["22/tcp"]}
 ENDPOINT = {

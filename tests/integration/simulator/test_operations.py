@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.integration.simulator.serving import KEY, Client, eventually, simulator
+from tests.integration.simulator.serving import KEY, Client, simulator
+from tests.waiting import eventually
 
 ENDPOINTS = (
     "--endpoint", "fast=synthetic:duration=0.05",
@@ -18,8 +19,7 @@ ENDPOINTS = (
     "--endpoint", "one=synthetic:duration=0.2,workers=1",
     "--endpoint", "late=synthetic:duration=0,delay=0.3",
     "--endpoint", "failing=synthetic:duration=0,failures=1",
-    "--endpoint", "bulk=synthetic:duration=0,output_bytes=1000",
-)  # fmt: skip
+    "--endpoint", "bulk=synthetic:duration=0,output_bytes=1000")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

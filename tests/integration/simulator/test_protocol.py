@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.integration.simulator.serving import HANDLERS, KEY, Client, eventually, simulator
+from tests.integration.simulator.serving import HANDLERS, KEY, Client, simulator
+from tests.waiting import eventually
 
 OUTSIDE = ("--endpoint", "outside=external")
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import runpod
 
-from tests.integration.simulator.serving import HANDLERS, KEY, eventually, simulator
+from tests.integration.simulator.serving import HANDLERS, KEY, simulator
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")

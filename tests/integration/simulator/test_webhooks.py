@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.simulator.serving import Client, Receiver, eventually, receiver, simulator
+from tests.integration.simulator.serving import Client, Receiver, receiver, simulator
+from tests.waiting import eventually
 
 ENDPOINTS = (
     "--endpoint", "fast=synthetic:duration=0.05",
     "--endpoint", "slow=synthetic:duration=60",
-    "--endpoint", "failing=synthetic:duration=0,failures=1",
-)  # fmt: skip
+    "--endpoint", "failing=synthetic:duration=0,failures=1")  # fmt: skip
 TIMES = ("--webhook-retry-delay", "0.1", "--webhook-timeout", "0.5", "--no-limits")
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.integration.simulator.serving import HANDLERS, Client, eventually, simulator
+from tests.integration.simulator.serving import HANDLERS, Client, simulator
+from tests.waiting import eventually
 
 
 def endpoint(name: str, options: str = "workers=2,idle=60") -> tuple[str, str]:

@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from kombu.transport.memory import Channel
 from redis import Redis
 
-from celery_runpod._cli.doctor import endpoints_exist, findings, keys, places
-from celery_runpod._cli.doctor.brokers import check_consumers
-from celery_runpod._cli.doctor.command import doctor
-from celery_runpod._cli.doctor.places import check_versions
+from celery_runpod._cli.doctor import findings, runpod_checks, server_checks, store_checks
+from celery_runpod._cli.doctor.doctor_command import doctor
+from celery_runpod._cli.doctor.server_checks import check_consumers
+from celery_runpod._cli.doctor.settings_checks import check_versions
 from celery_runpod._private_names import TRIED
 from celery_runpod._store.keys import Keys
 from celery_runpod.api._answers import Health
@@ -41,21 +41,21 @@ def reachable(monkeypatch: pytest.MonkeyPatch) -> Redis:
     monkeypatch.setenv("RUNPOD_ENDPOINT_SDXL", "9zt0qb3c")
     fake = fakeredis.FakeRedis(decode_responses=True)
     fake.flushall()
-    for module in (places, keys):
+    for module in (server_checks, store_checks):
         monkeypatch.setattr(module, "connect", lambda url, patience: fake)
     # No broker is asked: `test_messages_to_which_no_worker_listens` does that.
-    monkeypatch.setattr("celery_runpod._cli.doctor.command.check_consumers", lambda url, names: [])
+    monkeypatch.setattr("celery_runpod._cli.doctor.server_checks.check_consumers", lambda url, names: [])
     redis_says(monkeypatch)
     runpod_says(monkeypatch, lambda: Health(idle=1))
     return fake
 
 
 def redis_says(monkeypatch: pytest.MonkeyPatch, skew_s: float = 0.001, **info: Any) -> None:
-    monkeypatch.setattr(places, "look_at_redis", lambda url: ({**INFO, **info}, 0.0004, skew_s))
+    monkeypatch.setattr(server_checks, "look_at_redis", lambda url: ({**INFO, **info}, 0.0004, skew_s))
 
 
 def runpod_says(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Health]) -> None:
-    monkeypatch.setattr(endpoints_exist, "health", lambda key, base_url, endpoint: answer())
+    monkeypatch.setattr(runpod_checks, "health", lambda key, base_url, endpoint: answer())
 
 
 def ask(runner: CliRunner, *options: str) -> tuple[int, dict[tuple[str, str], str], dict[str, str]]:
@@ -176,7 +176,7 @@ def test_a_profile_is_asked_with_its_own_key(
         asked.append((key, endpoint))
         return Health()
 
-    monkeypatch.setattr(endpoints_exist, "health", health)
+    monkeypatch.setattr(runpod_checks, "health", health)
     assert ask(runner)[0] == 0
     assert sorted(asked) == [("rpa_another_key", "xyz"), (API_KEY, "9zt0qb3c")]
 
@@ -250,9 +250,9 @@ def test_key_names_of_an_endpoint_that_is_not_set(runner: CliRunner, monkeypatch
 
 def test_a_server_that_never_answers_does_not_hold_doctor(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
-    monkeypatch.setattr(places, "REDIS_S", 0.05)
-    monkeypatch.setattr(endpoints_exist, "RUNPOD_S", 0.05)
-    monkeypatch.setattr(places, "look_at_redis", lambda url: never.wait())
+    monkeypatch.setattr(server_checks, "CHECK_S", 0.05)
+    monkeypatch.setattr(runpod_checks, "CHECK_S", 0.05)
+    monkeypatch.setattr(server_checks, "look_at_redis", lambda url: never.wait())
     runpod_says(monkeypatch, lambda: Health(idle=int(never.wait())))
     status, found, _ = ask(runner)
     never.set()

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
-from celery_runpod._cli.doctor import rest
+from celery_runpod._cli.doctor import runpod_checks
 from celery_runpod._store.keys import Keys
 from celery_runpod.errors import RequestRejected, RunPodError, Unauthorized, Unavailable
 from tests.unit.cli.conftest import put
@@ -67,7 +67,7 @@ def test_the_management_api_is_asked_where_it_is_set(
     level: str,
     words: str,
 ) -> None:
-    monkeypatch.setattr(rest, "count_pods", says)
+    monkeypatch.setattr(runpod_checks, "count_pods", says)
     assert not any(check == "management API" for check, _ in ask(runner)[1])
     monkeypatch.setenv("RUNPOD_REST_URL", "http://127.0.0.1:1/v2")
     assert words in ask(runner)[1]["management API", level]

@@ -5,30 +5,24 @@ from __future__ import annotations
 import pytest
 from packaging.requirements import Requirement
 
-from celery_runpod._cli import main as cli
-from celery_runpod._cli import worker
-from celery_runpod._cli.main import EXTRA_OF, PACKAGES_OF, lacks, main
+from celery_runpod._cli import celery_commands
+from celery_runpod._cli.main import COMMANDS, main, missing, packages_of
+from celery_runpod.errors import MissingExtra
 from tests.unit.test_repository import PYPROJECT
 
-IMPORTED_AS = {"pillow": "pil"}
+EXTRAS = sorted({extra for command in COMMANDS.values() for extra in command.extras.split(",")})
 
 
-@pytest.mark.parametrize("extra", PACKAGES_OF)
+@pytest.mark.parametrize("extra", EXTRAS)
 def test_the_packages_of_an_extra_are_known(extra: str) -> None:
-    known = {package.lower() for package in PACKAGES_OF[extra]}
-    for line in PYPROJECT["project"]["optional-dependencies"][extra]:
-        name = Requirement(line).name.lower().replace("-", "_")
-        assert IMPORTED_AS.get(name, name) in known
-
-
-def test_every_command_has_extras_whose_packages_are_known() -> None:
-    assert EXTRA_OF.keys() == cli.COMMANDS.keys()
-    assert {one for extra in EXTRA_OF.values() for one in extra.split(",")} == PACKAGES_OF.keys()
+    named = {Requirement(line).name.lower() for line in PYPROJECT["project"]["optional-dependencies"][extra]}
+    assert packages_of(extra) == {"PIL" if name == "pillow" else name.replace("-", "_") for name in named}
 
 
 def test_a_package_of_the_extra_is_told_with_the_extra() -> None:
-    assert "pip install 'celery-runpod[worker]'" in lacks("worker", "pydantic_settings")
-    assert "needs the package 'rich'" in lacks("jobs", "rich.console")
+    assert isinstance(missing("worker", "pydantic_settings"), MissingExtra)
+    assert "pip install 'celery-runpod[worker]'" in str(missing("worker", "pydantic_settings"))
+    assert "needs the package 'rich'" in str(missing("jobs", "rich.console"))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +41,7 @@ def test_another_module_is_told_without_an_extra(
         raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
 
     monkeypatch.setenv("RUNPOD_IMPORTS", imports)
-    monkeypatch.setattr(worker, "import_service", start)
+    monkeypatch.setattr(celery_commands, "import_service", start)
     assert refused(capsys, "worker") == f"celery-runpod: {told}"
 
 

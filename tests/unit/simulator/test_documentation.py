@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from celery_runpod._cli.simulator import simulator
+from celery_runpod._cli.simulator_command import simulator
+from celery_runpod._simulator.endpoint_specs import HANDLER_OPTIONS, SHAPE, SYNTHETIC_OPTIONS
 from celery_runpod._simulator.faults import FIELDS, KINDS, MANAGEMENT, OPERATIONS
-from celery_runpod._simulator.processes import environment
-from celery_runpod._simulator.specs import HANDLER_OPTIONS, SHAPE, SYNTHETIC_OPTIONS
+from celery_runpod._simulator.worker_processes import environment
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs/simulator.md").read_text()
 OPTIONS = [option for parameter in simulator.params for option in parameter.opts]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from celery_runpod._simulator import specs
+from celery_runpod._simulator import endpoint_specs
 from celery_runpod._simulator.management import catalog, pod_routes, serverless_routes
 from celery_runpod._simulator.management.bodies import problems
 from celery_runpod._simulator.management.catalog import NotPlaced
 from celery_runpod._simulator.management.quotas import WINDOWS, Quotas
-from celery_runpod._simulator.scaling import MOST_PROCESSES, Scaling
+from celery_runpod._simulator.worker_fleet import MOST_PROCESSES, Scaling
 from celery_runpod.errors import ConfigurationError
 
 POD = {"name": "a", "image": "b", "gpu": {"id": "NVIDIA L4"}}
@@ -110,7 +110,7 @@ def test_workers_end_when_idle_or_too_many() -> None:
     assert scaling.ends(1, 0.0) and scaling.spare(busy=0) == 0
 
 
-@pytest.mark.parametrize("name", sorted(specs.RESERVED))
+@pytest.mark.parametrize("name", sorted(endpoint_specs.RESERVED))
 def test_a_path_of_the_management_api_is_no_name_of_an_endpoint(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"endpoint '{name}': the name is a path of RunPod's management API"):
-        specs.parse([f"{name}=synthetic"])
+        endpoint_specs.parse([f"{name}=synthetic"])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from limits.storage import MemoryStorage
 
-from celery_runpod._simulator.limits import LIMITS
+from celery_runpod._simulator.request_rules import LIMITS
 from celery_runpod._store.states import State
 from celery_runpod.errors import RateLimited
 from tasks.budget import PER_WINDOW, SPARED, WINDOW_S, Budget
