@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 Work = tuple[Callable[[Job], str | None], Job]
 
 
-@shared_task(bind=True, name=CHECK_STATUS, ignore_result=True)
+@shared_task(bind=True, name=CHECK_STATUS, ignore_result=True, send_events=False)
 def check_status(self: Any, endpoint: str) -> None:
     """Do what is due on this endpoint, and plan the next check."""
     Check(services_of(self.app), endpoint).run()

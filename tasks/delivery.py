@@ -159,6 +159,8 @@ class Finish(CallersTask):
     """Marks the job as delivered once Celery has stored the result and sent what follows."""
 
     abstract = True
+    send_events = False
+    """`run` was received, and Flower knows the task; the end is sent by its Request (`overrides/unrevoked_request.py`)."""
     resultrepr_maxsize = 0
     """Keeps the output out of Celery's logs and events: it may be private."""
 

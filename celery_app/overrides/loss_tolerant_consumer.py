@@ -27,6 +27,7 @@ from celery.worker.consumer import Consumer
 from redis.exceptions import ResponseError
 
 from celery_app.overrides import envelopes
+from celery_app.overrides.check_slots import CheckSlots
 from celery_app.overrides.fitting import misfit
 from celery_app.overrides.poison import PoisonWard, measure
 from celery_app.overrides.refusals import Refusals
@@ -44,6 +45,14 @@ class LossTolerantConsumer(Consumer):
         super().__init__(*args, **{**kwargs, "without_gossip": True, "without_mingle": True})
         self.ward = PoisonWard(lambda: services_of(self.app), self._let_go)
         self.refusals = Refusals(self._stops)
+        # The strategies of the tasks hand over what this attribute names.
+        self.checks = CheckSlots(
+            self.on_task_request,
+            lambda: max(1, self.pool.num_processes - 1),
+            lambda: self.qos.increment_eventually(),
+            lambda: self.qos.decrement_eventually(),
+        )
+        self.on_task_request = self.checks.take
         hand_over = getattr(self.controller, "_process_task", None)
         if hand_over is not None:
             # If the pool has no free process, Celery calls it later, when another task ends.
@@ -88,6 +97,7 @@ class LossTolerantConsumer(Consumer):
         if why is None:
             return
         self._forget(request)
+        self.checks.over(request)
         if not request.acknowledged and not request.message.acknowledged:
             request.acknowledged = True
             self.ward.take(request.message, why)
@@ -141,6 +151,7 @@ class LossTolerantConsumer(Consumer):
             channel.do_restore = False
         for request in {*state.reserved_requests, *state.active_requests}:
             request.acknowledged = True
+        self.checks.forget()
         super().on_connection_error_after_connected(exc)
         if isinstance(exc, ResponseError):
             queues = [queue.name for queue in self.app.amqp.queues.consume_from.values()]

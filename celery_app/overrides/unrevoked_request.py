@@ -27,6 +27,11 @@ class UnrevokedRequest(Request):
     def revoked(self) -> bool:
         return False
 
+    def send_event(self, type: str, **fields: Any) -> None:
+        """A job's events are those of one task: received by `run`, shown while it is open, and ended by `finish`."""
+        if type != "task-started" and self._eventer and self._eventer.enabled:
+            self._eventer.send(type, uuid=self.id, **fields)
+
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         try:
             super().on_failure(exc_info, send_failed_event, return_ok)
