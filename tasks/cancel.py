@@ -96,12 +96,16 @@ def is_cancelled(notes: Mapping[str, str], own: Iterable[str], others: Iterable[
     return any(notes.get(any_id) for any_id in own) or any(notes.get(any_id, "job") != "job" for any_id in others)
 
 
-def cancel_if_wished(services: Services, job: Job, groups: Sequence[str], followers: Sequence[str]) -> bool:
-    """Carry out a cancel that came before this job was accepted. `groups`: the groups of the job; `followers`: the tasks
-    after it."""
-    own, _ = cancelled_by(job)
-    others = [job.root_id, *groups, *followers]
-    notes = services.store.cancels.cancel_notes([*own, *others])
+def cancel_if_wished(
+    services: Services,
+    job: Job,
+    notes: Mapping[str, str],
+    own: Sequence[str],
+    others: Sequence[str],
+    followers: Sequence[str],
+) -> bool:
+    """Carry out a cancel that came before this job was accepted. `notes`: those of its `own` ids, and of `others`
+    that reach it; `followers`: the tasks after it."""
     if any(notes.get(any_id) == "tree" for any_id in (job.task_id, job.root_id, *followers)):
         cancel_jobs(services, reached_by(services, [job.task_id]))
     elif is_cancelled(notes, own, others):

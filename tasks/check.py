@@ -42,7 +42,7 @@ from tasks.idempotency import let_expire
 from tasks.order_of_looks import Looks, failed_again_s, next_look_at, plan_looks, shared_by_late_calls
 from tasks.outstanding import publish_undelivered, send_cancels
 from tasks.own_verdicts import MISSING_S, STUCK, expired, just_submitted, missing, outlived_ttl, verdict_at, verdict_on
-from tasks.publish_check import plan_check
+from tasks.publish_check import check_times, plan_check, publish_check
 from tasks.purge import purge_of
 from tasks.services import Services, apart, services_of
 from tasks.submit import close_window, submit
@@ -92,11 +92,10 @@ class Check:
             with apart(endpoint=self.endpoint):
                 publish_undelivered(self.services, self.endpoint)
         finally:
-            self.store.end_check(self.endpoint, self.token)
+            now = self.services.clock()
+            publish_at = self.store.end_check(self.endpoint, self.token, now, check_times(self.services))
         reach(Step.CHECK_ENDED)
-        least = self.store.least_due(self.endpoint)
-        if least is not None:
-            plan_check(self.services, self.endpoint, least)
+        publish_check(self.services, self.endpoint, publish_at, now)
         reach(Step.CHECK_PLANNED)
 
     def _look_at(self, ids: list[str]) -> None:

@@ -16,8 +16,7 @@ class Step(StrEnum):
     """In the order of a job's life."""
 
     RUN_RECEIVED = "run.1.received"
-    RUN_INDEXED = "run.2.indexed"
-    RUN_ACCEPTED = "run.3.accepted"
+    RUN_ACCEPTED = "run.2.accepted"
     SUBMIT_INTENT_STORED = "submit.1.intent_stored"
     SUBMIT_POSTED = "submit.2.posted"
     SUBMIT_RECORDED = "submit.3.recorded"

@@ -160,7 +160,7 @@ class Finish(CallersTask):
 
     abstract = True
     send_events = False
-    """`run` was received, and Flower knows the task; the end is sent by its Request (`overrides/unrevoked_request.py`)."""
+    """`run` was received, and Flower knows the task; its Request sends the end (`overrides/unrevoked_request.py`)."""
     resultrepr_maxsize = 0
     """Keeps the output out of Celery's logs and events: it may be private."""
 
@@ -208,15 +208,14 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     now = services.clock()
     reach(Step.FINISH_RECEIVED)
     # Raises while the backend is away, before a claim is counted: see MOST_CLAIMS.
-    self.backend.get_task_meta(task_id)
+    stored = self.backend.get_task_meta(task_id)
     lease_until = now + services.settings.claim_lease_s
-    claimed, claims = services.store.claim_finish(endpoint, task_id, attempt, str(uuid.uuid4()), now, lease_until)
-    found = services.store.jobs(endpoint, [task_id]) if claimed == "yours" else []
-    if not found:
+    _, claims, job = services.store.claim_finish(endpoint, task_id, attempt, str(uuid.uuid4()), now, lease_until)
+    if job is None:
         raise Ignore
-    job = found[0]
     reach(Step.FINISH_CLAIMED)
-    stored = {"status": states.PENDING} if job.ignore_result else self.backend.get_task_meta(task_id)
+    if job.ignore_result:
+        stored = {"status": states.PENDING}
     undeliverable = JobUndeliverable(
         f"the outcome was fetched, but handing it over failed {claims - 1} times", job.name, task_id, job.job_id
     )

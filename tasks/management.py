@@ -13,6 +13,7 @@ loses of such messages (docs/guarantees.md) is lost: a wait is no job, and its p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -41,7 +42,7 @@ from celery_runpod.errors import (
 )
 from celery_runpod.options import Backoff
 from tasks.backoff import delay_s
-from tasks.publish_check import delayed_s
+from tasks.publish_check import check_times
 from tasks.services import Services, services_of
 
 MOST_LOG_LINES = 5000
@@ -225,7 +226,7 @@ def wait(
 
 def _again(task: Any, services: Services, pause_s: float, args: tuple[Any, ...]) -> NoReturn:
     """Leave the worker slot, and come back under the same task id. Raises Celery's Retry."""
-    countdown = delayed_s(services, pause_s)
+    countdown = float(max(1, math.ceil(pause_s))) if check_times(services).whole else pause_s
     raise task.retry(
         args=args, kwargs={}, countdown=countdown, max_retries=None, queue=services.settings.queues.deliver
     )

@@ -5,20 +5,26 @@ Not here: what a check does (``check.py``), and when a job is due (``backoff.py`
 
 from __future__ import annotations
 
-import math
-
 from celery_runpod._connect import is_amqp
 from celery_runpod._protocol import CHECK_STATUS
+from celery_runpod._store.store import CheckTimes
 from tasks.services import Services
+
+
+def check_times(services: Services) -> CheckTimes:
+    """How checks are planned. RabbitMQ delays a message by whole seconds (docs/decisions/0004)."""
+    return CheckTimes(services.settings.countdown_cap_s, is_amqp(services.settings.broker_url))
 
 
 def plan_check(services: Services, endpoint: str, at: float) -> None:
     """Publish a check for this time, unless one comes early enough."""
     now = services.clock()
-    at = min(max(at, now), now + services.settings.countdown_cap_s)
-    if at > now:
-        at = now + delayed_s(services, at - now)
-    if services.store.plan_check(endpoint, at, now):
+    publish_check(services, endpoint, services.store.plan_check(endpoint, at, now, check_times(services)), now)
+
+
+def publish_check(services: Services, endpoint: str, at: float | None, now: float) -> None:
+    """Publish the check that the store planned for this time; None: it planned none."""
+    if at is not None:
         services.app.tasks[CHECK_STATUS].apply_async(
             (endpoint,),
             countdown=at - now if at > now else None,
@@ -27,11 +33,6 @@ def plan_check(services: Services, endpoint: str, at: float) -> None:
             ignore_result=True,
             add_to_parent=False,
         )
-
-
-def delayed_s(services: Services, seconds: float) -> float:
-    """How long a message is delayed. RabbitMQ delays by whole seconds (docs/decisions/0004)."""
-    return float(max(1, math.ceil(seconds))) if is_amqp(services.settings.broker_url) else seconds
 
 
 def admit_waiting(services: Services, endpoint: str) -> None:

@@ -22,13 +22,14 @@ from celery.exceptions import Ignore
 from celery_runpod._protocol import FINISH, FORMAT, RUN
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
+from celery_runpod._store.store import Entered
 from tasks.call_message import read_call
-from tasks.cancel import cancel_if_wished
+from tasks.cancel import STAMP, cancel_if_wished
 from tasks.crash_points import Step, reach
 from tasks.delivery import REPUBLISH_S, hand_over, publish
 from tasks.idempotency import join
 from tasks.parking import ids_after
-from tasks.publish_check import plan_check
+from tasks.publish_check import check_times, publish_check
 from tasks.put_back import CallersTask, nothing_but_verdicts, put_back
 from tasks.services import Services, services_of
 from tasks.submit import submit
@@ -60,25 +61,32 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     if not job.ended and self.backend.get_state(job.task_id) == states.REVOKED:
         # Celery's revoke while no RunPod worker was up: the user's own workers have stored it.
         job = replace(job, state=State.CANCELLED, outcome={"reason": "revoked"})
-    services.store.ids.index(job, followers, above)
-    reach(Step.RUN_INDEXED)
+    own, others = [job.task_id, *(f"{STAMP}{stamp}" for stamp in job.stamps())], [job.root_id, *groups, *followers]
     if job.ended:
         due = now + REPUBLISH_S
     else:
-        due = job.not_before if job.not_before > now else now + FIRST_TRY_S
+        due = max(job.not_before, now + FIRST_TRY_S if job.options.sync else now)
+    times = check_times(services)
     to_submit: Job | None = job
     if job.options.idempotency_key and not job.ended and now < (job.expires_at or math.inf):
+        services.store.ids.index(job, followers, above)
         accepted, job, to_submit = join(services, job, due)
+        services.store.outbox.drop_message(job.task_id)
+        at = services.store.least_due(job.endpoint) or due
+        entered = Entered(
+            accepted,
+            services.store.plan_check(job.endpoint, at, now, times),
+            services.store.cancels.cancel_notes([*own, *others]),
+        )
     else:
-        accepted = services.store.accept(job, due)
+        entered = services.store.enter(job, due, now, times, followers=followers, above=above, noted=[*own, *others])
     reach(Step.RUN_ACCEPTED)
-    services.store.outbox.drop_message(job.task_id)
     # Also for a repeated message: the process that accepted the call may have died before this.
-    if not job.ended and cancel_if_wished(services, job, groups, followers):
+    if not job.ended and cancel_if_wished(services, job, entered.notes, own, others, followers):
         log.info("run.cancelled", extra={"task_id": job.task_id})
-    elif accepted == "accepted":
+    elif entered.word == "accepted":
         _go_on(services, job, to_submit, due)
-    plan_check(services, job.endpoint, services.store.least_due(job.endpoint) or due)
+    publish_check(services, job.endpoint, entered.publish_at, now)
     raise Ignore
 
 
@@ -90,5 +98,5 @@ def _go_on(services: Services, job: Job, to_submit: Job | None, due: float) -> N
         hand_over(services, job)
     elif job.not_before > services.clock():
         services.show(job, State.WAITING, {"reason": "COUNTDOWN"})
-    else:
+    elif job.options.sync:
         submit(services, to_submit, due, sync_wait_s=services.settings.sync_wait_s)

@@ -46,8 +46,9 @@ class LossTolerantConsumer(Consumer):
         self.ward = PoisonWard(lambda: services_of(self.app), self._let_go)
         self.refusals = Refusals(self._stops)
         # The strategies of the tasks hand over what this attribute names.
+        begin: Callable[[Any], None] = getattr(self, "on_task_request")  # noqa: B009 - Celery's, untyped
         self.checks = CheckSlots(
-            self.on_task_request,
+            begin,
             lambda: max(1, self.pool.num_processes - 1),
             lambda: self.qos.increment_eventually(),
             lambda: self.qos.decrement_eventually(),

@@ -10,12 +10,13 @@ from typing import Any
 
 from kombu.transport.redis import Channel
 
-_make = Channel._create_client
+_make: Any = Channel._create_client
 
 
 def install() -> None:
     """Let the channels of this process keep their clients. Repeating it changes nothing."""
-    Channel._create_client = kept_client
+    channels: Any = Channel
+    channels._create_client = kept_client
 
 
 def kept_client(channel: Any, asynchronous: bool = False) -> Any:

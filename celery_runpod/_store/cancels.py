@@ -118,7 +118,8 @@ class Cancels(Part):
     ) -> list[str]:
         """Decide on the cancels of these jobs in one round trip; answers the ids of those that were open."""
         text = json.dumps(outcome)
-        with self.redis.pipeline(transaction=False) as pipe:
+
+        def build(pipe: Any) -> None:
             for task_id in task_ids:
                 self.scripts.run(
                     "request_cancel",
@@ -129,7 +130,8 @@ class Cancels(Part):
                     deliver_again_at=deliver_again_at,
                     on=pipe,
                 )
-            words = pipe.execute()
+
+        words = self.scripts.together(build)
         return [task_id for task_id, word in zip(task_ids, words, strict=True) if word == "cancelled"]
 
     def cancels_due(self, endpoint: str, now: float, most: int) -> int:

@@ -52,23 +52,18 @@ class Ids(Part):
 
     def index(self, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
         """Write the indexes of a job that is about to be accepted; harmless if it never is."""
+        self.scripts.together(lambda pipe: self.put_index(pipe, job, followers, groups))
+
+    def put_index(self, pipe: Any, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
+        """The same, on a pipeline of `Scripts.together`."""
         keys, ttl = self.keys, self.lives.tombstone_s + int(max(0.0, job.end_by - job.accepted_at))
-        roots = sorted({job.root_id, *groups})
-        with self.redis.pipeline(transaction=False) as pipe:
-            for above in roots:
-                pipe.ttl(keys.root(above))
-            lives: list[int] = pipe.execute()
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.sadd(keys.endpoints(), job.endpoint)
-            pipe.set(keys.task(job.task_id), json.dumps({"endpoint": job.endpoint, "root": job.root_id}), ex=ttl)
-            for follower in followers:
-                place = json.dumps({"endpoint": None, "root": job.root_id})
-                pipe.set(keys.task(follower), place, ex=ttl, nx=True)
-            for above, life in zip(roots, lives, strict=True):
-                pipe.sadd(keys.root(above), job.task_id)
-                # A longer job under the same root must be reached for as long as it lives.
-                pipe.expire(keys.root(above), max(ttl, life))
-            pipe.execute()
+        pipe.sadd(keys.endpoints(), job.endpoint)
+        pipe.set(keys.task(job.task_id), json.dumps({"endpoint": job.endpoint, "root": job.root_id}), ex=ttl)
+        for follower in followers:
+            place = json.dumps({"endpoint": None, "root": job.root_id})
+            pipe.set(keys.task(follower), place, ex=ttl, nx=True)
+        for above in sorted({job.root_id, *groups}):
+            self.scripts.run("join_root", any_id=above, task_id=job.task_id, ttl=ttl, on=pipe)
 
     def endpoints(self) -> list[str]:
         found: Any = self.redis.smembers(self.keys.endpoints())

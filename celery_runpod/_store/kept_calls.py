@@ -36,12 +36,14 @@ class KeptCalls(Part):
 
     def drop_message(self, task_id: str) -> None:
         """The call needs no copy any more: a worker has accepted it, or it has ended."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zrem(self.keys.outbox(), task_id)
-            pipe.hdel(self.keys.outbox_messages(), task_id)
-            pipe.hdel(self.keys.outbox_places(), task_id)
-            pipe.zrem(self.keys.outbox_waiting(), task_id)
-            pipe.execute()
+        self.scripts.together(lambda pipe: self.put_drop(pipe, task_id))
+
+    def put_drop(self, pipe: Any, task_id: str) -> None:
+        """The same, on a pipeline."""
+        pipe.zrem(self.keys.outbox(), task_id)
+        pipe.hdel(self.keys.outbox_messages(), task_id)
+        pipe.hdel(self.keys.outbox_places(), task_id)
+        pipe.zrem(self.keys.outbox_waiting(), task_id)
 
     def kept_calls(self, endpoint: str | None = None) -> list[str]:
         """Task ids of the calls that no worker has accepted yet; of one endpoint, as its callers name it."""

@@ -8,13 +8,13 @@ A script's header is read here, so that neither side counts positions:
 A key is a method of `Keys` with what the call gives, or a fixed text; it is a local of the script under its own name, or
 under the one before "=". An argument is a local too; the last one may be a list ("..."). What stands in parentheses
 after an argument is for the reader. In front of each script stand the table of states (``states.py``) and the functions
-that scripts share (``gate.lua``, ``lease.lua``, ``inputs.lua``).
+that scripts share (``gate.lua``, ``lease.lua``, ``inputs.lua``, ``plan.lua``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,12 +22,13 @@ from typing import Any
 
 from redis import Redis
 from redis.commands.core import Script as RedisScript
+from redis.exceptions import NoScriptError
 
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.states import lua_prelude
 
 FOLDER = Path(__file__).parent / "scripts"
-SHARED = ("gate", "lease", "inputs")
+SHARED = ("gate", "lease", "inputs", "plan")
 _KEY = re.compile(r"(?:(\w+) = )?(\w+)\(([^()]*)\)")
 _ARGUMENT = re.compile(r"(\w+)( \.\.\.)?")
 
@@ -114,13 +115,14 @@ class Scripts:
     """Runs the scripts in one Redis, on the keys of one namespace."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
         self._keys = keys
         self._registered: dict[str, RedisScript] = {
             name: redis.register_script(source) for name, (_, source) in loaded().items()
         }
 
     def run(self, script: str, /, on: Any = None, **given: Any) -> Any:
-        """The script's answer; or, on a pipeline, nothing until that is executed.
+        """The script's answer; or, on a pipeline of `together`, nothing until that is executed.
 
         Raises:
             TypeError: a name is missing, or unknown to the script.
@@ -134,13 +136,35 @@ class Scripts:
         arguments = [_text(given[name]) for name in single]
         if header.rest:
             arguments += [_text(one) for one in given[header.arguments[-1]]]
-        return self._registered[script](keys=keys, args=arguments, client=on)
+        if on is None:
+            return self._registered[script](keys=keys, args=arguments)
+        # Not redis-py's: in a pipeline it asks first, in a round trip of its own, whether the script is known.
+        return on.evalsha(self._registered[script].sha, len(keys), *keys, *arguments)
+
+    def together(self, build: Callable[[Any], None]) -> list[Any]:
+        """Commands and scripts in one round trip; their answers. `build` puts them on a pipeline, and is called again
+        where Redis has forgotten the scripts: so each of them must allow to be repeated.
+
+        Raises:
+            redis.exceptions.RedisError: the first error among the answers.
+        """
+        try:
+            return self._executed(build)
+        except NoScriptError:
+            for _, source in loaded().values():
+                self._redis.script_load(source)
+        return self._executed(build)
+
+    def _executed(self, build: Callable[[Any], None]) -> list[Any]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            build(pipe)
+            return list(pipe.execute())
 
 
-def _text(value: Any) -> str | int:
+def _text(value: Any) -> str | int | bytes:
     """None is "", False too, True is "1"; a fraction leaves with all its digits."""
     if value is None or value is False:
         return ""
     if value is True:
         return "1"
-    return repr(value) if isinstance(value, float) else value if isinstance(value, int) else str(value)
+    return repr(value) if isinstance(value, float) else value if isinstance(value, int | bytes) else str(value)

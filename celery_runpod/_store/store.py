@@ -17,7 +17,8 @@ import functools
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
@@ -49,6 +50,26 @@ HINT_EVERY_S = 5.0
 """Between two hints that make one job due, in seconds."""
 TROUBLES_KEPT_S = int(DAY_S)
 BATCH = 1000
+OVERDUE_S = 3.0
+"""A planned check counts for nothing so long after its time: its message was lost."""
+
+
+@dataclass(frozen=True)
+class CheckTimes:
+    """How a check is planned: at most `cap_s` seconds ahead, and, if `whole`, by whole seconds (RabbitMQ)."""
+
+    cap_s: float
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Entered:
+    """`word` is that of ``scripts/accept.lua``; `publish_at`: when a check is to be published (s since 1970), None if
+    not now; `notes` are those of cancels, as `cancel_notes` gives them."""
+
+    word: str
+    publish_at: float | None
+    notes: dict[str, str]
 
 
 class JobStore:
@@ -78,9 +99,48 @@ class JobStore:
 
     def accept(self, job: Job, due: float) -> str:
         """ "accepted", or the state of the record that was there before."""
-        fields = [part for pair in job.to_fields().items() for part in pair]
-        word = self.scripts.run("accept", endpoint=job.endpoint, task_id=job.task_id, due_at=due, fields=fields)
-        return str(word)
+        return str(self._accept(job, due, 0.0, None)[0])
+
+    def enter(
+        self,
+        job: Job,
+        due: float,
+        now: float,
+        times: CheckTimes,
+        *,
+        followers: Sequence[str],
+        above: Sequence[str],
+        noted: Sequence[str],
+    ) -> Entered:
+        """Accept a call in one round trip: its indexes, its record, the end of its copy in the outbox, the notes of
+        cancels under `noted`, and when a check is to be published. Repeating it changes nothing."""
+        wanted = list(dict.fromkeys(noted))
+
+        def build(pipe: Any) -> None:
+            # In this order. The indexes come first, so that a cancel finds the record; the notes last, so that none is
+            # missed which came before a cancel could find it.
+            self.ids.put_index(pipe, job, followers, above)
+            self._accept(job, due, now, times, on=pipe)
+            self.outbox.put_drop(pipe, job.task_id)
+            pipe.mget([self.keys.cancel_note(any_id) for any_id in wanted])
+
+        *_, accepted, _, _, _, _, notes = self.scripts.together(build)
+        found = self.cancels.settled_notes(dict(zip(wanted, notes, strict=True)))
+        return Entered(str(accepted[0]), float(accepted[1]) if accepted[1] else None, found)
+
+    def _accept(self, job: Job, due: float, now: float, times: CheckTimes | None, on: Any = None) -> Any:
+        return self.scripts.run(
+            "accept",
+            endpoint=job.endpoint,
+            task_id=job.task_id,
+            due_at=due,
+            now=now,
+            cap=times and times.cap_s,
+            whole=times and times.whole,
+            overdue=OVERDUE_S,
+            fields=[part for pair in job.to_fields().items() for part in pair],
+            on=on,
+        )
 
     def hint(self, endpoint: str, task_id: str, attempt: int, now: float, job_id: str = "") -> str:
         """A signed webhook says that an attempt has ended; `job_id` is the id that its body names, if it was read.
@@ -134,8 +194,18 @@ class JobStore:
         )
         return None if answer[0] == "busy" else (answer[2:], answer[1] == "1")
 
-    def end_check(self, endpoint: str, token: str) -> None:
-        self.redis.zrem(self.keys.checks(endpoint), token)
+    def end_check(self, endpoint: str, token: str, now: float, times: CheckTimes) -> float | None:
+        """A check is over. When the next one is to be published; None if nothing is due, or one comes early enough."""
+        answer = self.scripts.run(
+            "end_check",
+            endpoint=endpoint,
+            token=token,
+            now=now,
+            cap=times.cap_s,
+            whole=times.whole,
+            overdue=OVERDUE_S,
+        )
+        return float(answer[1]) if answer[0] == "publish" else None
 
     def jobs(self, endpoint: str, task_ids: Iterable[str]) -> list[Job]:
         """The open records among these ids. One of a newer format is left out: another version works on it. One that
@@ -209,10 +279,18 @@ class JobStore:
             scores.append(max(float(cancels[0][1]), float(until or 0.0)))
         return min(scores) if scores else None
 
-    def plan_check(self, endpoint: str, at: float, now: float, *, slack_s: float = 0.5, overdue_s: float = 3.0) -> bool:
-        """Whether the caller must publish a check for this time."""
-        word = self.scripts.run("plan_check", endpoint=endpoint, at=at, now=now, slack=slack_s, overdue=overdue_s)
-        return bool(word == "publish")
+    def plan_check(self, endpoint: str, at: float, now: float, times: CheckTimes) -> float | None:
+        """When a check is to be published, so that one comes at this time; None if one comes early enough."""
+        answer = self.scripts.run(
+            "plan_check",
+            endpoint=endpoint,
+            at=at,
+            now=now,
+            cap=times.cap_s,
+            whole=times.whole,
+            overdue=OVERDUE_S,
+        )
+        return float(answer[1]) if answer[0] == "publish" else None
 
     # Ending
 
@@ -245,8 +323,9 @@ class JobStore:
 
     def claim_finish(
         self, endpoint: str, task_id: str, attempt: int, token: str, now: float, lease_until: float
-    ) -> tuple[str, int]:
-        """("yours" | "held" | "delivered" | "refused" | "unknown", how often it was claimed)."""
+    ) -> tuple[str, int, Job | None]:
+        """("yours" | "held" | "delivered" | "refused" | "unknown", how often it was claimed, its record); no record where
+        it cannot be read."""
         answer = self.scripts.run(
             "claim_finish",
             endpoint=endpoint,
@@ -256,7 +335,10 @@ class JobStore:
             now=now,
             lease_until=lease_until,
         )
-        return answer[0], int(answer[1]) if len(answer) > 1 else 0
+        if answer[0] != "yours":
+            return str(answer[0]), 0, None
+        raw = dict(zip(answer[2::2], answer[3::2], strict=True))
+        return "yours", int(answer[1]), self.aside.read_or_put_aside(endpoint, task_id, raw)
 
     def mark_delivered(
         self,
@@ -270,24 +352,26 @@ class JobStore:
     ) -> str:
         """Leave a tombstone with `kept`, and leave the indexes of the roots and groups `above`. What failed can be run
         again for `keep_failed_s` seconds. `job_id` is RunPod's, whose index then lives as long as the tombstone."""
-        answer = self.scripts.run(
-            "mark_delivered",
-            endpoint=endpoint,
-            task_id=task_id,
-            now=now,
-            tombstone_ttl=self.lives.tombstone_s,
-            format=FORMAT,
-            keep_failed=math.ceil(keep_failed_s),
-            more=[part for pair in (kept or {}).items() for part in pair],
-        )
-        with self.redis.pipeline(transaction=False) as pipe:
+
+        def build(pipe: Any) -> None:
+            self.scripts.run(
+                "mark_delivered",
+                endpoint=endpoint,
+                task_id=task_id,
+                now=now,
+                tombstone_ttl=self.lives.tombstone_s,
+                format=FORMAT,
+                keep_failed=math.ceil(keep_failed_s),
+                more=[part for pair in (kept or {}).items() for part in pair],
+                on=pipe,
+            )
             for any_id in above:
                 pipe.srem(self.keys.root(any_id), task_id)
             pipe.expire(self.keys.task(task_id), self.lives.tombstone_s)
             if job_id:
                 pipe.expire(self.keys.by_job_id(endpoint, job_id), self.lives.tombstone_s)
-            pipe.execute()
-        return str(answer)
+
+        return str(self.scripts.together(build)[0])
 
     def undelivered(self, endpoint: str, now: float, limit: int = 500) -> list[str]:
         ids: Any = self.redis.zrangebyscore(self.keys.undelivered(endpoint), "-inf", now, start=0, num=limit)

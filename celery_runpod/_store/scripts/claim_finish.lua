@@ -1,7 +1,7 @@
 --[[ claim_finish: one copy of finish delivers at a time.
   KEYS  job(endpoint, task_id); undelivered(endpoint)
   ARGV  task_id; attempt; token (of this copy); now (s); lease_until (s)
-  Returns {"yours", how often it was claimed} | {"held"} | {"delivered"} | {"refused"} (no verdict, or another attempt)
+  Returns {"yours", how often it was claimed, field, value, field, value ... of the record} | {"held"} | {"delivered"} | {"refused"} (no verdict, or another attempt)
         | {"unknown"}
   The lease is longer than Celery's own chord claim, so a repeat never finds a dead claim that still blocks it. ]]
 local state = redis.call('HGET', job, 'state')
@@ -20,4 +20,7 @@ if holder and holder ~= token and held_until and tonumber(held_until) > tonumber
 redis.call('HSET', job, 'claim', token, 'claim_until', lease_until)
 local claims = redis.call('HINCRBY', job, 'claims', 1)
 redis.call('ZADD', undelivered, lease_until, task_id)
-return {'yours', tostring(claims)}
+local found = redis.call('HGETALL', job)
+local answer = {'yours', tostring(claims)}
+for _, part in ipairs(found) do answer[#answer + 1] = part end
+return answer

@@ -22,10 +22,11 @@ from tests.builders import ENDPOINT, Bench
 
 
 def run(bench: Bench, task_id: str = "t1", root_id: str | None = None, **request: Any) -> None:
-    """Let a worker's child take the message of a call."""
+    """Let a worker's child take the message of a call, and the check that follows."""
     tracer = build_tracer(RUN, bench.app.tasks[RUN], app=bench.app)
     request = {"id": task_id, "root_id": root_id or task_id, "delivery_info": {}, **request}
     tracer(task_id, ({"a": 1},), {"endpoint": ENDPOINT, "format": 1}, request=request)
+    bench.check()
 
 
 def deliver_cancels(bench: Bench) -> int:
