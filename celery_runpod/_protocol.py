@@ -30,16 +30,10 @@ PAUSE = "runpod.pause"
 RESUME = "runpod.resume"
 EVERY_ENDPOINT = "*"
 WAIT_FOR_POD = "runpod.pods.wait"
-MANAGEMENT = (
-    *(f"runpod.pods.{name}" for name in ("list", "get", "create", "update", "start", "stop", "restart", "reset")),
-    *(f"runpod.pods.{name}" for name in ("terminate", "logs", "billing")),
-    *(f"runpod.endpoints.{name}" for name in ("list", "get", "create", "update", "delete", "workers", "billing")),
-    "runpod.gpus",
-)
-"""Thin tasks around the methods of `celery_runpod.api.ManagementClient`."""
-CONTROL = (HEALTH, PURGE_QUEUE, RETRY, PAUSE, RESUME, WAIT_FOR_POD, *MANAGEMENT)
+CONTROL = (HEALTH, PURGE_QUEUE, RETRY, PAUSE, RESUME, WAIT_FOR_POD)
 """Asked by a caller who waits for the answer; served on the queue of deliveries, because each is short."""
 TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, *CONTROL)
+"""All but the tasks around ManagementClient, which ``api/_operations.py`` names."""
 
 Scope = Literal["tree", "job", "step"]
 """Scope of a cancel. tree: every job under the same root. job: this job alone. step: this job or, if the id is no job

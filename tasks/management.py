@@ -13,7 +13,7 @@ loses of such messages (docs/guarantees.md) is lost: a wait is no job, and its p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import Any, NoReturn
@@ -22,9 +22,10 @@ from celery import shared_task
 from celery.app.task import Context
 
 from celery_runpod._jsonable import plain
-from celery_runpod._protocol import MANAGEMENT, WAIT_FOR_POD
+from celery_runpod._protocol import WAIT_FOR_POD
 from celery_runpod.api import BillingPeriod, ManagementClient, Pod
 from celery_runpod.api._creation import refuse_taken
+from celery_runpod.api._operations import OPERATIONS, Operation
 from celery_runpod.api._waiting import START_S
 from celery_runpod.errors import (
     BadAnswer,
@@ -49,58 +50,53 @@ ENDED = frozenset({"ERROR", "TERMINATED"})
 MOST_WAIT_S = 86_400.0
 
 
-def _create_pod(client: ManagementClient, request: Context, spec: Any) -> Any:
-    return _once("pod", request, spec, client.create_pod, client.list_pods, client.get_pod)
-
-
-def _create_endpoint(client: ManagementClient, request: Context, spec: Any) -> Any:
-    return _once("endpoint", request, spec, client.create_endpoint, client.list_endpoints, client.get_endpoint)
-
-
-def _once(
-    kind: str,
-    request: Context,
-    spec: Any,
-    create: Callable[[Any], Any],
-    listed: Callable[[], Sequence[Any]],
-    get: Callable[[str], Any],
-) -> Any:
+def _create(client: ManagementClient, request: Context, operation: Operation[Any], spec: Any) -> Any:
     """Create, unless an earlier delivery of this message may have done it."""
+    kind = operation.name.removeprefix("create_")
     given = spec.get("name") if isinstance(spec, Mapping) else None
     name = given or f"{kind}-{request.id}"
     try:
         if _came_again(request):
-            refuse_taken(kind, name, listed())
+            refuse_taken(kind, name, getattr(client, f"list_{kind}s")())
             raise CreateUnconfirmed(kind, name, "a worker was lost over it, or took too long")
-        return create({**spec, "name": name} if isinstance(spec, Mapping) else spec)
+        return _call(client, request, operation, {**spec, "name": name} if isinstance(spec, Mapping) else spec)
     except NameTaken as error:
         if given:
             raise  # by the lost worker, or by somebody else
         existing = error.existing_id
     # The name is made from the task id: what has it was created by this message.
-    return get(existing)
+    return getattr(client, f"get_{kind}")(existing)
 
 
-def _ended(method: str, gone: type[RunPodError]) -> Callable[..., Any]:
+def _end(client: ManagementClient, request: Context, operation: Operation[Any], *args: Any, **kwargs: Any) -> Any:
     """Terminate or delete: an earlier delivery of this message may have done it."""
-
-    def call(client: ManagementClient, request: Context, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return getattr(client, method)(*args, **kwargs)
-        except gone:
-            if not _came_again(request):
-                raise
-        return None
-
-    return call
+    try:
+        return _call(client, request, operation, *args, **kwargs)
+    except (PodNotFound, EndpointNotFound):
+        if not _came_again(request):
+            raise
+    return None
 
 
 def _came_again(request: Context) -> bool:
     return bool((request.delivery_info or {}).get("redelivered"))
 
 
-def _logs(client: ManagementClient, request: Context, pod_id: str, **options: Any) -> Any:
-    return list(islice(client.pod_logs(pod_id, **{"quiet_s": 1.0, "timeout_s": 20.0, **options}), MOST_LOG_LINES))
+def _logs(client: ManagementClient, request: Context, operation: Operation[Any], pod_id: str, **options: Any) -> Any:
+    lines = _call(client, request, operation, pod_id, **{"quiet_s": 1.0, "timeout_s": 20.0, **options})
+    return list(islice(lines, MOST_LOG_LINES))
+
+
+def _pod_bill(
+    client: ManagementClient, request: Context, operation: Operation[Any], pod_id: str | None = None, **period: Any
+) -> Any:
+    return _call(client, request, operation, pod_id, _period(period))
+
+
+def _endpoint_bill(
+    client: ManagementClient, request: Context, operation: Operation[Any], endpoint: str | None = None, **period: Any
+) -> Any:
+    return _call(client, request, operation, endpoint, _period(period))
 
 
 def _period(given: Mapping[str, Any]) -> BillingPeriod:
@@ -108,42 +104,20 @@ def _period(given: Mapping[str, Any]) -> BillingPeriod:
     return BillingPeriod(**{**given, **times})
 
 
-def _pod_billing(client: ManagementClient, request: Context, pod_id: str | None = None, **period: Any) -> Any:
-    return client.pod_billing(pod_id, _period(period))
+def _call(client: ManagementClient, request: Context, operation: Operation[Any], *args: Any, **kwargs: Any) -> Any:
+    return getattr(client, operation.name)(*args, **kwargs)
 
 
-def _endpoint_billing(client: ManagementClient, request: Context, endpoint: str | None = None, **period: Any) -> Any:
-    return client.endpoint_billing(endpoint, _period(period))
-
-
-def _plain(method: str) -> Callable[..., Any]:
-    def call(client: ManagementClient, request: Context, *args: Any, **kwargs: Any) -> Any:
-        return getattr(client, method)(*args, **kwargs)
-
-    return call
-
-
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "runpod.pods.list": _plain("list_pods"),
-    "runpod.pods.get": _plain("get_pod"),
-    "runpod.pods.create": _create_pod,
-    "runpod.pods.update": _plain("update_pod"),
-    "runpod.pods.start": _plain("start_pod"),
-    "runpod.pods.stop": _plain("stop_pod"),
-    "runpod.pods.restart": _plain("restart_pod"),
-    "runpod.pods.reset": _plain("reset_pod"),
-    "runpod.pods.terminate": _ended("terminate_pod", PodNotFound),
-    "runpod.pods.logs": _logs,
-    "runpod.pods.billing": _pod_billing,
-    "runpod.endpoints.list": _plain("list_endpoints"),
-    "runpod.endpoints.get": _plain("get_endpoint"),
-    "runpod.endpoints.create": _create_endpoint,
-    "runpod.endpoints.update": _plain("update_endpoint"),
-    "runpod.endpoints.delete": _ended("delete_endpoint", EndpointNotFound),
-    "runpod.endpoints.workers": _plain("list_workers"),
-    "runpod.endpoints.billing": _endpoint_billing,
-    "runpod.gpus": _plain("list_gpus"),
+CALLS: dict[str, Callable[..., Any]] = {
+    "create_pod": _create,
+    "create_endpoint": _create,
+    "terminate_pod": _end,
+    "delete_endpoint": _end,
+    "pod_logs": _logs,
+    "pod_billing": _pod_bill,
+    "endpoint_billing": _endpoint_bill,
 }
+"""Operations that a message needs more for than a call of the client's method."""
 
 
 def _client(services: Services, api_key_name: str | None) -> ManagementClient:
@@ -157,11 +131,14 @@ def _client(services: Services, api_key_name: str | None) -> ManagementClient:
     return services.management(api_key_name)
 
 
-def _register(name: str, operation: Callable[..., Any]) -> None:
+def _register(operation: Operation[Any]) -> None:
+    name = operation.task
+    call: Callable[..., Any] = CALLS.get(operation.name, _call)
+
     def task(self: Any, *args: Any, api_key_name: str | None = None, **kwargs: Any) -> Any:
         client = _client(services_of(self.app), api_key_name)
         try:
-            return plain(operation(client, self.request, *args, **kwargs))
+            return plain(call(client, self.request, operation, *args, **kwargs))
         except TypeError as error:
             # Arguments that the method does not take, sent by name: a caller's mistake, with an error that says so.
             problem = f"{name}: {error}"
@@ -173,8 +150,8 @@ def _register(name: str, operation: Callable[..., Any]) -> None:
     shared_task(bind=True, name=name, throws=(RunPodError,))(task)
 
 
-for _name in MANAGEMENT:
-    _register(_name, OPERATIONS[_name])
+for _operation in OPERATIONS.values():
+    _register(_operation)
 
 
 @shared_task(bind=True, name=WAIT_FOR_POD, throws=(RunPodError,), max_retries=None)

@@ -20,9 +20,10 @@ Managed resources: pods and endpoints (the REST API, v2 and v1):
     _endpoints.py    ServerlessEndpoint, ServerlessWorker
     _catalog.py      GpuType, with prices
     _billing.py      BillingRow, BillingPeriod
-    _rest.py         a request as a value; what a version must know how to say
-    _restv2.py       how v2 says it
-    _restv1.py       how v1 says it
+    _operations.py   the table of operations: method, task, paths, answer
+    _rest.py         the request of an operation, as a value
+    _restv2.py       how v2 words it
+    _restv1.py       how v1 words it
 
 Both:
 

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 from celery_runpod.api._access import Key, rest_url_of, rest_version_of
 from celery_runpod.api._answers import MAX_S, bounded
 from celery_runpod.api._payload import encode
-from celery_runpod.api._rest import Request, RestVersion
-from celery_runpod.api._restv1 import RestV1
-from celery_runpod.api._restv2 import RestV2
+from celery_runpod.api._rest import Dialect, Request
+from celery_runpod.api._restv1 import V1
+from celery_runpod.api._restv2 import V2
 from celery_runpod.api._transport import Transport
 from celery_runpod.api._verdicts import Where
 from celery_runpod.errors import BadAnswer
@@ -44,7 +44,7 @@ class RestClient:
         ):
             bounded(name, value, 0.001, MAX_S)
         self.rest_version = rest_version_of(rest_version)
-        self._version: RestVersion = RestV1() if self.rest_version == "v1" else RestV2()
+        self._dialect: Dialect = V1 if self.rest_version == "v1" else V2
         self._http = Transport(
             Key(api_key),
             rest_url_of(base_url, self.rest_version, allow_http),
