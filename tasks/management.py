@@ -26,7 +26,7 @@ from celery_runpod._protocol import WAIT_FOR_POD
 from celery_runpod.api import BillingPeriod, ManagementClient, Pod
 from celery_runpod.api._creation import refuse_taken
 from celery_runpod.api._operations import OPERATIONS, Operation
-from celery_runpod.api._waiting import START_S
+from celery_runpod.api._waiting import is_running
 from celery_runpod.errors import (
     BadAnswer,
     CreateUnconfirmed,
@@ -46,7 +46,6 @@ from tasks.services import Services, services_of
 
 MOST_LOG_LINES = 5000
 LOOKS = Backoff()
-ENDED = frozenset({"ERROR", "TERMINATED"})
 MOST_WAIT_S = 86_400.0
 
 
@@ -167,7 +166,7 @@ def wait(
     the API is waited out. The last two arguments are its own.
 
     Raises:
-        PodNotRunning: not after `timeout_s` seconds; or it ended. EXITED is believed of it after `START_S` seconds.
+        PodNotRunning: it was not RUNNING after `timeout_s` seconds; or it will not be, as `is_running` decides.
         RequestRejected: PodNotFound, Unauthorized: waiting would not help.
         ConfigurationError, InvalidOption: as for `_client`.
     """
@@ -182,7 +181,7 @@ def wait(
     status, asked_to_wait_s = "not known", 0.0
     try:
         pod: Pod = client.get_pod(pod_id)
-        if pod.status == "RUNNING":
+        if is_running(pod, now - began):
             return plain(pod)
         status = pod.status
     except RateLimited as error:
@@ -191,7 +190,7 @@ def wait(
         # No word from the API is no word on the pod.
         asked_to_wait_s = 0.0
     left_s = began + timeout_s - now
-    if status in ENDED or (status == "EXITED" and now - began >= START_S) or left_s <= 0:
+    if left_s <= 0:
         raise PodNotRunning(pod_id, round(now - began, 1), status)
     pause_s = min(
         max(delay_s(looks, LOOKS, services.spread()), asked_to_wait_s), left_s, services.settings.countdown_cap_s

@@ -16,16 +16,16 @@ T = TypeVar("T")
 
 FIRST_S, FACTOR, CAP_S = 1.0, 1.5, 30.0
 LAST_LOOK_S = 1.0
-"""Even the last look, at the end of the time, is given so long."""
+"""Seconds that the last look, at the end of the time, may take."""
 
 STREAM_FIRST_S, STREAM_CAP_S = 0.5, 5.0
 """Between two requests for chunks, where RunPod does not hold the request while there are none."""
 
 STREAM_PATIENCE_S = 60.0
-"""For so long in a row a stream outlives requests that are not taken."""
+"""Seconds for which a stream goes on while RunPod takes none of its requests."""
 
 START_S = 10.0
-"""A pod that was told to start may be EXITED for so long still."""
+"""Seconds for which a pod that was just started may still be EXITED."""
 
 UNSEEN = "UNKNOWN"
 
@@ -61,25 +61,37 @@ def wait_until_running(
     """The pod once it is RUNNING. `look` is given the seconds that it may take.
 
     Raises:
-        PodNotRunning: it was not after `timeout_s`; or, at once, it will not be: ERROR, TERMINATED, or EXITED. A pod
-            that was only just told to start is given `START_S` before EXITED is believed of it.
+        PodNotRunning: it was not RUNNING after `timeout_s`; or it will not be, as `is_running` decides.
         RequestRejected: from `look`, as it is.
     """
     began, left_exited = clock(), False
 
     def running(pod: Pod) -> bool:
         nonlocal left_exited
-        waited_s = clock() - began
-        stopped = pod.status == "EXITED" and (left_exited or waited_s >= START_S)
-        if stopped or pod.status in ("ERROR", "TERMINATED"):
-            raise PodNotRunning(pod_id, waited_s, pod.status)
+        found = is_running(pod, clock() - began, left_exited)
         left_exited = left_exited or pod.status in ("PROVISIONING", "STARTING")
-        return pod.status == "RUNNING"
+        return found
 
     def late(seen: Pod | None) -> Exception:
         return PodNotRunning(pod_id, timeout_s, seen.status if seen else UNSEEN)
 
     return _until(look, running, late, timeout_s, clock, sleep)
+
+
+def is_running(pod: Pod, waited_s: float, left_exited: bool = False) -> bool:
+    """Whether a pod runs. A wait of the client and the worker's task `runpod.pods.wait` both ask this.
+
+    Args:
+        waited_s: seconds since the wait began. A pod that was just started may still be EXITED for `START_S`.
+        left_exited: the pod was seen starting: EXITED now means that it ended.
+
+    Raises:
+        PodNotRunning: it will not run: ERROR, TERMINATED, or EXITED.
+    """
+    stopped = pod.status == "EXITED" and (left_exited or waited_s >= START_S)
+    if stopped or pod.status in ("ERROR", "TERMINATED"):
+        raise PodNotRunning(pod.id, round(waited_s, 1), pod.status)
+    return pod.status == "RUNNING"
 
 
 def _until(
