@@ -1,4 +1,4 @@
-"""`endpoints`: Serverless endpoints as things that are made and scaled, with the API key of the shell.
+"""`endpoints`: Serverless endpoints, a managed resource, with the API key of the shell.
 
 An endpoint is given by RunPod's id, by its name at RunPod, or by a name of this installation: a profile of
 `RUNPOD_CONFIG`, or `RUNPOD_ENDPOINT_<NAME>`.

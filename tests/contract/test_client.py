@@ -1,4 +1,4 @@
-"""Every request that ManagementClient sends is one that RunPod describes for the version in use."""
+"""Every request that ManagementClient sends is described for the version in use."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from celery_runpod.errors import NotOffered
 from tests.unit.api.rest import ENDPOINT, POD, REST, path_of, query_of, worded
 from tests.unit.api.servers import Loopback
 
-from .descriptions import VERSIONS, check_request, needs_descriptions
+from .described import VERSIONS, check_request
 
-pytestmark = needs_descriptions
 PERIOD = BillingPeriod(datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC), "week")
 CONTAINER = {"args": "--port 80", "disk_gb": 20, "env": {"A": "b"}, "ports": ["80/http"], "registry": "clz"}
 GPU_POD = PodSpec(
