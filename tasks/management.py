@@ -1,14 +1,14 @@
 """runpod.pods.*, runpod.endpoints.*, runpod.gpus: RunPod's management API for processes that have no API key.
 
-They run where `RUNPOD_MANAGEMENT=on` is set alone: whoever can write to the broker could rent GPUs with them.
+They run only where `RUNPOD_MANAGEMENT=on` is set: whoever can write to the broker could rent GPUs with them.
 
-Each task is a method of `celery_runpod.api.ManagementClient` with the same arguments; answers are JSON, errors arrive
-typed. Environment variables of pods and endpoints are left out of the answers: they may be secrets, and a result stands
-in Redis. A message that creates can come twice (a worker was killed over it), and still creates once: the second time
-it is only looked for the name, which is made from the task id where nobody gave one.
+`celery_runpod/api/_operations.py` names the tasks. Each calls the method of `ManagementClient` with the same arguments;
+answers are JSON, errors arrive typed. The answers leave out the environment variables of pods and endpoints: they may be
+secrets, and results are stored in Redis. A message that creates can come twice, after a worker was killed, and still
+creates once: the second delivery only looks for the name. A name that the caller did not give is made from the task id.
 
-`runpod.pods.wait` holds no worker slot: between two looks it is a countdown message under its own task id. What kombu
-loses of such messages (docs/guarantees.md) is lost: a wait is no job, and its pod is where it was.
+`runpod.pods.wait` holds no worker slot: between two looks it is a countdown message under its own task id. Where kombu
+loses such a message (docs/guarantees.md), the wait is lost, and the pod stays as it is.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "pod_billing": _pod_bill,
     "endpoint_billing": _endpoint_bill,
 }
-"""Operations that a message needs more for than a call of the client's method."""
+"""Operations whose task does more than call the method of the client."""
 
 
 def _client(services: Services, api_key_name: str | None) -> ManagementClient:
@@ -162,8 +162,8 @@ def wait(
     begun_at: float | None = None,
     looks: int = 0,
 ) -> Any:
-    """Look until the pod is RUNNING, and answer it: after 1 s, then each time 1.5 times later, at most 30 s. Trouble with
-    the API is waited out. The last two arguments are its own.
+    """Look until the pod is RUNNING, and return it: after 1 s, then each time 1.5 times later, at most 30 s. Rate limits
+    and unreachable APIs are no end. The task gives itself the last two arguments.
 
     Raises:
         PodNotRunning: it was not RUNNING after `timeout_s` seconds; or it will not be, as `is_running` decides.
@@ -187,7 +187,7 @@ def wait(
     except RateLimited as error:
         asked_to_wait_s = error.retry_after_s or 0.0
     except (Unavailable, BadAnswer):
-        # No word from the API is no word on the pod.
+        # An unreachable API says nothing about the pod.
         asked_to_wait_s = 0.0
     left_s = began + timeout_s - now
     if left_s <= 0:

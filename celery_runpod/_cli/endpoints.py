@@ -94,7 +94,7 @@ def list_(as_json: bool) -> None:
 @name_argument
 @json_option
 def get(name: str, as_json: bool) -> None:
-    """One endpoint, with all that RunPod tells but its environment variables."""
+    """One endpoint, with all that RunPod answers except its environment variables."""
     management = ManagementClient()
     print_one(management.get_endpoint(resolve(management, name)), as_json=as_json)
 

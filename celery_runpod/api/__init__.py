@@ -11,7 +11,6 @@ Jobs (the Serverless API):
 Managed resources: pods and endpoints (the REST API, v2 and v1):
 
     _management.py   ManagementClient: pods, endpoints, GPUs, bills
-    _restclient.py   its base: sends a request, reads the answer
     _creation.py     a create happens once, though its answer may be lost
     _podspec.py      PodSpec, PodChanges: what is asked of a pod
     _endpointspec.py  EndpointSpec, EndpointChanges: what is asked of an endpoint

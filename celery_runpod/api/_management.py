@@ -3,7 +3,7 @@
 One interface over two versions of RunPod's REST API. ``_operations.py`` lists the operations, ``_restv2.py`` and
 ``_restv1.py`` word them.
 
-Not here: jobs (``_serverless.py``), sending (``_restclient.py``), how a create happens no more than once
+Not here: jobs (``_serverless.py``), HTTP itself (``_transport.py``), how a create happens no more than once
 (``_creation.py``).
 """
 
@@ -12,9 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
+from urllib.parse import urlencode
 
 from celery_runpod.api import _operations as ops
+from celery_runpod.api._access import Key, rest_url_of, rest_version_of
 from celery_runpod.api._answers import MAX_S, bounded
 from celery_runpod.api._billing import BillingPeriod, BillingRow
 from celery_runpod.api._catalog import GpuType
@@ -23,11 +25,16 @@ from celery_runpod.api._creation import Named, create_once, made_name, refuse_ta
 from celery_runpod.api._endpoints import ServerlessEndpoint, ServerlessWorker
 from celery_runpod.api._endpointspec import EndpointChanges, EndpointSpec
 from celery_runpod.api._operations import Operation
+from celery_runpod.api._payload import encode
 from celery_runpod.api._pods import LogLine, Pod, log_lines
 from celery_runpod.api._podspec import PodChanges, PodSpec
-from celery_runpod.api._rest import request_of
-from celery_runpod.api._restclient import RestClient
+from celery_runpod.api._rest import Dialect, Request, request_of
+from celery_runpod.api._restv1 import V1
+from celery_runpod.api._restv2 import V2
+from celery_runpod.api._transport import Transport
+from celery_runpod.api._verdicts import Where
 from celery_runpod.api._waiting import wait_until_running
+from celery_runpod.errors import BadAnswer
 
 T = TypeVar("T")
 N = TypeVar("N", bound=Named)
@@ -36,7 +43,7 @@ MAX_TAIL = 5000
 PRODUCTS = ("POD", "SERVERLESS")
 
 
-class ManagementClient(RestClient):
+class ManagementClient:
     """RunPod's management API (docs.runpod.io/api-reference-v2).
 
     >>> client = ManagementClient()
@@ -59,9 +66,51 @@ class ManagementClient(RestClient):
 
     Every method raises an `ApiError`: Unauthorized, PodNotFound, EndpointNotFound, RequestRejected (with RunPod's own
     words, as for a GPU that it does not know), RateLimited (`retry_after_s` from its headers), Unavailable, BadAnswer;
-    NotOffered, where the version has not got what is asked for; InvalidInput for an id that cannot be one, and
+    NotOffered, where the version does not offer the operation or field; InvalidInput for an id that cannot be one, and
     InvalidOption for a value that cannot be. With the last three nothing was sent.
     """
+
+    def __init__(
+        self,
+        api_key: str | Callable[[], str] | None = None,
+        *,
+        rest_version: str | None = None,
+        base_url: str | None = None,
+        connect_timeout_s: float = 5.0,
+        read_timeout_s: float = 30.0,
+        total_timeout_s: float = 40.0,
+        pool_size: int = 8,
+        allow_http: bool | None = None,
+    ) -> None:
+        for name, value in (
+            ("connect_timeout_s", connect_timeout_s),
+            ("read_timeout_s", read_timeout_s),
+            ("total_timeout_s", total_timeout_s),
+        ):
+            bounded(name, value, 0.001, MAX_S)
+        self.rest_version = rest_version_of(rest_version)
+        self._dialect: Dialect = V1 if self.rest_version == "v1" else V2
+        self._http = Transport(
+            Key(api_key),
+            rest_url_of(base_url, self.rest_version, allow_http),
+            connect_timeout_s=connect_timeout_s,
+            read_timeout_s=read_timeout_s,
+            total_timeout_s=total_timeout_s,
+            pool_size=pool_size,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(rest_version={self.rest_version!r}, base_url={self._http.base_url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections of this process. The client can be used again; it then makes new ones."""
+        self._http.close()
 
     def list_pods(self) -> list[Pod]:
         """All pods of the account; workers of Serverless endpoints and members of clusters are not among them."""
@@ -79,7 +128,7 @@ class ManagementClient(RestClient):
 
         Raises:
             NameTaken: a pod of that name exists. Nothing was created.
-            CreateUnconfirmed: it may exist, and bill; RunPod did not tell.
+            CreateUnconfirmed: it may exist, and cost; RunPod's answer was lost.
             RequestRejected: RunPod refused, and says why: no such GPU, none free, no funds.
         """
         return self._create("pod", ops.CREATE_POD, made(PodSpec, spec), self.list_pods, sleep)
@@ -127,9 +176,9 @@ class ManagementClient(RestClient):
 
         Args:
             source: "container" or "system"; both by default.
-            tail: so many lines from before; 0 to 5000.
-            quiet_s: the lines end when RunPod has sent nothing for so long, and
-            timeout_s: after so many seconds in any case.
+            tail: how many earlier lines; 0 to 5000.
+            quiet_s: the lines end when RunPod has sent nothing for this many seconds.
+            timeout_s: they end after this many seconds in any case.
 
         Raises:
             NotOffered: with REST v1.
@@ -150,7 +199,7 @@ class ManagementClient(RestClient):
         sleep: Callable[[float], None] = time.sleep,
     ) -> Pod:
         """Look until the pod is RUNNING: after 1 s, then each time 1.5 times later, at most 30 s. Trouble with the API
-        is waited out. REST v1 tells the status that is wanted, so there it is RUNNING as soon as it was created.
+        is waited out. REST v1 answers with the desired status: there a pod is RUNNING as soon as it is created.
 
         Raises:
             PodNotRunning: not after `timeout_s` seconds; or it ended: ERROR, TERMINATED, EXITED.
@@ -219,6 +268,25 @@ class ManagementClient(RestClient):
     def _call(self, operation: Operation[T], resource_id: str | None = None, *args: Any) -> T:
         return self._send(request_of(self._dialect, operation, resource_id, *args))
 
+    def _send(self, request: Request[T], timeout_s: float | None = None) -> T:
+        where, body = _where(request), request.body
+        data = self._http.request(
+            request.method,
+            _path(request),
+            where,
+            body=None if body is None else encode(body, name="body"),
+            timeout_s=timeout_s,
+            has_body=request.has_body,
+        )
+        try:
+            return request.parse(data)
+        except BadAnswer as error:
+            problem = error.message
+        raise where.error(BadAnswer, problem, 200)
+
+    def _stream(self, request: Request[Any], quiet_s: float, timeout_s: float) -> Iterator[str]:
+        return self._http.lines(_path(request), _where(request), quiet_s=quiet_s, timeout_s=timeout_s)
+
     def _act(self, operation: Operation[Pod | None], pod_id: str) -> Pod:
         return self._call(operation, pod_id) or self.get_pod(pod_id)
 
@@ -235,3 +303,11 @@ class ManagementClient(RestClient):
         if spec.name is not None:
             refuse_taken(kind, name, existing())
         return create_once(kind, name, lambda: self._send(request), existing, sleep)
+
+
+def _where(request: Request[Any]) -> Where:
+    return Where(request.operation, request.endpoint, pod_id=request.pod_id)
+
+
+def _path(request: Request[Any]) -> str:
+    return f"{request.path}?{urlencode(request.query)}" if request.query else request.path

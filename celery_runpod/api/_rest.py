@@ -103,7 +103,7 @@ def request_of(dialect: Dialect, operation: Operation[T], resource_id: str | Non
 
 
 def each(name: str, parse: Callable[[Mapping[str, Any]], T]) -> Callable[[Any], list[T]]:
-    """How a list of things is read; one without an id cannot be told from its like, and is left out."""
+    """Reads a list. Items without an id are left out: nothing can refer to them."""
     return lambda data: [parse(one) for one in listed(data, name) if text(one.get("id"))]
 
 

@@ -28,7 +28,7 @@ from celery_runpod.api._pods import UNKNOWN, Pod
 from celery_runpod.api._podspec import PodChanges, PodSpec
 from celery_runpod.api._rest import Dialect, each, given, milliseconds, nothing, refuse, rows
 
-NO_TYPES = {"gpu_types": "v2 places workers by pools: give gpu_pools, list_gpus() tells the pool of each type"}
+NO_TYPES = {"gpu_types": "v2 places workers by pools: give gpu_pools, list_gpus() has the pool of each type"}
 
 
 def _new_pod(spec: PodSpec) -> dict[str, Any]:
