@@ -40,7 +40,7 @@ def ask(
     app: Celery | None = None,
     endpoint: str | None = None,
 ) -> Any:
-    """Have a worker carry out one of the tasks of `contract.CONTROL`, and wait for its answer.
+    """Have a worker carry out one of the tasks of `_protocol.CONTROL`, or of the management API, and wait for its answer.
 
     >>> ask("runpod.pods.start", ("9k2x7m4q",))["status"]
     'STARTING'
