@@ -1,7 +1,7 @@
 """What must hold before a process works with the job store: the clock, and whose store it is.
 
-The worker refuses to start otherwise (`celery_app/watchdog/self_healing.py`), and doctor reports it. Pure: what Redis answered
-is an argument.
+The worker refuses to start otherwise (`celery_app/watchdog/self_healing.py`), and doctor reports it. Pure: what
+Redis answered is an argument.
 """
 
 from __future__ import annotations

@@ -85,8 +85,6 @@ def image_of(template: str | None) -> str:
 
 
 class PodRoutes:
-    """See the module."""
-
     def __init__(self, account: Account) -> None:
         self.account = account
 

@@ -16,8 +16,6 @@ PRODUCTS = {"gpus": frozenset({"POD", "CLUSTER", "SERVERLESS"}), "cpus": frozens
 
 
 class ReportRoutes:
-    """See the module."""
-
     def __init__(self, account: Account) -> None:
         self.account = account
 

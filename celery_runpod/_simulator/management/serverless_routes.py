@@ -61,8 +61,6 @@ FIELDS = {
 
 
 class ServerlessRoutes:
-    """See the module."""
-
     def __init__(self, account: Account) -> None:
         self.account = account
 
