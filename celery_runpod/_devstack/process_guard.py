@@ -27,9 +27,9 @@ class Guard:
         self._watcher: subprocess.Popen[bytes] | None = None
 
     def watch(self) -> Callable[[], None]:
-        """What a child that begins a process group of its own is to call before it becomes another program (`preexec_fn`):
-        it names the group, which is then killed if this process dies before `release`. Named by its parent, after it was
-        started, a group could outlive one that is killed in between."""
+        """What a child in a process group of its own calls before it becomes another program (`preexec_fn`): it names the
+        group, which is then killed if this process dies before `release`. If the parent named it later, the group would
+        outlive a parent that is killed in between."""
         if self._watcher is None:
             self._watcher = subprocess.Popen(
                 [sys.executable, "-I", "-S", __file__],
