@@ -83,7 +83,7 @@ def _came_again(request: Context) -> bool:
 
 
 def _logs(client: ManagementClient, request: Context, operation: Operation[Any], pod_id: str, **options: Any) -> Any:
-    lines = _call(client, request, operation, pod_id, **{"quiet_s": 1.0, "timeout_s": 20.0, **options})
+    lines = _call(client, request, operation, pod_id, **{"quiet": 1.0, "timeout": 20.0, **options})
     return list(islice(lines, MOST_LOG_LINES))
 
 

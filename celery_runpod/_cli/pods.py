@@ -154,7 +154,7 @@ def terminate(pod_id: str, yes: bool, as_json: bool) -> None:
 def logs(pod_id: str, source: str | None, tail: int, follow_s: float, as_json: bool) -> None:
     """The lines of a pod's log (REST v2 only)."""
     timeout_s = max(60.0, follow_s * 20)
-    lines = ManagementClient().pod_logs(pod_id, source=source, tail=tail, quiet_s=follow_s, timeout_s=timeout_s)
+    lines = ManagementClient().pod_logs(pod_id, source=source, tail=tail, quiet=follow_s, timeout=timeout_s)
     if as_json:
         print_rows(list(lines), {}, as_json=True, none="")
         return

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
@@ -48,7 +49,7 @@ class ManagementClient:
 
     >>> client = ManagementClient()
     >>> pod = client.create_pod(PodSpec(name="train", image="runpod/pytorch:2.8", gpu="NVIDIA L4"))
-    >>> client.wait_until_running(pod.id, timeout_s=600).status
+    >>> client.wait_until_running(pod.id, timeout=600).status
     'RUNNING'
     >>> client.terminate_pod(pod.id)
 
@@ -59,7 +60,7 @@ class ManagementClient:
             that `RUNPOD_API_KEY_FILE` names. It is in no repr, log line or exception.
         rest_version: "v2" or "v1"; by default the variable `RUNPOD_REST_VERSION`, else "v2".
         base_url: by default the variable `RUNPOD_REST_URL`, else RunPod's own for the version.
-        connect_timeout_s, read_timeout_s, total_timeout_s, pool_size, allow_http: as for RunPodClient.
+        connect_timeout, read_timeout, total_timeout, pool_size, allow_http: as for RunPodClient.
 
     Raises:
         NotConfigured, ConfigurationError, InvalidOption: as for RunPodClient.
@@ -76,26 +77,20 @@ class ManagementClient:
         *,
         rest_version: str | None = None,
         base_url: str | None = None,
-        connect_timeout_s: float = 5.0,
-        read_timeout_s: float = 30.0,
-        total_timeout_s: float = 40.0,
+        connect_timeout: float | timedelta = 5.0,
+        read_timeout: float | timedelta = 30.0,
+        total_timeout: float | timedelta = 40.0,
         pool_size: int = 8,
         allow_http: bool | None = None,
     ) -> None:
-        for name, value in (
-            ("connect_timeout_s", connect_timeout_s),
-            ("read_timeout_s", read_timeout_s),
-            ("total_timeout_s", total_timeout_s),
-        ):
-            bounded(name, value, 0.001, MAX_S)
         self.rest_version = rest_version_of(rest_version)
         self._dialect: Dialect = V1 if self.rest_version == "v1" else V2
         self._http = Transport(
             Key(api_key),
             rest_url_of(base_url, self.rest_version, allow_http),
-            connect_timeout_s=connect_timeout_s,
-            read_timeout_s=read_timeout_s,
-            total_timeout_s=total_timeout_s,
+            connect_timeout_s=bounded("connect_timeout", connect_timeout, 0.001, MAX_S),
+            read_timeout_s=bounded("read_timeout", read_timeout, 0.001, MAX_S),
+            total_timeout_s=bounded("total_timeout", total_timeout, 0.001, MAX_S),
             pool_size=pool_size,
         )
 
@@ -168,8 +163,8 @@ class ManagementClient:
         *,
         source: str | None = None,
         tail: int = 100,
-        quiet_s: float = 3.0,
-        timeout_s: float = 60.0,
+        quiet: float | timedelta = 3.0,
+        timeout: float | timedelta = 60.0,
     ) -> Iterator[LogLine]:
         """The last lines of a pod's log, and those that it goes on to write: REST v2 only. It is asked for when the
         first line is.
@@ -177,8 +172,8 @@ class ManagementClient:
         Args:
             source: "container" or "system"; both by default.
             tail: how many earlier lines; 0 to 5000.
-            quiet_s: the lines end when RunPod has sent nothing for this many seconds.
-            timeout_s: they end after this many seconds in any case.
+            quiet: the lines end when RunPod has sent nothing for this long, in seconds or as a `timedelta`.
+            timeout: they end after this long in any case.
 
         Raises:
             NotOffered: with REST v1.
@@ -186,15 +181,14 @@ class ManagementClient:
         refuse_unless(source in (None, "container", "system"), "source", str(source)[:80], "'container' or 'system'")
         whole = isinstance(tail, int) and not isinstance(tail, bool)
         refuse_unless(whole and 0 <= tail <= MAX_TAIL, "tail", repr(tail)[:80], f"a whole number, 0 to {MAX_TAIL}")
-        bounded("quiet_s", quiet_s, 0.001, MAX_S)
-        bounded("timeout_s", timeout_s, 0.001, MAX_S)
+        quiet_s, timeout_s = bounded("quiet", quiet, 0.001, MAX_S), bounded("timeout", timeout, 0.001, MAX_S)
         request = request_of(self._dialect, ops.POD_LOGS, pod_id, source, tail)
         return log_lines(self._stream(request, quiet_s, timeout_s))
 
     def wait_until_running(
         self,
         pod_id: str,
-        timeout_s: float,
+        timeout: float | timedelta,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Pod:
@@ -202,7 +196,7 @@ class ManagementClient:
         is waited out. REST v1 answers with the desired status: there a pod is RUNNING as soon as it is created.
 
         Raises:
-            PodNotRunning: not after `timeout_s` seconds; or it ended: ERROR, TERMINATED, EXITED.
+            PodNotRunning: not after `timeout` (seconds or a `timedelta`); or it ended: ERROR, TERMINATED, EXITED.
             RequestRejected: PodNotFound, Unauthorized: waiting would not help.
         """
         request = request_of(self._dialect, ops.GET_POD, pod_id)
@@ -210,7 +204,7 @@ class ManagementClient:
         def look(seconds: float) -> Pod:
             return self._send(request, min(seconds, self._http.total_timeout_s))
 
-        return wait_until_running(look, pod_id, timeout_s, clock, sleep)
+        return wait_until_running(look, pod_id, bounded("timeout", timeout, 0.0, MAX_S), clock, sleep)
 
     def list_endpoints(self) -> list[ServerlessEndpoint]:
         """All Serverless endpoints of the account."""

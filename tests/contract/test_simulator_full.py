@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from celery_runpod._simulator.specs import RESERVED
-
+from celery_runpod._simulator.endpoint_specs import RESERVED
 from celery_runpod._simulator.faults import MANAGEMENT
 from celery_runpod._simulator.management import catalog
 

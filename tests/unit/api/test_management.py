@@ -308,7 +308,7 @@ def test_ids_that_lead_elsewhere(serve: Serve, manager_of: MakeManager, version:
         lambda c: c.pod_logs(POD, tail=5001),
         lambda c: c.pod_logs(POD, tail=True),
         lambda c: c.pod_logs(POD, source="mine"),
-        lambda c: c.pod_logs(POD, quiet_s=0),
+        lambda c: c.pod_logs(POD, quiet=0),
     ],
 )
 def test_what_cannot_be_is_never_sent(serve: Serve, manager_of: MakeManager, call: Call) -> None:
