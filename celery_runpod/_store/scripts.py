@@ -41,9 +41,10 @@ class Key:
     method: str
     arguments: tuple[str, ...]
 
-    def made(self, keys: Keys, given: Mapping[str, Any]) -> str:
+    def made(self, keys: Keys, given: Mapping[str, Any]) -> str | bytes:
         parts = [one[1:-1] if one.startswith('"') else given[one] for one in self.arguments]
-        return str(getattr(keys, self.method)(*parts))
+        made: str | bytes = getattr(keys, self.method)(*parts)
+        return made
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,10 @@ class Scripts:
         return self._registered[script](keys=keys, args=arguments, client=on)
 
 
-def _text(value: Any) -> str | int:
+def _text(value: Any) -> str | int | bytes:
     """None is "", False too, True is "1"; a fraction leaves with all its digits."""
     if value is None or value is False:
         return ""
     if value is True:
         return "1"
-    return repr(value) if isinstance(value, float) else value if isinstance(value, int) else str(value)
+    return repr(value) if isinstance(value, float) else value if isinstance(value, int | bytes) else str(value)
