@@ -20,11 +20,11 @@ from celery_runpod._simulator.faults import Fault
 from celery_runpod._simulator.gateway import Gateway, accepts
 from celery_runpod._simulator.management import bodies
 from celery_runpod._simulator.management.pod_routes import PodRoutes
-from celery_runpod._simulator.management.pods import Status
 from celery_runpod._simulator.management.quotas import POLICY
 from celery_runpod._simulator.management.report_routes import ReportRoutes
-from celery_runpod._simulator.management.routes import Account, Call, Follow, Problem, Reply, Route, Table, rfc3339
+from celery_runpod._simulator.management.route_table import Account, Call, Follow, Problem, Reply, Route, Table, rfc3339
 from celery_runpod._simulator.management.serverless_routes import ServerlessRoutes
+from celery_runpod._simulator.management.simulated_pods import Status
 from celery_runpod._simulator.request_rules import read_json
 
 LOOK_S = 0.2
