@@ -14,10 +14,9 @@ export UV_LINK_MODE := copy
 
 .PHONY: setup demo test lint dev lock clean
 
-setup: $(VENV)/.complete
-
-$(VENV)/.complete: requirements.lock pyproject.toml
-	@set -euo pipefail; fail() { echo "make setup: $$*" >&2; exit 1; }; \
+# The shell's first lines of an installation: $$uv, and a virtual environment that runs.
+define PREPARE
+set -euo pipefail; fail() { echo "make setup: $$*" >&2; exit 1; }; \
 	runs() { "$$@" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1); print(sys.executable)' 2>/dev/null; }; \
 	python=; for name in $(PYTHONS); do python="$$(runs "$$name")" && break || python=; done; \
 	[ -n "$$python" ] || fail "no Python >= 3.11 that runs (tried: $(PYTHONS)). Install one, or name it: make setup PYTHON=/path/to/python3"; \
@@ -31,15 +30,28 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	    .uv/bin/python -m pip install --quiet --quiet --disable-pip-version-check uv || fail "uv could not be installed into .uv: is the network there?"; \
 	  fi; \
 	fi; \
-	runs $(BIN)/python >/dev/null || { rm -rf $(VENV); "$$uv" venv --quiet --python "$$python" $(VENV); }; \
-	"$$uv" pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
-	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	runs $(BIN)/python >/dev/null || { rm -rf $(VENV); "$$uv" venv --quiet --python "$$python" $(VENV); }
+endef
+
+setup: $(VENV)/.complete
+
+# What the demo and `make dev` need comes first: the tools of tests and lint are installed when one of these is run.
+$(VENV)/.demo: requirements.lock pyproject.toml
+	@$(PREPARE); \
+	"$$uv" pip install --quiet --python $(BIN)/python --constraints requirements.lock hatchling; \
+	"$$uv" pip install --quiet --python $(BIN)/python --constraints requirements.lock --no-build-isolation -e '.[worker,simulator]'; \
 	touch $@
 
-demo: setup
+$(VENV)/.complete: requirements.lock pyproject.toml
+	@$(PREPARE); \
+	"$$uv" pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
+	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	touch $(VENV)/.demo $@
+
+demo: $(VENV)/.demo
 	$(BIN)/celery-runpod demo
 
-dev: setup
+dev: $(VENV)/.demo
 	$(BIN)/celery-runpod dev
 
 test: setup

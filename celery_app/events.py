@@ -17,24 +17,11 @@ from redis.exceptions import RedisError
 
 from celery_runpod._protocol import RUN
 from celery_runpod._publish.confirms import NOT_PUBLISHED
+from celery_runpod._store.keys import Keys
 from celery_runpod._store.record import Job
+from celery_runpod._store.scripts import Scripts
 
 log = logging.getLogger(__name__)
-
-_WRITE = """--[[ Write an open state over a result that has not ended.
-  KEYS  result key
-  ARGV  encoded meta  expires (s)
-  Returns "written" | "ended" ]]
-local found = redis.call('GET', KEYS[1])
-if found then
-  local ok, meta = pcall(cjson.decode, found)
-  if not ok then return 'ended' end
-  if meta['status'] == 'SUCCESS' or meta['status'] == 'FAILURE' or meta['status'] == 'REVOKED' then return 'ended' end
-end
-redis.call('SETEX', KEYS[1], ARGV[2], ARGV[1])
-redis.call('PUBLISH', KEYS[1], ARGV[1])
-return 'written'
-"""
 
 
 class Announcer:
@@ -44,7 +31,7 @@ class Announcer:
         self._app = app
         # The worker's name: by default Celery would show each process of the pool as one more worker.
         self._hostname = hostname
-        self._script: Any = None
+        self._scripts: Scripts | None = None
 
     def announce(self, job: Job, state: str, news: Mapping[str, Any]) -> None:
         """Show the state of an open job. `news` are fields such as progress, reason, delay_s."""
@@ -64,8 +51,13 @@ class Announcer:
         backend = self._app.backend
         meta = backend._get_result_meta(dict(shown), state, None, None)
         meta["task_id"] = job.task_id
-        if self._script is None:
-            self._script = backend.client.register_script(_WRITE)
+        if self._scripts is None:
+            self._scripts = Scripts(backend.client, Keys(""))
         # A state is written only when it changes, so it must last as long as the job.
         expires = int(backend.expires or 86_400) + math.ceil(job.end_by - job.accepted_at)
-        self._script(keys=[backend.get_key_for_task(job.task_id)], args=[backend.encode(meta), expires])
+        self._scripts.run(
+            "show_state",
+            result_key=backend.get_key_for_task(job.task_id),
+            meta=backend.encode(meta),
+            expires=expires,
+        )

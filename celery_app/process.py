@@ -69,7 +69,7 @@ class Process:
                 lambda: settings.key(key_name),
                 rest_version=settings.rest_version,
                 base_url=settings.rest_url,
-                connect_timeout_s=settings.connect_timeout_s,
+                connect_timeout=settings.connect_timeout_s,
                 allow_http=settings.allow_http,
             )
 

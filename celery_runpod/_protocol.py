@@ -30,16 +30,10 @@ PAUSE = "runpod.pause"
 RESUME = "runpod.resume"
 EVERY_ENDPOINT = "*"
 WAIT_FOR_POD = "runpod.pods.wait"
-MANAGEMENT = (
-    *(f"runpod.pods.{name}" for name in ("list", "get", "create", "update", "start", "stop", "restart", "reset")),
-    *(f"runpod.pods.{name}" for name in ("terminate", "logs", "billing")),
-    *(f"runpod.endpoints.{name}" for name in ("list", "get", "create", "update", "delete", "workers", "billing")),
-    "runpod.gpus",
-)
-"""One task for each method of `celery_runpod.api.ManagementClient`."""
-CONTROL = (HEALTH, PURGE_QUEUE, RETRY, PAUSE, RESUME, WAIT_FOR_POD, *MANAGEMENT)
+CONTROL = (HEALTH, PURGE_QUEUE, RETRY, PAUSE, RESUME, WAIT_FOR_POD)
 """Tasks whose caller waits for the answer. Each is short, so they use the queue of deliveries."""
 TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, *CONTROL)
+"""All but the tasks around ManagementClient, which ``api/_operations.py`` names."""
 
 ARGUMENTS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "endpoint": (str, "a name or RunPod's endpoint id"),

@@ -13,6 +13,7 @@ from celery_runpod._connect import is_amqp, is_redis
 from celery_runpod._protocol import CANCEL, CHECK_STATUS, CONTROL, DEFAULT_QUEUE, FINISH, RUN
 from celery_runpod._publish.confirms import end_when_blocked
 from celery_runpod._publish.rabbitmq import QuorumQueue
+from celery_runpod.api._operations import MANAGEMENT
 from config.settings import Settings
 
 OUR_TASKS = (
@@ -57,7 +58,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             CHECK_STATUS: {"queue": queues.status},
             FINISH: {"queue": queues.deliver},
             CANCEL: {"queue": queues.deliver},
-            **{name: {"queue": queues.deliver} for name in CONTROL},
+            **{name: {"queue": queues.deliver} for name in (*CONTROL, *MANAGEMENT)},
         },
         # What follows an endpoint is sent to the caller's queues by name; they are not in `task_queues`.
         "task_create_missing_queues": True,

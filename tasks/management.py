@@ -1,20 +1,20 @@
 """runpod.pods.*, runpod.endpoints.*, runpod.gpus: RunPod's management API for processes that have no API key.
 
-They run where `RUNPOD_MANAGEMENT=on` is set alone: whoever can write to the broker could rent GPUs with them.
+They run only where `RUNPOD_MANAGEMENT=on` is set: whoever can write to the broker could rent GPUs with them.
 
-Each task is a method of `celery_runpod.api.ManagementClient` with the same arguments; answers are JSON, errors arrive
-typed. Environment variables of pods and endpoints are left out of the answers: they may be secrets, and a result stands
-in Redis. A message that creates can come twice (a worker was killed over it), and still creates once: the second time
-it is only looked for the name, which is made from the task id where nobody gave one.
+`celery_runpod/api/_operations.py` names the tasks. Each calls the method of `ManagementClient` with the same arguments;
+answers are JSON, errors arrive typed. The answers leave out the environment variables of pods and endpoints: they may be
+secrets, and results are stored in Redis. A message that creates can come twice, after a worker was killed, and still
+creates once: the second delivery only looks for the name. A name that the caller did not give is made from the task id.
 
-`runpod.pods.wait` holds no worker slot: between two looks it is a countdown message under its own task id. What kombu
-loses of such messages (docs/guarantees.md) is lost: a wait is no job, and its pod is where it was.
+`runpod.pods.wait` holds no worker slot: between two looks it is a countdown message under its own task id. Where kombu
+loses such a message (docs/guarantees.md), the wait is lost, and the pod stays as it is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import Any, NoReturn
@@ -24,10 +24,11 @@ from celery.app.task import Context
 
 from celery_runpod._escaping import described
 from celery_runpod._jsonable import plain
-from celery_runpod._protocol import MANAGEMENT, WAIT_FOR_POD
+from celery_runpod._protocol import WAIT_FOR_POD
 from celery_runpod.api import BillingPeriod, ManagementClient, Pod
 from celery_runpod.api._creation import refuse_taken
-from celery_runpod.api._waiting import START_S
+from celery_runpod.api._operations import OPERATIONS, Operation
+from celery_runpod.api._waiting import is_running
 from celery_runpod.errors import (
     BadAnswer,
     CreateUnconfirmed,
@@ -47,62 +48,56 @@ from tasks.services import Services, services_of
 
 MOST_LOG_LINES = 5000
 LOOKS = Backoff()
-ENDED = frozenset({"ERROR", "TERMINATED"})
 MOST_WAIT_S = 86_400.0
 
 
-def _create_pod(client: ManagementClient, request: Context, spec: Any) -> Any:
-    return _once("pod", request, spec, client.create_pod, client.list_pods, client.get_pod)
-
-
-def _create_endpoint(client: ManagementClient, request: Context, spec: Any) -> Any:
-    return _once("endpoint", request, spec, client.create_endpoint, client.list_endpoints, client.get_endpoint)
-
-
-def _once(
-    kind: str,
-    request: Context,
-    spec: Any,
-    create: Callable[[Any], Any],
-    listed: Callable[[], Sequence[Any]],
-    get: Callable[[str], Any],
-) -> Any:
+def _create(client: ManagementClient, request: Context, operation: Operation[Any], spec: Any) -> Any:
     """Create, unless an earlier delivery of this message may have done it."""
+    kind = operation.name.removeprefix("create_")
     given = spec.get("name") if isinstance(spec, Mapping) else None
     name = given or f"{kind}-{request.id}"
     try:
         if _came_again(request):
-            refuse_taken(kind, name, listed())
+            refuse_taken(kind, name, getattr(client, f"list_{kind}s")())
             raise CreateUnconfirmed(kind, name, "a worker was lost over it, or took too long")
-        return create({**spec, "name": name} if isinstance(spec, Mapping) else spec)
+        return _call(client, request, operation, {**spec, "name": name} if isinstance(spec, Mapping) else spec)
     except NameTaken as error:
         if given:
             raise  # by the lost worker, or by somebody else
         existing = error.existing_id
     # The name is made from the task id: what has it was created by this message.
-    return get(existing)
+    return getattr(client, f"get_{kind}")(existing)
 
 
-def _ended(method: str, gone: type[RunPodError]) -> Callable[..., Any]:
+def _end(client: ManagementClient, request: Context, operation: Operation[Any], *args: Any, **kwargs: Any) -> Any:
     """Terminate or delete: an earlier delivery of this message may have done it."""
-
-    def call(client: ManagementClient, request: Context, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return getattr(client, method)(*args, **kwargs)
-        except gone:
-            if not _came_again(request):
-                raise
-        return None
-
-    return call
+    try:
+        return _call(client, request, operation, *args, **kwargs)
+    except (PodNotFound, EndpointNotFound):
+        if not _came_again(request):
+            raise
+    return None
 
 
 def _came_again(request: Context) -> bool:
     return bool((request.delivery_info or {}).get("redelivered"))
 
 
-def _logs(client: ManagementClient, request: Context, pod_id: str, **options: Any) -> Any:
-    return list(islice(client.pod_logs(pod_id, **{"quiet_s": 1.0, "timeout_s": 20.0, **options}), MOST_LOG_LINES))
+def _logs(client: ManagementClient, request: Context, operation: Operation[Any], pod_id: str, **options: Any) -> Any:
+    lines = _call(client, request, operation, pod_id, **{"quiet": 1.0, "timeout": 20.0, **options})
+    return list(islice(lines, MOST_LOG_LINES))
+
+
+def _pod_bill(
+    client: ManagementClient, request: Context, operation: Operation[Any], pod_id: str | None = None, **period: Any
+) -> Any:
+    return _call(client, request, operation, pod_id, _period(period))
+
+
+def _endpoint_bill(
+    client: ManagementClient, request: Context, operation: Operation[Any], endpoint: str | None = None, **period: Any
+) -> Any:
+    return _call(client, request, operation, endpoint, _period(period))
 
 
 def _period(given: Mapping[str, Any]) -> BillingPeriod:
@@ -110,42 +105,20 @@ def _period(given: Mapping[str, Any]) -> BillingPeriod:
     return BillingPeriod(**{**given, **times})
 
 
-def _pod_billing(client: ManagementClient, request: Context, pod_id: str | None = None, **period: Any) -> Any:
-    return client.pod_billing(pod_id, _period(period))
+def _call(client: ManagementClient, request: Context, operation: Operation[Any], *args: Any, **kwargs: Any) -> Any:
+    return getattr(client, operation.name)(*args, **kwargs)
 
 
-def _endpoint_billing(client: ManagementClient, request: Context, endpoint: str | None = None, **period: Any) -> Any:
-    return client.endpoint_billing(endpoint, _period(period))
-
-
-def _plain(method: str) -> Callable[..., Any]:
-    def call(client: ManagementClient, request: Context, *args: Any, **kwargs: Any) -> Any:
-        return getattr(client, method)(*args, **kwargs)
-
-    return call
-
-
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "runpod.pods.list": _plain("list_pods"),
-    "runpod.pods.get": _plain("get_pod"),
-    "runpod.pods.create": _create_pod,
-    "runpod.pods.update": _plain("update_pod"),
-    "runpod.pods.start": _plain("start_pod"),
-    "runpod.pods.stop": _plain("stop_pod"),
-    "runpod.pods.restart": _plain("restart_pod"),
-    "runpod.pods.reset": _plain("reset_pod"),
-    "runpod.pods.terminate": _ended("terminate_pod", PodNotFound),
-    "runpod.pods.logs": _logs,
-    "runpod.pods.billing": _pod_billing,
-    "runpod.endpoints.list": _plain("list_endpoints"),
-    "runpod.endpoints.get": _plain("get_endpoint"),
-    "runpod.endpoints.create": _create_endpoint,
-    "runpod.endpoints.update": _plain("update_endpoint"),
-    "runpod.endpoints.delete": _ended("delete_endpoint", EndpointNotFound),
-    "runpod.endpoints.workers": _plain("list_workers"),
-    "runpod.endpoints.billing": _endpoint_billing,
-    "runpod.gpus": _plain("list_gpus"),
+CALLS: dict[str, Callable[..., Any]] = {
+    "create_pod": _create,
+    "create_endpoint": _create,
+    "terminate_pod": _end,
+    "delete_endpoint": _end,
+    "pod_logs": _logs,
+    "pod_billing": _pod_bill,
+    "endpoint_billing": _endpoint_bill,
 }
+"""Operations whose task does more than call the method of the client."""
 
 
 def _client(services: Services, api_key_name: str | None) -> ManagementClient:
@@ -159,11 +132,14 @@ def _client(services: Services, api_key_name: str | None) -> ManagementClient:
     return services.management(api_key_name)
 
 
-def _register(name: str, operation: Callable[..., Any]) -> None:
+def _register(operation: Operation[Any]) -> None:
+    name = operation.task
+    call: Callable[..., Any] = CALLS.get(operation.name, _call)
+
     def task(self: Any, *args: Any, api_key_name: str | None = None, **kwargs: Any) -> Any:
         client = _client(services_of(self.app), api_key_name)
         try:
-            return plain(operation(client, self.request, *args, **kwargs))
+            return plain(call(client, self.request, operation, *args, **kwargs))
         except TypeError as error:
             # Arguments that the method does not take, sent by name: a caller's mistake, with an error that says so.
             problem = f"{name}: {error}"
@@ -175,8 +151,8 @@ def _register(name: str, operation: Callable[..., Any]) -> None:
     shared_task(bind=True, name=name, throws=(RunPodError,))(task)
 
 
-for _name in MANAGEMENT:
-    _register(_name, OPERATIONS[_name])
+for _operation in OPERATIONS.values():
+    _register(_operation)
 
 
 @shared_task(bind=True, name=WAIT_FOR_POD, throws=(RunPodError,), max_retries=None)
@@ -188,11 +164,11 @@ def wait(
     begun_at: float | None = None,
     looks: int = 0,
 ) -> Any:
-    """Look until the pod is RUNNING, and answer it: after 1 s, then each time 1.5 times later, at most 30 s. Trouble with
-    the API is waited out. The last two arguments are its own.
+    """Look until the pod is RUNNING, and return it: after 1 s, then each time 1.5 times later, at most 30 s. Rate limits
+    and unreachable APIs are no end. The task gives itself the last two arguments.
 
     Raises:
-        PodNotRunning: not after `timeout_s` seconds; or it ended. EXITED is believed of it after `START_S` seconds.
+        PodNotRunning: it was not RUNNING after `timeout_s` seconds; or it will not be, as `is_running` decides.
         RequestRejected: PodNotFound, Unauthorized: waiting would not help.
         ConfigurationError, InvalidOption: as for `_client`.
     """
@@ -207,16 +183,16 @@ def wait(
     status, asked_to_wait_s = "not known", 0.0
     try:
         pod: Pod = client.get_pod(pod_id)
-        if pod.status == "RUNNING":
+        if is_running(pod, now - began):
             return plain(pod)
         status = pod.status
     except RateLimited as error:
         asked_to_wait_s = error.retry_after_s or 0.0
     except (Unavailable, BadAnswer):
-        # No word from the API is no word on the pod.
+        # An unreachable API says nothing about the pod.
         asked_to_wait_s = 0.0
     left_s = began + timeout_s - now
-    if status in ENDED or (status == "EXITED" and now - began >= START_S) or left_s <= 0:
+    if left_s <= 0:
         raise PodNotRunning(pod_id, round(now - began, 1), status)
     pause_s = min(
         max(delay_s(looks, LOOKS, services.spread()), asked_to_wait_s), left_s, services.settings.countdown_cap_s

@@ -39,13 +39,6 @@ WISH_S = 3.0
 """A cancel is carried out within milliseconds, unless its message was lost."""
 HEARTBEAT_S = 15.0
 
-_RENEW = """--[[ Take or keep the lock.  KEYS lock  ARGV token, ttl (ms).  Returns "mine" | "other" ]]
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 'other' end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 'mine'
-"""
-
 
 class SelfHeal(bootsteps.StartStopStep):
     """The bootstep: starts the thread when the worker starts."""
@@ -88,7 +81,6 @@ class SelfHeal(bootsteps.StartStopStep):
     def _watch(self, worker: Any) -> None:
         services = services_of(worker.app)
         interval_s = services.settings.selfheal_interval_s
-        lock = services.store.redis.register_script(_RENEW)
         # RabbitMQ keeps a message until it is acknowledged: only Redis loses one.
         outbox = OutboxWatch(services) if is_redis(services.settings.broker_url) else None
         fingerprint = Fingerprint(services)
@@ -100,7 +92,7 @@ class SelfHeal(bootsteps.StartStopStep):
                 beat(services, memory)
                 now = services.clock()
                 services.store.workers.heartbeat(worker.hostname, now, max(HEARTBEAT_S, 3 * interval_s))
-                if lock(keys=[services.store.keys.leader()], args=[self._token, LEADER_S * 1000]) == "mine":
+                if services.store.workers.renew_leader(self._token, LEADER_S):
                     heal(services)
                     sweep_wishes(services, WISH_S)
                     count_jobs(services)

@@ -1,4 +1,4 @@
-"""`endpoints`: Serverless endpoints as things that are made and scaled, with the API key of the shell.
+"""`endpoints`: Serverless endpoints, a managed resource, with the API key of the shell.
 
 An endpoint is given by RunPod's id, by its name at RunPod, or by a name of this installation: a profile of
 `RUNPOD_CONFIG`, or `RUNPOD_ENDPOINT_<NAME>`.
@@ -92,7 +92,7 @@ def list_(as_json: bool) -> None:
 @name_argument
 @json_option
 def get(name: str, as_json: bool) -> None:
-    """One endpoint, with all that RunPod tells but its environment variables."""
+    """One endpoint, with all that RunPod answers except its environment variables."""
     management = ManagementClient()
     print_one(management.get_endpoint(resolve(management, name)), as_json=as_json)
 

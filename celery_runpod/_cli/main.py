@@ -39,7 +39,7 @@ COMMANDS = {
     "health": Command("worker_calls"),
     "jobs": Command("jobs"),
     "pause": Command("worker_calls"),
-    "pods": Command("pods"),
+    "pods": Command("pod_commands"),
     "purge": Command("worker_calls"),
     "resume": Command("worker_calls"),
     "retry": Command("worker_calls"),

@@ -17,7 +17,7 @@ import click
 
 from celery_runpod._simulator import endpoint_specs
 from celery_runpod._simulator.faults import BadFault
-from celery_runpod._simulator.management.pods import Pace
+from celery_runpod._simulator.management.simulated_pods import Pace
 from celery_runpod._simulator.simulator_server import Settings, serve
 from celery_runpod.errors import ConfigurationError
 

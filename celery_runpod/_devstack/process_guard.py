@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 STDERR = 2
 
@@ -24,10 +25,11 @@ class Guard:
 
     def __init__(self) -> None:
         self._watcher: subprocess.Popen[bytes] | None = None
-        self._groups: set[int] = set()
 
-    def watch(self, group: int) -> None:
-        """Have this process group killed if this process dies before `release`."""
+    def watch(self) -> Callable[[], None]:
+        """What a child in a process group of its own calls before it becomes another program (`preexec_fn`): it names the
+        group, which is then killed if this process dies before `release`. If the parent named it later, the group would
+        outlive a parent that is killed in between."""
         if self._watcher is None:
             self._watcher = subprocess.Popen(
                 [sys.executable, "-I", "-S", __file__],
@@ -36,29 +38,27 @@ class Guard:
                 stderr=STDERR,
                 start_new_session=True,
             )
-        self._groups.add(group)
-        self._write(f"+{group}\n")
+        assert self._watcher.stdin is not None
+        pipe = self._watcher.stdin.fileno()
+
+        def name_group() -> None:
+            os.write(pipe, f"+{os.getpid()}\n".encode())
+
+        return name_group
 
     def release(self, group: int) -> None:
         """The group has ended: its number may become another's."""
-        if group in self._groups:
-            self._groups.remove(group)
-            self._write(f"-{group}\n")
+        if self._watcher is not None and self._watcher.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._watcher.stdin.fileno(), f"-{group}\n".encode())
 
     def close(self) -> None:
         """End the watcher; a group that is still watched is killed. Blocks for some milliseconds."""
         watcher, self._watcher = self._watcher, None
-        self._groups.clear()
         if watcher is not None and watcher.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 watcher.stdin.close()
             watcher.wait()
-
-    def _write(self, line: str) -> None:
-        if self._watcher is not None and self._watcher.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._watcher.stdin.write(line.encode())
-                self._watcher.stdin.flush()
 
 
 def kill_group(group: int, signum: int = signal.SIGKILL) -> None:

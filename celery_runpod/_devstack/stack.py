@@ -170,10 +170,10 @@ class Stack:
                 env={**self.env, **(env or {})},
                 cwd=cwd,
                 start_new_session=True,
+                preexec_fn=self._guard.watch(),
             )
         server = Server(name, process, log)
         self.servers.append(server)
-        self._guard.watch(server.pid)
         give_up = time.monotonic() + within_s
         while True:
             self._while_starting()

@@ -23,8 +23,8 @@ from celery_runpod._simulator.gateway import Gateway, Refused, as_json
 from celery_runpod._simulator.job_routes import JobRoutes
 from celery_runpod._simulator.management.deployments import Deployments
 from celery_runpod._simulator.management.front import Management
-from celery_runpod._simulator.management.pods import Pace, Pods
-from celery_runpod._simulator.management.routes import Account
+from celery_runpod._simulator.management.route_table import Account
+from celery_runpod._simulator.management.simulated_pods import Pace, Pods
 from celery_runpod._simulator.request_rules import read_json
 from celery_runpod._simulator.simulated_endpoint import Endpoint
 from celery_runpod._simulator.webhook_sender import WebhookSender

@@ -36,7 +36,6 @@ class WorkerProcess:
     def __init__(self, process: asyncio.subprocess.Process, guard: Guard) -> None:
         self._process = process
         self._guard = guard
-        guard.watch(process.pid)
 
     @classmethod
     async def start(cls, handler: Path, env: Mapping[str, str], guard: Guard) -> WorkerProcess:
@@ -49,6 +48,7 @@ class WorkerProcess:
             stdout=STDERR,
             stderr=STDERR,
             start_new_session=True,
+            preexec_fn=guard.watch(),
         )
         return cls(process, guard)
 

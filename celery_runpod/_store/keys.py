@@ -175,7 +175,12 @@ class Keys:
         """JSON of the token by which callers find out whether they share this store (`agreement.py`)."""
         return f"{self.namespace}:agreement"
 
+    def celery_result(self, key: str | bytes) -> str | bytes:
+        """Celery's own key of a result, as the result backend names it."""
+        return key
+
     def leader(self) -> str:
+        """The token of the worker that heals; expires."""
         return f"{self.namespace}:leader"
 
     def epoch(self) -> str:

@@ -42,9 +42,10 @@ class Key:
     method: str
     arguments: tuple[str, ...]
 
-    def made(self, keys: Keys, given: Mapping[str, Any]) -> str:
+    def made(self, keys: Keys, given: Mapping[str, Any]) -> str | bytes:
         parts = [one[1:-1] if one.startswith('"') else given[one] for one in self.arguments]
-        return str(getattr(keys, self.method)(*parts))
+        made: str | bytes = getattr(keys, self.method)(*parts)
+        return made
 
 
 @dataclass(frozen=True)

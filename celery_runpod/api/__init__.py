@@ -11,7 +11,6 @@ Jobs (the Serverless API):
 Managed resources: pods and endpoints (the REST API, v2 and v1):
 
     _management.py   ManagementClient: pods, endpoints, GPUs, bills
-    _restclient.py   its base: sends a request, reads the answer
     _creation.py     a create happens once, though its answer may be lost
     _podspec.py      PodSpec, PodChanges: what is asked of a pod
     _endpointspec.py  EndpointSpec, EndpointChanges: what is asked of an endpoint
@@ -20,9 +19,10 @@ Managed resources: pods and endpoints (the REST API, v2 and v1):
     _endpoints.py    ServerlessEndpoint, ServerlessWorker
     _catalog.py      GpuType, with prices
     _billing.py      BillingRow, BillingPeriod
-    _rest.py         a request as a value; what a version must know how to say
-    _restv2.py       how v2 says it
-    _restv1.py       how v1 says it
+    _operations.py   the table of operations: method, task, paths, answer
+    _rest.py         the request of an operation, as a value
+    _restv2.py       how v2 words it
+    _restv1.py       how v1 words it
 
 Both:
 

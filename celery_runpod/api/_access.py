@@ -174,7 +174,7 @@ def path_of(endpoint: str, operation: str, *job_id: str) -> str:
     return "/".join([part_of("endpoint", endpoint), operation, *(part_of("job", one) for one in job_id)])
 
 
-def part_of(kind: str, value: str) -> str:
+def part_of(kind: str, value: str | None) -> str:
     """An id as a part of a path, quoted.
 
     Raises:

@@ -17,7 +17,7 @@ class BillingRow:
 
     Args:
         resource_id: the pod's or the endpoint's id.
-        start, end: the bucket, `end` excluded; REST v1 does not tell the end.
+        start, end: the bucket, `end` excluded; REST v1 does not answer the end.
         amount_usd: in all; `gpu_usd`, `cpu_usd`, `disk_usd`, `fee_usd` are its parts (REST v2).
         billed_s: seconds that were paid for (REST v1).
     """
@@ -40,7 +40,7 @@ class BillingPeriod:
     Args:
         start, end: with a time zone; RunPod widens them to whole buckets.
         bucket: "hour", "day", "week", "month" or "year".
-        last: so many buckets up to now, instead of `start` and `end` (REST v2 only).
+        last: how many buckets up to now, instead of `start` and `end` (REST v2 only).
 
     Raises:
         InvalidOption: out of these bounds.

@@ -11,7 +11,7 @@ from celery_runpod.api._fields import count, identified, mapping, number, text, 
 
 @dataclass(frozen=True)
 class GpuType:
-    """A type of GPU. Prices are US dollars for one GPU and an hour, list prices; None where RunPod tells none.
+    """A type of GPU. Prices are US dollars for one GPU and an hour, list prices; None where RunPod has none.
 
     Args:
         id: what a pod is created with (`PodSpec.gpu`).
@@ -19,7 +19,7 @@ class GpuType:
         secure_usd_per_hour, community_usd_per_hour: pods in the two clouds.
         serverless_usd_per_hour: Serverless workers.
         secure, community: it is to be had in that cloud, with
-        secure_max_count, community_max_count: so many in one pod.
+        secure_max_count, community_max_count: the most in one pod.
         availability: "NONE", "LOW", "MEDIUM", "HIGH", where it was asked for.
     """
 

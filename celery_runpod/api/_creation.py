@@ -63,7 +63,7 @@ def create_once(
     """What `post` creates, also if its answer was lost. `look` lists what there is.
 
     Raises:
-        CreateUnconfirmed: nobody can tell whether it was created.
+        CreateUnconfirmed: whether it was created is unknown.
         RequestRejected, RateLimited, Unavailable with `sent` False: from `post`; nothing was created.
     """
     try:
@@ -78,7 +78,7 @@ def create_once(
         if len(found) == 1:
             return found[0]
         if found:
-            # A twin of another process: neither can be told from the other.
+            # Another process created one under the same name: which is ours is unknown.
             problem += f"; {len(found)} of this name are listed"
             break
     raise CreateUnconfirmed(kind, name, problem)
@@ -90,7 +90,7 @@ def _looked(look: Callable[[], Sequence[T]], sleep: Callable[[float], None]) -> 
     except RateLimited as error:
         sleep(min(error.retry_after_s or 0.0, LOOKS_AFTER_S[-1]))
     except RunPodError:
-        # Whatever keeps us from looking: that the thing may exist is what the caller must be told.
+        # Whatever the error of a look is, the caller must learn that the resource may exist: CreateUnconfirmed.
         return ()
     return ()
 

@@ -1,4 +1,4 @@
-"""A Serverless endpoint and its workers as RunPod tells them; the same for both versions of the REST API.
+"""A Serverless endpoint and its workers as RunPod answers them; the same for both versions of the REST API.
 
 An endpoint is here a thing that is made, scaled and deleted. Sending it jobs: ``_serverless.py``.
 """
@@ -14,7 +14,7 @@ from celery_runpod.api._pods import UNKNOWN
 
 @dataclass(frozen=True)
 class ServerlessEndpoint:
-    """A Serverless endpoint. What RunPod does not tell is None, or empty.
+    """A Serverless endpoint. What RunPod does not answer is None, or empty.
 
     Args:
         gpu_pools: the pools of GPUs that its workers may have (REST v2); or

@@ -1,5 +1,5 @@
-"""EndpointSpec and EndpointChanges: what is asked of a Serverless endpoint, in one vocabulary for both versions of
-RunPod's REST API.
+"""EndpointSpec and EndpointChanges: how to create or change a Serverless endpoint, in one vocabulary for both versions
+of RunPod's REST API.
 
 The versions differ in what an endpoint is made of: v2 takes a container and pools of GPUs, v1 a template (which holds
 the container) and types of GPUs. A field that the version in use does not know is refused by name.
@@ -29,7 +29,7 @@ class EndpointSpec:
         image: the workers' image (REST v2 only, as all of the container: `args`, `disk_gb`, `env`, `ports`,
             `registry`); needed unless a template has one.
         template_id: a Serverless template; REST v1 makes endpoints from templates alone.
-        gpu_pools: pools of GPUs, "ADA_24" (REST v2; `list_gpus()` tells each type's pool). Or
+        gpu_pools: pools of GPUs, "ADA_24" (REST v2; `list_gpus()` has each type's pool). Or
         gpu_types: types of GPUs, "NVIDIA L4" (REST v1 only). With `gpu_count` for each worker. Or
         cpu: a CPU flavor; with `vcpus`, a power of two.
         excluded_gpu_types: types that are left out of the pools (REST v2 only).

@@ -1,9 +1,9 @@
-"""ManagementClient: pods and Serverless endpoints as things that are made, scaled, watched and ended; GPUs and bills.
+"""ManagementClient: managed resources (pods and Serverless endpoints), GPUs and bills.
 
-One interface over two versions of RunPod's REST API. What a version says in its own way stands in ``_restv2.py`` and
-``_restv1.py``; here is what is the same: ids are checked, a request is sent once, an answer is read.
+One interface over two versions of RunPod's REST API. ``_operations.py`` lists the operations, ``_restv2.py`` and
+``_restv1.py`` word them.
 
-Not here: jobs (``_serverless.py``), sending (``_restclient.py``), how a create happens no more than once
+Not here: jobs (``_serverless.py``), HTTP itself (``_transport.py``), how a create happens no more than once
 (``_creation.py``).
 """
 
@@ -12,31 +12,44 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+from urllib.parse import urlencode
 
-from celery_runpod.api._access import part_of
+from celery_runpod.api import _operations as ops
+from celery_runpod.api._access import Key, rest_url_of, rest_version_of
 from celery_runpod.api._answers import MAX_S, bounded
 from celery_runpod.api._billing import BillingPeriod, BillingRow
 from celery_runpod.api._catalog import GpuType
 from celery_runpod.api._checks import made, refuse_unless
-from celery_runpod.api._creation import create_once, made_name, refuse_taken
+from celery_runpod.api._creation import Named, create_once, made_name, refuse_taken
 from celery_runpod.api._endpoints import ServerlessEndpoint, ServerlessWorker
 from celery_runpod.api._endpointspec import EndpointChanges, EndpointSpec
+from celery_runpod.api._http_errors import Where
+from celery_runpod.api._operations import Operation
+from celery_runpod.api._payload import encode
 from celery_runpod.api._pods import LogLine, Pod, log_lines
 from celery_runpod.api._podspec import PodChanges, PodSpec
-from celery_runpod.api._restclient import RestClient
+from celery_runpod.api._rest import Dialect, Request, request_of
+from celery_runpod.api._restv1 import V1
+from celery_runpod.api._restv2 import V2
+from celery_runpod.api._transport import Transport
 from celery_runpod.api._waiting import wait_until_running
+from celery_runpod.errors import BadAnswer
+
+T = TypeVar("T")
+N = TypeVar("N", bound=Named)
 
 MAX_TAIL = 5000
 PRODUCTS = ("POD", "SERVERLESS")
 
 
-class ManagementClient(RestClient):
+class ManagementClient:
     """RunPod's management API (docs.runpod.io/api-reference-v2).
 
     >>> client = ManagementClient()
     >>> pod = client.create_pod(PodSpec(name="train", image="runpod/pytorch:2.8", gpu="NVIDIA L4"))
-    >>> client.wait_until_running(pod.id, timeout_s=600).status
+    >>> client.wait_until_running(pod.id, timeout=600).status
     'RUNNING'
     >>> client.terminate_pod(pod.id)
 
@@ -47,24 +60,60 @@ class ManagementClient(RestClient):
             that `RUNPOD_API_KEY_FILE` names. It is in no repr, log line or exception.
         rest_version: "v2" or "v1"; by default the variable `RUNPOD_REST_VERSION`, else "v2".
         base_url: by default the variable `RUNPOD_REST_URL`, else RunPod's own for the version.
-        connect_timeout_s, read_timeout_s, total_timeout_s, pool_size, allow_http: as for RunPodClient.
+        connect_timeout, read_timeout, total_timeout, pool_size, allow_http: as for RunPodClient.
 
     Raises:
         NotConfigured, ConfigurationError, InvalidOption: as for RunPodClient.
 
     Every method raises an `ApiError`: Unauthorized, PodNotFound, EndpointNotFound, RequestRejected (with RunPod's own
     words, as for a GPU that it does not know), RateLimited (`retry_after_s` from its headers), Unavailable, BadAnswer;
-    NotOffered, where the version has not got what is asked for; InvalidInput for an id that cannot be one, and
+    NotOffered, where the version does not offer the operation or field; InvalidInput for an id that cannot be one, and
     InvalidOption for a value that cannot be. With the last three nothing was sent.
     """
 
+    def __init__(
+        self,
+        api_key: str | Callable[[], str] | None = None,
+        *,
+        rest_version: str | None = None,
+        base_url: str | None = None,
+        connect_timeout: float | timedelta = 5.0,
+        read_timeout: float | timedelta = 30.0,
+        total_timeout: float | timedelta = 40.0,
+        pool_size: int = 8,
+        allow_http: bool | None = None,
+    ) -> None:
+        self.rest_version = rest_version_of(rest_version)
+        self._dialect: Dialect = V1 if self.rest_version == "v1" else V2
+        self._http = Transport(
+            Key(api_key),
+            rest_url_of(base_url, self.rest_version, allow_http),
+            connect_timeout_s=bounded("connect_timeout", connect_timeout, 0.001, MAX_S),
+            read_timeout_s=bounded("read_timeout", read_timeout, 0.001, MAX_S),
+            total_timeout_s=bounded("total_timeout", total_timeout, 0.001, MAX_S),
+            pool_size=pool_size,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(rest_version={self.rest_version!r}, base_url={self._http.base_url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections of this process. The client can be used again; it then makes new ones."""
+        self._http.close()
+
     def list_pods(self) -> list[Pod]:
         """All pods of the account; workers of Serverless endpoints and members of clusters are not among them."""
-        return self._send(self._version.list_pods())
+        return self._call(ops.LIST_PODS)
 
     def get_pod(self, pod_id: str) -> Pod:
         """One pod."""
-        return self._send(self._version.get_pod(part_of("pod", pod_id)))
+        return self._call(ops.GET_POD, pod_id)
 
     def create_pod(self, spec: PodSpec | Mapping[str, Any], *, sleep: Callable[[float], None] = time.sleep) -> Pod:
         """Create a pod; it is billed until it is stopped or terminated.
@@ -74,34 +123,27 @@ class ManagementClient(RestClient):
 
         Raises:
             NameTaken: a pod of that name exists. Nothing was created.
-            CreateUnconfirmed: it may exist, and bill; RunPod did not tell.
+            CreateUnconfirmed: it may exist, and cost; RunPod's answer was lost.
             RequestRejected: RunPod refused, and says why: no such GPU, none free, no funds.
         """
-        spec = made(PodSpec, spec)
-        if spec.name is None:
-            spec = replace(spec, name=made_name("pod"))
-            request = self._version.create_pod(spec)
-        else:
-            request = self._version.create_pod(spec)
-            refuse_taken("pod", spec.name, self.list_pods())
-        return create_once("pod", str(spec.name), lambda: self._send(request), self.list_pods, sleep)
+        return self._create("pod", ops.CREATE_POD, made(PodSpec, spec), self.list_pods, sleep)
 
     def update_pod(self, pod_id: str, changes: PodChanges | Mapping[str, Any]) -> Pod:
         """Change a pod; what cannot be changed in place restarts its container."""
-        return self._send(self._version.update_pod(part_of("pod", pod_id), made(PodChanges, changes)))
+        return self._call(ops.UPDATE_POD, pod_id, made(PodChanges, changes))
 
     def start_pod(self, pod_id: str) -> Pod:
-        """Start a stopped pod. With REST v1, which does not answer with the pod, it is read afterwards; so for the next
-        three."""
-        return self._act("start", pod_id)
+        """Start a stopped pod. REST v1 does not answer with the pod: it is read afterwards. This also holds for stop,
+        restart and reset."""
+        return self._act(ops.START_POD, pod_id)
 
     def stop_pod(self, pod_id: str) -> Pod:
         """Stop a pod: its GPUs are given back, its volume is kept, and paid for."""
-        return self._act("stop", pod_id)
+        return self._act(ops.STOP_POD, pod_id)
 
     def restart_pod(self, pod_id: str) -> Pod:
         """Restart a running pod's container in place."""
-        return self._act("restart", pod_id)
+        return self._act(ops.RESTART_POD, pod_id)
 
     def reset_pod(self, pod_id: str) -> Pod:
         """Restart a pod from its image: REST v1 only.
@@ -109,11 +151,11 @@ class ManagementClient(RestClient):
         Raises:
             NotOffered: with REST v2.
         """
-        return self._act("reset", pod_id)
+        return self._act(ops.RESET_POD, pod_id)
 
     def terminate_pod(self, pod_id: str) -> None:
         """End a pod for good: its disk and its volume are lost; a network volume is kept."""
-        self._send(self._version.terminate_pod(part_of("pod", pod_id)))
+        self._call(ops.TERMINATE_POD, pod_id)
 
     def pod_logs(
         self,
@@ -121,17 +163,17 @@ class ManagementClient(RestClient):
         *,
         source: str | None = None,
         tail: int = 100,
-        quiet_s: float = 3.0,
-        timeout_s: float = 60.0,
+        quiet: float | timedelta = 3.0,
+        timeout: float | timedelta = 60.0,
     ) -> Iterator[LogLine]:
         """The last lines of a pod's log, and those that it goes on to write: REST v2 only. It is asked for when the
         first line is.
 
         Args:
             source: "container" or "system"; both by default.
-            tail: so many lines from before; 0 to 5000.
-            quiet_s: the lines end when RunPod has sent nothing for so long, and
-            timeout_s: after so many seconds in any case.
+            tail: how many earlier lines; 0 to 5000.
+            quiet: the lines end when RunPod has sent nothing for this long, in seconds or as a `timedelta`.
+            timeout: they end after this long in any case.
 
         Raises:
             NotOffered: with REST v1.
@@ -139,39 +181,38 @@ class ManagementClient(RestClient):
         refuse_unless(source in (None, "container", "system"), "source", str(source)[:80], "'container' or 'system'")
         whole = isinstance(tail, int) and not isinstance(tail, bool)
         refuse_unless(whole and 0 <= tail <= MAX_TAIL, "tail", repr(tail)[:80], f"a whole number, 0 to {MAX_TAIL}")
-        bounded("quiet_s", quiet_s, 0.001, MAX_S)
-        bounded("timeout_s", timeout_s, 0.001, MAX_S)
-        request = self._version.pod_logs(part_of("pod", pod_id), source, tail)
+        quiet_s, timeout_s = bounded("quiet", quiet, 0.001, MAX_S), bounded("timeout", timeout, 0.001, MAX_S)
+        request = request_of(self._dialect, ops.POD_LOGS, pod_id, source, tail)
         return log_lines(self._stream(request, quiet_s, timeout_s))
 
     def wait_until_running(
         self,
         pod_id: str,
-        timeout_s: float,
+        timeout: float | timedelta,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Pod:
         """Look until the pod is RUNNING: after 1 s, then each time 1.5 times later, at most 30 s. Trouble with the API
-        is waited out. REST v1 tells the status that is wanted, so there it is RUNNING as soon as it was created.
+        is waited out. REST v1 answers with the desired status: there a pod is RUNNING as soon as it is created.
 
         Raises:
-            PodNotRunning: not after `timeout_s` seconds; or it ended: ERROR, TERMINATED, EXITED.
+            PodNotRunning: not after `timeout` (seconds or a `timedelta`); or it ended: ERROR, TERMINATED, EXITED.
             RequestRejected: PodNotFound, Unauthorized: waiting would not help.
         """
-        request = self._version.get_pod(part_of("pod", pod_id))
+        request = request_of(self._dialect, ops.GET_POD, pod_id)
 
         def look(seconds: float) -> Pod:
             return self._send(request, min(seconds, self._http.total_timeout_s))
 
-        return wait_until_running(look, pod_id, timeout_s, clock, sleep)
+        return wait_until_running(look, pod_id, bounded("timeout", timeout, 0.0, MAX_S), clock, sleep)
 
     def list_endpoints(self) -> list[ServerlessEndpoint]:
         """All Serverless endpoints of the account."""
-        return self._send(self._version.list_endpoints())
+        return self._call(ops.LIST_ENDPOINTS)
 
     def get_endpoint(self, endpoint: str) -> ServerlessEndpoint:
         """One Serverless endpoint."""
-        return self._send(self._version.get_endpoint(part_of("endpoint", endpoint)))
+        return self._call(ops.GET_ENDPOINT, endpoint)
 
     def create_endpoint(
         self, spec: EndpointSpec | Mapping[str, Any], *, sleep: Callable[[float], None] = time.sleep
@@ -181,14 +222,7 @@ class ManagementClient(RestClient):
         Raises:
             NameTaken, CreateUnconfirmed, RequestRejected: as for `create_pod`.
         """
-        spec = made(EndpointSpec, spec)
-        if spec.name is None:
-            spec = replace(spec, name=made_name("endpoint"))
-            request = self._version.create_endpoint(spec)
-        else:
-            request = self._version.create_endpoint(spec)
-            refuse_taken("endpoint", spec.name, self.list_endpoints())
-        return create_once("endpoint", str(spec.name), lambda: self._send(request), self.list_endpoints, sleep)
+        return self._create("endpoint", ops.CREATE_ENDPOINT, made(EndpointSpec, spec), self.list_endpoints, sleep)
 
     def update_endpoint(self, endpoint: str, changes: EndpointChanges | Mapping[str, Any]) -> ServerlessEndpoint:
         """Change an endpoint.
@@ -196,16 +230,15 @@ class ManagementClient(RestClient):
         >>> ManagementClient().update_endpoint("4m7x2k9q", {"workers_min": 1, "workers_max": 10}).workers_max
         10
         """
-        checked = made(EndpointChanges, changes)
-        return self._send(self._version.update_endpoint(part_of("endpoint", endpoint), checked))
+        return self._call(ops.UPDATE_ENDPOINT, endpoint, made(EndpointChanges, changes))
 
     def delete_endpoint(self, endpoint: str) -> None:
         """Delete an endpoint for good, with its workers; its queued and running jobs are cancelled."""
-        self._send(self._version.delete_endpoint(part_of("endpoint", endpoint)))
+        self._call(ops.DELETE_ENDPOINT, endpoint)
 
     def list_workers(self, endpoint: str) -> list[ServerlessWorker]:
         """The workers that an endpoint has now."""
-        return self._send(self._version.list_workers(part_of("endpoint", endpoint)))
+        return self._call(ops.LIST_WORKERS, endpoint)
 
     def list_gpus(self, *, available_for: str | None = None) -> list[GpuType]:
         """The types of GPUs, with prices: REST v2 only. `available_for` "POD" or "SERVERLESS" asks how many are free.
@@ -215,21 +248,60 @@ class ManagementClient(RestClient):
         """
         known = available_for is None or available_for in PRODUCTS
         refuse_unless(known, "available_for", str(available_for)[:80], f"one of {', '.join(PRODUCTS)}")
-        return self._send(self._version.list_gpus(available_for))
+        return self._call(ops.LIST_GPUS, None, available_for)
 
     def pod_billing(self, pod_id: str | None = None, period: BillingPeriod | None = None) -> list[BillingRow]:
         """What pods, or one pod, cost: a row for each pod and bucket of time. By default each of the last 30 days."""
-        if pod_id is not None:
-            part_of("pod", pod_id)
-        return self._send(self._version.pod_billing(pod_id, period or BillingPeriod()))
+        return self._call(ops.POD_BILLING, pod_id, period or BillingPeriod())
 
     def endpoint_billing(self, endpoint: str | None = None, period: BillingPeriod | None = None) -> list[BillingRow]:
         """What Serverless endpoints, or one, cost: a row for each endpoint and bucket of time. By default each of the
         last 30 days."""
-        if endpoint is not None:
-            part_of("endpoint", endpoint)
-        return self._send(self._version.endpoint_billing(endpoint, period or BillingPeriod()))
+        return self._call(ops.ENDPOINT_BILLING, endpoint, period or BillingPeriod())
 
-    def _act(self, action: str, pod_id: str) -> Pod:
-        pod = self._send(self._version.act_on_pod(part_of("pod", pod_id), action))
-        return self.get_pod(pod_id) if pod is None else pod
+    def _call(self, operation: Operation[T], resource_id: str | None = None, *args: Any) -> T:
+        return self._send(request_of(self._dialect, operation, resource_id, *args))
+
+    def _send(self, request: Request[T], timeout_s: float | None = None) -> T:
+        where, body = _where(request), request.body
+        data = self._http.request(
+            request.method,
+            _path(request),
+            where,
+            body=None if body is None else encode(body, name="body"),
+            timeout_s=timeout_s,
+            has_body=request.has_body,
+        )
+        try:
+            return request.parse(data)
+        except BadAnswer as error:
+            problem = error.message
+        raise where.error(BadAnswer, problem, 200)
+
+    def _stream(self, request: Request[Any], quiet_s: float, timeout_s: float) -> Iterator[str]:
+        return self._http.lines(_path(request), _where(request), quiet_s=quiet_s, timeout_s=timeout_s)
+
+    def _act(self, operation: Operation[Pod | None], pod_id: str) -> Pod:
+        return self._call(operation, pod_id) or self.get_pod(pod_id)
+
+    def _create(
+        self,
+        kind: str,
+        operation: Operation[N],
+        spec: PodSpec | EndpointSpec,
+        existing: Callable[[], list[N]],
+        sleep: Callable[[float], None],
+    ) -> N:
+        name = spec.name or made_name(kind)
+        request = request_of(self._dialect, operation, None, replace(spec, name=name))
+        if spec.name is not None:
+            refuse_taken(kind, name, existing())
+        return create_once(kind, name, lambda: self._send(request), existing, sleep)
+
+
+def _where(request: Request[Any]) -> Where:
+    return Where(request.operation, request.endpoint, pod_id=request.pod_id)
+
+
+def _path(request: Request[Any]) -> str:
+    return f"{request.path}?{urlencode(request.query)}" if request.query else request.path

@@ -1,4 +1,4 @@
-"""A pod as RunPod tells it, and its log lines; the same for both versions of the REST API.
+"""A pod as RunPod answers it, and its log lines; the same for both versions of the REST API.
 
 Not here: reading it out of a version's JSON (``_restv1.py``, ``_restv2.py``).
 """
@@ -16,15 +16,15 @@ POD_STATUSES = ("PROVISIONING", "STARTING", "RUNNING", "EXITED", "ERROR", "TERMI
 """What REST v2 documents (docs.runpod.io/api-reference-v2); v1 knows RUNNING, EXITED and TERMINATED."""
 
 UNKNOWN = "UNKNOWN"
-"""The status where RunPod tells none."""
+"""The status where RunPod answers none."""
 
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod. What RunPod does not tell is None, or empty.
+    """A pod. What RunPod does not answer is None, or empty.
 
     Args:
-        status: RunPod's word, one of `POD_STATUSES`; another one is kept. REST v1 tells the status that is wanted, so
+        status: RunPod's word, one of `POD_STATUSES`; another one is kept. REST v1 answers with the desired status, so
             a pod that still starts is RUNNING there.
         gpu, gpu_count: a type's id and how many; or
         cpu, vcpus, memory_gb: a CPU flavor, its virtual CPUs, and GB of memory.

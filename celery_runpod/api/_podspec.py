@@ -1,6 +1,6 @@
-"""PodSpec and PodChanges: what is asked of a pod, in one vocabulary for both versions of RunPod's REST API.
+"""PodSpec and PodChanges: how to create or change a pod, in one vocabulary for both versions of RunPod's REST API.
 
-Not here: the body that a version wants (``_restv1.py``, ``_restv2.py``), a pod as RunPod tells it (``_pods.py``).
+Not here: the body that a version wants (``_restv1.py``, ``_restv2.py``), a pod as RunPod answers it (``_pods.py``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class PodSpec:
 
     Args:
         image: the container's image; needed unless a template has one.
-        gpu: a type's id, as `list_gpus()` tells it; with `gpu_count` (1). Or
+        gpu: a type's id, as `list_gpus()` has it; with `gpu_count` (1). Or
         cpu: a CPU flavor (`cpu3c`); with `vcpus` (2), a power of two.
         name: 1 to 191 characters, and no other pod's; one is made if it is None.
         template_id: a template for what is not said here.

@@ -1,32 +1,28 @@
-"""One request of RunPod's REST API, as a value; and what each version of that API must know how to say.
+"""One request of RunPod's REST API as a value, and how a version of that API words it.
 
-    RestVersion    the operations, in our words
-    ├── restv2.py  nested bodies, lists under a name, PATCH, POST .../action
-    └── restv1.py  flat bodies, bare lists, POST .../update, POST .../start
+    request_of      an operation of ``_operations.py``, in the words of a version
+    ├── _restv2.py  nested bodies, lists under a name
+    └── _restv1.py  flat bodies, bare lists
 
-A version is pure: it makes requests and reads answers, and sends nothing.
+Pure: nothing is sent here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-from celery_runpod.api._billing import BillingPeriod, BillingRow
-from celery_runpod.api._catalog import GpuType
-from celery_runpod.api._endpoints import ServerlessEndpoint, ServerlessWorker
-from celery_runpod.api._endpointspec import EndpointChanges, EndpointSpec
+from celery_runpod.api._access import part_of
 from celery_runpod.api._fields import listed, text
-from celery_runpod.api._pods import Pod
-from celery_runpod.api._podspec import PodChanges, PodSpec
+from celery_runpod.api._operations import Operation
 from celery_runpod.errors import NotOffered
 
 T = TypeVar("T")
 
 
 def nothing(_: Any) -> None:
-    """The answer of an operation that has none."""
+    """Reads the answer of an operation that has none."""
 
 
 @dataclass(frozen=True)
@@ -51,39 +47,63 @@ class Request(Generic[T]):
     has_body: bool = True
 
 
-class RestVersion(Protocol):
-    """A version of RunPod's REST API.
+@dataclass(frozen=True)
+class Dialect:
+    """How a version of RunPod's REST API words the operations.
 
-    Each method raises NotOffered where the version has not got the operation, or a field that is asked for. Ids in
-    paths come in checked and quoted.
+    Args:
+        name: "v2" or "v1".
+        other: the other one, named where this one does not offer what is asked for.
+        bodies, queries: by operation: what makes the body or query from the arguments of `request_of`. Either raises
+            NotOffered for a field that the version does not know.
+        answers: by `Operation.answer`: what reads the answer.
     """
 
     name: str
+    other: str
+    bodies: Mapping[str, Callable[..., Mapping[str, Any]]]
+    queries: Mapping[str, Callable[..., Mapping[str, str]]]
+    answers: Mapping[str, Callable[[Any], Any]]
 
-    def list_pods(self) -> Request[list[Pod]]: ...
-    def get_pod(self, pod_id: str) -> Request[Pod]: ...
-    def create_pod(self, spec: PodSpec) -> Request[Pod]: ...
-    def update_pod(self, pod_id: str, changes: PodChanges) -> Request[Pod]: ...
-    def act_on_pod(self, pod_id: str, action: str) -> Request[Pod | None]:
-        """start, stop, restart or reset; None where the answer does not tell the pod."""
 
-    def terminate_pod(self, pod_id: str) -> Request[None]: ...
-    def pod_logs(self, pod_id: str, source: str | None, tail: int) -> Request[None]:
-        """An answer that goes on, and is not parsed as JSON."""
+def request_of(dialect: Dialect, operation: Operation[T], resource_id: str | None = None, *args: Any) -> Request[T]:
+    """The request of an operation.
 
-    def list_endpoints(self) -> Request[list[ServerlessEndpoint]]: ...
-    def get_endpoint(self, endpoint: str) -> Request[ServerlessEndpoint]: ...
-    def create_endpoint(self, spec: EndpointSpec) -> Request[ServerlessEndpoint]: ...
-    def update_endpoint(self, endpoint: str, changes: EndpointChanges) -> Request[ServerlessEndpoint]: ...
-    def delete_endpoint(self, endpoint: str) -> Request[None]: ...
-    def list_workers(self, endpoint: str) -> Request[list[ServerlessWorker]]: ...
-    def list_gpus(self, available_for: str | None) -> Request[list[GpuType]]: ...
-    def pod_billing(self, pod_id: str | None, period: BillingPeriod) -> Request[list[BillingRow]]: ...
-    def endpoint_billing(self, endpoint: str | None, period: BillingPeriod) -> Request[list[BillingRow]]: ...
+    Args:
+        resource_id: id of the pod or endpoint; None where the operation has none, or a bill is for all.
+        args: what the body or the query is made of.
+
+    Raises:
+        InvalidInput: an id that cannot be one.
+        NotOffered: the version does not have the operation, or a field that is asked for.
+    """
+    about, call = operation.about, operation.call(dialect.name)
+    if call is None:
+        raise NotOffered(operation.name, dialect.name, dialect.other, operation.instead)
+    method, path = call.split()
+    quoted = None
+    if about is not None and (resource_id is not None or "{id}" in path):
+        quoted = part_of(about, resource_id)
+    if about is not None and "{id}" not in path:
+        # The id of a bill stands in the query.
+        args = (resource_id, *args)
+    body, query = dialect.bodies.get(operation.name), dialect.queries.get(operation.name)
+    parse = dialect.answers[operation.answer]
+    return Request(
+        operation=operation.name,
+        method=method,
+        path=path.format(id=quoted),
+        parse=parse,
+        body=None if body is None else body(*args),
+        query={} if query is None else query(*args),
+        endpoint=quoted if about == "endpoint" else None,
+        pod_id=quoted if about == "pod" else None,
+        has_body=parse is not nothing,
+    )
 
 
 def each(name: str, parse: Callable[[Mapping[str, Any]], T]) -> Callable[[Any], list[T]]:
-    """How a list of things is read; one without an id cannot be told from its like, and is left out."""
+    """Reads a list. Items without an id are left out: nothing can refer to them."""
     return lambda data: [parse(one) for one in listed(data, name) if text(one.get("id"))]
 
 

@@ -1,20 +1,19 @@
-"""RunPod's REST API v1, the older one (docs.runpod.io/api-reference; its retirement is set for 2026-11-15): its paths,
-bodies and answers, in the vocabulary of both.
+"""RunPod's REST API v1, which RunPod retired on 2026-11-15 (docs.runpod.io/api-reference): its bodies, queries and
+answers, for who still sets `RUNPOD_REST_VERSION=v1`.
 
-What it lacks: a container on an endpoint (it comes from the template), pools of GPUs, logs, the catalog. What it has
-beyond v2: reset, interruptible pods. Its actions document no body in their answers.
+It lacks a container on an endpoint (a template has it), pools of GPUs, logs and the catalog. It has reset and
+interruptible pods, which v2 lacks. It documents no body in the answers of its actions.
 
-Not here: sending (``_management.py``), what a pod is (``_pods.py``).
+Not here: paths (``_operations.py``), sending (``_management.py``), what a pod is (``_pods.py``).
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery_runpod.api._billing import BillingPeriod, BillingRow
-from celery_runpod.api._catalog import GpuType
 from celery_runpod.api._endpoints import ServerlessEndpoint, ServerlessWorker
 from celery_runpod.api._endpointspec import EndpointChanges, EndpointSpec
 from celery_runpod.api._fields import (
@@ -31,7 +30,7 @@ from celery_runpod.api._fields import (
 )
 from celery_runpod.api._pods import UNKNOWN, Pod
 from celery_runpod.api._podspec import PodChanges, PodSpec
-from celery_runpod.api._rest import Request, each, given, milliseconds, nothing, refuse, rows
+from celery_runpod.api._rest import Dialect, each, given, milliseconds, nothing, refuse, rows
 from celery_runpod.errors import InvalidOption, NotOffered
 
 FROM_TEMPLATE = "v1 takes the workers' container from a template: give template_id alone"
@@ -40,118 +39,68 @@ ENDPOINT_LACKS = {
     "gpu_pools": "v1 places workers by types: give gpu_types",
     "excluded_gpu_types": "v1 places workers by types: give gpu_types",
 }
-# Where a pod runs, and on what, is told only when it is asked for.
-WITH_MACHINE = {"includeMachine": "true"}
 
 
-class RestV1:
-    """Requests and answers of REST v1."""
+def _new_pod(spec: PodSpec) -> dict[str, Any]:
+    refuse("v1", "v2", "create_pod", spec, dict.fromkeys(("min_cuda", "start_ssh", "start_jupyter")))
+    volume = spec.volume_gb or spec.network_volume
+    body = given(
+        **_container(spec),
+        templateId=spec.template_id,
+        cloudType=spec.cloud,
+        dataCenterIds=spec.data_centers,
+        globalNetworking=spec.global_networking,
+        interruptible=spec.interruptible,
+        # 20 GB is v1's own default, and costs; a template may have its own.
+        volumeInGb=spec.volume_gb if volume or spec.template_id else 0,
+        volumeMountPath=spec.volume_path if volume else None,
+        networkVolumeId=spec.network_volume,
+    )
+    if spec.cpu is not None:
+        return body | _on_cpu(spec)
+    gpu = {"computeType": "GPU", "gpuTypeIds": [spec.gpu], "gpuCount": spec.gpu_count or 1}
+    return body | gpu | given(allowedCudaVersions=spec.cuda_versions)
 
-    name = "v1"
 
-    def list_pods(self) -> Request[list[Pod]]:
-        return Request("list_pods", "GET", "pods", each("pods", _pod), query=WITH_MACHINE)
+def _changed_pod(changes: PodChanges) -> dict[str, Any]:
+    return given(**_container(changes), globalNetworking=changes.global_networking, locked=changes.locked)
 
-    def get_pod(self, pod_id: str) -> Request[Pod]:
-        return Request("get_pod", "GET", f"pods/{pod_id}", _pod, query=WITH_MACHINE, pod_id=pod_id)
 
-    def create_pod(self, spec: PodSpec) -> Request[Pod]:
-        lacking = dict.fromkeys(("min_cuda", "start_ssh", "start_jupyter"))
-        refuse(self.name, "v2", "create_pod", spec, lacking)
-        volume = spec.volume_gb or spec.network_volume
-        body = given(
-            **_container(spec),
-            templateId=spec.template_id,
-            cloudType=spec.cloud,
-            dataCenterIds=spec.data_centers,
-            globalNetworking=spec.global_networking,
-            interruptible=spec.interruptible,
-            # 20 GB is v1's own default, and costs; a template may have its own.
-            volumeInGb=spec.volume_gb if volume or spec.template_id else 0,
-            volumeMountPath=spec.volume_path if volume else None,
-            networkVolumeId=spec.network_volume,
-        )
-        if spec.gpu is not None:
-            body |= {"computeType": "GPU", "gpuTypeIds": [spec.gpu], "gpuCount": spec.gpu_count or 1}
-            body |= given(allowedCudaVersions=spec.cuda_versions)
-        else:
-            body |= {"computeType": "CPU", "cpuFlavorIds": [spec.cpu], "vcpuCount": spec.vcpus or 2}
-        return Request("create_pod", "POST", "pods", _pod, body)
+def _new_endpoint(spec: EndpointSpec) -> dict[str, Any]:
+    if spec.type != "QUEUE":
+        raise NotOffered(f"create_endpoint(type={spec.type!r})", "v1", "v2")
+    body = _endpoint_body("create_endpoint", spec)
+    return body | ({"computeType": "GPU"} if spec.cpu is None else _on_cpu(spec))
 
-    def update_pod(self, pod_id: str, changes: PodChanges) -> Request[Pod]:
-        body = given(**_container(changes), globalNetworking=changes.global_networking, locked=changes.locked)
-        return Request("update_pod", "POST", f"pods/{pod_id}/update", _pod, body, pod_id=pod_id)
 
-    def act_on_pod(self, pod_id: str, action: str) -> Request[Pod | None]:
-        path = f"pods/{pod_id}/{action}"
-        return Request(f"{action}_pod", "POST", path, nothing, pod_id=pod_id, has_body=False)
+def _changed_endpoint(changes: EndpointChanges) -> dict[str, Any]:
+    return _endpoint_body("update_endpoint", changes)
 
-    def terminate_pod(self, pod_id: str) -> Request[None]:
-        return Request("terminate_pod", "DELETE", f"pods/{pod_id}", nothing, pod_id=pod_id, has_body=False)
 
-    def pod_logs(self, pod_id: str, source: str | None, tail: int) -> Request[None]:
-        raise NotOffered("pod_logs", self.name, "v2", "RunPod's console shows them")
+def _endpoint_body(operation: str, spec: EndpointSpec | EndpointChanges) -> dict[str, Any]:
+    refuse("v1", "v2", operation, spec, ENDPOINT_LACKS)
+    value = spec.scaler_value
+    if value is not None and value != int(value):
+        raise InvalidOption("scaler_value", value, "a whole number, with REST v1")
+    return given(
+        name=spec.name,
+        templateId=spec.template_id,
+        gpuTypeIds=spec.gpu_types,
+        gpuCount=spec.gpu_count,
+        workersMin=spec.workers_min,
+        workersMax=spec.workers_max,
+        idleTimeout=spec.idle_timeout_s,
+        scalerType=spec.scaler,
+        scalerValue=None if value is None else int(value),
+        executionTimeoutMs=milliseconds(spec.execution_timeout_s),
+        dataCenterIds=spec.data_centers,
+        networkVolumeIds=spec.network_volumes,
+        flashboot=spec.flashboot,
+    )
 
-    def list_endpoints(self) -> Request[list[ServerlessEndpoint]]:
-        return Request("list_endpoints", "GET", "endpoints", each("endpoints", _endpoint))
 
-    def get_endpoint(self, endpoint: str) -> Request[ServerlessEndpoint]:
-        return Request("get_endpoint", "GET", f"endpoints/{endpoint}", _endpoint, endpoint=endpoint)
-
-    def create_endpoint(self, spec: EndpointSpec) -> Request[ServerlessEndpoint]:
-        if spec.type != "QUEUE":
-            raise NotOffered(f"create_endpoint(type={spec.type!r})", self.name, "v2")
-        body = self._endpoint_body("create_endpoint", spec)
-        if spec.cpu is not None:
-            body |= {"computeType": "CPU", "cpuFlavorIds": [spec.cpu], "vcpuCount": spec.vcpus or 2}
-        else:
-            body["computeType"] = "GPU"
-        return Request("create_endpoint", "POST", "endpoints", _endpoint, body)
-
-    def update_endpoint(self, endpoint: str, changes: EndpointChanges) -> Request[ServerlessEndpoint]:
-        body, path = self._endpoint_body("update_endpoint", changes), f"endpoints/{endpoint}/update"
-        return Request("update_endpoint", "POST", path, _endpoint, body, endpoint=endpoint)
-
-    def _endpoint_body(self, operation: str, spec: EndpointSpec | EndpointChanges) -> dict[str, Any]:
-        refuse(self.name, "v2", operation, spec, ENDPOINT_LACKS)
-        value = spec.scaler_value
-        if value is not None and value != int(value):
-            raise InvalidOption("scaler_value", value, "a whole number, with REST v1")
-        return given(
-            name=spec.name,
-            templateId=spec.template_id,
-            gpuTypeIds=spec.gpu_types,
-            gpuCount=spec.gpu_count,
-            workersMin=spec.workers_min,
-            workersMax=spec.workers_max,
-            idleTimeout=spec.idle_timeout_s,
-            scalerType=spec.scaler,
-            scalerValue=None if value is None else int(value),
-            executionTimeoutMs=milliseconds(spec.execution_timeout_s),
-            dataCenterIds=spec.data_centers,
-            networkVolumeIds=spec.network_volumes,
-            flashboot=spec.flashboot,
-        )
-
-    def delete_endpoint(self, endpoint: str) -> Request[None]:
-        path = f"endpoints/{endpoint}"
-        return Request("delete_endpoint", "DELETE", path, nothing, endpoint=endpoint, has_body=False)
-
-    def list_workers(self, endpoint: str) -> Request[list[ServerlessWorker]]:
-        path, query = f"endpoints/{endpoint}", {"includeWorkers": "true"}
-        return Request("list_workers", "GET", path, _workers, query=query, endpoint=endpoint)
-
-    def list_gpus(self, available_for: str | None) -> Request[list[GpuType]]:
-        raise NotOffered("list_gpus", self.name, "v2")
-
-    def pod_billing(self, pod_id: str | None, period: BillingPeriod) -> Request[list[BillingRow]]:
-        query = _billing_query("pod_billing", period, "podId") | given(podId=pod_id)
-        return Request("pod_billing", "GET", "billing/pods", rows(_row), query=query, pod_id=pod_id)
-
-    def endpoint_billing(self, endpoint: str | None, period: BillingPeriod) -> Request[list[BillingRow]]:
-        query = _billing_query("endpoint_billing", period, "endpointId") | given(endpointId=endpoint)
-        path = "billing/endpoints"
-        return Request("endpoint_billing", "GET", path, rows(_row), query=query, endpoint=endpoint)
+def _on_cpu(spec: PodSpec | EndpointSpec) -> dict[str, Any]:
+    return {"computeType": "CPU", "cpuFlavorIds": [spec.cpu], "vcpuCount": spec.vcpus or 2}
 
 
 def _container(spec: PodSpec | PodChanges) -> dict[str, Any]:
@@ -174,9 +123,12 @@ def _words(args: str) -> list[str]:
     raise InvalidOption("args", problem, "words as a shell reads them, with REST v1")
 
 
-def _billing_query(operation: str, period: BillingPeriod, grouping: str) -> dict[str, str]:
-    refuse("v1", "v2", operation, period, {"last": "give start and end"})
-    return period.query() | {"grouping": grouping}
+def _billing_query(operation: str, name: str) -> Callable[[str | None, BillingPeriod], dict[str, str]]:
+    def query(resource_id: str | None, period: BillingPeriod) -> dict[str, str]:
+        refuse("v1", "v2", operation, period, {"last": "give start and end"})
+        return period.query() | {"grouping": name} | given(**{name: resource_id})
+
+    return query
 
 
 def _pod(data: Any) -> Pod:
@@ -260,3 +212,33 @@ def _row(told: Mapping[str, Any]) -> BillingRow:
         amount_usd=number(told.get("amount")) or 0.0,
         billed_s=seconds_of(told.get("timeBilledMs")),
     )
+
+
+V1 = Dialect(
+    name="v1",
+    other="v2",
+    bodies={
+        "create_pod": _new_pod,
+        "update_pod": _changed_pod,
+        "create_endpoint": _new_endpoint,
+        "update_endpoint": _changed_endpoint,
+    },
+    queries={
+        # Only then does v1 answer where a pod runs and on what, and which workers an endpoint has.
+        "list_pods": lambda: {"includeMachine": "true"},
+        "get_pod": lambda: {"includeMachine": "true"},
+        "list_workers": lambda: {"includeWorkers": "true"},
+        "pod_billing": _billing_query("pod_billing", "podId"),
+        "endpoint_billing": _billing_query("endpoint_billing", "endpointId"),
+    },
+    answers={
+        "pod": _pod,
+        "pods": each("pods", _pod),
+        "acted": nothing,
+        "endpoint": _endpoint,
+        "endpoints": each("endpoints", _endpoint),
+        "workers": _workers,
+        "bill": rows(_row),
+        "nothing": nothing,
+    },
+)

@@ -1,15 +1,15 @@
-"""RunPod's REST API v2, the current one (docs.runpod.io/api-reference-v2): its paths, bodies and answers.
+"""RunPod's REST API v2, the current one (docs.runpod.io/api-reference-v2): its bodies, queries and answers.
 
-Not here: sending (``_management.py``), what a pod is (``_pods.py``).
+Not here: paths (``_operations.py``), sending (``_management.py``), what a pod is (``_pods.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery_runpod.api._billing import BillingPeriod, BillingRow
-from celery_runpod.api._catalog import GpuType, parse_gpu
+from celery_runpod.api._catalog import parse_gpu
 from celery_runpod.api._endpoints import ServerlessEndpoint, ServerlessWorker
 from celery_runpod.api._endpointspec import EndpointChanges, EndpointSpec
 from celery_runpod.api._fields import (
@@ -26,112 +26,57 @@ from celery_runpod.api._fields import (
 )
 from celery_runpod.api._pods import UNKNOWN, Pod
 from celery_runpod.api._podspec import PodChanges, PodSpec
-from celery_runpod.api._rest import Request, each, given, milliseconds, nothing, refuse, rows
-from celery_runpod.errors import NotOffered
+from celery_runpod.api._rest import Dialect, each, given, milliseconds, nothing, refuse, rows
 
-NO_TYPES = {"gpu_types": "v2 places workers by pools: give gpu_pools, list_gpus() tells the pool of each type"}
+NO_TYPES = {"gpu_types": "v2 places workers by pools: give gpu_pools, list_gpus() has the pool of each type"}
 
 
-class RestV2:
-    """Requests and answers of REST v2."""
+def _new_pod(spec: PodSpec) -> dict[str, Any]:
+    refuse("v2", "v1", "create_pod", spec, {"interruptible": None})
+    body = given(
+        **_container(spec),
+        templateId=spec.template_id,
+        cloud=spec.cloud,
+        dataCenterIds=spec.data_centers,
+        globalNetworking=spec.global_networking,
+        startSsh=spec.start_ssh,
+        startJupyter=spec.start_jupyter,
+        mounts=_mounts(spec),
+    )
+    if spec.gpu is not None:
+        cuda = given(allowedCudaVersions=spec.cuda_versions, minCudaVersion=spec.min_cuda)
+        return body | {"gpu": {"id": spec.gpu, "count": spec.gpu_count or 1, **cuda}}
+    return body | {"cpu": {"id": spec.cpu, "vcpuCount": spec.vcpus or 2}}
 
-    name = "v2"
 
-    def list_pods(self) -> Request[list[Pod]]:
-        return Request("list_pods", "GET", "pods", each("pods", _pod))
+def _changed_pod(changes: PodChanges) -> dict[str, Any]:
+    return given(**_container(changes), globalNetworking=changes.global_networking, locked=changes.locked)
 
-    def get_pod(self, pod_id: str) -> Request[Pod]:
-        return Request("get_pod", "GET", f"pods/{pod_id}", _pod, pod_id=pod_id)
 
-    def create_pod(self, spec: PodSpec) -> Request[Pod]:
-        refuse(self.name, "v1", "create_pod", spec, {"interruptible": None})
-        body = given(
-            **_container(spec),
-            templateId=spec.template_id,
-            cloud=spec.cloud,
-            dataCenterIds=spec.data_centers,
-            globalNetworking=spec.global_networking,
-            startSsh=spec.start_ssh,
-            startJupyter=spec.start_jupyter,
-            mounts=_mounts(spec),
-        )
-        if spec.gpu is not None:
-            cuda = given(allowedCudaVersions=spec.cuda_versions, minCudaVersion=spec.min_cuda)
-            body["gpu"] = {"id": spec.gpu, "count": spec.gpu_count or 1, **cuda}
-        else:
-            body["cpu"] = {"id": spec.cpu, "vcpuCount": spec.vcpus or 2}
-        return Request("create_pod", "POST", "pods", _pod, body)
+def _new_endpoint(spec: EndpointSpec) -> dict[str, Any]:
+    body = _endpoint_body("create_endpoint", spec) | {"type": spec.type}
+    return body if spec.cpu is None else body | {"cpu": [{"id": spec.cpu, "vcpuCount": spec.vcpus or 2}]}
 
-    def update_pod(self, pod_id: str, changes: PodChanges) -> Request[Pod]:
-        body = given(**_container(changes), globalNetworking=changes.global_networking, locked=changes.locked)
-        return Request("update_pod", "PATCH", f"pods/{pod_id}", _pod, body, pod_id=pod_id)
 
-    def act_on_pod(self, pod_id: str, action: str) -> Request[Pod | None]:
-        if action == "reset":
-            raise NotOffered("reset_pod", self.name, "v1", "restart_pod restarts the container in place")
-        path = f"pods/{pod_id}/action"
-        return Request(f"{action}_pod", "POST", path, _pod, {"action": action}, pod_id=pod_id)
+def _changed_endpoint(changes: EndpointChanges) -> dict[str, Any]:
+    return _endpoint_body("update_endpoint", changes)
 
-    def terminate_pod(self, pod_id: str) -> Request[None]:
-        return Request("terminate_pod", "DELETE", f"pods/{pod_id}", nothing, pod_id=pod_id, has_body=False)
 
-    def pod_logs(self, pod_id: str, source: str | None, tail: int) -> Request[None]:
-        query = given(source=source, tail=str(tail))
-        return Request("pod_logs", "GET", f"pods/{pod_id}/logs", nothing, query=query, pod_id=pod_id)
-
-    def list_endpoints(self) -> Request[list[ServerlessEndpoint]]:
-        return Request("list_endpoints", "GET", "serverless", each("endpoints", _endpoint))
-
-    def get_endpoint(self, endpoint: str) -> Request[ServerlessEndpoint]:
-        return Request("get_endpoint", "GET", f"serverless/{endpoint}", _endpoint, endpoint=endpoint)
-
-    def create_endpoint(self, spec: EndpointSpec) -> Request[ServerlessEndpoint]:
-        body = self._endpoint_body("create_endpoint", spec)
-        body["type"] = spec.type
-        if spec.cpu is not None:
-            body["cpu"] = [{"id": spec.cpu, "vcpuCount": spec.vcpus or 2}]
-        return Request("create_endpoint", "POST", "serverless", _endpoint, body)
-
-    def update_endpoint(self, endpoint: str, changes: EndpointChanges) -> Request[ServerlessEndpoint]:
-        body = self._endpoint_body("update_endpoint", changes)
-        return Request("update_endpoint", "PATCH", f"serverless/{endpoint}", _endpoint, body, endpoint=endpoint)
-
-    def _endpoint_body(self, operation: str, spec: EndpointSpec | EndpointChanges) -> dict[str, Any]:
-        refuse(self.name, "v1", operation, spec, NO_TYPES)
-        workers = given(min=spec.workers_min, max=spec.workers_max, idleTimeout=spec.idle_timeout_s)
-        gpu = given(pools=spec.gpu_pools, excludedTypes=spec.excluded_gpu_types, count=spec.gpu_count)
-        return given(
-            **_container(spec),
-            templateId=spec.template_id,
-            gpu=gpu or None,
-            workers=workers or None,
-            scaling=_scaling(spec),
-            timeout=milliseconds(spec.execution_timeout_s),
-            dataCenterIds=spec.data_centers,
-            networkVolumes=spec.network_volumes,
-            flashboot=None if spec.flashboot is None else "FLASHBOOT" if spec.flashboot else "OFF",
-        )
-
-    def delete_endpoint(self, endpoint: str) -> Request[None]:
-        path = f"serverless/{endpoint}"
-        return Request("delete_endpoint", "DELETE", path, nothing, endpoint=endpoint, has_body=False)
-
-    def list_workers(self, endpoint: str) -> Request[list[ServerlessWorker]]:
-        path = f"serverless/{endpoint}/workers"
-        return Request("list_workers", "GET", path, each("workers", _worker), endpoint=endpoint)
-
-    def list_gpus(self, available_for: str | None) -> Request[list[GpuType]]:
-        query = {"include": "AVAILABILITY", "product": available_for} if available_for else {}
-        return Request("list_gpus", "GET", "catalog/gpus", each("gpus", parse_gpu), query=query)
-
-    def pod_billing(self, pod_id: str | None, period: BillingPeriod) -> Request[list[BillingRow]]:
-        query = _billing_query(period) | given(podId=pod_id)
-        return Request("pod_billing", "GET", "billing/pods", rows(_row), query=query, pod_id=pod_id)
-
-    def endpoint_billing(self, endpoint: str | None, period: BillingPeriod) -> Request[list[BillingRow]]:
-        query = _billing_query(period) | given(serverlessId=endpoint)
-        path = "billing/serverless"
-        return Request("endpoint_billing", "GET", path, rows(_row), query=query, endpoint=endpoint)
+def _endpoint_body(operation: str, spec: EndpointSpec | EndpointChanges) -> dict[str, Any]:
+    refuse("v2", "v1", operation, spec, NO_TYPES)
+    workers = given(min=spec.workers_min, max=spec.workers_max, idleTimeout=spec.idle_timeout_s)
+    gpu = given(pools=spec.gpu_pools, excludedTypes=spec.excluded_gpu_types, count=spec.gpu_count)
+    return given(
+        **_container(spec),
+        templateId=spec.template_id,
+        gpu=gpu or None,
+        workers=workers or None,
+        scaling=_scaling(spec),
+        timeout=milliseconds(spec.execution_timeout_s),
+        dataCenterIds=spec.data_centers,
+        networkVolumes=spec.network_volumes,
+        flashboot=None if spec.flashboot is None else "FLASHBOOT" if spec.flashboot else "OFF",
+    )
 
 
 def _container(spec: PodSpec | PodChanges | EndpointSpec | EndpointChanges) -> dict[str, Any]:
@@ -160,8 +105,20 @@ def _scaling(spec: EndpointSpec | EndpointChanges) -> dict[str, Any] | None:
     return {"type": spec.scaler, "queueDelay": spec.scaler_value}
 
 
-def _billing_query(period: BillingPeriod) -> dict[str, str]:
-    return period.query() | ({} if period.last is None else {"lastN": str(period.last)})
+def _billing_query(name: str) -> Callable[[str | None, BillingPeriod], dict[str, str]]:
+    def query(resource_id: str | None, period: BillingPeriod) -> dict[str, str]:
+        last = None if period.last is None else str(period.last)
+        return period.query() | given(lastN=last, **{name: resource_id})
+
+    return query
+
+
+def _logs_query(source: str | None, tail: int) -> dict[str, str]:
+    return given(source=source, tail=str(tail))
+
+
+def _gpus_query(available_for: str | None) -> dict[str, str]:
+    return {"include": "AVAILABILITY", "product": available_for} if available_for else {}
 
 
 def _pod(data: Any) -> Pod:
@@ -252,3 +209,35 @@ def _row(told: Mapping[str, Any]) -> BillingRow:
         disk_usd=number(told.get("diskAmount")),
         fee_usd=number(told.get("feeAmount")),
     )
+
+
+V2 = Dialect(
+    name="v2",
+    other="v1",
+    bodies={
+        "create_pod": _new_pod,
+        "update_pod": _changed_pod,
+        "start_pod": lambda: {"action": "start"},
+        "stop_pod": lambda: {"action": "stop"},
+        "restart_pod": lambda: {"action": "restart"},
+        "create_endpoint": _new_endpoint,
+        "update_endpoint": _changed_endpoint,
+    },
+    queries={
+        "pod_logs": _logs_query,
+        "list_gpus": _gpus_query,
+        "pod_billing": _billing_query("podId"),
+        "endpoint_billing": _billing_query("serverlessId"),
+    },
+    answers={
+        "pod": _pod,
+        "pods": each("pods", _pod),
+        "acted": _pod,
+        "endpoint": _endpoint,
+        "endpoints": each("endpoints", _endpoint),
+        "workers": each("workers", _worker),
+        "gpus": each("gpus", parse_gpu),
+        "bill": rows(_row),
+        "nothing": nothing,
+    },
+)

@@ -70,17 +70,30 @@ def wait_until_running(
 
     def running(pod: Pod) -> bool:
         nonlocal left_exited
-        waited_s = clock() - began
-        stopped = pod.status == "EXITED" and (left_exited or waited_s >= START_S)
-        if stopped or pod.status in ("ERROR", "TERMINATED"):
-            raise PodNotRunning(pod_id, waited_s, pod.status)
+        found = is_running(pod, clock() - began, left_exited)
         left_exited = left_exited or pod.status in ("PROVISIONING", "STARTING")
-        return pod.status == "RUNNING"
+        return found
 
     def late(seen: Pod | None) -> Exception:
         return PodNotRunning(pod_id, timeout_s, seen.status if seen else UNSEEN)
 
     return _until(look, running, late, timeout_s, clock, sleep)
+
+
+def is_running(pod: Pod, waited_s: float, left_exited: bool = False) -> bool:
+    """Whether a pod runs. A wait of the client and the worker's task `runpod.pods.wait` both ask this.
+
+    Args:
+        waited_s: seconds since the wait began. A pod that was just started may still be EXITED for `START_S`.
+        left_exited: the pod was seen starting: EXITED now means that it ended.
+
+    Raises:
+        PodNotRunning: it will not run: ERROR, TERMINATED, or EXITED.
+    """
+    stopped = pod.status == "EXITED" and (left_exited or waited_s >= START_S)
+    if stopped or pod.status in ("ERROR", "TERMINATED"):
+        raise PodNotRunning(pod.id, round(waited_s, 1), pod.status)
+    return pod.status == "RUNNING"
 
 
 def _until(

@@ -27,12 +27,12 @@ import tasks.check
 import tasks.crash_points
 import tasks.run
 import tasks.submit
-from celery_runpod._store.store import JobStore
+from celery_runpod._store.submits import Submits
 
 NOTES = "CHAOS_NOTES"
 """The variable that names the file."""
 
-_claim = JobStore.claim_submit
+_claim = Submits.claim_submit
 _post, _insist, _refused = tasks.submit._post, tasks.submit._insist, tasks.submit._refused
 _submit = tasks.submit.submit
 _taken = tasks.crash_points._taken
@@ -101,7 +101,7 @@ def taken(file: str, step: Any) -> str:
 
 
 if NOTES in os.environ:
-    JobStore.claim_submit = claim_submit
+    Submits.claim_submit = claim_submit
     tasks.submit._post, tasks.submit._insist, tasks.submit._refused = post, insist, refused
     tasks.check.submit = tasks.run.submit = submit
     tasks.crash_points._taken = taken

@@ -1,4 +1,4 @@
-"""Every request that ManagementClient sends is one that RunPod describes for the version in use."""
+"""Every request that ManagementClient sends is described for the version in use."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 
 from celery_runpod.api import BillingPeriod, EndpointChanges, EndpointSpec, ManagementClient, PodChanges, PodSpec
 from celery_runpod.api._rest import Request as Sent
-from celery_runpod.api._restv1 import RestV1
-from celery_runpod.api._restv2 import RestV2
+from celery_runpod.api._restv1 import V1
+from celery_runpod.api._restv2 import V2
 from celery_runpod.errors import NotOffered
-from tests.unit.api.rest import ENDPOINT, POD, REST, path_of, query_of
+from tests.unit.api.rest import ENDPOINT, POD, REST, path_of, query_of, worded
 from tests.unit.api.servers import Loopback
 
-from .descriptions import VERSIONS, check_request, needs_descriptions
+from .described import VERSIONS, check_request
 
-pytestmark = needs_descriptions
 PERIOD = BillingPeriod(datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC), "week")
 CONTAINER = {"args": "--port 80", "disk_gb": 20, "env": {"A": "b"}, "ports": ["80/http"], "registry": "clz"}
 GPU_POD = PodSpec(
@@ -135,8 +134,8 @@ def test_what_is_sent_is_described(runpod: Loopback, version: str, name: str) ->
 
 
 def test_buckets_by_number_are_described_in_v2() -> None:
-    _check("v2", RestV2().pod_billing(None, BillingPeriod(last=7)))
-    _check("v2", RestV2().endpoint_billing(None, BillingPeriod(last=7, bucket="hour")))
+    _check("v2", worded(V2, "pod_billing", None, BillingPeriod(last=7)))
+    _check("v2", worded(V2, "endpoint_billing", None, BillingPeriod(last=7, bucket="hour")))
 
 
 NAMES = st.text(min_size=1, max_size=20).filter(str.strip)
@@ -168,8 +167,8 @@ POD_SPECS = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(POD_SPECS)
 def test_whatever_a_pod_spec_holds_is_described(spec: PodSpec) -> None:
-    _check("v2", RestV2().create_pod(spec))
-    _check("v1", RestV1().create_pod(spec))
+    _check("v2", worded(V2, "create_pod", spec))
+    _check("v1", worded(V1, "create_pod", spec))
 
 
 def _check(version: str, request: Sent[Any]) -> None:

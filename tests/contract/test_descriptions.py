@@ -14,11 +14,9 @@ from .descriptions import (
     check_request,
     description,
     examples,
-    needs_descriptions,
     operations,
 )
 
-pytestmark = needs_descriptions
 GPU_POD = {"name": "a", "image": "b", "gpu": {"id": "NVIDIA L4"}}
 
 

@@ -132,8 +132,8 @@ def test_what_each_role_needs(url: str, redis: Any) -> None:
     assert caller.set("runpod:cancel:t1", "job") and caller.zadd("runpod:outbox", {"t1": 1}) is not None
     assert caller.set("celery-task-meta-t1", "{}") and caller.publish("celery-task-meta-t1", "{}") == 0
     assert webhooks.hmget(RECORD, "state", "attempt") == ["IN_QUEUE", None]
-    JobStore(caller, "runpod").keep_message("t2", 1.0, "{}", "{}")
-    assert JobStore(caller, "runpod").kept_calls() == ["t1", "t2"]
+    JobStore(caller, "runpod").outbox.keep_message("t2", 1.0, "{}", "{}")
+    assert JobStore(caller, "runpod").outbox.kept_calls() == ["t1", "t2"]
     redis.hset(RECORD, "attempt", "1")
     assert JobStore(webhooks, "runpod").hint("e1", "t1", 1, 1000.0) == "publish"
     redis.hset(RECORD, "state", "SUBMITTING")

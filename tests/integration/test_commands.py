@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from celery_runpod._devstack.stack import cli
 from celery_runpod.errors import JobFailed
+from tests.commands import Answer, as_process, in_process
 from tests.servers import API_KEY, World
 from tests.waiting import eventually
 
@@ -23,7 +22,7 @@ ENDPOINTS = (
     "failing=synthetic:duration=0.1,failures=1",
 )
 
-Say = Callable[..., subprocess.CompletedProcess[str]]
+Say = Callable[..., Answer]
 
 
 @pytest.fixture(scope="module")
@@ -37,36 +36,62 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 def say(world: World) -> Say:
-    """Runs a command as a shell does; `key` gives it the API key and the management API."""
-
-    def run(*arguments: str, key: bool = False, said: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-        inherited = {name: v for name, v in os.environ.items() if not name.startswith(("RUNPOD_", "REDIS_", "CELERY_"))}
-        own = {"REDIS_URL": world.redis_url, **env}
-        if key:
-            own |= {"RUNPOD_API_KEY": API_KEY, "RUNPOD_REST_URL": f"{world.simulator_url}/v2"}
-        return subprocess.run(
-            cli(*arguments),
-            input=said,
-            env={**inherited, **own},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    return run
+    """Calls a command in this process; `key` gives it the API key and the management API."""
+    return partial(command, world, in_process)
 
 
-def told(answer: subprocess.CompletedProcess[str]) -> Any:
+@pytest.fixture
+def shell(world: World) -> Say:
+    """The same, in a process of its own."""
+    return partial(command, world, as_process)
+
+
+def command(world: World, run: Say, *arguments: str, key: bool = False, said: str = "", **env: str) -> Answer:
+    own = {"REDIS_URL": world.redis_url, **env}
+    if key:
+        own |= {"RUNPOD_API_KEY": API_KEY, "RUNPOD_REST_URL": f"{world.simulator_url}/v2"}
+    return run(*arguments, env=own, said=said)
+
+
+def told(answer: Answer) -> Any:
     assert answer.returncode == 0, answer.stderr
     return json.loads(answer.stdout)
 
 
-def refused(answer: subprocess.CompletedProcess[str]) -> str:
+def refused(answer: Answer) -> str:
     """The one sentence of a command that failed."""
     assert answer.returncode == 1, answer.stdout + answer.stderr
     (sentence,) = answer.stderr.strip().splitlines()
     return sentence
+
+
+# As a process: once each. `run`, `doctor`, `demo` and `dev` are in test_demo.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("health", "fast"), 0, "completed\t"),
+        (("pause", "held"), 0, "nothing is submitted to held"),
+        (("resume", "held"), 0, "jobs are submitted again"),
+        (("purge", "nobody", "--yes"), 1, "endpoint nobody"),
+        (("watch", "no-such-job"), 1, "no job of this namespace"),
+        (("show", "no-such-job"), 1, "no-such-job"),
+        (("retry", "no-such-job"), 1, "no-such-job"),
+        (("cancel", "no-such-job", "--json"), 0, "cancel_asked"),
+        (("jobs", "--json"), 0, "["),
+        (("pods", "list"), 0, "no pod"),
+        (("endpoints", "get", "nobody"), 1, "nobody"),
+        (("gpus", "--for", "pod"), 0, "NVIDIA L4\t24\t"),
+        (("billing", "pods", "--json"), 0, "["),
+        (("completion", "bash"), 0, "_CELERY_RUNPOD_COMPLETE"),
+    ],
+    ids=lambda given: given[0] if isinstance(given, tuple) else "",
+)
+def test_a_command_as_a_process(shell: Say, arguments: tuple[str, ...], status: int, words: str) -> None:
+    answer = shell(*arguments, key=True)
+    assert answer.returncode == status, answer.stdout + answer.stderr
+    assert words in (answer.stderr if status else answer.stdout)
 
 
 # Jobs: without an API key
@@ -192,8 +217,8 @@ def test_an_endpoint_is_warmed_up_by_any_of_its_names(say: Say, tmp_path: Path) 
         assert told(say("endpoints", "delete", "fresh", "--yes", "--json", key=True))["deleted"] is True
 
 
-def test_doctor_reaches_the_management_api(say: Say) -> None:
-    found = told(say("doctor", "--json", key=True, RUNPOD_BASE_URL="http://127.0.0.1:1/v2"))
+def test_doctor_reaches_the_management_api(shell: Say) -> None:
+    found = told(shell("doctor", "--json", key=True, RUNPOD_BASE_URL="http://127.0.0.1:1/v2"))
     (finding,) = [one for one in found["findings"] if one["check"] == "management API"]
     assert (finding["level"], "0 pods" in finding["found"]) == ("ok", True)
 
@@ -206,18 +231,18 @@ def test_prices_and_bills(say: Say) -> None:
     assert isinstance(told(say("billing", "endpoints", "--last", "3", "--json", key=True)), list)
 
 
-def test_a_worker_names_the_module_that_it_cannot_import(say: Say) -> None:
-    sentence = refused(say("worker", key=True, RUNPOD_IMPORTS="nosuch_mod"))
+def test_a_worker_names_the_module_that_it_cannot_import(shell: Say) -> None:
+    sentence = refused(shell("worker", key=True, RUNPOD_IMPORTS="nosuch_mod"))
     assert sentence == "celery-runpod: no module 'nosuch_mod' can be imported: RUNPOD_IMPORTS names it"
 
 
 # Shells
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes(say: Say, shell: str) -> None:
-    script = say("completion", shell).stdout
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_a_shell_completes(say: Say, shell: Say, name: str) -> None:
+    script = say("completion", name).stdout
     assert "_CELERY_RUNPOD_COMPLETE" in script
-    words = {"COMP_WORDS": "celery-runpod pods te", "COMP_CWORD": "2" if shell != "fish" else "te"}
-    answer = say(_CELERY_RUNPOD_COMPLETE=f"{shell}_complete", **words)
+    words = {"COMP_WORDS": "celery-runpod pods te", "COMP_CWORD": "2" if name != "fish" else "te"}
+    answer = shell(_CELERY_RUNPOD_COMPLETE=f"{name}_complete", **words)
     assert "terminate" in answer.stdout

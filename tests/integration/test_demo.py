@@ -28,15 +28,19 @@ def sign() -> Iterator[str]:
     value = f"{os.getpid()}-{time.monotonic_ns()}"
     yield value
     left: list[str] = []
-    eventually(lambda: alive(value), left)
+    try:
+        eventually(lambda: [f"{one.pid} {one.cmdline()}" for one in alive(value)], left)
+    finally:
+        for process in alive(value):
+            process.kill()
 
 
-def alive(value: str) -> list[str]:
+def alive(value: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(SIGN) == value and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(f"{process.pid} {process.cmdline()}")
+                found.append(process)
         except (psutil.AccessDenied, psutil.NoSuchProcess):
             continue
     return found

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from celery_runpod._asking import ask
-from celery_runpod._protocol import MANAGEMENT
 from celery_runpod.errors import (
     ConfigurationError,
     EndpointNotFound,
@@ -172,9 +171,3 @@ def test_without_the_switch_asking_fails_at_once(tmp_path: Any) -> None:
     finally:
         world.stack.stop()
         forget_connections()
-
-
-def test_every_task_of_the_contract_has_its_method() -> None:
-    from tasks.management import OPERATIONS
-
-    assert set(OPERATIONS) == set(MANAGEMENT)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +10,8 @@ import pytest
 from celery import chain
 
 from celery_runpod import JobResult
-from celery_runpod._devstack.stack import cli
 from tests.application import same
+from tests.commands import in_process
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 
@@ -32,11 +30,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def cancel_what_waits(world: World, *endpoint: str) -> int:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("RUNPOD_", "REDIS_", "CELERY_"))}
-    command = cli("purge", "--calls", "--yes", "--json", *endpoint)
-    done = subprocess.run(
-        command, env={**env, "REDIS_URL": world.redis_url}, capture_output=True, text=True, timeout=60, check=True
-    )
+    done = in_process("purge", "--calls", "--yes", "--json", *endpoint, env={"REDIS_URL": world.redis_url})
+    assert done.returncode == 0, done.stderr
     return int(json.loads(done.stdout)["cancelled"])
 
 

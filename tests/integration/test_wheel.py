@@ -27,7 +27,7 @@ import celery_runpod
 import config, tasks, celery_app
 from celery_runpod import Endpoint
 
-app = celery_app.worker_app
+app = celery_app.app
 result = Endpoint("fast").delay(a=1)
 after = celery_app.own.delay(1)
 print(json.dumps({

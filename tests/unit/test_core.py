@@ -18,6 +18,7 @@ from celery_runpod import Endpoint, JobResult, errors
 from celery_runpod._protocol import RUN, TASK_NAMES, merge_input
 from celery_runpod._publish import routes
 from celery_runpod._webhooks.signed_urls import WebhookTarget, sign_url, verify
+from celery_runpod.api._operations import MANAGEMENT
 from celery_runpod.errors import InvalidInput, InvalidOption, NotConfigured, PayloadTooLarge, RunPodError
 from celery_runpod.options import Backoff, Options
 from config.settings import load_settings
@@ -307,6 +308,6 @@ def test_a_result_can_be_pickled(app: Celery, monkeypatch: pytest.MonkeyPatch) -
 def test_every_task_is_registered_and_every_name_is_public() -> None:
     import celery_runpod
 
-    assert set(TASK_NAMES) <= set(create_app().tasks)
+    assert {*TASK_NAMES, *MANAGEMENT} <= set(create_app().tasks)
     public = ["Backoff", "Endpoint", "JobResult", "Options", "ask", "cancel", "errors", "pause", "resume"]
     assert sorted(celery_runpod.__all__) == public

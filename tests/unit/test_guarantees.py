@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from celery_runpod._protocol import CONTROL
+from celery_runpod.api._operations import MANAGEMENT
 from config.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +111,7 @@ def test_every_command_is_in_the_docs() -> None:
 
 def test_every_task_that_is_asked_is_in_the_table_of_operations() -> None:
     table = (ROOT / "README.md").read_text().partition("## Operations")[2].partition("\n## ")[0]
-    for name in CONTROL:
+    for name in (*CONTROL, *MANAGEMENT):
         group, _, word = name.rpartition(".")
         (row,) = [line for line in table.splitlines() if f"`{name}`" in line] or [
             line for line in table.splitlines() if f"`{group}.list`" in line

@@ -160,3 +160,9 @@ def test_every_private_name_of_another_package_is_in_the_table() -> None:
             used |= {alias.name for alias in node.names}
     listed = set(re.findall(r"\w+", _private_names.__doc__ or ""))
     assert used - NOT_PRIVATE <= listed
+
+
+def test_no_two_modules_share_a_name() -> None:
+    """A name that needs its folder to be understood is not one yet; Django's `apps` and `urls` are its own."""
+    names = [path.name for path in MODULES if path.name != "__init__.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

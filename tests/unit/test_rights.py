@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from celery_runpod._connect import ClientSettings
-from celery_runpod._protocol import MANAGEMENT, WAIT_FOR_POD
+from celery_runpod._protocol import WAIT_FOR_POD
 from celery_runpod.api import ManagementClient, RunPodClient
 from celery_runpod.api._access import clear_text_problem
+from celery_runpod.api._operations import MANAGEMENT
 from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
 from celery_runpod.options import Options
 from config.profiles import Profile, load_profiles

@@ -16,7 +16,7 @@ from celery.worker.consumer import consumer
 
 from celery_app.logs import configure_logging
 from celery_runpod._cli import output
-from celery_runpod._cli.pods import COLUMNS
+from celery_runpod._cli.pod_commands import COLUMNS
 from celery_runpod._escaping import shown, shown_block, shown_json
 from celery_runpod.api import Pod
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from celery_runpod._simulator.management import catalog
-from celery_runpod._simulator.management.pods import Pod
+from celery_runpod._simulator.management.simulated_pods import Pod
 
 HOUR_S = 3600
 SIZES = ("hour", "day", "week", "month", "year")

@@ -101,7 +101,7 @@ def gpu_price(gpu_id: str, count: int, cloud: str) -> float:
     """USD per hour of a pod.
 
     Raises:
-        NotPlaced: no such GPU type, not in this cloud, or not so many on one machine.
+        NotPlaced: no such GPU type, not in this cloud, or too many for one machine.
     """
     gpu = GPUS.get(gpu_id)
     if gpu is None:

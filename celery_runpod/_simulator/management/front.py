@@ -20,25 +20,23 @@ from celery_runpod._simulator.faults import Fault
 from celery_runpod._simulator.gateway import Gateway, accepts
 from celery_runpod._simulator.management import bodies
 from celery_runpod._simulator.management.pod_routes import PodRoutes
-from celery_runpod._simulator.management.pods import Status
 from celery_runpod._simulator.management.quotas import POLICY
 from celery_runpod._simulator.management.report_routes import ReportRoutes
-from celery_runpod._simulator.management.routes import Account, Call, Follow, Problem, Reply, Route, Table, rfc3339
+from celery_runpod._simulator.management.route_table import Account, Call, Follow, Problem, Reply, Route, Table, rfc3339
 from celery_runpod._simulator.management.serverless_routes import ServerlessRoutes
+from celery_runpod._simulator.management.simulated_pods import Status
 from celery_runpod._simulator.request_rules import read_json
 
 LOOK_S = 0.2
 """How often a followed log is looked at for new lines."""
 QUIET_S = 15.0
-"""After so long without a line a comment is sent, so that proxies keep the connection."""
+"""Seconds without a line after which a comment is sent, so that proxies keep the connection."""
 UNBUFFERED = {"Cache-Control": "no-cache", "Connection": "keep-alive", "X-Accel-Buffering": "no"}
 """What RunPod's description says is always sent with a log."""
 SPOIL_THE_ANSWER = frozenset({"body", "drop_after", "status_after", "truncate"})
 
 
 class Management:
-    """See the module."""
-
     def __init__(self, account: Account, gateway: Gateway, key: str | None, *, limits: bool) -> None:
         self.account = account
         self.gateway = gateway
@@ -115,7 +113,7 @@ class Management:
         return web.Response(body=body, status=problem.status, headers=headers, content_type="application/problem+json")
 
     def _headers(self, now: float) -> dict[str, str]:
-        """The quota; without limits the caller is exempt, and is told nothing."""
+        """The quota; without limits there are no such headers."""
         if not self.limits:
             return {}
         return {"RateLimit": self.account.quotas.left(now), "RateLimit-Policy": POLICY}

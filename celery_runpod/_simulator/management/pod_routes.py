@@ -1,6 +1,6 @@
 """The routes of pods: nested bodies (docs.runpod.io/api-reference-v2/pods).
 
-Not here: a pod's life (``pods.py``), how a pod is shown (``representations.py``).
+Not here: a pod's life (``simulated_pods.py``), how a pod is shown (``representations.py``).
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from celery_runpod._simulator.management.bodies import (
     whole,
 )
 from celery_runpod._simulator.management.catalog import NotPlaced
-from celery_runpod._simulator.management.pods import Line, Pod, PodSpec
 from celery_runpod._simulator.management.representations import shown_pod
-from celery_runpod._simulator.management.routes import (
+from celery_runpod._simulator.management.route_table import (
     Account,
     Call,
     Follow,
@@ -38,6 +37,7 @@ from celery_runpod._simulator.management.routes import (
     flag,
     new_id,
 )
+from celery_runpod._simulator.management.simulated_pods import Line, Pod, PodSpec
 
 CONTAINER: dict[str, Shape] = {
     "args": TEXT,
@@ -85,8 +85,6 @@ def image_of(template: str | None) -> str:
 
 
 class PodRoutes:
-    """See the module."""
-
     def __init__(self, account: Account) -> None:
         self.account = account
 

@@ -10,14 +10,12 @@ from typing import Any
 
 from celery_runpod._simulator.management import billing, catalog
 from celery_runpod._simulator.management.billing import BadWindow, Window
-from celery_runpod._simulator.management.routes import Account, Call, Problem, Reply, Route, rfc3339
+from celery_runpod._simulator.management.route_table import Account, Call, Problem, Reply, Route, rfc3339
 
 PRODUCTS = {"gpus": frozenset({"POD", "CLUSTER", "SERVERLESS"}), "cpus": frozenset({"POD", "SERVERLESS"})}
 
 
 class ReportRoutes:
-    """See the module."""
-
     def __init__(self, account: Account) -> None:
         self.account = account
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from celery_runpod._simulator.management import catalog
 from celery_runpod._simulator.management.deployments import Deployment, WorkerView
-from celery_runpod._simulator.management.pods import Pod, Status
-from celery_runpod._simulator.management.routes import rfc3339
+from celery_runpod._simulator.management.route_table import rfc3339
+from celery_runpod._simulator.management.simulated_pods import Pod, Status
 
 ADDRESS = "127.0.0.1"
 URLS = {

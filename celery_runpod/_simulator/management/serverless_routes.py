@@ -12,7 +12,7 @@ from celery_runpod._simulator.management.catalog import NotPlaced
 from celery_runpod._simulator.management.deployments import Deployment
 from celery_runpod._simulator.management.pod_routes import CONTAINER, CPU, image_of
 from celery_runpod._simulator.management.representations import shown_endpoint, shown_workers
-from celery_runpod._simulator.management.routes import Account, Call, Problem, Reply, Route, new_id
+from celery_runpod._simulator.management.route_table import Account, Call, Problem, Reply, Route, new_id
 
 POOLS = {
     "pools": listed(TEXT, least=1),
@@ -61,8 +61,6 @@ FIELDS = {
 
 
 class ServerlessRoutes:
-    """See the module."""
-
     def __init__(self, account: Account) -> None:
         self.account = account
 

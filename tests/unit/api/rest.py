@@ -8,10 +8,21 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from celery_runpod.api._operations import OPERATIONS
+from celery_runpod.api._rest import Dialect, request_of
+from celery_runpod.api._rest import Request as Worded
+
 from .servers import Request, answer
 
 POD = "7h9k2m4n6p"
 ENDPOINT = "4m7x2k9q"
+
+
+def worded(dialect: Dialect, name: str, *args: Any) -> Worded[Any]:
+    """The request of an operation in a version's words; the id comes first where the operation has one."""
+    operation = OPERATIONS[name]
+    return request_of(dialect, operation, *args) if operation.about else request_of(dialect, operation, None, *args)
+
 
 PODS: dict[str, dict[str, Any]] = {
     "v2": {

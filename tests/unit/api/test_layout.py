@@ -40,5 +40,5 @@ def test_only_requests_the_standard_library_and_our_errors_are_imported() -> Non
                 else []
             )
             for name in names:
-                ours = name.startswith("celery_runpod.api.") or name == "celery_runpod.errors"
+                ours = f"{name}.".startswith("celery_runpod.api.") or name == "celery_runpod.errors"
                 assert ours or name.partition(".")[0] in allowed, f"{source.name} imports {name}"

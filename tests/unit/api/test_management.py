@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from celery_runpod.api import BillingPeriod, ManagementClient, Pod, ServerlessEndpoint
-from celery_runpod.api._restv1 import RestV1
-from celery_runpod.api._restv2 import RestV2
+from celery_runpod.api._restv1 import V1
+from celery_runpod.api._restv2 import V2
 from celery_runpod.errors import (
     BadAnswer,
     ConfigurationError,
@@ -30,7 +30,7 @@ from celery_runpod.errors import (
 )
 
 from .conftest import KEY, MakeManager, Serve
-from .rest import ENDPOINT, ENDPOINTS, GPU, POD, PODS, REST
+from .rest import ENDPOINT, ENDPOINTS, GPU, POD, PODS, REST, worded
 from .servers import answer, hang_up, only
 from .test_secrets import assert_no_key_in
 from .test_waiting import Time
@@ -308,7 +308,7 @@ def test_ids_that_lead_elsewhere(serve: Serve, manager_of: MakeManager, version:
         lambda c: c.pod_logs(POD, tail=5001),
         lambda c: c.pod_logs(POD, tail=True),
         lambda c: c.pod_logs(POD, source="mine"),
-        lambda c: c.pod_logs(POD, quiet_s=0),
+        lambda c: c.pod_logs(POD, quiet=0),
     ],
 )
 def test_what_cannot_be_is_never_sent(serve: Serve, manager_of: MakeManager, call: Call) -> None:
@@ -324,12 +324,12 @@ def test_what_cannot_be_is_never_sent(serve: Serve, manager_of: MakeManager, cal
 @pytest.mark.parametrize("odd", [None, [], {}, "x", 7, True, [None], {"id": 1}, [{}]])
 def test_odd_fields_are_as_good_as_missing(odd: Any) -> None:
     pod = dict.fromkeys([*_names("v2"), *_names("v1")], odd) | {"id": POD}
-    for version in (RestV1(), RestV2()):
-        assert version.get_pod(POD).parse(pod).id == POD
-        assert version.get_endpoint(ENDPOINT).parse(pod).id == POD
-        assert isinstance(version.list_workers(ENDPOINT).parse(pod | {"workers": [pod]})[0].gpu_count, int)
-        assert version.pod_billing(None, BillingPeriod()).parse([{**pod, "amount": odd, "totalAmount": odd}])
-    assert RestV2().list_gpus(None).parse({"gpus": [dict.fromkeys(GPU, odd) | {"id": "a"}]})[0].id == "a"
+    for version in (V1, V2):
+        assert worded(version, "get_pod", POD).parse(pod).id == POD
+        assert worded(version, "get_endpoint", ENDPOINT).parse(pod).id == POD
+        assert isinstance(worded(version, "list_workers", ENDPOINT).parse(pod | {"workers": [pod]})[0].gpu_count, int)
+        assert worded(version, "pod_billing", None, BillingPeriod()).parse([{**pod, "amount": odd, "totalAmount": odd}])
+    assert worded(V2, "list_gpus", None).parse({"gpus": [dict.fromkeys(GPU, odd) | {"id": "a"}]})[0].id == "a"
 
 
 def _names(version: str) -> list[str]:
@@ -337,9 +337,9 @@ def _names(version: str) -> list[str]:
 
 
 def test_a_status_that_nobody_knows_is_kept() -> None:
-    assert RestV2().get_pod(POD).parse({"id": POD, "status": "DREAMING"}).status == "DREAMING"
-    assert RestV1().get_pod(POD).parse({"id": POD, "desiredStatus": "DREAMING"}).status == "DREAMING"
-    assert RestV2().get_pod(POD).parse({"id": POD}).status == "UNKNOWN"
+    assert worded(V2, "get_pod", POD).parse({"id": POD, "status": "DREAMING"}).status == "DREAMING"
+    assert worded(V1, "get_pod", POD).parse({"id": POD, "desiredStatus": "DREAMING"}).status == "DREAMING"
+    assert worded(V2, "get_pod", POD).parse({"id": POD}).status == "UNKNOWN"
 
 
 @pytest.mark.parametrize("body", [[], {}, {"id": ""}, {"id": 7}, "x", None])

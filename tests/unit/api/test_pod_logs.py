@@ -56,7 +56,7 @@ def then_quiet(*pieces: bytes) -> Act:
 )
 def test_lines_come_until_it_is_quiet(serve: Serve, manager_of: MakeManager, told: bytes | Act) -> None:
     server = serve(lambda _: told)
-    lines = list(manager_of(server).pod_logs(POD, tail=3, source="container", quiet_s=0.5))
+    lines = list(manager_of(server).pod_logs(POD, tail=3, source="container", quiet=0.5))
     assert [line.text for line in lines] == ["one", "two", "three"]
     assert lines[0] == LogLine("one", "container", datetime(2026, 6, 1, 12, 2, 3, tzinfo=UTC))
     (request,) = server.requests
@@ -72,7 +72,7 @@ def test_a_line_is_there_before_the_next_one_is_written(serve: Serve, manager_of
         go_on.wait(30)
         sock.sendall(event("two"))
 
-    lines = manager_of(serve(lambda _: told)).pod_logs(POD, quiet_s=20)
+    lines = manager_of(serve(lambda _: told)).pod_logs(POD, quiet=20)
     assert next(lines).text == "one"
     go_on.set()
     assert [line.text for line in lines] == ["two"]
@@ -86,7 +86,7 @@ def test_a_log_that_never_rests_ends_at_its_time(serve: Serve, manager_of: MakeM
                 return
             sock.sendall(chunk(event(str(number))))
 
-    lines = list(manager_of(serve(lambda _: told)).pod_logs(POD, quiet_s=20, timeout_s=2))
+    lines = list(manager_of(serve(lambda _: told)).pod_logs(POD, quiet=20, timeout=2))
     assert lines[0].text == "0"
 
 
@@ -127,7 +127,7 @@ def test_v1_has_none_and_says_so_at_once(serve: Serve, manager_of: MakeManager) 
 def test_other_calls_of_the_thread_between_two_lines(serve: Serve, manager_of: MakeManager) -> None:
     """A log that is read, or thrown away half-read, while the same thread calls on."""
     server = serve(lambda r: then_quiet(CHUNKED, chunk(event("one") + event("two"))) if "/logs" in r.path else _job())
-    lines, jobs = manager_of(server).pod_logs(POD, quiet_s=0.5), RunPodClient(KEY, base_url=server.url)
+    lines, jobs = manager_of(server).pod_logs(POD, quiet=0.5), RunPodClient(KEY, base_url=server.url)
     assert next(lines).text == "one"
     assert jobs.status("sdxl", "a").final
     assert next(lines).text == "two"

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from celery_runpod._cli.output import ask_first, fields_from, print_one, print_rows, read_json
-from celery_runpod._cli.pods import COLUMNS
+from celery_runpod._cli.pod_commands import COLUMNS
 from celery_runpod.api import Pod
 
 POD = Pod("p1", "train", "RUNNING", gpu="NVIDIA L4", gpu_count=2, usd_per_hour=0.39, env={"TOKEN": "secret-of-a-user"})

@@ -66,10 +66,10 @@ def test_no_server_outlives_a_stack_that_was_killed(tmp_path: Path) -> None:
 
 def test_a_guard_forgets_what_has_ended() -> None:
     guard = Guard()
-    kept, released = (subprocess.Popen(["sleep", "600"], start_new_session=True) for _ in range(2))
+    kept, released = (
+        subprocess.Popen(["sleep", "600"], start_new_session=True, preexec_fn=guard.watch()) for _ in range(2)
+    )
     try:
-        for one in (kept, released):
-            guard.watch(one.pid)
         guard.release(released.pid)
         guard.close()
         assert kept.wait(20) == -signal.SIGKILL

@@ -16,7 +16,7 @@ from celery_runpod._simulator.management.billing import (
     window,
 )
 from celery_runpod._simulator.management.catalog import DISK_PER_GB_H
-from celery_runpod._simulator.management.pods import Pace, Pod, PodSpec
+from celery_runpod._simulator.management.simulated_pods import Pace, Pod, PodSpec
 
 
 def at(*parts: int) -> float:

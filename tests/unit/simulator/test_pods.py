@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_runpod._simulator.management.pods import ACTIONS, Pace, Pod, Pods, PodSpec, Status
+from celery_runpod._simulator.management.simulated_pods import ACTIONS, Pace, Pod, Pods, PodSpec, Status
 
 PACE = Pace(provisioning_s=10.0, starting_s=20.0, terminated_s=5.0)
 

@@ -95,7 +95,7 @@ class PodSpec:
 
 
 class Pod:
-    """See the module. `number` tells pods apart, for ports."""
+    """`number` is unique: public ports are made from it."""
 
     def __init__(self, pod_id: str, number: int, spec: PodSpec, now: float, pace: Pace) -> None:
         self.id = pod_id

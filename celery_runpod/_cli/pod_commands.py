@@ -1,6 +1,6 @@
 """`pods`: RunPod's pods from a terminal, with the API key of the shell (`RUNPOD_API_KEY`, or `RUNPOD_API_KEY_FILE`).
 
-Not here: what may be asked of a pod (`celery_runpod/api/_podspec.py`); the same as tasks (the worker's
+Not here: what a pod may have (`celery_runpod/api/_podspec.py`); the same as tasks (the worker's
 `tasks/management.py`).
 """
 
@@ -59,7 +59,7 @@ def list_(as_json: bool) -> None:
 @pod_argument
 @json_option
 def get(pod_id: str, as_json: bool) -> None:
-    """One pod, with all that RunPod tells but its environment variables."""
+    """One pod, with all that RunPod answers except its environment variables."""
     print_one(ManagementClient().get_pod(pod_id), as_json=as_json)
 
 
@@ -148,13 +148,13 @@ def terminate(pod_id: str, yes: bool, as_json: bool) -> None:
     default=3.0,
     show_default=True,
     metavar="SECONDS",
-    help="Ends when quiet for so long; in any case after 20 times that, or a minute if that is more.",
+    help="Ends when the log is quiet for this long; in any case after 20 times that, at least a minute.",
 )
 @json_option
 def logs(pod_id: str, source: str | None, tail: int, follow_s: float, as_json: bool) -> None:
     """The lines of a pod's log (REST v2 only)."""
     timeout_s = max(60.0, follow_s * 20)
-    lines = ManagementClient().pod_logs(pod_id, source=source, tail=tail, quiet_s=follow_s, timeout_s=timeout_s)
+    lines = ManagementClient().pod_logs(pod_id, source=source, tail=tail, quiet=follow_s, timeout=timeout_s)
     if as_json:
         print_rows(list(lines), {}, as_json=True, none="")
         return

@@ -14,8 +14,8 @@ from typing import Any
 
 from celery_runpod._simulator.management.bodies import Shape
 from celery_runpod._simulator.management.deployments import Deployments
-from celery_runpod._simulator.management.pods import Pod, Pods
 from celery_runpod._simulator.management.quotas import Quotas
+from celery_runpod._simulator.management.simulated_pods import Pod, Pods
 
 LETTERS = string.ascii_lowercase + string.digits
 
