@@ -12,12 +12,14 @@ import pytest
 from celery_runpod._store.part import Lives
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import MOVES, OUTCOMES, State, lua_prelude
-from celery_runpod._store.store import JobStore
+from celery_runpod._store.store import CheckTimes, JobStore
 from celery_runpod._store.submits import Post
 from celery_runpod.options import Options
 
 NOW = 1_790_000_000.25
 DONE = {"output": {"a": 1}, "error": None}
+
+TIMES = CheckTimes(cap_s=60.0)
 
 
 @pytest.fixture
@@ -163,7 +165,7 @@ def test_a_check_takes_what_is_due_and_no_other_check_takes_it_too(store: JobSto
 def test_only_so_many_checks_are_live(store: JobStore) -> None:
     assert store.lease_due("e1", "first", NOW, NOW + 40, 9, 1) is not None
     assert store.lease_due("e1", "second", NOW, NOW + 40, 9, 1) is None
-    store.end_check("e1", "first")
+    store.end_check("e1", "first", NOW, TIMES)
     assert store.lease_due("e1", "second", NOW, NOW + 40, 9, 1) is not None
     assert store.lease_due("e1", "third", NOW + 41, NOW + 80, 9, 1) is not None
 
@@ -189,15 +191,15 @@ def test_what_was_seen_is_written_on_change_and_never_backwards(store: JobStore)
 
 def test_one_copy_of_finish_delivers_at_a_time(store: JobStore) -> None:
     one = submitted(store)
-    assert store.claim_finish("e1", "t1", 1, "a", NOW, NOW + 60) == ("refused", 0)
+    assert store.claim_finish("e1", "t1", 1, "a", NOW, NOW + 60)[:2] == ("refused", 0)
     store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30)
-    assert store.claim_finish("e1", "t1", 1, "a", NOW, NOW + 60) == ("yours", 1)
-    assert store.claim_finish("e1", "t1", 1, "b", NOW + 59, NOW + 119) == ("held", 0)
-    assert store.claim_finish("e1", "t1", 1, "b", NOW + 61, NOW + 121) == ("yours", 2)
-    assert store.claim_finish("e1", "t1", 2, "c", NOW + 999, NOW + 1059) == ("refused", 0)
+    assert store.claim_finish("e1", "t1", 1, "a", NOW, NOW + 60)[:2] == ("yours", 1)
+    assert store.claim_finish("e1", "t1", 1, "b", NOW + 59, NOW + 119)[:2] == ("held", 0)
+    assert store.claim_finish("e1", "t1", 1, "b", NOW + 61, NOW + 121)[:2] == ("yours", 2)
+    assert store.claim_finish("e1", "t1", 2, "c", NOW + 999, NOW + 1059)[:2] == ("refused", 0)
     assert store.mark_delivered("e1", "t1", ["t1"], NOW) == "delivered"
-    assert store.claim_finish("e1", "t1", 1, "d", NOW + 999, NOW + 1059) == ("delivered", 0)
-    assert store.claim_finish("e1", "none", 1, "e", NOW, NOW + 60) == ("unknown", 0)
+    assert store.claim_finish("e1", "t1", 1, "d", NOW + 999, NOW + 1059)[:2] == ("delivered", 0)
+    assert store.claim_finish("e1", "none", 1, "e", NOW, NOW + 60)[:2] == ("unknown", 0)
 
 
 def test_delivered_leaves_a_small_tombstone_that_expires(store: JobStore) -> None:
@@ -227,12 +229,41 @@ def test_an_undelivered_outcome_is_published_again_ever_more_rarely(store: JobSt
 
 
 def test_a_check_is_planned_only_if_none_comes_early_enough(store: JobStore) -> None:
-    assert store.plan_check("e1", NOW + 10, NOW)
-    assert not store.plan_check("e1", NOW + 10, NOW)
-    assert not store.plan_check("e1", NOW + 9.6, NOW)
-    assert store.plan_check("e1", NOW + 5, NOW)
+    assert store.plan_check("e1", NOW + 10, NOW, TIMES)
+    assert not store.plan_check("e1", NOW + 10, NOW, TIMES)
+    assert not store.plan_check("e1", NOW + 9.6, NOW, TIMES)
+    assert store.plan_check("e1", NOW + 5, NOW, TIMES)
     # Its message was lost: what is seconds past counts for nothing.
-    assert store.plan_check("e1", NOW + 9, NOW + 9)
+    assert store.plan_check("e1", NOW + 9, NOW + 9, TIMES)
+
+
+def test_a_check_is_planned_not_before_now_not_too_far_ahead_and_by_whole_seconds_if_asked(store: JobStore) -> None:
+    assert store.plan_check("e1", NOW - 9, NOW, TIMES) == NOW
+    assert store.plan_check("e2", NOW + 999, NOW, TIMES) == NOW + TIMES.cap_s
+    assert store.plan_check("e3", NOW + 1.5, NOW, CheckTimes(60.0, whole=True)) == NOW + 2
+
+
+def test_the_end_of_a_check_plans_the_next_one(store: JobStore) -> None:
+    assert store.end_check("e1", "first", NOW, TIMES) is None
+    store.accept(job(), NOW + 7)
+    assert store.end_check("e1", "first", NOW, TIMES) == NOW + 7
+    assert store.end_check("e1", "second", NOW, TIMES) is None
+
+
+def test_a_call_enters_once_and_with_it_its_check(store: JobStore) -> None:
+    store.cancels.note_cancel(["g"], scope="tree")
+    given = {"followers": ["next"], "above": ["g", "next"], "noted": ["t1", "g"]}
+    entered = store.enter(job(), NOW + 5, NOW, TIMES, **given)
+    assert (entered.word, entered.publish_at, entered.notes) == ("accepted", NOW + 5, {"g": "tree"})
+    again = store.enter(job(), NOW + 5, NOW, TIMES, **given)
+    assert (again.word, again.publish_at) == ("WAITING", None)
+    assert store.ids.members("g") == {"t1"} and store.ids.place("next") is not None
+
+
+def test_scripts_that_redis_forgot_are_loaded_again(store: JobStore) -> None:
+    store.redis.script_flush()
+    given = {"followers": [], "above": [], "noted": []}
+    assert store.enter(job(), NOW, NOW, TIMES, **given).word == "accepted"
 
 
 def test_a_pause_grows_with_each_failure_and_obeys_retry_after(store: JobStore) -> None:

@@ -87,10 +87,10 @@ def test_a_message_of_a_newer_format_goes_back_after_a_pause() -> None:
 def test_an_error_that_comes_each_time_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
 
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise AttributeError("of another age")
 
-    monkeypatch.setattr(bench.store.ids, "index", broken)
+    monkeypatch.setattr(bench.store, "enter", broken)
     for _ in range(put_back.MOST_TRIES):
         run(bench, {"a": 1})
         assert bench.app.AsyncResult("t1").state == "PENDING"
