@@ -8,6 +8,7 @@
     celery RedisBackend._create_client,             chord_keeping            a chord survives while Redis is away, and
     keeps its
       _chord_cleanup_script                                                  counter until it is joined
+    celery Request._eventer                             unrevoked_request     a job's events are those of one task
     kombu.transport.redis.Channel._create_client        redis_channel         one client for each channel
     celery AMQP._create_task_sender                 callers_queues           queues of the user are not declared again
     kombu.transport.redis.loads,                    envelopes                broken envelopes are measured first

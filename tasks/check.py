@@ -46,6 +46,7 @@ from tasks.publish_check import check_times, plan_check, publish_check
 from tasks.purge import purge_of
 from tasks.services import Services, apart, services_of
 from tasks.submit import close_window, submit
+from tasks.submit_round import SubmitRound
 from tasks.why_queued import refusal, why_queued
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Check:
         self.why_queued = ""
         self.looks = Looks([], [], self.started, paused=False)
         self.shared: dict[str, Job] = {}
+        self.submits = SubmitRound(services, endpoint, [])
 
     def run(self) -> None:
         settings = self.services.settings
@@ -103,6 +105,8 @@ class Check:
         for gone in set(ids) - {job.task_id for job in jobs}:
             self.store.forget_due(self.endpoint, gone)
         self.shared = shared_by_late_calls(self.services, self.endpoint, jobs, self.started)
+        waiting = [job for job in jobs if job.state is State.WAITING]
+        self.submits = SubmitRound(self.services, self.endpoint, waiting)
         at_runpod = {job.task_id: job for job in jobs if job.state in AT_RUNPOD or job.task_id in self.shared}
         looks = self.looks = plan_looks(self.services, self.endpoint, at_runpod.values(), self.started)
         with apart(endpoint=self.endpoint):
@@ -170,7 +174,7 @@ class Check:
             if now + post_s > self.stop_at:
                 self._put_off(job, now)
             else:
-                submit(self.services, job, self.lease, sync_wait_s=max(1.0, post_s - 10))
+                submit(self.services, job, self.lease, sync_wait_s=max(1.0, post_s - 10), together=self.submits)
         return None
 
     def _poll(self, job: Job) -> str | None:

@@ -105,12 +105,13 @@ def end_revoked(services: Services, job: Job, reason: str) -> str:
 def _end(services: Services, job: Job, state: State, outcome: dict[str, Any], **extra: Any) -> str:
     now = services.clock()
     answer = services.store.record_outcome(job, state, outcome, now, now + REPUBLISH_S, **extra)
-    if answer == "recorded":
+    if answer in ("recorded", "recorded_others_wait"):
         reach(Step.OUTCOME_RECORDED)
         publish(services, job)
         reach(Step.OUTCOME_PUBLISHED)
         log.info("job.ended", extra={"task_id": job.task_id, "job_id": job.job_id, "state": state})
-        admit_waiting(services, job.endpoint)
+        if answer == "recorded_others_wait":
+            admit_waiting(services, job.endpoint)
     return answer
 
 
@@ -160,7 +161,7 @@ class Finish(CallersTask):
 
     abstract = True
     send_events = False
-    """`run` was received, and Flower knows the task; its Request sends the end (`overrides/unrevoked_request.py`)."""
+    """`run` was received, and Flower knows the task; its Request sends the end."""
     resultrepr_maxsize = 0
     """Keeps the output out of Celery's logs and events: it may be private."""
 

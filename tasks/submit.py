@@ -46,15 +46,21 @@ from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, end_revoked
 from tasks.gate import claim_attempt, plan_post, post_over
 from tasks.idempotency import let_all_expire
+from tasks.publish_check import admit_waiting
 from tasks.services import INSIST_EVERY_S, Services
+from tasks.submit_round import SubmitRound
 
 log = logging.getLogger(__name__)
 
 UNAUTHORIZED_WAIT_S = 60.0
 
 
-def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) -> None:
-    """Submit a WAITING job now, or plan when to try again. `lease` is its score among the due jobs."""
+def submit(
+    services: Services, job: Job, lease: float, *, sync_wait_s: float, together: SubmitRound | None = None
+) -> None:
+    """Submit a WAITING job now, or plan when to try again. `lease` is its score among the due jobs; `together`: the round
+    of submits that it belongs to, if it is not the only one."""
+    together = together or SubmitRound(services, job.endpoint, [job])
     now = services.clock()
     expires_at = _expires_at(services, job)
     if expires_at is not None and now >= expires_at:
@@ -66,7 +72,7 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
         services.store.observe(job, lease, now + 1, now, reason=job.reason)
         return
     own, others = cancelled_by(job)
-    signs = services.store.submits.signs(job.endpoint, [*own, *others])
+    signs = together.signs()
     if is_cancelled(signs.notes, own, others):
         # Its cancel was noted; the cancel task may still be reading a large group.
         end_revoked(services, job, "revoked")
@@ -79,7 +85,7 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
         return
     held = "ON_HOLD" if signs.on_hold else "PAUSED" if signs.paused_until > now else ""
     post = plan_post(services, job, sync_wait_s, now)
-    wait_until, reason = _not_yet(services, job, signs, post, now, held)
+    wait_until, reason = _not_yet(services, job, signs, now, lambda: bool(held) or together.take(post.operation))
     if wait_until is not None:
         due = next_look(wait_until, job.start_by, job.end_by, expires_at)
         if services.store.observe(job, lease, due, now, reason=reason) == "changed":
@@ -102,18 +108,27 @@ def submit(services: Services, job: Job, lease: float, *, sync_wait_s: float) ->
     reach(Step.SUBMIT_POSTED)
     if answer.final:
         _insist(services, job, lambda: end_by_answer(services, job, answer), answer.id)
+        post_over(services, post, "works", took_s)
     else:
-        accept_answer(services, job, answer.id)
-    post_over(services, post, "works", took_s)
+        accept_answer(services, job, answer.id, post, took_s)
     reach(Step.SUBMIT_RECORDED)
 
 
-def accept_answer(services: Services, job: Job, job_id: str) -> None:
-    """RunPod has the job: record its id and plan the first look."""
+def accept_answer(services: Services, job: Job, job_id: str, post: Post, took_s: float) -> None:
+    """RunPod has the job: record its id, plan the first look, and end the POST at the gate, in one round trip."""
     now = services.clock()
     backoff = backoff_for(job.options.backoff, webhook=services.has_webhook(job), sync=bool(job.options.sync))
     due = next_look(now + delay_s(0, backoff, services.spread()), job.start_by, job.end_by)
-    recorded = _insist(services, job, lambda: services.store.submits.submitted(job, job_id, due, now), job_id)
+    gate = ""
+
+    def record() -> str:
+        nonlocal gate
+        recorded, gate = services.store.submits.answered(job, job_id, due, now, post, took_s)
+        return recorded
+
+    recorded = _insist(services, job, record, job_id)
+    if gate == "opened":
+        admit_waiting(services, job.endpoint)
     if recorded == "accepted":
         services.show(replace(job, job_id=job_id), State.IN_QUEUE, {})
     else:
@@ -159,13 +174,14 @@ def _may_resubmit(services: Services) -> bool:
     return services.settings.unconfirmed_submit == "resubmit"
 
 
-def _not_yet(s: Services, job: Job, signs: Signs, post: Post, now: float, held: str) -> tuple[float | None, str]:
-    """Until when, and why, the job must wait before it asks the gate; (None, "") if it need not wait."""
+def _not_yet(s: Services, job: Job, signs: Signs, now: float, take: Callable[[], bool]) -> tuple[float | None, str]:
+    """Until when, and why, the job must wait before it asks the gate; (None, "") if it need not wait. `take` takes a call
+    from the budget."""
     if not signs.epoch.settled:
         return now + 1, "STORE_RESTARTED"
     if now < job.not_before:
         return job.not_before, "COUNTDOWN"
-    if not held and not s.budget.take(job.endpoint, post.operation, 1):
+    if not take():
         return now + 1 + s.spread(), "BUDGET"
     return None, ""
 

@@ -137,7 +137,20 @@ class Submits(Part):
         spread: float = 0.0,
     ) -> tuple[str, float]:
         """("ended" | "opened" | "paused", until when in seconds since the epoch); `verdict` as in the script."""
-        word, *until = self.scripts.run(
+        word, *until = self._end_post(post, now, verdict, took_s, retry_after_s, spread)
+        return word, float(until[0]) if until else 0.0
+
+    def _end_post(
+        self,
+        post: Post,
+        now: float,
+        verdict: str,
+        took_s: float | None,
+        retry_after_s: float | None,
+        spread: float,
+        on: Any = None,
+    ) -> Any:
+        return self.scripts.run(
             "end_post",
             endpoint=post.endpoint,
             operation=post.operation,
@@ -150,8 +163,8 @@ class Submits(Part):
             base=PAUSE_BASE_S,
             cap=PAUSE_CAP_S,
             spread=spread,
+            on=on,
         )
-        return word, float(until[0]) if until else 0.0
 
     def admit(
         self, endpoint: str, now: float, max_in_flight: int | None = None, most: int = 500, *, released: bool = False
@@ -178,7 +191,20 @@ class Submits(Part):
         return str(word)
 
     def submitted(self, job: Job, job_id: str, due: float, now: float) -> str:
-        word = self.scripts.run(
+        return str(self._submitted(job, job_id, due, now))
+
+    def answered(self, job: Job, job_id: str, due: float, now: float, post: Post, took_s: float) -> tuple[str, str]:
+        """`submitted` and the end of its POST, in one round trip: the words of both scripts."""
+
+        def build(pipe: Any) -> None:
+            self._submitted(job, job_id, due, now, on=pipe)
+            self._end_post(post, now, "works", took_s, None, 0.0, on=pipe)
+
+        recorded, gate = self.scripts.together(build)
+        return str(recorded), str(gate[0])
+
+    def _submitted(self, job: Job, job_id: str, due: float, now: float, on: Any = None) -> Any:
+        return self.scripts.run(
             "submitted",
             endpoint=job.endpoint,
             task_id=job.task_id,
@@ -188,8 +214,8 @@ class Submits(Part):
             now=now,
             api_key_name=job.api_key_name,
             index_ttl=self.lives.index_s(job, now),
+            on=on,
         )
-        return str(word)
 
     def candidates(self, job: Job) -> list[str]:
         """The RunPod ids that webhooks named for this attempt, whose submit went unanswered."""

@@ -4,7 +4,8 @@
   ARGV  task_id; attempt; verdict (a state); outcome (JSON); now (s); deliver_again_at (s);
         given_id (RunPod's; "" = as recorded); cancel ("1": the RunPod job must be cancelled); api_key_name;
         index_ttl (s, whole)
-  Returns "recorded" | "already" (it had a verdict) | "refused" (another attempt, or no such move) | "unknown"
+  Returns "recorded" | "recorded_others_wait" (so are jobs in the order of the submits) | "already" (it had a verdict)
+        | "refused" (another attempt, or no such move) | "unknown"
   Repeating it changes nothing. ]]
 local state = redis.call('HGET', job, 'state')
 if not state then return 'unknown' end
@@ -29,4 +30,4 @@ if cancel == '1' and known_id ~= '' then
   redis.call('ZADD', cancels, now, known_id)
   redis.call('HSET', cancel_keys, known_id, api_key_name)
 end
-return 'recorded'
+return redis.call('ZCARD', waiting) > 0 and 'recorded_others_wait' or 'recorded'

@@ -106,14 +106,14 @@ def test_a_backoff_longer_than_runpod_keeps_a_result_is_cut() -> None:
 
 def test_a_store_that_is_away_right_after_the_post_does_not_lose_the_jobs_id() -> None:
     bench = Bench()
-    submitted, failures = bench.store.submits.submitted, [RedisConnectionError("away")] * 5
+    answered, failures = bench.store.submits.answered, [RedisConnectionError("away")] * 5
 
-    def away_for_a_while(*args: object) -> str:
+    def away_for_a_while(*args: object) -> tuple[str, str]:
         if failures:
             raise failures.pop()
-        return submitted(*args)  # type: ignore[arg-type]
+        return answered(*args)  # type: ignore[arg-type]
 
-    bench.store.submits.submitted = away_for_a_while  # type: ignore[method-assign, assignment]
+    bench.store.submits.answered = away_for_a_while  # type: ignore[method-assign, assignment]
     job = bench.accepted()
     assert (job.state, job.job_id) == (State.IN_QUEUE, "r1")
     assert sum(bench.slept) == pytest.approx(5)
@@ -125,7 +125,7 @@ def test_a_store_that_stays_away_is_given_up_before_the_window_ends() -> None:
     def away(*_: object) -> str:
         raise RedisConnectionError("away")
 
-    bench.store.submits.submitted = away  # type: ignore[method-assign, assignment]
+    bench.store.submits.answered = away  # type: ignore[method-assign, assignment]
     with pytest.raises(RedisConnectionError):
         bench.accepted()
     assert sum(bench.slept) < bench.settings.unconfirmed_window_s

@@ -1,0 +1,54 @@
+"""What the submits of one check share: what may forbid them, read once for all, and calls from the budget.
+
+A check submits hundreds of jobs side by side. Asked for each of them, the same questions would cost several round trips a
+job; they are asked again when the answers are older than `FRESH_S`, because a cancel or a pause by hand may come between.
+
+Not here: the gate, which is asked for each attempt (``gate.py``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from celery_runpod._store.record import Job
+from celery_runpod._store.submits import Signs
+from tasks.cancel import cancelled_by
+from tasks.services import Services
+
+FRESH_S = 0.5
+CHUNK = 16
+"""Calls that are taken from the budget at once. What is left of them at the end is lost: a hundredth of a second."""
+
+
+class SubmitRound:
+    """The submits that one process makes to one endpoint in a row; used by all threads of a check."""
+
+    def __init__(self, services: Services, endpoint: str, jobs: Sequence[Job]) -> None:
+        self._services, self._endpoint, self._left = services, endpoint, len(jobs)
+        self._ids = [any_id for job in jobs for ids in cancelled_by(job) for any_id in ids]
+        self._lock = threading.Lock()
+        self._signs: Signs | None = None
+        self._read_at = 0.0
+        self._calls: dict[str, int] = {}
+
+    def signs(self) -> Signs:
+        """What may forbid a submit of these jobs, at most `FRESH_S` old."""
+        with self._lock:
+            now = self._services.clock()
+            if self._signs is None or not 0 <= now - self._read_at <= FRESH_S:
+                self._signs = self._services.store.submits.signs(self._endpoint, self._ids)
+                self._read_at = now
+            return self._signs
+
+    def take(self, operation: str) -> bool:
+        """Take one call of this operation from the endpoint's budget; False if there is none."""
+        with self._lock:
+            if not self._calls.get(operation):
+                wanted = max(1, min(CHUNK, self._left))
+                self._calls[operation] = self._services.budget.take(self._endpoint, operation, wanted)
+            if not self._calls[operation]:
+                return False
+            self._calls[operation] -= 1
+            self._left -= 1
+            return True
