@@ -64,6 +64,7 @@ class Keys:
         return f"{self._tag(endpoint)}:cancel_refusals"
 
     def next_check_at(self, endpoint: str) -> str:
+        """hash: when the next check is planned, and how many before it seem lost (``plan.lua``)."""
         return f"{self._tag(endpoint)}:next_check_at"
 
     def checks(self, endpoint: str) -> str:

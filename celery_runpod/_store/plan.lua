@@ -1,13 +1,19 @@
--- When a check is to be published for a time (s), or nil if one comes early enough. The time is at least `now`, at most
--- `cap` seconds later, and a whole number of seconds later where the broker delays by these (`whole` is "1").
--- A planned time that is over for `overdue` seconds does not count: its message was lost.
+-- The check that is planned for an endpoint: next_check_at hash  at (s)  lost (how many in a row were published and did not
+-- begin; a check that begins removes the hash).
+-- Returns when a check is to be published for a time (s), or nil if one comes early enough. The time is at least `now`, at
+-- most `cap` seconds later, and a whole number of seconds later where the broker delays by these (`whole` is "1").
+-- A planned check that is late by `overdue` seconds counts as lost. Its message may only wait in a long queue, so each one
+-- that seems lost doubles the patience with the next: checks do not pile up where nobody has time for them.
 local function plan(next_check_at, at, now, cap, whole, overdue)
   local time = tonumber(now)
   at = math.min(math.max(tonumber(at), time), time + tonumber(cap))
   if at > time and whole == '1' then at = time + math.max(1, math.ceil(at - time)) end
-  local planned = tonumber(redis.call('GET', next_check_at) or '-inf')
-  if planned > time - tonumber(overdue) and at >= planned - 0.5 then return nil end
+  local found = redis.call('HMGET', next_check_at, 'at', 'lost')
+  local planned, lost = tonumber(found[1] or '-inf'), tonumber(found[2] or '0')
+  local late = planned <= time - tonumber(overdue) * 2 ^ math.min(lost, 8)
+  if not late and at >= planned - 0.5 then return nil end
   local text = string.format('%.6f', at)
-  redis.call('SET', next_check_at, text)
+  if found[1] and late then lost = lost + 1 end
+  redis.call('HSET', next_check_at, 'at', text, 'lost', string.format('%d', lost))
   return text
 end

@@ -156,6 +156,7 @@ class JobStore:
             most_candidates=MOST_CANDIDATES,
             candidates_ttl=CANDIDATES_S,
             every=HINT_EVERY_S,
+            overdue=OVERDUE_S,
         )
         return str(word)
 

@@ -31,7 +31,7 @@ from celery_runpod._webhooks.signed_urls import WebhookTarget
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError
 from config.celery_config import celery_config
 from config.settings import load_settings
-from tasks.publish_check import delayed_s
+from tasks.publish_check import check_times
 from tests.builders import NOW, Bench
 
 AMQP = "amqp://guest:guest@127.0.0.1:1//"
@@ -392,8 +392,9 @@ def test_the_workers_queues_are_quorum_queues_on_rabbitmq_alone() -> None:
 
 @pytest.mark.parametrize(("asked", "on_rabbit"), [(0.2, 1.0), (1.0, 1.0), (1.01, 2.0), (44.5, 45.0)])
 def test_rabbitmq_delays_by_whole_seconds(asked: float, on_rabbit: float) -> None:
-    assert delayed_s(Bench(RUNPOD_BROKER_URL=AMQP).services, asked) == on_rabbit
-    assert delayed_s(Bench().services, asked) == asked
+    for bench, delay in ((Bench(RUNPOD_BROKER_URL=AMQP), on_rabbit), (Bench(), asked)):
+        publish_at = bench.store.plan_check("e1", NOW + asked, NOW, check_times(bench.services))
+        assert publish_at == pytest.approx(NOW + delay)
 
 
 def test_a_check_is_noted_for_when_rabbitmq_delivers_it() -> None:
@@ -402,4 +403,4 @@ def test_a_check_is_noted_for_when_rabbitmq_delivers_it() -> None:
     bench = Bench(RUNPOD_BROKER_URL=AMQP)
     bench.app.runpod_services = lambda: bench.services
     plan_check(bench.services, "e1", NOW + 0.3)
-    assert float(bench.redis.get(bench.store.keys.next_check_at("e1"))) == NOW + 1.0
+    assert float(bench.redis.hget(bench.store.keys.next_check_at("e1"), "at")) == NOW + 1.0

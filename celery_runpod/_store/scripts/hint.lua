@@ -1,7 +1,7 @@
 --[[ hint: a signed webhook says that an attempt has ended: look at its job now.
   KEYS  job(endpoint, task_id); due(endpoint); candidates(endpoint, task_id, attempt); next_check_at(endpoint)
   ARGV  task_id; attempt; now (s); named_id (that the body names; "" = the body was not read); format;
-        most_candidates; candidates_ttl (s, whole); every (s)
+        most_candidates; candidates_ttl (s, whole); every (s); overdue (s)
   Returns "closed" (no such job, another attempt, not at RunPod, ended, or a record of a newer format)
         | "unnamed" (the submit is unanswered: call again with the id that the body names)
         | "full" (enough other ids were named: the caller asks RunPod to try again)
@@ -33,8 +33,5 @@ end
 redis.call('HSET', job, 'hint_due', string.format('%.6f', due_at))
 redis.call('ZADD', due, 'XX', 'LT', string.format('%.6f', due_at), task_id)
 if due_at > time then return 'planned' end
--- As plan_check: a planned time that is seconds past counts for nothing, because its message was lost.
-local planned = tonumber(redis.call('GET', next_check_at) or '0')
-if planned > time - 3 and planned <= time + 0.5 then return 'planned' end
-redis.call('SET', next_check_at, now)
+if not plan(next_check_at, now, now, 0, '', overdue) then return 'planned' end
 return 'publish'

@@ -4,7 +4,7 @@
   Returns {"busy"} (as many checks live as are allowed) | {"leased", "1" if more is due else "0", task ids ...}
   A lease that nobody gives back lapses by itself: the job is then due again. ]]
 redis.call('ZREMRANGEBYSCORE', checks, '-inf', now)
-local planned = redis.call('GET', next_check_at)
+local planned = redis.call('HGET', next_check_at, 'at')
 if planned and tonumber(planned) <= tonumber(now) + 0.5 then redis.call('DEL', next_check_at) end
 if not redis.call('ZSCORE', checks, token) and redis.call('ZCARD', checks) >= tonumber(max_checks) then
   return {'busy'}

@@ -243,6 +243,19 @@ def test_a_check_is_planned_not_before_now_not_too_far_ahead_and_by_whole_second
     assert store.plan_check("e3", NOW + 1.5, NOW, CheckTimes(60.0, whole=True)) == NOW + 2
 
 
+def test_checks_do_not_pile_up_where_nobody_has_time_for_them(store: JobStore) -> None:
+    """As the watchdog asks each 2 s while something is overdue: ten minutes in which no check begins."""
+    store.accept(job(), NOW)
+    published = sum(
+        store.plan_check("e1", NOW + second, NOW + second, TIMES) is not None for second in range(0, 600, 2)
+    )
+    assert published <= 9
+    # One that begins forgets the others.
+    store.lease_due("e1", "begins", NOW + 600, NOW + 640, 9, 4)
+    assert store.plan_check("e1", NOW + 601, NOW + 601, TIMES)
+    assert store.plan_check("e1", NOW + 605, NOW + 605, TIMES)
+
+
 def test_the_end_of_a_check_plans_the_next_one(store: JobStore) -> None:
     assert store.end_check("e1", "first", NOW, TIMES) is None
     store.accept(job(), NOW + 7)
