@@ -1,4 +1,7 @@
-"""[3 of 8] runpod.run: accept a call into the store, try to submit it, leave the worker slot.
+"""[3 of 8] runpod.run: accept a call into the store, in one round trip, and leave the worker slot.
+
+Nothing here waits for RunPod: a check submits what was accepted, hundreds of jobs side by side. A job with `sync=True` is
+the exception: its answer is held in this slot.
 
 After the record is written, messages are hints and the store is the truth: if this process dies, a check or the watchdog
 goes on. The task itself does not raise the error of a wrong call; it records the error as the job's end, which reaches
