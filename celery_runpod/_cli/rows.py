@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from celery_runpod._connect import COMMAND, client_settings, connect, mask_url
 from celery_runpod._escaping import shown
 from celery_runpod._protocol import EVERY_ENDPOINT
-from celery_runpod._store.record import LIGHT, Tombstone, read
+from celery_runpod._store.record import LIGHT, read_light
 from celery_runpod._store.states import State
 from celery_runpod._store.store import JobStore
 
@@ -187,13 +187,12 @@ def _open_rows_of(reader: JobStore, endpoint: str, key: str, wanted: str | None,
 
 def _row(endpoint: str, task_id: str, raw: dict[str, str], next_at: float | None) -> Row | None:
     try:
-        found = read(endpoint, task_id, raw)
+        found = read_light(endpoint, task_id, raw)
     except Exception:
         # Of another version, or damaged: an operator sees that it is there, and where to look.
         unreadable = "its record cannot be read: see celery-runpod jobs --aside"
         return Row(task_id, endpoint, raw.get("name") or endpoint, raw.get("state", ""), next_at, reason=unreadable)
     if found is None:
         return None
-    state = State.DELIVERED if isinstance(found, Tombstone) else found.state
-    row = Row(task_id, endpoint, found.name, state, next_at)
-    return replace(row, **{one.name: getattr(found, one.name) for one in fields(Row) if hasattr(found, one.name)})
+    given = {one.name: getattr(found, one.name) for one in fields(Row) if hasattr(found, one.name)}
+    return Row(**{"state": State.DELIVERED, "next_at": next_at, **given})

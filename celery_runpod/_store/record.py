@@ -68,7 +68,6 @@ class Job:
     failures: int = 0
     hinted_at: float | None = None
     outcome: dict[str, Any] | None = field(default=None, repr=False)
-
     ended_at: float | None = None
 
     def to_fields(self) -> dict[str, str]:
@@ -104,24 +103,22 @@ class Job:
 
     @classmethod
     def from_fields(cls, endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | None:
-        """The record in a hash, or what `LIGHT` names of it; None for a tombstone, and for a format that is newer than
-        this version's."""
+        """The record in a hash; None for a tombstone, and for a format that is newer than this version's."""
         if int(raw.get("format", 0)) > FORMAT:
             log.warning("record of task %s has format %s: left to a newer version", task_id, raw.get("format"))
             return None
         state = State(raw["state"])
         if state is State.DELIVERED:
             return None
-        continuation = raw.get("continuation", "")
-        if state is State.WAITING and continuation:
+        if state is State.WAITING and raw["continuation"]:
             # Nobody is to pay for a job whose outcome could never be handed over.
-            json.loads(continuation)
+            json.loads(raw["continuation"])
         return cls(
             task_id=task_id,
             endpoint=endpoint,
             name=raw["name"],
             root_id=raw["root_id"],
-            continuation=continuation,
+            continuation=raw["continuation"],
             options=Options.parse(json.loads(raw["options"])),
             accepted_at=float(raw["accepted_at"]),
             not_before=float(raw["not_before"]),
@@ -163,15 +160,13 @@ class Job:
         return self.state in OUTCOMES
 
 
-HEAVY = ("input", "outcome", "continuation")
-"""Fields that may be megabytes."""
 LIGHT = (
     *("format", "state", "attempt", "name", "root_id", "group_ids", "options", "accepted_at", "not_before", "begun_at"),
     *("end_by", "checks", "start_by", "expires_at", "api_key_name", "reason", "generation", "joined", "shares"),
     *("ignore_result", "retried", "job_id", "submitted_at", "window_ends", "progress", "missing_since", "waits_since"),
     *("failures", "hinted_at", "ended_at", "verdict", "delay_s", "execution_s"),
 )
-"""The fields of record and tombstone without the heavy ones."""
+"""The fields of record and tombstone without those that may be megabytes: input, outcome, continuation."""
 
 
 @dataclass(frozen=True)
@@ -205,11 +200,12 @@ class Tombstone:
         )
 
 
-def read(endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | Tombstone | None:
-    """What stands in a hash; None where there is nothing, or a format that is newer than this version's."""
+def read_light(endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | Tombstone | None:
+    """What stands in the `LIGHT` fields of a hash; None where there is nothing, or a format that is newer than this
+    version's."""
     if raw.get("state") == State.DELIVERED:
         return Tombstone.from_fields(endpoint, task_id, raw)
-    return Job.from_fields(endpoint, task_id, raw) if raw else None
+    return Job.from_fields(endpoint, task_id, {**raw, "continuation": ""}) if raw else None
 
 
 def stamps_of(headers: Mapping[str, Any]) -> list[str]:

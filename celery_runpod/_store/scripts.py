@@ -8,7 +8,7 @@ A script's header is read here, so that neither side counts positions:
 A key is a method of `Keys` with what the call gives, or a fixed text; it is a local of the script under its own name, or
 under the one before "=". An argument is a local too; the last one may be a list ("..."). What stands in parentheses
 after an argument is for the reader. In front of each script stand the table of states (``states.py``) and the functions
-that scripts share (``gate.lua``, ``lease.lua``, ``inputs.lua``, ``plan.lua``).
+that scripts share (``gate.lua``, ``lease.lua``, ``inputs.lua``, ``cancel.lua``, ``plan.lua``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from celery_runpod._store.keys import Keys
 from celery_runpod._store.states import lua_prelude
 
 FOLDER = Path(__file__).parent / "scripts"
-SHARED = ("gate", "lease", "inputs", "plan")
+SHARED = ("gate", "lease", "inputs", "cancel", "plan")
 _KEY = re.compile(r"(?:(\w+) = )?(\w+)\(([^()]*)\)")
 _ARGUMENT = re.compile(r"(\w+)( \.\.\.)?")
 
@@ -56,7 +56,7 @@ class Header:
     arguments: tuple[str, ...]
     rest: bool = False
 
-    @property
+    @cached_property
     def names(self) -> frozenset[str]:
         """What a call has to give."""
         of_keys = {one for key in self.keys for one in key.arguments if not one.startswith('"')}
@@ -108,19 +108,16 @@ def texts() -> dict[str, str]:
 def loaded() -> dict[str, tuple[Header, str]]:
     """Header and whole source of each script."""
     shared = lua_prelude() + "".join((FOLDER.parent / f"{part}.lua").read_text() for part in SHARED)
-    headers = {name: header_of(text) for name, text in texts().items()}
-    return {name: (headers[name], shared + headers[name].locals() + text) for name, text in texts().items()}
+    found = {name: (header_of(text), text) for name, text in texts().items()}
+    return {name: (header, shared + header.locals() + text) for name, (header, text) in found.items()}
 
 
 class Scripts:
     """Runs the scripts in one Redis, on the keys of one namespace."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._registered: dict[str, RedisScript] = {
-            name: redis.register_script(source) for name, (_, source) in loaded().items()
-        }
+        self._redis, self._keys = redis, keys
+        self._registered: dict[str, RedisScript] = {}
 
     def run(self, script: str, /, on: Any = None, **given: Any) -> Any:
         """The script's answer; or, on a pipeline of `together`, nothing until that is executed.
@@ -128,7 +125,7 @@ class Scripts:
         Raises:
             TypeError: a name is missing, or unknown to the script.
         """
-        header = loaded()[script][0]
+        header, source = loaded()[script]
         if given.keys() != header.names:
             missing, unknown = sorted(header.names - given.keys()), sorted(given.keys() - header.names)
             raise TypeError(f"script {script}: missing {missing}, unknown {unknown}")
@@ -137,6 +134,8 @@ class Scripts:
         arguments = [_text(given[name]) for name in single]
         if header.rest:
             arguments += [_text(one) for one in given[header.arguments[-1]]]
+        if script not in self._registered:
+            self._registered[script] = self._redis.register_script(source)
         if on is None:
             return self._registered[script](keys=keys, args=arguments)
         # Not redis-py's: in a pipeline it asks first, in a round trip of its own, whether the script is known.

@@ -5,11 +5,7 @@
   Returns "dropped" | "gone" (it is not put aside any more)
   What RunPod may be doing for it becomes a cancel that the checks send. ]]
 if redis.call('ZREM', aside, task_id) == 0 then return 'gone' end
-local job_id = redis.call('HGET', job, 'job_id')
-if job_id and job_id ~= '' then
-  redis.call('ZADD', cancels, now, job_id)
-  redis.call('HSET', cancel_keys, job_id, redis.call('HGET', job, 'api_key_name') or '')
-end
+cancel_at_runpod(job, cancels, cancel_keys, now)
 drop_input(job, input_bytes)
 redis.call('DEL', job)
 redis.call('ZREM', due, task_id)

@@ -8,16 +8,7 @@ redis.call('SREM', waiters, task_id)
 local state = redis.call('HGET', job, 'state')
 if not state or not may(state, 'CANCELLED') then return 'ended' end
 if redis.call('SCARD', waiters) > 0 then return 'left' end
-redis.call('HSET', job, 'state', 'CANCELLED', 'outcome', outcome, 'ended_at', now)
-drop_input(job, input_bytes)
-redis.call('HDEL', job, 'progress')
-redis.call('ZREM', due, shared_id)
-redis.call('ZADD', undelivered, deliver_again_at, shared_id)
-redis.call('SREM', inflight, shared_id)
-redis.call('ZREM', waiting, shared_id)
-local job_id = redis.call('HGET', job, 'job_id')
-if job_id and job_id ~= '' then
-  redis.call('ZADD', cancels, now, job_id)
-  redis.call('HSET', cancel_keys, job_id, redis.call('HGET', job, 'api_key_name') or '')
-end
+end_cancelled(job, shared_id, outcome, now, deliver_again_at,
+  {due = due, undelivered = undelivered, inflight = inflight, waiting = waiting, input_bytes = input_bytes,
+    cancels = cancels, cancel_keys = cancel_keys})
 return 'last'

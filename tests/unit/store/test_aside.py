@@ -49,6 +49,17 @@ def test_nobody_pays_for_a_job_whose_outcome_could_not_be_handed_over(continuati
     assert [kept.task_id for kept in bench.store.aside.records_aside()] == ["bad"]
 
 
+def test_nobody_pays_for_a_job_whose_record_has_lost_its_continuation() -> None:
+    bench = Bench()
+    job = bench.job("bad")
+    assert bench.store.accept(job, bench.now) == "accepted"
+    bench.store.ids.index(job, (), ())
+    bench.redis.hdel(bench.store.keys.job(ENDPOINT, "bad"), "continuation")
+    bench.check(2.0)
+    assert bench.runpod.called("run") == 0
+    assert [kept.task_id for kept in bench.store.aside.records_aside()] == ["bad"]
+
+
 def test_a_worker_that_can_read_it_takes_it_back_once_a_minute() -> None:
     bench = Bench()
     bench.accepted("bad")
