@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -258,7 +257,8 @@ def command(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     told: dict[str, list[Any]] = {"revoke": [], "revoke_by_stamped_headers": []}
     for name in told:
         monkeypatch.setitem(revoke._original, name, lambda state, *args, to=name, **_: told[to].append(args))
-    monkeypatch.setattr(threading.Thread, "start", lambda thread: thread.run())
+    at_once = SimpleNamespace(Thread=lambda target, **_: SimpleNamespace(start=target))
+    monkeypatch.setattr(revoke, "threading", at_once)
     return told
 
 
