@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     keep_failed_s: float = Field(86_400.0, ge=0, le=30 * 86_400)
     most_retries_by_hand: int = Field(3, ge=0, le=1000)
     most_open_jobs: int = Field(200_000, ge=1, le=100_000_000)
+    most_in_flight: int = Field(1000, ge=0, le=1_000_000)
     most_input_bytes: int = Field(2_000_000_000, ge=1_000_000, le=10**13)
     idempotency_ttl_s: float | None = Field(None, gt=0, le=30 * 86_400)
 
@@ -235,9 +236,9 @@ class Settings(BaseSettings):
 
     def max_in_flight(self, endpoint: str) -> int | None:
         """How many jobs of an endpoint (RunPod's id) may be at RunPod at once, under all its names: the least limit of
-        its profiles, None without one."""
+        its profiles, else that of all endpoints; None: any number."""
         limits = [profile.max_in_flight for profile in self.profiles.values() if profile.id == endpoint]
-        return min((limit for limit in limits if limit is not None), default=None)
+        return min((limit for limit in limits if limit is not None), default=self.most_in_flight or None)
 
     def keep_failed(self, name: str) -> float:
         """How many seconds a failed job of this endpoint may be run again by hand. Any name is allowed: a call that is

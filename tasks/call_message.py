@@ -30,7 +30,7 @@ from celery_runpod._protocol import (
     UNCONFIRMED,
     merge_input,
 )
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import HIGHEST_PRIORITY, Job
 from celery_runpod._store.states import State
 from celery_runpod.api._payload import check_input
 from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError, SubmissionUnconfirmed, encode
@@ -68,6 +68,7 @@ def read_call(
         not_before=now,
         end_by=now + DEFAULT_DEADLINE_S,
         begun_at=_seconds_of(_header(request, BEGUN_AT)) or _seconds_of(_header(request, ISSUED_AT)) or now,
+        priority=_priority(request),
         ignore_result=bool(request.ignore_result),
     )
     try:
@@ -160,6 +161,12 @@ def _timestamp(moment: Any) -> float | None:
     if not isinstance(moment, datetime):
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _priority(request: Context) -> int:
+    """The message's priority, from 0 (also without one) to 9."""
+    found = (request.delivery_info or {}).get("priority")
+    return min(max(int(found), 0), HIGHEST_PRIORITY) if isinstance(found, int) else 0
 
 
 def _seconds_of(header: Any) -> float:

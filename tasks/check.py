@@ -25,6 +25,7 @@ from celery import shared_task
 from celery_runpod._protocol import CHECK_STATUS
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import AT_RUNPOD, State
+from celery_runpod._store.store import Begun, Leased
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import (
     BadAnswer,
@@ -75,40 +76,78 @@ class Check:
         self.looks = Looks([], [], self.started, paused=False)
         self.shared: dict[str, Job] = {}
         self.submits = SubmitRound(services, endpoint, [])
+        self.max_in_flight = services.settings.max_in_flight(endpoint)
+        self.looks_from = self.submits_from = 0.0
 
     def run(self) -> None:
         settings = self.services.settings
-        leased = self.store.lease_due(
-            self.endpoint, self.token, self.started, self.lease, settings.check_batch, settings.max_checks
+        begun = self.store.begin_check(
+            self.endpoint,
+            self.token,
+            self.started,
+            self.lease,
+            settings.check_batch,
+            settings.max_checks,
+            self.max_in_flight,
         )
-        if leased is None:
+        if begun is None:
             return
-        ids, more = leased
-        reach(Step.CHECK_LEASED)
         try:
-            if more:
+            looks, submits = self._granted(begun)
+            leased = self.store.lease_due(self.endpoint, self.started, self.lease, settings.check_batch, looks)
+            reach(Step.CHECK_LEASED)
+            if leased.more:
                 plan_check(self.services, self.endpoint, self.started)
-            self._look_at(ids)
+            self._work_on(leased, submits)
             with apart(endpoint=self.endpoint):
                 send_cancels(self.services, self.endpoint, self.stop_at)
             with apart(endpoint=self.endpoint):
                 publish_undelivered(self.services, self.endpoint)
         finally:
             now = self.services.clock()
-            publish_at = self.store.end_check(self.endpoint, self.token, now, check_times(self.services))
+            publish_at = self.store.end_check(
+                self.endpoint,
+                self.token,
+                now,
+                check_times(self.services),
+                looks_from=self.looks_from,
+                submits_from=self.submits_from,
+                max_in_flight=self.max_in_flight,
+            )
         reach(Step.CHECK_ENDED)
         publish_check(self.services, self.endpoint, publish_at, now)
         reach(Step.CHECK_PLANNED)
 
-    def _look_at(self, ids: list[str]) -> None:
+    def _granted(self, begun: Begun) -> tuple[int, int]:
+        """How many looks and submits the budget grants. What it refuses stays where it is: it is not read."""
+        take, again_at = self.services.budget.take, self.started + 1 + self.services.spread()
+        looks = take(self.endpoint, "status", begun.looks, spare=True) if begun.looks else 0
+        submits = take(self.endpoint, "run", begun.submits) if begun.submits else 0
+        if looks < begun.looks:
+            self.looks_from = again_at
+        if submits < begun.submits:
+            self.submits_from = again_at
+        if submits:
+            self.store.submits.admit(self.endpoint, self.started, self.max_in_flight, submits)
+        return looks, submits
+
+    def _work_on(self, leased: Leased, submits: int) -> None:
+        ids = leased.decided + leased.looks
         jobs = self.store.jobs(self.endpoint, ids)
         for gone in set(ids) - {job.task_id for job in jobs}:
             self.store.forget_due(self.endpoint, gone)
         self.shared = shared_by_late_calls(self.services, self.endpoint, jobs, self.started)
         waiting = [job for job in jobs if job.state is State.WAITING]
-        self.submits = SubmitRound(self.services, self.endpoint, waiting)
+        self.submits = SubmitRound(self.services, self.endpoint, waiting, submits)
         at_runpod = {job.task_id: job for job in jobs if job.state in AT_RUNPOD or job.task_id in self.shared}
-        looks = self.looks = plan_looks(self.services, self.endpoint, at_runpod.values(), self.started)
+        usual = set(leased.looks)
+        looks = self.looks = plan_looks(
+            self.services,
+            self.endpoint,
+            [job for job in at_runpod.values() if job.task_id not in usual],
+            [job for job in at_runpod.values() if job.task_id in usual],
+            self.started,
+        )
         with apart(endpoint=self.endpoint):
             self.why_queued = why_queued(self.services, looks.granted, self.started)
         work: list[Work] = [(self._poll, job) for job in looks.granted]
@@ -121,10 +160,8 @@ class Check:
 
     def _give_back(self, job: Job) -> str | None:
         """Put off a job that cannot be looked at now. If looks are paused for long and its verdict is due, end it."""
-        until, waits = self.looks.again_at, job.waits_since or self.started
-        if not self.looks.paused:
-            self._put_off(job, until, waits_since=waits)
-        elif until <= self._patience_ends(job) or not self._end_ours(job, self.started):
+        until = self.looks.again_at
+        if not self.looks.paused or until <= self._patience_ends(job) or not self._end_ours(job, self.started):
             self._put_off(job, until)
         return None
 
@@ -181,7 +218,7 @@ class Check:
         """Ask RunPod; returns "status" if the API itself is in trouble."""
         timeout_s, began = self.services.settings.poll_timeout_s, self.services.clock()
         if began + timeout_s > self.stop_at:
-            self._put_off(job, began, waits_since=job.waits_since or self.started)
+            self._put_off(job, began)
             return None
         asked = self.shared.get(job.task_id, job)
         try:
@@ -225,7 +262,15 @@ class Check:
         if hints.stuck(job, answer, now):
             reason = STUCK
         observed = self.store.observe(
-            job, self.lease, due, now, state=state, checks=checks, progress=progress, reason=reason
+            job,
+            self.lease,
+            due,
+            now,
+            decide_at=_decide_at(seen, due, now),
+            state=state,
+            checks=checks,
+            progress=progress,
+            reason=reason,
         )
         if observed == "changed":
             shown: dict[str, Any] = {"progress": answer.output} if progress else {}
@@ -293,7 +338,14 @@ class Check:
         else:
             due, now, checks = at if late else look_before(at, verdict_at(job)), self.services.clock(), job.checks + 1
             observed = self.store.observe(
-                job, self.lease, due, now, checks=checks, reason=reason, missing_since=missing_since
+                job,
+                self.lease,
+                due,
+                now,
+                decide_at=_decide_at(job, due, now),
+                checks=checks,
+                reason=reason,
+                missing_since=missing_since,
             )
             if observed == "changed":
                 self.services.show(job, job.state, {"reason": reason})
@@ -302,10 +354,15 @@ class Check:
         """Until when a due verdict waits for an API in trouble, so that one lost answer does not lose a result."""
         return verdict_at(job) + self.services.settings.poll_timeout_s
 
-    def _put_off(self, job: Job, at: float, *, failures: int | None = None, waits_since: float | None = None) -> None:
+    def _put_off(self, job: Job, at: float, *, failures: int | None = None) -> None:
         """Give back a job without news. It is due again at that time, or earlier when its own verdict is due."""
         now = self.services.clock()
         # A verdict that is due but waits must not make the job due again at once, in a loop.
         limits = [by for by in (verdict_at(job), job.expires_at) if by is not None and by > now]
         due = max(next_look(at, *limits), self.started + 0.05)
-        self.store.put_off(job, self.lease, due, failures=failures, waits_since=waits_since)
+        self.store.put_off(job, self.lease, due, decide_at=_decide_at(job, due, now), failures=failures)
+
+
+def _decide_at(job: Job, at: float, now: float) -> float:
+    """When something must be decided on a job at RunPod. A verdict that waits for a last look is due with that look."""
+    return verdict_at(job) if verdict_at(job) > now else at

@@ -38,13 +38,14 @@ def plan_post(services: Services, job: Job, sync_wait_s: float, now: float) -> P
     return Post(job.endpoint, "runsync" if sync else "run", str(uuid.uuid4()), expected_s, given_up)
 
 
-def claim_attempt(services: Services, job: Job, post: Post, look_again: float, held: str) -> Job | None:
+def claim_attempt(services: Services, job: Job, post: Post, decide_at: float, held: str) -> Job | None:
     """The attempt that this process alone may POST; None if the job must wait. After a pause /health must answer before
-    the probe is claimed. With `held` ("ON_HOLD", "PAUSED") the job waits in any case."""
+    the probe is claimed. With `held` ("ON_HOLD", "PAUSED", "BUDGET") the job waits in any case, at most until
+    `decide_at`."""
     store, now = services.store, services.clock()
     limit = services.settings.max_in_flight(job.endpoint)
     window_s = services.settings.window_s(services.has_webhook(job))
-    more: dict[str, Any] = {"look_again": look_again, "max_in_flight": limit, "probe_until": post.given_up}
+    more: dict[str, Any] = {"decide_at": decide_at, "max_in_flight": limit, "probe_until": post.given_up}
     window_ends = now + window_s
     claim = store.submits.claim_submit(job, post, now, window_ends, held=held, **more)
     if claim.word == "health":

@@ -8,7 +8,7 @@ Not here: the looks themselves (``check.py``), and how a job's own delays grow (
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from celery_runpod._store.record import Job
@@ -32,23 +32,15 @@ class Looks:
     paused: bool
 
 
-def plan_looks(services: Services, endpoint: str, jobs: Iterable[Job], now: float) -> Looks:
-    """The order of the looks: last looks, then jobs that wait for the budget (the longest first), then the others in the
-    given order, which is by due time."""
-    last: list[Job] = []
-    usual: list[Job] = []
-    for job in jobs:
-        (last if verdict_at(job) <= now else usual).append(job)
-    last.sort(key=verdict_at)
-    usual.sort(key=lambda job: job.waits_since or now)
+def plan_looks(services: Services, endpoint: str, urgent: Iterable[Job], usual: Sequence[Job], now: float) -> Looks:
+    """The order of the looks: at `urgent` jobs, on which something must be decided, by the time of their verdict; then the
+    `usual` looks, which the budget has granted before."""
+    first = sorted(urgent, key=verdict_at)
     until = services.store.pauses.paused_until(endpoint, "status")
     if until is not None and until > now:
-        return Looks([], last + usual, until, paused=True)
-    take = services.budget.take
-    first = take(endpoint, "status", len(last)) if last else 0
-    then = take(endpoint, "status", len(usual), spare=True) if usual and first == len(last) else 0
-    again_at = now + 1 + services.spread()
-    return Looks(last[:first] + usual[:then], last[first:] + usual[then:], again_at, paused=False)
+        return Looks([], [*first, *usual], until, paused=True)
+    granted = services.budget.take(endpoint, "status", len(first)) if first else 0
+    return Looks([*first[:granted], *usual], first[granted:], now + 1 + services.spread(), paused=False)
 
 
 def shared_by_late_calls(services: Services, endpoint: str, jobs: Iterable[Job], now: float) -> dict[str, Job]:

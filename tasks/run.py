@@ -88,15 +88,17 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     if not job.ended and cancel_if_wished(services, job, entered.notes, own, others, followers):
         log.info("run.cancelled", extra={"task_id": job.task_id})
     elif entered.word == "accepted":
-        _go_on(services, job, to_submit, due)
+        _go_on(services, job, to_submit, due, entered.reason)
     publish_check(services, job.endpoint, entered.publish_at, now)
     raise Ignore
 
 
-def _go_on(services: Services, job: Job, to_submit: Job | None, due: float) -> None:
-    """Publish, join or submit a job whose record this process has just written."""
+def _go_on(services: Services, job: Job, to_submit: Job | None, due: float, reason: str) -> None:
+    """Publish, join or submit a job whose record this process has just written, or show the `reason` why it waits."""
     if job.ended:
         publish(services, job)
+    elif reason:
+        services.show(job, State.WAITING, {"reason": reason})
     elif to_submit is None:
         hand_over(services, job)
     elif job.not_before > services.clock():

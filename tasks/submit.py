@@ -83,14 +83,16 @@ def submit(
         problem = "the store was restored to an older state, and whether the call was submitted before is not known"
         end_here(services, job, SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id))
         return
-    held = "ON_HOLD" if signs.on_hold else "PAUSED" if signs.paused_until > now else ""
-    post = plan_post(services, job, sync_wait_s, now)
-    wait_until, reason = _not_yet(services, job, signs, now, lambda: bool(held) or together.take(post.operation))
+    wait_until, reason = _not_yet(job, signs, now)
     if wait_until is not None:
         due = next_look(wait_until, job.start_by, job.end_by, expires_at)
         if services.store.observe(job, lease, due, now, reason=reason) == "changed":
             services.show(job, State.WAITING, {"reason": reason})
         return
+    post = plan_post(services, job, sync_wait_s, now)
+    held = "ON_HOLD" if signs.on_hold else "PAUSED" if signs.paused_until > now else ""
+    if not held and not together.take(post.operation):
+        held = "BUDGET"
     claimed = claim_attempt(services, job, post, next_look(job.end_by, job.start_by, expires_at), held)
     if claimed is None:
         return
@@ -174,15 +176,12 @@ def _may_resubmit(services: Services) -> bool:
     return services.settings.unconfirmed_submit == "resubmit"
 
 
-def _not_yet(s: Services, job: Job, signs: Signs, now: float, take: Callable[[], bool]) -> tuple[float | None, str]:
-    """Until when, and why, the job must wait before it asks the gate; (None, "") if it need not wait. `take` takes a call
-    from the budget."""
+def _not_yet(job: Job, signs: Signs, now: float) -> tuple[float | None, str]:
+    """Until when, and why, the job must wait before it asks the gate; (None, "") if it need not wait."""
     if not signs.epoch.settled:
         return now + 1, "STORE_RESTARTED"
     if now < job.not_before:
         return job.not_before, "COUNTDOWN"
-    if not take():
-        return now + 1 + s.spread(), "BUDGET"
     return None, ""
 
 

@@ -22,15 +22,16 @@ CHUNK = 16
 
 
 class SubmitRound:
-    """The submits that one process makes to one endpoint in a row; used by all threads of a check."""
+    """The submits that one process makes to one endpoint in a row; used by all threads of a check. So many `calls` of
+    /run were taken from the budget before."""
 
-    def __init__(self, services: Services, endpoint: str, jobs: Sequence[Job]) -> None:
+    def __init__(self, services: Services, endpoint: str, jobs: Sequence[Job], calls: int = 0) -> None:
         self._services, self._endpoint, self._left = services, endpoint, len(jobs)
         self._ids = [any_id for job in jobs for ids in cancelled_by(job) for any_id in ids]
         self._lock = threading.Lock()
         self._signs: Signs | None = None
         self._read_at = 0.0
-        self._calls: dict[str, int] = {}
+        self._calls = {"run": calls}
 
     def signs(self) -> Signs:
         """What may forbid a submit of these jobs, at most `FRESH_S` old."""

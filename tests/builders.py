@@ -167,9 +167,10 @@ class Bench:
         Check(self.services, ENDPOINT).run()
 
     def due(self, task_id: str = "t1") -> float | None:
-        """When the job is looked at again, in seconds from now."""
-        score: Any = self.redis.zscore(self.store.keys.due(ENDPOINT), task_id)
-        return None if score is None else score - self.now
+        """When the job is worked on again, in seconds from now."""
+        orders = (self.store.keys.due(ENDPOINT), self.store.keys.look(ENDPOINT))
+        scores: list[Any] = [self.redis.zscore(order, task_id) for order in orders]
+        return min((score - self.now for score in scores if score is not None), default=None)
 
     def deliver(self, task_id: str = "t1") -> None:
         """What `finish` leaves in the store."""
@@ -179,3 +180,14 @@ class Bench:
         """Messages in a queue."""
         with self.app.connection_for_read() as connection:
             return int(connection.default_channel._size(queue))
+
+
+def lease_due(
+    store: JobStore, endpoint: str, token: str, now: float, lease_until: float, batch: int, max_checks: int
+) -> tuple[list[str], bool] | None:
+    """What a check takes where the budget grants every look: task ids, and whether more is due. None if it may not begin."""
+    begun = store.begin_check(endpoint, token, now, lease_until, batch, max_checks)
+    if begun is None:
+        return None
+    leased = store.lease_due(endpoint, now, lease_until, batch, begun.looks)
+    return leased.decided + leased.looks, leased.more

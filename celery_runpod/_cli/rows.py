@@ -136,14 +136,14 @@ def rows_of(reader: JobStore, endpoint: str, task_ids: Iterable[str]) -> list[Ro
     with reader.redis.pipeline(transaction=False) as pipe:
         for task_id in ids:
             pipe.hmget(keys.job(endpoint, task_id), list(LIGHT))
-            pipe.zscore(keys.due(endpoint), task_id)
-            pipe.zscore(keys.undelivered(endpoint), task_id)
+            for key in (keys.due, keys.look, keys.undelivered):
+                pipe.zscore(key(endpoint), task_id)
         found = pipe.execute()
     rows = []
     for place, task_id in enumerate(ids):
-        values, due, undelivered = found[3 * place : 3 * place + 3]
+        values, *times = found[4 * place : 4 * place + 4]
         raw = {name: value for name, value in zip(LIGHT, values, strict=True) if value is not None}
-        rows.append(_row(endpoint, task_id, raw, due if due is not None else undelivered))
+        rows.append(_row(endpoint, task_id, raw, min((at for at in times if at is not None), default=None)))
     return rows
 
 

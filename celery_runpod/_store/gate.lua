@@ -23,6 +23,15 @@ local function gate_state(gate, posts, now, token)
   if found[1] or found[4] then return 'one' end
   return 'open'
 end
+-- How many of the jobs that wait to be submitted may go now, at most `most`.
+local function may_submit(waiting, gate, posts, inflight, now, max_in_flight, most)
+  local number = math.min(redis.call('ZCARD', waiting), tonumber(most))
+  if number == 0 then return 0 end
+  local word = gate_state(gate, posts, now, '')
+  if word == 'one' then number = 1 elseif word ~= 'open' then return 0 end
+  if max_in_flight ~= '' then number = math.min(number, tonumber(max_in_flight) - redis.call('SCARD', inflight)) end
+  return math.max(number, 0)
+end
 -- Makes a job due, unless it is due before that.
 local function look_by(due, id, at)
   local planned = redis.call('ZSCORE', due, id)

@@ -20,8 +20,13 @@ class Keys:
         return f"{self._tag(endpoint)}:job:{task_id}"
 
     def due(self, endpoint: str) -> str:
-        """zset: task id -> when to look at it again."""
+        """zset: task id of each open job -> when something must be decided on it: it may be submitted, a lease lapses, its
+        window closes, its deadline."""
         return f"{self._tag(endpoint)}:due"
+
+    def look(self, endpoint: str) -> str:
+        """zset: task id of a job at RunPod -> when to ask RunPod about it next."""
+        return f"{self._tag(endpoint)}:look"
 
     def undelivered(self, endpoint: str) -> str:
         """zset: task id -> when to publish `runpod.finish` again."""
@@ -40,7 +45,8 @@ class Keys:
         return f"{self._tag(endpoint)}:inflight"
 
     def waiting(self, endpoint: str) -> str:
-        """zset: task ids that wait for a place of `max_in_flight`, or for the gate, the oldest call first."""
+        """zset: task ids that may be submitted, and wait for a place of `max_in_flight`, the gate or the budget -> their
+        turn (`Job.turn`)."""
         return f"{self._tag(endpoint)}:waiting"
 
     def posts(self, endpoint: str) -> str:

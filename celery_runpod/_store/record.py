@@ -18,6 +18,11 @@ from celery_runpod.options import Options
 log = logging.getLogger(__name__)
 
 
+HIGHEST_PRIORITY = 9
+PRIORITY_STEP_S = 1e10
+"""Longer than the time since 1970: each priority has a range of turns of its own."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One record. Times are seconds since the epoch; `input` is None once it can no longer be submitted.
@@ -27,13 +32,14 @@ class Job:
 
     `group_ids` are those by which a cancel reaches the job, beside its own and its root's: its groups, what follows it.
 
+    `priority` is that of the call's message, from 0 to 9.
+
     `begun_at` is when the call, or the first call of its chain, was published. `hinted_at` is when the first webhook said
     that the attempt has ended.
 
     `generation` is how often the job was run again by hand: 0 for a call, one more for each `runpod.retry`.
 
-    What the latest looks left: `missing_since`, when RunPod's answers 404 began; `waits_since`, when its look began to
-    wait for the budget; `failures`, how often in a row the work on it raised."""
+    What the latest looks left: `missing_since`, when RunPod's answers 404 began; `failures`, how often in a row the work on it raised."""
 
     task_id: str
     endpoint: str
@@ -50,6 +56,7 @@ class Job:
     api_key_name: str | None = None
     ignore_result: bool = False
     begun_at: float = 0.0
+    priority: int = 0
     input: Any = field(default=None, repr=False)
     state: State = State.WAITING
     attempt: int = 0
@@ -64,7 +71,6 @@ class Job:
     reason: str = ""
     progress: str = ""
     missing_since: float | None = None
-    waits_since: float | None = None
     failures: int = 0
     hinted_at: float | None = None
     outcome: dict[str, Any] | None = field(default=None, repr=False)
@@ -93,6 +99,7 @@ class Job:
             "api_key_name": self.api_key_name,
             "reason": self.reason or None,
             "generation": str(self.generation) if self.generation else None,
+            "priority": str(self.priority) if self.priority else None,
             "joined": self.joined or None,
             "shares": self.shares or None,
             "ignore_result": "1" if self.ignore_result else None,
@@ -134,6 +141,7 @@ class Job:
             attempt=int(raw["attempt"]),
             retried=int(raw.get("retried", 0)),
             generation=int(raw.get("generation", 0)),
+            priority=int(raw.get("priority", 0)),
             joined=raw.get("joined", ""),
             shares=raw.get("shares", ""),
             job_id=raw.get("job_id") or None,
@@ -143,7 +151,6 @@ class Job:
             reason=raw.get("reason", ""),
             progress=raw.get("progress", ""),
             missing_since=_number(raw.get("missing_since")),
-            waits_since=_number(raw.get("waits_since")),
             failures=int(raw.get("failures", 0)),
             hinted_at=_number(raw.get("hinted_at")),
             outcome=json.loads(raw["outcome"]) if "outcome" in raw else None,
@@ -156,6 +163,12 @@ class Job:
         return stamps_of({name: options.get(name) for name in options.get("stamped_headers") or ()})
 
     @property
+    def turn(self) -> float:
+        """Its place in the order of the submits: by Celery's priority (9 goes first), then by the time from which on it
+        may be submitted."""
+        return (HIGHEST_PRIORITY - self.priority) * PRIORITY_STEP_S + self.not_before
+
+    @property
     def ended(self) -> bool:
         return self.state in OUTCOMES
 
@@ -163,7 +176,7 @@ class Job:
 LIGHT = (
     *("format", "state", "attempt", "name", "root_id", "group_ids", "options", "accepted_at", "not_before", "begun_at"),
     *("end_by", "checks", "start_by", "expires_at", "api_key_name", "reason", "generation", "joined", "shares"),
-    *("ignore_result", "retried", "job_id", "submitted_at", "window_ends", "progress", "missing_since", "waits_since"),
+    *("ignore_result", "retried", "job_id", "submitted_at", "window_ends", "progress", "missing_since", "priority"),
     *("failures", "hinted_at", "ended_at", "verdict", "delay_s", "execution_s"),
 )
 """The fields of record and tombstone without those that may be megabytes: input, outcome, continuation."""

@@ -65,11 +65,30 @@ class CheckTimes:
 @dataclass(frozen=True)
 class Entered:
     """`word` is that of ``scripts/accept.lua``; `publish_at`: when a check is to be published (s since 1970), None if
-    not now; `notes` are those of cancels, as `cancel_notes` gives them."""
+    not now; `notes` are those of cancels, as `cancel_notes` gives them; `reason`: why the job waits with others."""
 
     word: str
     publish_at: float | None
     notes: dict[str, str]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a check could do if the budget allows: `looks` that are due, and `submits`."""
+
+    looks: int
+    submits: int
+
+
+@dataclass(frozen=True)
+class Leased:
+    """Task ids that are a check's now: those on which something must be decided, and those to look at; each the oldest
+    first. `more`: others are due."""
+
+    decided: list[str]
+    looks: list[str]
+    more: bool
 
 
 class JobStore:
@@ -126,7 +145,7 @@ class JobStore:
 
         *_, accepted, _, _, _, _, notes = self.scripts.together(build)
         found = self.cancels.settled_notes(dict(zip(wanted, notes, strict=True)))
-        return Entered(str(accepted[0]), float(accepted[1]) if accepted[1] else None, found)
+        return Entered(str(accepted[0]), float(accepted[1]) if accepted[1] else None, found, str(accepted[2]))
 
     def _accept(self, job: Job, due: float, now: float, times: CheckTimes | None, on: Any = None) -> Any:
         return self.scripts.run(
@@ -134,6 +153,9 @@ class JobStore:
             endpoint=job.endpoint,
             task_id=job.task_id,
             due_at=due,
+            # A job with `sync` is submitted by the process that accepts it.
+            turn=job.turn if job.state is State.WAITING and job.not_before <= now and not job.options.sync else None,
+            decide_at=min(job.end_by, job.start_by or math.inf, job.expires_at or math.inf),
             now=now,
             cap=times and times.cap_s,
             whole=times and times.whole,
@@ -180,28 +202,57 @@ class JobStore:
 
     # Checking
 
-    def lease_due(
-        self, endpoint: str, token: str, now: float, lease_until: float, batch: int, max_checks: int
-    ) -> tuple[list[str], bool] | None:
-        """The task ids that are now this check's, and whether more is due; None when enough checks are live."""
+    def begin_check(
+        self,
+        endpoint: str,
+        token: str,
+        now: float,
+        lease_until: float,
+        batch: int,
+        max_checks: int,
+        max_in_flight: int | None = None,
+    ) -> Begun | None:
+        """A check begins; None when enough checks are live."""
         answer = self.scripts.run(
-            "lease_due",
+            "begin_check",
             endpoint=endpoint,
             token=token,
             now=now,
             lease_until=lease_until,
             batch=batch,
             max_checks=max_checks,
+            max_in_flight=max_in_flight,
         )
-        return None if answer[0] == "busy" else (answer[2:], answer[1] == "1")
+        return None if answer[0] == "busy" else Begun(int(answer[1]), int(answer[2]))
 
-    def end_check(self, endpoint: str, token: str, now: float, times: CheckTimes) -> float | None:
-        """A check is over. When the next one is to be published; None if nothing is due, or one comes early enough."""
+    def lease_due(self, endpoint: str, now: float, lease_until: float, batch: int, looks: int) -> Leased:
+        """Take what is due: at most `batch` jobs on which something must be decided, and so many looks."""
+        more, decided, *ids = self.scripts.run(
+            "lease_due", endpoint=endpoint, now=now, lease_until=lease_until, batch=batch, looks=looks
+        )
+        return Leased(ids[: int(decided)], ids[int(decided) :], more == "1")
+
+    def end_check(
+        self,
+        endpoint: str,
+        token: str,
+        now: float,
+        times: CheckTimes,
+        *,
+        looks_from: float = 0.0,
+        submits_from: float = 0.0,
+        max_in_flight: int | None = None,
+    ) -> float | None:
+        """A check is over. When the next one is to be published; None if nothing is due, or one comes early enough.
+        `looks_from`, `submits_from`: before these times the budget has no more of them."""
         answer = self.scripts.run(
             "end_check",
             endpoint=endpoint,
             token=token,
             now=now,
+            looks_from=looks_from,
+            submits_from=submits_from,
+            max_in_flight=max_in_flight,
             cap=times.cap_s,
             whole=times.whole,
             overdue=OVERDUE_S,
@@ -228,15 +279,18 @@ class JobStore:
         self,
         job: Job,
         lease: float,
-        due: float,
+        at: float,
         now: float,
         *,
+        decide_at: float | None = None,
         state: State | None = None,
         checks: int | None = None,
         progress: str = "",
         reason: str = "",
         missing_since: float | None = None,
     ) -> str:
+        """What a look has shown, and when to work on the job again. Of a job at RunPod `at` is the next look, and at
+        `decide_at` something must be decided on it whatever the budget is (`at`, if that is not given)."""
         word = self.scripts.run(
             "observe",
             endpoint=job.endpoint,
@@ -244,7 +298,8 @@ class JobStore:
             attempt=job.attempt,
             lease=lease,
             new_state=state,
-            due_at=due,
+            at=at,
+            decide_at=at if decide_at is None else decide_at,
             checks=job.checks if checks is None else checks,
             progress=progress,
             reason=reason,
@@ -254,28 +309,30 @@ class JobStore:
         return str(word)
 
     def put_off(
-        self, job: Job, lease: float, due: float, *, failures: int | None = None, waits_since: float | None = None
+        self, job: Job, lease: float, at: float, *, decide_at: float | None = None, failures: int | None = None
     ) -> str:
+        """Give an open job back without news of it; the times as in `observe`."""
         word = self.scripts.run(
             "put_off",
             endpoint=job.endpoint,
             task_id=job.task_id,
             attempt=job.attempt,
             lease=lease,
-            due_at=due,
+            at=at,
+            decide_at=at if decide_at is None else decide_at,
             failures=job.failures if failures is None else failures,
-            waits_since=waits_since,
         )
         return str(word)
 
     def least_due(self, endpoint: str) -> float | None:
-        """When the next thing of this endpoint is to be looked at: a job or a cancel."""
+        """When the next thing of this endpoint is due: a job, a look or a cancel."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zrange(self.keys.due(endpoint), 0, 0, withscores=True)
+            pipe.zrange(self.keys.look(endpoint), 0, 0, withscores=True)
             pipe.zrange(self.keys.cancels(endpoint), 0, 0, withscores=True)
             pipe.hget(self.keys.pause(endpoint, "cancel"), "until")
-            jobs, cancels, until = pipe.execute()
-        scores = [float(jobs[0][1])] if jobs else []
+            jobs, looks, cancels, until = pipe.execute()
+        scores = [float(first[0][1]) for first in (jobs, looks) if first]
         if cancels:
             scores.append(max(float(cancels[0][1]), float(until or 0.0)))
         return min(scores) if scores else None
@@ -394,15 +451,23 @@ class JobStore:
     # Looking
 
     def overdue(self, endpoint: str, now: float, by_s: float) -> bool:
-        """Whether anything of this endpoint should have been looked at `by_s` seconds ago."""
+        """Whether anything of this endpoint should have been done `by_s` seconds ago. A look, or a submit, may wait for the
+        budget; it is overdue if no check is planned or lives."""
         late = now - by_s
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zcount(self.keys.due(endpoint), "-inf", late)
             pipe.zcount(self.keys.cancels(endpoint), "-inf", late)
             pipe.zcount(self.keys.undelivered(endpoint), "-inf", late)
             pipe.hget(self.keys.pause(endpoint, "cancel"), "until")
-            due, cancels, undelivered, until = pipe.execute()
-        return bool(due or undelivered or (cancels and float(until or 0.0) <= late))
+            pipe.zcount(self.keys.look(endpoint), "-inf", late)
+            pipe.zcard(self.keys.waiting(endpoint))
+            pipe.zcount(self.keys.checks(endpoint), now, "+inf")
+            pipe.hget(self.keys.next_check_at(endpoint), "at")
+            due, cancels, undelivered, until, looks, waiting, live, planned = pipe.execute()
+        expected = live or (planned is not None and float(planned) > late)
+        return bool(
+            due or undelivered or (cancels and float(until or 0.0) <= late) or ((looks or waiting) and not expected)
+        )
 
     def find(self, task_id: str) -> Job | None:
         """The open record of a task id."""
@@ -426,10 +491,14 @@ class JobStore:
                 yield from zip(some, pipe.execute(), strict=True)
 
     def look_now(self, endpoint: str, task_ids: list[str], now: float) -> None:
-        """Make these open jobs due."""
+        """Make the next look at these jobs due."""
         for start in range(0, len(task_ids), BATCH):
-            scores = dict.fromkeys(task_ids[start : start + BATCH], now)
-            self.redis.zadd(self.keys.due(endpoint), scores, xx=True)
+            some = task_ids[start : start + BATCH]
+            known: Any = self.redis.zmscore(self.keys.look(endpoint), some)
+            for key, has_look in ((self.keys.look(endpoint), True), (self.keys.due(endpoint), False)):
+                ids = [task_id for task_id, at in zip(some, known, strict=True) if (at is not None) is has_look]
+                if ids:
+                    self.redis.zadd(key, dict.fromkeys(ids, now), xx=True)
 
     def count_trouble(self, task_id: str) -> int:
         """How often the task of this id has met an error of an unknown kind, this one included."""

@@ -9,6 +9,7 @@ Not here: what an answer of RunPod's means (`tasks/submit.py`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -97,14 +98,14 @@ class Submits(Part):
         now: float,
         window_ends: float,
         *,
-        look_again: float = 0.0,
+        decide_at: float = 0.0,
         max_in_flight: int | None = None,
         held: str = "",
         healthy: bool = False,
         probe_until: float = 0.0,
     ) -> Claim:
-        """Claim an attempt, or wait in the order of the calls, or until `look_again`. With `held` ("ON_HOLD" or
-        "PAUSED") the job waits in any case; `healthy`: /health has answered the caller, who was asked for that."""
+        """Claim an attempt, or wait for the turn of the job, or until `decide_at`. With `held` ("ON_HOLD", "PAUSED" or
+        "BUDGET") the job waits in any case; `healthy`: /health has answered the caller, who was asked for that."""
         word, *rest = self.scripts.run(
             "claim_submit",
             endpoint=job.endpoint,
@@ -114,8 +115,8 @@ class Submits(Part):
             now=now,
             window_ends=window_ends,
             max_in_flight=max_in_flight,
-            order=job.not_before,
-            look_again=look_again,
+            turn=job.turn,
+            decide_at=decide_at,
             held=held,
             ask_again=now + ASK_AGAIN_S,
             expected=post.expected_s,
@@ -190,27 +191,28 @@ class Submits(Part):
         )
         return str(word)
 
-    def submitted(self, job: Job, job_id: str, due: float, now: float) -> str:
-        return str(self._submitted(job, job_id, due, now))
+    def submitted(self, job: Job, job_id: str, look_at: float, now: float) -> str:
+        return str(self._submitted(job, job_id, look_at, now))
 
-    def answered(self, job: Job, job_id: str, due: float, now: float, post: Post, took_s: float) -> tuple[str, str]:
+    def answered(self, job: Job, job_id: str, look_at: float, now: float, post: Post, took_s: float) -> tuple[str, str]:
         """`submitted` and the end of its POST, in one round trip: the words of both scripts."""
 
         def build(pipe: Any) -> None:
-            self._submitted(job, job_id, due, now, on=pipe)
+            self._submitted(job, job_id, look_at, now, on=pipe)
             self._end_post(post, now, "works", took_s, None, 0.0, on=pipe)
 
         recorded, gate = self.scripts.together(build)
         return str(recorded), str(gate[0])
 
-    def _submitted(self, job: Job, job_id: str, due: float, now: float, on: Any = None) -> Any:
+    def _submitted(self, job: Job, job_id: str, look_at: float, now: float, on: Any = None) -> Any:
         return self.scripts.run(
             "submitted",
             endpoint=job.endpoint,
             task_id=job.task_id,
             attempt=job.attempt,
             given_id=job_id,
-            due_at=due,
+            look_at=look_at,
+            decide_at=min(job.end_by, job.start_by or math.inf),
             now=now,
             api_key_name=job.api_key_name,
             index_ttl=self.lives.index_s(job, now),

@@ -3,7 +3,7 @@
   ARGV  task_id; attempt; named_id (RunPod's); now (s); index_ttl (s, whole)
   Returns "adopted" | "taken" (another record or tombstone, or an earlier attempt, has that id: it is dropped)
         | "refused" (another attempt, or the submit is not unanswered any more) | "unknown"
-  The due time stays: whoever asks holds the job's lease, and goes on with the answer of /status. ]]
+  The lease stays: whoever asks holds it, and goes on with the answer of /status. ]]
 local state = redis.call('HGET', job, 'state')
 if not state then return 'unknown' end
 if state ~= 'SUBMITTING' or redis.call('HGET', job, 'attempt') ~= attempt then return 'refused' end

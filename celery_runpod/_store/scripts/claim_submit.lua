@@ -1,10 +1,10 @@
---[[ claim_submit: one process, and no other, may POST this attempt now; or the job waits, in the order of the calls.
+--[[ claim_submit: one process, and no other, may POST this attempt now; or the job waits for its turn.
   KEYS  job(endpoint, task_id); due(endpoint); inflight(endpoint); waiting(endpoint); gate = pause(endpoint, "run");
         posts(endpoint); post_times(endpoint, operation)
   ARGV  task_id; token (of the claimant); now (s);
         window_ends (s: until then an unanswered submit may still be confirmed); max_in_flight ("" = no limit);
-        order (s: when it was called); look_again (s: when to look at it while it waits);
-        held ("" | "ON_HOLD" | "PAUSED": the caller knows already that it must wait); ask_again (s: the brake);
+        turn (in the order of the submits); decide_at (s: when something must be decided on it while it waits);
+        held ("" | "ON_HOLD" | "PAUSED" | "BUDGET": the caller knows already that it must wait); ask_again (s: the brake);
         expected (s: how long RunPod was asked to hold the answer); given_up (s: the POST is over by then);
         healthy ("1": /health has answered the claimant); probe_until (s)
   Returns {"go", number of the attempt} | {"health"} (the claimant alone may try: it asks /health, and claims again)
@@ -23,8 +23,9 @@ local time = tonumber(now)
 local function wait(reason, at)
   local changed = redis.call('HGET', job, 'reason') ~= reason and 'changed' or 'same'
   redis.call('HSET', job, 'reason', reason)
-  redis.call('ZADD', waiting, order, task_id)
-  redis.call('ZADD', due, look_again, task_id)
+  redis.call('HSET', gate, 'why', reason)
+  redis.call('ZADD', waiting, turn, task_id)
+  redis.call('ZADD', due, decide_at, task_id)
   if at and redis.call('ZRANK', waiting, task_id) == 0 then look_by(due, task_id, at) end
   return {'wait', reason, changed}
 end
@@ -36,10 +37,11 @@ end
 redis.call('HDEL', gate, 'hold_until')
 local word, at = gate_state(gate, posts, time, token)
 if word ~= 'open' and word ~= 'one' then return wait(word, at) end
+if held == 'BUDGET' then return wait(held) end
 if held ~= '' then return wait(held, now) end
 if max_in_flight ~= '' then
   local free = tonumber(max_in_flight) - redis.call('SCARD', inflight)
-  if redis.call('ZCOUNT', waiting, '-inf', '(' .. order) >= free then return wait('MAX_IN_FLIGHT') end
+  if redis.call('ZCOUNT', waiting, '-inf', '(' .. turn) >= free then return wait('MAX_IN_FLIGHT') end
 end
 if word == 'one' and healthy ~= '1' then
   redis.call('HSET', gate, 'probe', token, 'probe_until', probe_until)

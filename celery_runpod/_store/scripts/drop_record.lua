@@ -1,5 +1,5 @@
 --[[ drop_record: an operator gives up a record that no worker can read.
-  KEYS  job(endpoint, task_id); due(endpoint); undelivered(endpoint); aside(endpoint); waiting(endpoint);
+  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); undelivered(endpoint); aside(endpoint); waiting(endpoint);
         inflight(endpoint); cancels(endpoint); cancel_keys(endpoint); input_bytes(endpoint)
   ARGV  task_id; now (s)
   Returns "dropped" | "gone" (it is not put aside any more)
@@ -9,6 +9,7 @@ cancel_at_runpod(job, cancels, cancel_keys, now)
 drop_input(job, input_bytes)
 redis.call('DEL', job)
 redis.call('ZREM', due, task_id)
+redis.call('ZREM', look, task_id)
 redis.call('ZREM', undelivered, task_id)
 redis.call('ZREM', waiting, task_id)
 redis.call('SREM', inflight, task_id)

@@ -1,5 +1,5 @@
 --[[ hint: a signed webhook says that an attempt has ended: look at its job now.
-  KEYS  job(endpoint, task_id); due(endpoint); candidates(endpoint, task_id, attempt); next_check_at(endpoint)
+  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); candidates(endpoint, task_id, attempt); next_check_at(endpoint)
   ARGV  task_id; attempt; now (s); named_id (that the body names; "" = the body was not read); format;
         most_candidates; candidates_ttl (s, whole); every (s); overdue (s)
   Returns "closed" (no such job, another attempt, not at RunPod, ended, or a record of a newer format)
@@ -7,7 +7,7 @@
         | "full" (enough other ids were named: the caller asks RunPod to try again)
         | "publish" (a check must be published) | "planned" (one is queued and has not begun, or a hint came just before)
   A verdict is none of its answers: the job becomes due, and a worker asks /status. A check that holds the job's lease
-  finds its score moved, and leaves the due time alone. Hints make a job due at most once in `every` seconds: whoever has
+  finds its score moved, and leaves the time alone. Hints make a job due at most once in `every` seconds: whoever has
   the URL must not cause looks without end. ]]
 local record = redis.call('HMGET', job, 'state', 'attempt', 'format', 'hinted_at', 'hint_due')
 local state, time = record[1], tonumber(now)
@@ -31,7 +31,7 @@ elseif not named and last + tonumber(every) > time then
   due_at = last + tonumber(every)
 end
 redis.call('HSET', job, 'hint_due', string.format('%.6f', due_at))
-redis.call('ZADD', due, 'XX', 'LT', string.format('%.6f', due_at), task_id)
+redis.call('ZADD', redis.call('ZSCORE', look, task_id) and look or due, 'XX', 'LT', string.format('%.6f', due_at), task_id)
 if due_at > time then return 'planned' end
 if not plan(next_check_at, now, now, 0, '', overdue) then return 'planned' end
 return 'publish'

@@ -1,20 +1,22 @@
 --[[ lease_due: a check takes what is due, so that no other check works on the same jobs.
-  KEYS  due(endpoint); checks(endpoint); next_check_at(endpoint)
-  ARGV  token; now (s); lease_until (s: the lease is this score in the due zset); batch; max_checks
-  Returns {"busy"} (as many checks live as are allowed) | {"leased", "1" if more is due else "0", task ids ...}
+  KEYS  due(endpoint); look(endpoint); waiting(endpoint)
+  ARGV  now (s); lease_until (s: the lease is this score); batch; looks (as many calls did the budget grant)
+  Returns {"1" if more is due else "0", how many of the ids are to be decided on, their task ids ..., and those to be
+        looked at ...}; each the oldest first
   A lease that nobody gives back lapses by itself: the job is then due again. ]]
-redis.call('ZREMRANGEBYSCORE', checks, '-inf', now)
-local planned = redis.call('HGET', next_check_at, 'at')
-if planned and tonumber(planned) <= tonumber(now) + 0.5 then redis.call('DEL', next_check_at) end
-if not redis.call('ZSCORE', checks, token) and redis.call('ZCARD', checks) >= tonumber(max_checks) then
-  return {'busy'}
-end
-redis.call('ZADD', checks, lease_until, token)
-local ids = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, batch)
-local answer = {'leased', '0'}
-for _, id in ipairs(ids) do
+local decided = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, batch)
+local answer = {'0', tostring(#decided)}
+for _, id in ipairs(decided) do
   redis.call('ZADD', due, lease_until, id)
+  redis.call('ZADD', look, 'XX', lease_until, id)
+  redis.call('ZREM', waiting, id)
   answer[#answer + 1] = id
 end
-if redis.call('ZCOUNT', due, '-inf', now) > 0 then answer[2] = '1' end
+if tonumber(looks) > 0 then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', look, '-inf', now, 'LIMIT', 0, looks)) do
+    redis.call('ZADD', look, lease_until, id)
+    answer[#answer + 1] = id
+  end
+end
+if redis.call('ZCOUNT', due, '-inf', now) > 0 then answer[1] = '1' end
 return answer

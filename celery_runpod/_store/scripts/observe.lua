@@ -1,12 +1,12 @@
 --[[ observe: note RunPod's latest answer about an open job, and when to look again.
-  KEYS  job(endpoint, task_id); due(endpoint)
-  ARGV  task_id; attempt; lease (the score set by lease_due); new_state ("" = nothing new); due_at (s); checks;
+  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint)
+  ARGV  task_id; attempt; lease (the score set by lease_due); new_state ("" = nothing new); at (s); decide_at (s); checks;
         progress (JSON, "" = none); reason; now (s);
         missing_since (s: since when RunPod answers 404, "" = it does not)
-  Returns "changed" (state, progress or reason) | "same" | "lost" (lease lapsed, or someone moved the due time)
+  Returns "changed" (state, progress or reason) | "same" | "lost" (lease lapsed, or someone moved the time)
         | "refused" (another attempt, or it has ended) | "unknown"
   Within an attempt a state never goes back: RunPod may put a job into its queue again, its cost is the same. ]]
-local refusal = not_leased(job, due, task_id, attempt, lease)
+local refusal = not_leased(job, due, look, task_id, attempt, lease)
 if refusal then return refusal end
 local answer = 'same'
 if new_state ~= '' and may(redis.call('HGET', job, 'state'), new_state) then
@@ -22,7 +22,7 @@ if (redis.call('HGET', job, 'reason') or '') ~= reason then
   answer = 'changed'
 end
 redis.call('HSET', job, 'checks', checks, 'seen_at', now)
-redis.call('HDEL', job, 'missing_since', 'failures', 'waits_since')
+redis.call('HDEL', job, 'missing_since', 'failures')
 if missing_since ~= '' then redis.call('HSET', job, 'missing_since', missing_since) end
-redis.call('ZADD', due, due_at, task_id)
+plan_job(redis.call('HGET', job, 'state'), due, look, task_id, at, decide_at)
 return answer

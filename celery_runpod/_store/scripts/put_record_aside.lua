@@ -1,10 +1,11 @@
 --[[ put_record_aside: a record that this version cannot read leaves the orders, so that it does not come back each second.
-  KEYS  job(endpoint, task_id); due(endpoint); undelivered(endpoint); aside(endpoint); waiting(endpoint)
+  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); undelivered(endpoint); aside(endpoint); waiting(endpoint)
   ARGV  task_id; now (s); why (text)
   Returns "aside" | "already" | "gone" (no such record)
   The record stays as it is, beside a note of why, and of the orders that it stood in. Among the jobs that wait to
   be submitted it would stay first, and hold up the others for ever. ]]
 redis.call('ZREM', waiting, task_id)
+redis.call('ZREM', look, task_id)
 if redis.call('EXISTS', job) == 0 then
   redis.call('ZREM', due, task_id)
   redis.call('ZREM', undelivered, task_id)

@@ -1,5 +1,5 @@
 --[[ record_outcome: a verdict on an attempt, RunPod's or ours. From here only delivery follows.
-  KEYS  job(endpoint, task_id); due(endpoint); undelivered(endpoint); inflight(endpoint); cancels(endpoint);
+  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); undelivered(endpoint); inflight(endpoint); cancels(endpoint);
         cancel_keys(endpoint); waiting(endpoint); input_bytes(endpoint); by_job_id(endpoint, given_id)
   ARGV  task_id; attempt; verdict (a state); outcome (JSON); now (s); deliver_again_at (s);
         given_id (RunPod's; "" = as recorded); cancel ("1": the RunPod job must be cancelled); api_key_name;
@@ -23,6 +23,7 @@ redis.call('HDEL', job, 'progress')
 -- What failed may be run again by hand: its input stays until mark_delivered.
 if verdict == 'COMPLETED' or verdict == 'CANCELLED' then drop_input(job, input_bytes) end
 redis.call('ZREM', due, task_id)
+redis.call('ZREM', look, task_id)
 redis.call('ZADD', undelivered, deliver_again_at, task_id)
 redis.call('SREM', inflight, task_id)
 redis.call('ZREM', waiting, task_id)

@@ -1,5 +1,5 @@
 --[[ request_cancel: the one moment in which a cancel is decided.
-  KEYS  job(endpoint, task_id); due(endpoint); undelivered(endpoint); inflight(endpoint); cancels(endpoint);
+  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); undelivered(endpoint); inflight(endpoint); cancels(endpoint);
         cancel_keys(endpoint); waiting(endpoint); input_bytes(endpoint)
   ARGV  task_id; outcome (JSON); now (s); deliver_again_at (s)
   Returns "cancelled" (the verdict is CANCELLED, and later ones are dropped) | "ended" (a verdict was there) | "unknown"
@@ -8,6 +8,6 @@ local state = redis.call('HGET', job, 'state')
 if not state then return 'unknown' end
 if not may(state, 'CANCELLED') then return 'ended' end
 end_cancelled(job, task_id, outcome, now, deliver_again_at,
-  {due = due, undelivered = undelivered, inflight = inflight, waiting = waiting, input_bytes = input_bytes,
+  {due = due, look = look, undelivered = undelivered, inflight = inflight, waiting = waiting, input_bytes = input_bytes,
     cancels = cancels, cancel_keys = cancel_keys})
 return 'cancelled'

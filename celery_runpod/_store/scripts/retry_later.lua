@@ -1,5 +1,5 @@
 --[[ retry_later: an attempt failed at RunPod, and the call allows another one: the job waits for it.
-  KEYS  job(endpoint, task_id); due(endpoint); inflight(endpoint)
+  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); inflight(endpoint)
   ARGV  task_id; attempt; verdict (FAILED or TIMED_OUT); retries; due_at (s); start_by (s, "" = none);
         given_id (RunPod's)
   Returns "waiting" | "spent" (every retry was used) | "refused" (another attempt or job, or no such move) | "unknown"
@@ -15,5 +15,6 @@ redis.call('HINCRBY', job, 'retried', 1)
 redis.call('HSET', job, 'state', 'WAITING', 'reason', 'RETRY', 'start_by', start_by)
 redis.call('HDEL', job, 'job_id', 'progress', 'submitted_at')
 redis.call('ZADD', due, due_at, task_id)
+redis.call('ZREM', look, task_id)
 redis.call('SREM', inflight, task_id)
 return 'waiting'

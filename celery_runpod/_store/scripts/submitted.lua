@@ -1,9 +1,9 @@
 --[[ submitted: RunPod has taken this attempt and named its job.
-  KEYS  job(endpoint, task_id); due(endpoint); cancels(endpoint); cancel_keys(endpoint); by_job_id(endpoint, given_id)
-  ARGV  task_id; attempt; given_id (RunPod's); due_at (s); now (s); api_key_name; index_ttl (s, whole)
+  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); cancels(endpoint); cancel_keys(endpoint); by_job_id(endpoint, given_id)
+  ARGV  task_id; attempt; given_id (RunPod's); look_at (s); decide_at (s); now (s); api_key_name; index_ttl (s, whole)
   Returns "accepted" | "already_ended" | "cancel_asked" | "too_late" (a later attempt, or no record any more)
   On the last three the RunPod job is put among the cancels, because no task will fetch its result.
-  Where a webhook has said already that the attempt has ended, the job is due now. ]]
+  Where a webhook has said already that the attempt has ended, RunPod is asked now. ]]
 local state = redis.call('HGET', job, 'state')
 local latest = redis.call('HGET', job, 'attempt')
 local job_id = redis.call('HGET', job, 'job_id')
@@ -12,7 +12,7 @@ if state and latest == attempt then
   if state == 'SUBMITTING' then
     redis.call('HSET', job, 'state', 'IN_QUEUE', 'job_id', given_id, 'submitted_at', now, 'checks', '0')
     local hinted = redis.call('HEXISTS', job, 'hinted_at') == 1
-    redis.call('ZADD', due, hinted and now or due_at, task_id)
+    plan_job('IN_QUEUE', due, look, task_id, hinted and now or look_at, decide_at)
     return 'accepted'
   end
   if job_id == given_id then

@@ -15,6 +15,7 @@ from celery_runpod._store.states import MOVES, OUTCOMES, State, lua_prelude
 from celery_runpod._store.store import CheckTimes, JobStore
 from celery_runpod._store.submits import Post
 from celery_runpod.options import Options
+from tests.builders import lease_due
 
 NOW = 1_790_000_000.25
 DONE = {"output": {"a": 1}, "error": None}
@@ -157,28 +158,28 @@ def test_the_news_of_another_runpod_job_changes_nothing(store: JobStore) -> None
 def test_a_check_takes_what_is_due_and_no_other_check_takes_it_too(store: JobStore) -> None:
     for number in range(3):
         store.accept(job(f"t{number}"), NOW - number)
-    assert store.lease_due("e1", "first", NOW, NOW + 40, 2, 4) == (["t2", "t1"], True)
-    assert store.lease_due("e1", "second", NOW, NOW + 40, 9, 4) == (["t0"], False)
-    assert store.lease_due("e1", "third", NOW, NOW + 40, 9, 4) == ([], False)
+    assert lease_due(store, "e1", "first", NOW, NOW + 40, 2, 4) == (["t2", "t1"], True)
+    assert lease_due(store, "e1", "second", NOW, NOW + 40, 9, 4) == (["t0"], False)
+    assert lease_due(store, "e1", "third", NOW, NOW + 40, 9, 4) == ([], False)
 
 
 def test_only_so_many_checks_are_live(store: JobStore) -> None:
-    assert store.lease_due("e1", "first", NOW, NOW + 40, 9, 1) is not None
-    assert store.lease_due("e1", "second", NOW, NOW + 40, 9, 1) is None
+    assert lease_due(store, "e1", "first", NOW, NOW + 40, 9, 1) is not None
+    assert lease_due(store, "e1", "second", NOW, NOW + 40, 9, 1) is None
     store.end_check("e1", "first", NOW, TIMES)
-    assert store.lease_due("e1", "second", NOW, NOW + 40, 9, 1) is not None
-    assert store.lease_due("e1", "third", NOW + 41, NOW + 80, 9, 1) is not None
+    assert lease_due(store, "e1", "second", NOW, NOW + 40, 9, 1) is not None
+    assert lease_due(store, "e1", "third", NOW + 41, NOW + 80, 9, 1) is not None
 
 
 def test_a_lease_that_lapses_makes_the_job_due_again(store: JobStore) -> None:
     store.accept(job(), NOW)
-    store.lease_due("e1", "dies", NOW, NOW + 40, 9, 4)
-    assert store.lease_due("e1", "next", NOW + 41, NOW + 81, 9, 4) == (["t1"], False)
+    lease_due(store, "e1", "dies", NOW, NOW + 40, 9, 4)
+    assert lease_due(store, "e1", "next", NOW + 41, NOW + 81, 9, 4) == (["t1"], False)
 
 
 def test_what_was_seen_is_written_on_change_and_never_backwards(store: JobStore) -> None:
     one = submitted(store)
-    store.lease_due("e1", "check", NOW + 1, NOW + 41, 9, 4)
+    lease_due(store, "e1", "check", NOW + 1, NOW + 41, 9, 4)
     assert store.observe(one, NOW + 41, NOW + 50, NOW, state=State.IN_PROGRESS, checks=1) == "changed"
     assert store.observe(one, NOW + 50, NOW + 60, NOW, state=State.IN_QUEUE, checks=2) == "same"
     assert (
@@ -251,7 +252,7 @@ def test_checks_do_not_pile_up_where_nobody_has_time_for_them(store: JobStore) -
     )
     assert published <= 9
     # One that begins forgets the others.
-    store.lease_due("e1", "begins", NOW + 600, NOW + 640, 9, 4)
+    lease_due(store, "e1", "begins", NOW + 600, NOW + 640, 9, 4)
     assert store.plan_check("e1", NOW + 601, NOW + 601, TIMES)
     assert store.plan_check("e1", NOW + 605, NOW + 605, TIMES)
 
@@ -301,7 +302,7 @@ def test_a_record_of_a_newer_format_is_left_alone(store: JobStore) -> None:
 def test_a_record_that_was_deleted_by_hand_gives_its_place_back(store: JobStore) -> None:
     for task_id in ("runs", "waits"):
         store.accept(job(task_id), NOW)
-        claim(store, job(task_id), max_in_flight=1, look_again=NOW + 5)
+        claim(store, job(task_id), max_in_flight=1, decide_at=NOW + 5)
         store.redis.delete(f"{{runpod:e1}}:job:{task_id}")
     assert store.redis.smembers("{runpod:e1}:inflight") == {"runs"}
     assert store.redis.zrange("{runpod:e1}:waiting", 0, -1) == ["waits"]

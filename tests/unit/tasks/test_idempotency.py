@@ -27,7 +27,7 @@ def call(bench: Bench, task_id: str, key: str = "order-7", **changes: Any) -> Jo
     bench.store.ids.index(job, (), ())
     word, job, to_submit = join(bench.services, job, bench.now)
     if word == "accepted":
-        _go_on(bench.services, job, to_submit, bench.now)
+        _go_on(bench.services, job, to_submit, bench.now, "")
         bench.check()
     return bench.record(task_id)
 
