@@ -8,7 +8,7 @@ confirmed, outcomes that were not delivered.
 A job whose own verdict is due (``own_verdicts.py``), as at its deadline, is looked at once more first, before all other
 looks. Only while RunPod's API does not answer does the verdict come without that last look.
 
-Next: ``backoff.py``.
+Next: ``schedule.py``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from celery_runpod.errors import (
     Unavailable,
 )
 from tasks import hints
-from tasks.backoff import look_before, next_look
 from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, hand_over
 from tasks.idempotency import let_expire
@@ -45,6 +44,7 @@ from tasks.outstanding import publish_undelivered, send_cancels
 from tasks.own_verdicts import MISSING_S, STUCK, expired, just_submitted, missing, outlived_ttl, verdict_at, verdict_on
 from tasks.publish_check import check_times, plan_check, publish_check
 from tasks.purge import purge_of
+from tasks.schedule import Lengths, look_before, next_look
 from tasks.services import Services, apart, services_of
 from tasks.submit import close_window, submit
 from tasks.submit_round import SubmitRound
@@ -78,6 +78,7 @@ class Check:
         self.submits = SubmitRound(services, endpoint, [])
         self.max_in_flight = services.settings.max_in_flight(endpoint)
         self.looks_from = self.submits_from = 0.0
+        self.lengths = Lengths()
 
     def run(self) -> None:
         settings = self.services.settings
@@ -140,6 +141,8 @@ class Check:
         waiting = [job for job in jobs if job.state is State.WAITING]
         self.submits = SubmitRound(self.services, self.endpoint, waiting, submits)
         at_runpod = {job.task_id: job for job in jobs if job.state in AT_RUNPOD or job.task_id in self.shared}
+        if at_runpod:
+            self.lengths = self.submits.lengths()
         usual = set(leased.looks)
         looks = self.looks = plan_looks(
             self.services,
@@ -256,7 +259,10 @@ class Check:
             return
         progress = json.dumps(answer.output) if state is State.IN_PROGRESS and answer.output is not None else ""
         now, checks = self.services.clock(), job.checks + 1
-        usual_s = next_look_at(self.services, seen) - now
+        if state is State.IN_PROGRESS and job.started_at is None:
+            known = job.submitted_at is not None and answer.delay_s is not None
+            seen = replace(seen, started_at=job.submitted_at + answer.delay_s if known else now)  # type: ignore[operator]
+        usual_s = next_look_at(self.services, seen, self.lengths) - now
         due = look_before(now + hints.delay_s(job, answer, now, usual_s), verdict_at(seen))
         reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
         if hints.stuck(job, answer, now):
@@ -271,6 +277,7 @@ class Check:
             checks=checks,
             progress=progress,
             reason=reason,
+            started_at=seen.started_at,
         )
         if observed == "changed":
             shown: dict[str, Any] = {"progress": answer.output} if progress else {}
@@ -288,7 +295,7 @@ class Check:
         of_this_job = isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.status == 200)
         away = isinstance(error, Unavailable) and error.status != 404
         in_trouble = not of_this_job and (away or isinstance(error, RateLimited))
-        due = next_look_at(self.services, job)
+        due = next_look_at(self.services, job, self.lengths)
         if in_trouble:
             after = error.retry_after_s if isinstance(error, RateLimited) else None
             due = max(due, self.store.pauses.pause(self.endpoint, "status", now, after, self.services.spread()))
@@ -308,7 +315,7 @@ class Check:
                 end_by_answer(self.services, job, Answer(str(job.job_id), "TIMED_OUT"))
                 return
             if just_submitted(job, now, self.services.settings.not_found_grace_s):
-                self._look_again(job, next_look_at(self.services, job), began, "")
+                self._look_again(job, next_look_at(self.services, job, self.lengths), began, "")
                 return
         reason, since, sure_at = missing(job, error, now)
         # A call that shares a job ends with that job.
@@ -316,7 +323,7 @@ class Check:
             end_here(self.services, job, expired(job, error), cancel=True)
             return
         log.warning("poll.not_found", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
-        at = max(now + MISSING_S, next_look_at(self.services, job))
+        at = max(now + MISSING_S, next_look_at(self.services, job, self.lengths))
         self._look_again(job, min(at, sure_at), began, reason, missing_since=since)
 
     def _look_again(

@@ -34,12 +34,12 @@ from celery_runpod.errors import (
     encode,
 )
 from celery_runpod.options import Backoff
-from tasks.backoff import delay_s
 from tasks.crash_points import Step, reach
 from tasks.parking import unpark
 from tasks.publish_check import admit_waiting, plan_check
 from tasks.purge import purge_of
 from tasks.put_back import CallersTask, nothing_but_verdicts
+from tasks.schedule import delay_s
 from tasks.services import Services, apart, services_of
 from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
 
@@ -71,7 +71,9 @@ def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
         "delay_s": answer.delay_s,
         "execution_s": answer.execution_s,
     }
-    return _end(services, job, state, outcome, job_id=answer.id)
+    # A job that was cancelled or timed out says nothing about the next one.
+    length_s = answer.execution_s if answer.state in (State.COMPLETED, State.FAILED) else None
+    return _end(services, job, state, outcome, job_id=answer.id, length_s=length_s)
 
 
 def _try_again(services: Services, job: Job, answer: Answer) -> bool:

@@ -42,8 +42,8 @@ from celery_runpod.errors import (
     Unavailable,
 )
 from celery_runpod.options import Backoff
-from tasks.backoff import delay_s
 from tasks.publish_check import check_times
+from tasks.schedule import delay_s
 from tasks.services import Services, services_of
 
 MOST_LOG_LINES = 5000

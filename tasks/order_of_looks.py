@@ -3,7 +3,7 @@
 Last looks come first: those at jobs whose own verdict is due (``own_verdicts.py``). They may use the whole budget; other
 looks leave a part of it, so that they cannot delay a verdict.
 
-Not here: the looks themselves (``check.py``), and how a job's own delays grow (``backoff.py``).
+Not here: the looks themselves (``check.py``), and how long the pauses between them are (``schedule.py``).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import AT_RUNPOD, State
 from celery_runpod.options import Backoff
-from tasks.backoff import LAST_LOOK_S, backoff_for, delay_s
 from tasks.own_verdicts import verdict_at
+from tasks.schedule import LAST_LOOK_S, Lengths, delay_s, until_next_look_s
 from tasks.services import Services
 
 FAILED = Backoff(first_s=5.0, factor=2.0, cap_s=300.0, jitter=0.1)
@@ -58,10 +58,9 @@ def failed_again_s(services: Services, job: Job) -> float:
     return delay_s(job.failures, FAILED, services.spread())
 
 
-def next_look_at(services: Services, job: Job) -> float:
-    """When to look again after a look without a final answer: by the job's backoff, or soon if its own verdict waits."""
-    now = services.clock()
+def next_look_at(services: Services, job: Job, lengths: Lengths) -> float:
+    """When to look again after a look without a final answer: as the schedule says, or soon if its own verdict waits."""
+    now, webhook = services.clock(), services.has_webhook(job)
     if now >= verdict_at(job):
         return now + LAST_LOOK_S
-    backoff = backoff_for(job.options.backoff, webhook=services.has_webhook(job), sync=bool(job.options.sync))
-    return now + delay_s(job.checks + 1, backoff, services.spread())
+    return now + until_next_look_s(job, job.checks + 1, now, lengths, webhook=webhook, spread=services.spread())

@@ -1,6 +1,6 @@
 """Publishes checks: one countdown message for the earliest due time of an endpoint, unless one comes early enough.
 
-Not here: what a check does (``check.py``), and when a job is due (``backoff.py``).
+Not here: what a check does (``check.py``), and when a job is due (``schedule.py``).
 """
 
 from __future__ import annotations

@@ -40,13 +40,13 @@ from celery_runpod.errors import (
     Unauthorized,
     Unavailable,
 )
-from tasks.backoff import backoff_for, delay_s, next_look
 from tasks.cancel import cancelled_by, is_cancelled
 from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, end_revoked
 from tasks.gate import claim_attempt, plan_post, post_over
 from tasks.idempotency import let_all_expire
 from tasks.publish_check import admit_waiting
+from tasks.schedule import Lengths, next_look, until_next_look_s
 from tasks.services import INSIST_EVERY_S, Services
 from tasks.submit_round import SubmitRound
 
@@ -112,15 +112,15 @@ def submit(
         _insist(services, job, lambda: end_by_answer(services, job, answer), answer.id)
         post_over(services, post, "works", took_s)
     else:
-        accept_answer(services, job, answer.id, post, took_s)
+        accept_answer(services, job, answer.id, post, took_s, together.lengths())
     reach(Step.SUBMIT_RECORDED)
 
 
-def accept_answer(services: Services, job: Job, job_id: str, post: Post, took_s: float) -> None:
+def accept_answer(services: Services, job: Job, job_id: str, post: Post, took_s: float, lengths: Lengths) -> None:
     """RunPod has the job: record its id, plan the first look, and end the POST at the gate, in one round trip."""
-    now = services.clock()
-    backoff = backoff_for(job.options.backoff, webhook=services.has_webhook(job), sync=bool(job.options.sync))
-    due = next_look(now + delay_s(0, backoff, services.spread()), job.start_by, job.end_by)
+    now, webhook = services.clock(), services.has_webhook(job)
+    first_s = until_next_look_s(job, 0, now, lengths, webhook=webhook, spread=services.spread())
+    due = next_look(now + first_s, job.start_by, job.end_by)
     gate = ""
 
     def record() -> str:

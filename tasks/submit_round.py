@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from celery_runpod._store.record import Job
 from celery_runpod._store.submits import Signs
 from tasks.cancel import cancelled_by
+from tasks.schedule import Lengths
 from tasks.services import Services
 
 FRESH_S = 0.5
@@ -32,6 +33,14 @@ class SubmitRound:
         self._signs: Signs | None = None
         self._read_at = 0.0
         self._calls = {"run": calls}
+        self._lengths: Lengths | None = None
+
+    def lengths(self) -> Lengths:
+        """What the endpoint has taught of its jobs' lengths."""
+        with self._lock:
+            if self._lengths is None:
+                self._lengths = Lengths(self._services.store.lengths(self._endpoint))
+            return self._lengths
 
     def signs(self) -> Signs:
         """What may forbid a submit of these jobs, at most `FRESH_S` old."""

@@ -57,6 +57,10 @@ class Keys:
         """list: how long the latest answered POSTs of an operation took."""
         return f"{self._tag(endpoint)}:post_times:{operation}"
 
+    def lengths(self, endpoint: str) -> str:
+        """list: how long (s) RunPod worked on the latest jobs that ended, the newest first."""
+        return f"{self._tag(endpoint)}:lengths"
+
     def shared(self, endpoint: str, key_hash: str) -> str:
         """hash: the job that the calls with an idempotency key share, and the hash of its input."""
         return f"{self._tag(endpoint)}:key:{key_hash}"

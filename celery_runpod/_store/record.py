@@ -39,6 +39,8 @@ class Job:
 
     `generation` is how often the job was run again by hand: 0 for a call, one more for each `runpod.retry`.
 
+    `started_at` is since when a RunPod worker works on it, as far as a look has shown.
+
     What the latest looks left: `missing_since`, when RunPod's answers 404 began; `failures`, how often in a row the work on it raised."""
 
     task_id: str
@@ -67,6 +69,7 @@ class Job:
     job_id: str | None = None
     checks: int = 0
     submitted_at: float | None = None
+    started_at: float | None = None
     window_ends: float | None = None
     reason: str = ""
     progress: str = ""
@@ -147,6 +150,7 @@ class Job:
             job_id=raw.get("job_id") or None,
             checks=int(raw.get("checks", 0)),
             submitted_at=_number(raw.get("submitted_at")),
+            started_at=_number(raw.get("started_at")),
             window_ends=_number(raw.get("window_ends")),
             reason=raw.get("reason", ""),
             progress=raw.get("progress", ""),
@@ -176,7 +180,17 @@ class Job:
 LIGHT = (
     *("format", "state", "attempt", "name", "root_id", "group_ids", "options", "accepted_at", "not_before", "begun_at"),
     *("end_by", "checks", "start_by", "expires_at", "api_key_name", "reason", "generation", "joined", "shares"),
-    *("ignore_result", "retried", "job_id", "submitted_at", "window_ends", "progress", "missing_since", "priority"),
+    *(
+        "ignore_result",
+        "retried",
+        "job_id",
+        "submitted_at",
+        "started_at",
+        "window_ends",
+        "progress",
+        "missing_since",
+        "priority",
+    ),
     *("failures", "hinted_at", "ended_at", "verdict", "delay_s", "execution_s"),
 )
 """The fields of record and tombstone without those that may be megabytes: input, outcome, continuation."""

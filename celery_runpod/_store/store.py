@@ -288,6 +288,7 @@ class JobStore:
         progress: str = "",
         reason: str = "",
         missing_since: float | None = None,
+        started_at: float | None = None,
     ) -> str:
         """What a look has shown, and when to work on the job again. Of a job at RunPod `at` is the next look, and at
         `decide_at` something must be decided on it whatever the budget is (`at`, if that is not given)."""
@@ -305,6 +306,7 @@ class JobStore:
             reason=reason,
             now=now,
             missing_since=missing_since,
+            started_at=started_at,
         )
         return str(word)
 
@@ -362,7 +364,10 @@ class JobStore:
         *,
         job_id: str = "",
         cancel: bool = False,
+        length_s: float | None = None,
     ) -> str:
+        """A verdict on the latest attempt; answers in the words of ``scripts/record_outcome.lua``. `length_s`: for how many
+        seconds RunPod worked on it."""
         answer = self.scripts.run(
             "record_outcome",
             endpoint=job.endpoint,
@@ -376,8 +381,14 @@ class JobStore:
             cancel=cancel,
             api_key_name=job.api_key_name,
             index_ttl=self.lives.index_s(job, now),
+            length=length_s,
         )
         return str(answer)
+
+    def lengths(self, endpoint: str) -> list[float]:
+        """For how many seconds RunPod worked on each of the latest jobs of an endpoint that ended."""
+        found: Any = self.redis.lrange(self.keys.lengths(endpoint), 0, -1)
+        return [float(one) for one in found]
 
     def claim_finish(
         self, endpoint: str, task_id: str, attempt: int, token: str, now: float, lease_until: float

@@ -22,7 +22,7 @@ from celery_runpod.api._operations import MANAGEMENT
 from celery_runpod.errors import InvalidInput, InvalidOption, NotConfigured, PayloadTooLarge, RunPodError
 from celery_runpod.options import Backoff, Options
 from config.settings import load_settings
-from tasks.backoff import backoff_for, delay_s, next_look
+from tasks.schedule import backoff_for, delay_s, next_look
 
 TREE = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, RunPodError)]
 

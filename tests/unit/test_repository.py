@@ -28,7 +28,7 @@ PATH_OF_A_JOB = [
     "tasks/parking.py",
     "tasks/submit.py",
     "tasks/check.py",
-    "tasks/backoff.py",
+    "tasks/schedule.py",
     "tasks/delivery.py",
 ]
 

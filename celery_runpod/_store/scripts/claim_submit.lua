@@ -51,7 +51,7 @@ end
 redis.call('ZREM', waiting, task_id)
 local attempt = redis.call('HINCRBY', job, 'attempt', 1)
 redis.call('HSET', job, 'state', 'SUBMITTING', 'lease', token, 'window_ends', window_ends, 'reason', '')
-redis.call('HDEL', job, 'job_id', 'hinted_at', 'hint_due')
+redis.call('HDEL', job, 'job_id', 'hinted_at', 'hint_due', 'started_at')
 redis.call('ZADD', due, window_ends, task_id)
 redis.call('SADD', inflight, task_id)
 local times = redis.call('LRANGE', post_times, 0, -1)

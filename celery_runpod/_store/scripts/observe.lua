@@ -2,7 +2,8 @@
   KEYS  job(endpoint, task_id); due(endpoint); look(endpoint)
   ARGV  task_id; attempt; lease (the score set by lease_due); new_state ("" = nothing new); at (s); decide_at (s); checks;
         progress (JSON, "" = none); reason; now (s);
-        missing_since (s: since when RunPod answers 404, "" = it does not)
+        missing_since (s: since when RunPod answers 404, "" = it does not);
+        started_at (s: since when a RunPod worker works on it, "" = not known)
   Returns "changed" (state, progress or reason) | "same" | "lost" (lease lapsed, or someone moved the time)
         | "refused" (another attempt, or it has ended) | "unknown"
   Within an attempt a state never goes back: RunPod may put a job into its queue again, its cost is the same. ]]
@@ -23,6 +24,7 @@ if (redis.call('HGET', job, 'reason') or '') ~= reason then
 end
 redis.call('HSET', job, 'checks', checks, 'seen_at', now)
 redis.call('HDEL', job, 'missing_since', 'failures')
+if started_at ~= '' then redis.call('HSET', job, 'started_at', started_at) end
 if missing_since ~= '' then redis.call('HSET', job, 'missing_since', missing_since) end
 plan_job(redis.call('HGET', job, 'state'), due, look, task_id, at, decide_at)
 return answer

@@ -1,9 +1,9 @@
 --[[ record_outcome: a verdict on an attempt, RunPod's or ours. From here only delivery follows.
   KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); undelivered(endpoint); inflight(endpoint); cancels(endpoint);
-        cancel_keys(endpoint); waiting(endpoint); input_bytes(endpoint); by_job_id(endpoint, given_id)
+        cancel_keys(endpoint); waiting(endpoint); input_bytes(endpoint); by_job_id(endpoint, given_id); lengths(endpoint)
   ARGV  task_id; attempt; verdict (a state); outcome (JSON); now (s); deliver_again_at (s);
         given_id (RunPod's; "" = as recorded); cancel ("1": the RunPod job must be cancelled); api_key_name;
-        index_ttl (s, whole)
+        index_ttl (s, whole); length (s: how long RunPod worked on it; "" = not known)
   Returns "recorded" | "recorded_others_wait" (so are jobs in the order of the submits) | "already" (it had a verdict)
         | "refused" (another attempt, or no such move) | "unknown"
   Repeating it changes nothing. ]]
@@ -27,6 +27,10 @@ redis.call('ZREM', look, task_id)
 redis.call('ZADD', undelivered, deliver_again_at, task_id)
 redis.call('SREM', inflight, task_id)
 redis.call('ZREM', waiting, task_id)
+if length ~= '' then
+  redis.call('LPUSH', lengths, length)
+  redis.call('LTRIM', lengths, 0, 199)
+end
 if cancel == '1' and known_id ~= '' then
   redis.call('ZADD', cancels, now, known_id)
   redis.call('HSET', cancel_keys, known_id, api_key_name)

@@ -1,0 +1,105 @@
+"""[7 of 8] When to look at a job again: arithmetic only, with every time an argument.
+
+A job with a `backoff` of its own, and one that a webhook will end, is looked at in exponential backoff. So is a job of an
+endpoint that has ended few jobs yet. Otherwise the endpoint's latest jobs have taught how long one takes: there is no
+look before their 5 % quantile, then one at each further tenth of them, then ever rarer ones.
+
+Next: ``delivery.py``, the one way to a job's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from celery_runpod._store.record import Job
+from celery_runpod.options import Backoff
+
+DEFAULT = Backoff()
+WITH_WEBHOOK = Backoff(first_s=10.0, factor=1.5, cap_s=120.0, jitter=0.1)
+"""Slower: the webhook makes the job due, and a check is needed only if the webhook is lost."""
+
+LAST_LOOK_S = 1.0
+"""No look is planned within this time before a job's last look."""
+SYNC_CAP_S, CAP_S = 15.0, 900.0
+# docs.runpod.io/serverless/endpoints/job-states: results of /runsync are kept for one minute, of /run for 30
+ENOUGH = 5
+"""From so many lengths on they are believed."""
+SOONEST_S = 0.5
+"""Between two looks by the learned lengths, in seconds, however short the jobs are."""
+LEAST_STEP = 0.05
+"""No two of these looks are closer than this part of the time that the job has taken."""
+QUEUED_CAP_S, RUNNING_CAP_S = 30.0, 300.0
+"""The longest pauses: a job in RunPod's queue is shown as queued for so long after it has left it, and an end that comes
+far too early (an error, a cancel at RunPod) is seen so much later."""
+
+
+class Lengths:
+    """What the latest jobs of an endpoint have taught: for how many seconds RunPod worked on each."""
+
+    def __init__(self, known: Iterable[float] = ()) -> None:
+        self._known = sorted(known)
+
+    def __bool__(self) -> bool:
+        return len(self._known) >= ENOUGH
+
+    def quantile(self, part: float) -> float:
+        """The length, in seconds, that this part (0 to 1) of the jobs did not exceed.
+
+        >>> Lengths([1, 2, 3, 4, 5]).quantile(0.5)
+        3.0
+        """
+        place = part * (len(self._known) - 1)
+        low = int(place)
+        high = min(low + 1, len(self._known) - 1)
+        return float(self._known[low] + (place - low) * (self._known[high] - self._known[low]))
+
+    def delay_s(self, taken_s: float | None) -> float:
+        """Seconds until the next look at a job on which a RunPod worker has worked for `taken_s` seconds; None: it is in
+        RunPod's queue, or was a moment ago."""
+        soonest_s = self.quantile(0.05)
+        if taken_s is None:
+            # It cannot end before that, even if a worker takes it now.
+            return min(max(soonest_s, SOONEST_S), QUEUED_CAP_S)
+        least_s = max(SOONEST_S, LEAST_STEP * taken_s)
+        for tenth in range(10):
+            if (at := self.quantile(0.05 + tenth / 10)) >= taken_s + least_s:
+                return min(at - taken_s, RUNNING_CAP_S)
+        over_s = max(0.0, taken_s - self.quantile(0.95))
+        return min(least_s + over_s / 4, QUEUED_CAP_S)
+
+
+def backoff_for(given: Backoff | None, *, webhook: bool, sync: bool) -> Backoff:
+    """The job's own backoff, else the default for its kind; capped, so that RunPod still has the result at the next
+    look."""
+    chosen = given or (WITH_WEBHOOK if webhook else DEFAULT)
+    most = SYNC_CAP_S if sync else CAP_S
+    if chosen.cap_s > most:
+        return Backoff(min(chosen.first_s, most), chosen.factor, most, chosen.jitter)
+    return chosen
+
+
+def delay_s(checks: int, backoff: Backoff, spread: float) -> float:
+    """Seconds until the next look after `checks` looks. `spread` is a random fraction from 0 to 1."""
+    # The exponent is bounded, because after days of looks the power would overflow a float.
+    grown = backoff.first_s * backoff.factor ** min(checks, 64)
+    return min(grown, backoff.cap_s) * (1 + backoff.jitter * (2 * spread - 1))
+
+
+def until_next_look_s(job: Job, checks: int, now: float, lengths: Lengths, *, webhook: bool, spread: float) -> float:
+    """Seconds until the next look at a job at RunPod, after so many `checks` of it."""
+    given, sync = job.options.backoff, bool(job.options.sync)
+    if lengths and given is None and not webhook and not sync:
+        # From the first sight of it in progress; RunPod may put a job into its queue again.
+        return lengths.delay_s(None if job.started_at is None else max(0.0, now - job.started_at))
+    return delay_s(checks, backoff_for(given, webhook=webhook, sync=sync), spread)
+
+
+def look_before(at: float, verdict_at: float) -> float:
+    """When to look at a job at RunPod: as planned, but at `verdict_at` if the planned look would be just before it or
+    later."""
+    return verdict_at if at > verdict_at - LAST_LOOK_S else at
+
+
+def next_look(at: float, *limits: float | None) -> float:
+    """The earliest of a planned look and the given deadlines."""
+    return min([at, *(limit for limit in limits if limit is not None)])
