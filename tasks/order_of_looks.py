@@ -33,8 +33,8 @@ class Looks:
 
 
 def plan_looks(services: Services, endpoint: str, urgent: Iterable[Job], usual: Sequence[Job], now: float) -> Looks:
-    """The order of the looks: at `urgent` jobs, on which something must be decided, by the time of their verdict; then the
-    `usual` looks, which the budget has granted before."""
+    """The order of the looks: at `urgent` jobs, on which something must be decided, by the time of their verdict; then
+    the `usual` looks, which the budget has granted before."""
     first = sorted(urgent, key=verdict_at)
     until = services.store.pauses.paused_until(endpoint, "status")
     if until is not None and until > now:

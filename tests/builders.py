@@ -185,7 +185,8 @@ class Bench:
 def lease_due(
     store: JobStore, endpoint: str, token: str, now: float, lease_until: float, batch: int, max_checks: int
 ) -> tuple[list[str], bool] | None:
-    """What a check takes where the budget grants every look: task ids, and whether more is due. None if it may not begin."""
+    """What a check takes where the budget grants every look: task ids, and whether more is due. None if it may not
+    begin."""
     begun = store.begin_check(endpoint, token, now, lease_until, batch, max_checks)
     if begun is None:
         return None

@@ -20,8 +20,8 @@ class Keys:
         return f"{self._tag(endpoint)}:job:{task_id}"
 
     def due(self, endpoint: str) -> str:
-        """zset: task id of each open job -> when something must be decided on it: it may be submitted, a lease lapses, its
-        window closes, its deadline."""
+        """zset: task id of each open job -> when something must be decided on it: it may be submitted, a lease lapses,
+        its window closes, its deadline."""
         return f"{self._tag(endpoint)}:due"
 
     def look(self, endpoint: str) -> str:

@@ -41,7 +41,8 @@ class Job:
 
     `started_at` is since when a RunPod worker works on it, as far as a look has shown.
 
-    What the latest looks left: `missing_since`, when RunPod's answers 404 began; `failures`, how often in a row the work on it raised."""
+    What the latest looks left: `missing_since`, when RunPod's answers 404 began; `failures`, how often in a row the work
+    on it raised."""
 
     task_id: str
     endpoint: str

@@ -366,8 +366,8 @@ class JobStore:
         cancel: bool = False,
         length_s: float | None = None,
     ) -> str:
-        """A verdict on the latest attempt; answers in the words of ``scripts/record_outcome.lua``. `length_s`: for how many
-        seconds RunPod worked on it."""
+        """A verdict on the latest attempt; answers in the words of ``scripts/record_outcome.lua``. `length_s`: for how
+        many seconds RunPod worked on it."""
         answer = self.scripts.run(
             "record_outcome",
             endpoint=job.endpoint,
@@ -462,8 +462,8 @@ class JobStore:
     # Looking
 
     def overdue(self, endpoint: str, now: float, by_s: float) -> bool:
-        """Whether anything of this endpoint should have been done `by_s` seconds ago. A look, or a submit, may wait for the
-        budget; it is overdue if no check is planned or lives."""
+        """Whether anything of this endpoint should have been done `by_s` seconds ago. A look, or a submit, may wait for
+        the budget; it is overdue if no check is planned or lives."""
         late = now - by_s
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zcount(self.keys.due(endpoint), "-inf", late)

@@ -1,0 +1,78 @@
+"""When a job is looked at: few looks before it can have ended, and soon after it has."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from celery_runpod.options import Backoff, Options
+from tasks.schedule import ENOUGH, QUEUED_CAP_S, RUNNING_CAP_S, SOONEST_S, Lengths, until_next_look_s
+from tests.builders import Bench
+
+JOB = Bench().job()
+
+LENGTHS: dict[str, Callable[[random.Random], float]] = {
+    "5 s": lambda of: of.uniform(4.75, 5.25),
+    "20 s": lambda of: of.uniform(19, 21),
+    "60 s": lambda of: of.uniform(57, 63),
+    "300 s": lambda of: of.uniform(285, 315),
+    "10 to 120 s": lambda of: of.uniform(10, 120),
+    "lognormal": lambda of: of.lognormvariate(4, 0.5),
+}
+
+
+def looked_at(lengths: Lengths, length_s: float, queued_s: float = 0.0) -> tuple[int, float]:
+    """How many looks a job of this length takes, and how late its end is seen. The start is known from the first look
+    that finds it in progress, as by RunPod's delayTime."""
+    at, looks, started = 0.0, 0, False
+    while True:
+        job = replace(JOB, started_at=queued_s if started else None)
+        at += until_next_look_s(job, looks, at, lengths, webhook=False, spread=0.5)
+        looks += 1
+        if at >= queued_s + length_s:
+            return looks, at - queued_s - length_s
+        started = at >= queued_s
+
+
+@pytest.mark.parametrize("kind", LENGTHS)
+@pytest.mark.parametrize("queued_s", [0.0, 40.0])
+def test_looks_are_few_and_on_time(kind: str, queued_s: float) -> None:
+    of = random.Random(kind)
+    lengths = Lengths(LENGTHS[kind](of) for _ in range(200))
+    jobs = [LENGTHS[kind](of) for _ in range(300)]
+    seen = [looked_at(lengths, length_s, queued_s) for length_s in jobs]
+    steady = kind in ("5 s", "20 s", "60 s", "300 s")
+    late = statistics.median(late_s / length_s for (_, late_s), length_s in zip(seen, jobs, strict=True))
+    assert late <= 0.05 or statistics.median(late_s for _, late_s in seen) <= 0.5 if steady else late <= 0.10
+    # RunPod's SDK looks once a second.
+    sdks = statistics.mean(length_s + queued_s for length_s in jobs)
+    assert statistics.mean(looks for looks, _ in seen) <= max(3.5, sdks / 4)
+
+
+def test_an_endpoint_that_has_ended_few_jobs_is_looked_at_in_exponential_backoff() -> None:
+    few = Lengths([60.0] * (ENOUGH - 1))
+    pauses = [until_next_look_s(JOB, looks, 0.0, few, webhook=False, spread=0.5) for looks in range(4)]
+    assert pauses == pytest.approx([1, 1.5, 2.25, 3.375])
+
+
+def test_a_backoff_of_its_own_is_kept() -> None:
+    known = Lengths([60.0] * 50)
+    own = replace(JOB, options=Options(backoff=Backoff(2.0, 3.0, 100.0, 0.0)))
+    pauses = [until_next_look_s(own, looks, 0.0, known, webhook=False, spread=0.5) for looks in range(5)]
+    assert pauses == [2, 6, 18, 54, 100]
+
+
+def test_no_lengths_make_looks_without_pause_or_end() -> None:
+    of = random.Random(1)
+    for _ in range(300):
+        lengths = Lengths(of.choice((0.0, 1e-9, of.uniform(0, 1e5))) for _ in range(of.randrange(ENOUGH, 50)))
+        for taken_s in (None, 0.0, of.uniform(0, 2e5)):
+            assert SOONEST_S <= lengths.delay_s(taken_s) <= RUNNING_CAP_S
+
+
+def test_a_job_in_the_queue_is_looked_at_while_a_worker_may_take_it() -> None:
+    assert Lengths([3600.0] * 50).delay_s(None) == QUEUED_CAP_S
