@@ -52,6 +52,9 @@ from tasks.why_queued import refusal, why_queued
 
 log = logging.getLogger(__name__)
 
+PLACE_S = 8.0
+"""A check that has not said for so long that it is alive does not count among the live ones of its endpoint."""
+
 Work = tuple[Callable[[Job], str | None], Job]
 
 
@@ -86,7 +89,7 @@ class Check:
             self.endpoint,
             self.token,
             self.started,
-            self.lease,
+            self.started + PLACE_S,
             settings.check_batch,
             settings.max_checks,
             self.max_in_flight,
@@ -118,6 +121,11 @@ class Check:
         reach(Step.CHECK_ENDED)
         publish_check(self.services, self.endpoint, publish_at, now)
         reach(Step.CHECK_PLANNED)
+
+    def _keep_place(self) -> None:
+        """Called every few seconds, so that a check that died with its process soon gives up its place."""
+        with apart(endpoint=self.endpoint):
+            self.store.keep_place(self.endpoint, self.token, self.services.clock() + PLACE_S)
 
     def _granted(self, begun: Begun) -> tuple[int, int]:
         """How many looks and submits the budget grants. What it refuses stays where it is: it is not read."""
@@ -156,7 +164,7 @@ class Check:
         work: list[Work] = [(self._poll, job) for job in looks.granted]
         work += [(self._settle, job) for job in jobs if job.task_id not in at_runpod]
         work += [(self._give_back, job) for job in looks.others]
-        troubles = set(self.services.side_by_side(self._do, work))
+        troubles = set(self.services.side_by_side(self._do, work, self._keep_place))
         reach(Step.CHECK_LOOKED)
         if "status" not in troubles and looks.granted:
             self.store.pauses.unpause(self.endpoint, "status")

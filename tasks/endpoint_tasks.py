@@ -107,7 +107,7 @@ def resume(self: Any, endpoint: str) -> bool:
     for one in services.store.ids.endpoints() if held == EVERY_ENDPOINT else [held]:
         if services.store.brake.on_hold(one) is None:
             now = services.clock()
-            services.store.submits.release(one, now, services.settings.max_in_flight(one))
+            services.store.submits.may_submit(one, now, services.settings.max_in_flight(one), released=True)
             plan_check(services, one, now)
     return not services.store.brake.brakes() if held == EVERY_ENDPOINT else services.store.brake.on_hold(held) is None
 

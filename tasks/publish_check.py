@@ -36,8 +36,8 @@ def publish_check(services: Services, endpoint: str, at: float | None, now: floa
 
 
 def admit_waiting(services: Services, endpoint: str) -> None:
-    """Make the next waiting jobs due, and check them now. Called when a place of `max_in_flight` may be free, or a pause
-    may have ended."""
+    """Publish a check if a waiting job may be submitted now. Called when a place of `max_in_flight` may be free, or a
+    pause may have ended."""
     now = services.clock()
-    if services.store.submits.admit(endpoint, now, services.settings.max_in_flight(endpoint)):
+    if services.store.submits.may_submit(endpoint, now, services.settings.max_in_flight(endpoint)):
         plan_check(services, endpoint, now)

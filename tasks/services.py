@@ -26,6 +26,7 @@ from tasks.budget import Budget
 
 log = logging.getLogger(__name__)
 
+ALIVE_EVERY_S = 2.0
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -73,12 +74,15 @@ class Services:
         """Whether RunPod gets a webhook URL with this job."""
         return self.settings.webhook_url is not None and job.options.webhook is not False
 
-    def side_by_side(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    def side_by_side(
+        self, work: Callable[[T], R], items: Iterable[T], alive: Callable[[], None] = lambda: None
+    ) -> list[R]:
         """Do the work on each item in the pool. An exception is raised when all are done; `pool.map` would cancel those
-        that have not begun."""
+        that have not begun. `alive` is called every `ALIVE_EVERY_S` meanwhile."""
         begun = [self.pool.submit(work, item) for item in items]
         try:
-            wait(begun)
+            while wait(begun, timeout=ALIVE_EVERY_S).not_done:
+                alive()
         finally:
             # No effect, unless this thread was interrupted.
             for each in begun:

@@ -22,7 +22,6 @@ from celery_app.watchdog.fingerprint import Fingerprint
 from celery_app.watchdog.lost_calls import OutboxWatch
 from celery_app.watchdog.restored_store import Memory, beat
 from celery_runpod._connect import is_redis, mask_url
-from celery_runpod._protocol import EVERY_ENDPOINT
 from celery_runpod._store.start_checks import clock_problem, owner_of, problems_of_owner
 from celery_runpod._store.store import JobStore
 from celery_runpod.errors import ConfigurationError
@@ -126,13 +125,10 @@ def heal(services: Services) -> list[str]:
     """Publish a check for every endpoint with something overdue: a due time passed, a lease lapsed, an outcome not
     delivered, a cancel not confirmed, a job that waits although there is a place. Answers the endpoints."""
     healed = []
-    brakes = services.store.brake.brakes()
     for endpoint in services.store.ids.endpoints():
         now = services.clock()
         # After a rolling upgrade this version may read what another one wrote.
         services.store.aside.take_back_readable(endpoint, now)
-        if not brakes.keys() & {endpoint, EVERY_ENDPOINT}:
-            services.store.submits.admit(endpoint, now, services.settings.max_in_flight(endpoint))
         if services.store.overdue(endpoint, now, OVERDUE_S):
             plan_check(services, endpoint, now)
             healed.append(endpoint)

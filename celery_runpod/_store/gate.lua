@@ -2,6 +2,7 @@
   gate hash   until (s)  failures (in a row)
               probe (token) and probe_until (s): the one POST that may try after a pause
               hold_until (s): submits were stopped by hand; a job looks again then
+              budget_from (s): before that the budget has no submit;  why: the reason of the last job that had to wait
   posts zset  "<given up at, s> <token>" of a POST under way -> from when on it is late (s) ]]
 local function late_until(posts, now)
   for _, post in ipairs(redis.call('ZRANGEBYSCORE', posts, '-inf', now)) do
@@ -23,14 +24,15 @@ local function gate_state(gate, posts, now, token)
   if found[1] or found[4] then return 'one' end
   return 'open'
 end
--- How many of the jobs that wait to be submitted may go now, at most `most`.
+-- How many of the jobs that wait to be submitted may go now, at most `most`; and from when on the budget has submits (s).
 local function may_submit(waiting, gate, posts, inflight, now, max_in_flight, most)
   local number = math.min(redis.call('ZCARD', waiting), tonumber(most))
-  if number == 0 then return 0 end
+  local from = tonumber(redis.call('HGET', gate, 'budget_from') or '0')
+  if number == 0 then return 0, from end
   local word = gate_state(gate, posts, now, '')
-  if word == 'one' then number = 1 elseif word ~= 'open' then return 0 end
+  if word == 'one' then number = 1 elseif word ~= 'open' then return 0, from end
   if max_in_flight ~= '' then number = math.min(number, tonumber(max_in_flight) - redis.call('SCARD', inflight)) end
-  return math.max(number, 0)
+  return math.max(number, 0), from
 end
 -- Makes a job due, unless it is due before that.
 local function look_by(due, id, at)

@@ -50,7 +50,7 @@ class Brake(Part):
         return float(found or now)
 
     def lift(self, endpoint: str) -> None:
-        """Take the brake off; `Submits.release` makes the jobs due that it held back."""
+        """Take the brake off; `Submits.may_submit` lets those go that it held back."""
         self.redis.hdel(self.keys.brake(), endpoint)
 
     def on_hold(self, endpoint: str) -> float | None:

@@ -207,23 +207,27 @@ class JobStore:
         endpoint: str,
         token: str,
         now: float,
-        lease_until: float,
+        alive_until: float,
         batch: int,
         max_checks: int,
         max_in_flight: int | None = None,
     ) -> Begun | None:
-        """A check begins; None when enough checks are live."""
+        """A check begins; None when enough checks are live. It counts as live until then, or until `keep_place`."""
         answer = self.scripts.run(
             "begin_check",
             endpoint=endpoint,
             token=token,
             now=now,
-            lease_until=lease_until,
+            alive_until=alive_until,
             batch=batch,
             max_checks=max_checks,
             max_in_flight=max_in_flight,
         )
         return None if answer[0] == "busy" else Begun(int(answer[1]), int(answer[2]))
+
+    def keep_place(self, endpoint: str, token: str, alive_until: float) -> None:
+        """A check still works."""
+        self.redis.zadd(self.keys.checks(endpoint), {token: alive_until}, xx=True)
 
     def lease_due(self, endpoint: str, now: float, lease_until: float, batch: int, looks: int) -> Leased:
         """Take what is due: at most `batch` jobs on which something must be decided, and so many looks."""

@@ -167,18 +167,16 @@ class Submits(Part):
             on=on,
         )
 
-    def admit(
-        self, endpoint: str, now: float, max_in_flight: int | None = None, most: int = 500, *, released: bool = False
-    ) -> int:
-        """How many of the jobs that wait to be submitted are due now."""
+    def may_submit(self, endpoint: str, now: float, max_in_flight: int | None = None, *, released: bool = False) -> int:
+        """How many of the jobs that wait could be submitted now. `released`: the brake was released."""
         count = self.scripts.run(
-            "admit", endpoint=endpoint, now=now, most=most, max_in_flight=max_in_flight, released=released
+            "may_submit", endpoint=endpoint, now=now, max_in_flight=max_in_flight, released=released
         )
         return int(count)
 
-    def release(self, endpoint: str, now: float, max_in_flight: int | None = None) -> int:
-        """Make jobs due after the brake was released; answers how many. The others follow them."""
-        return self.admit(endpoint, now, max_in_flight, released=True)
+    def admit(self, endpoint: str, now: float, max_in_flight: int | None, most: int) -> int:
+        """Make at most `most` of the jobs due that wait and may be submitted; answers how many."""
+        return int(self.scripts.run("admit", endpoint=endpoint, now=now, most=most, max_in_flight=max_in_flight))
 
     def not_submitted(self, job: Job, due: float, reason: str) -> str:
         word = self.scripts.run(

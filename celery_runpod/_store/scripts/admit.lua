@@ -1,9 +1,8 @@
 --[[ admit: jobs that wait to be submitted become due, those first whose turn is first, as many as may go.
   KEYS  due(endpoint); inflight(endpoint); waiting(endpoint); gate = pause(endpoint, "run"); posts(endpoint)
-  ARGV  now (s); most; max_in_flight ("" = no limit); released ("1": the brake was released)
+  ARGV  now (s); most (as many calls did the budget grant); max_in_flight ("" = no limit)
   Returns how many, as text
   A job leaves the waiting set when a check leases it. ]]
-if released == '1' then redis.call('HDEL', gate, 'hold_until') end
 local free = may_submit(waiting, gate, posts, inflight, tonumber(now), max_in_flight, most)
 if free == 0 then return '0' end
 local ids = redis.call('ZRANGE', waiting, 0, free - 1)

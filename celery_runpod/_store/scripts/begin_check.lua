@@ -1,7 +1,7 @@
 --[[ begin_check: a check begins, if fewer than `max_checks` live. What could it do, if the budget allows?
   KEYS  checks(endpoint); next_check_at(endpoint); look(endpoint); look_pause = pause(endpoint, "status");
         waiting(endpoint); gate = pause(endpoint, "run"); posts(endpoint); inflight(endpoint)
-  ARGV  token; now (s); lease_until (s: by then it is over, or dead); batch; max_checks; max_in_flight ("" = no limit)
+  ARGV  token; now (s); alive_until (s); batch; max_checks; max_in_flight ("" = no limit)
   Returns {"busy"} | {"begun", looks that are due, jobs that may be submitted} (each at most `batch`) ]]
 redis.call('ZREMRANGEBYSCORE', checks, '-inf', now)
 local planned = redis.call('HGET', next_check_at, 'at')
@@ -9,8 +9,9 @@ if planned and tonumber(planned) <= tonumber(now) + 0.5 then redis.call('DEL', n
 if not redis.call('ZSCORE', checks, token) and redis.call('ZCARD', checks) >= tonumber(max_checks) then
   return {'busy'}
 end
-redis.call('ZADD', checks, lease_until, token)
+redis.call('ZADD', checks, alive_until, token)
 local paused = tonumber(redis.call('HGET', look_pause, 'until') or '0') > tonumber(now)
 local looks = paused and 0 or math.min(redis.call('ZCOUNT', look, '-inf', now), tonumber(batch))
-local submits = may_submit(waiting, gate, posts, inflight, tonumber(now), max_in_flight, batch)
+local submits, from = may_submit(waiting, gate, posts, inflight, tonumber(now), max_in_flight, batch)
+if from > tonumber(now) then submits = 0 end
 return {'begun', tostring(looks), tostring(submits)}

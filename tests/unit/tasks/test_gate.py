@@ -336,7 +336,7 @@ def test_under_the_brake_nothing_is_submitted_and_on_its_release_all_is(which: s
     assert {job.reason for job in bench.store.jobs(ENDPOINT, ids)} == {"ON_HOLD"}
     assert bench.runpod.calls == []
     bench.redis.hdel(bench.store.keys.brake(), which)
-    assert bench.store.submits.release(ENDPOINT, bench.now) == 5
+    assert bench.store.submits.may_submit(ENDPOINT, bench.now, released=True) == 5
     bench.check()
     assert states(bench, ids) == {"IN_QUEUE": 5}
 
@@ -376,7 +376,7 @@ def test_a_brake_put_on_while_the_probe_is_under_way_holds_the_others_and_on_its
     bench.check()
     assert states(bench, ids[1:]) == {"WAITING": 2}
     bench.redis.hdel(bench.store.keys.brake(), "*")
-    bench.store.submits.release(ENDPOINT, bench.now)
+    bench.store.submits.may_submit(ENDPOINT, bench.now, released=True)
     bench.check()
     assert states(bench, ids) == {"IN_QUEUE": 3}
 
@@ -387,7 +387,7 @@ def test_a_release_lets_no_more_go_than_max_in_flight() -> None:
     bench.redis.hset(bench.store.keys.brake(), ENDPOINT, bench.now)
     bench.check(after_s=1)
     bench.redis.hdel(bench.store.keys.brake(), ENDPOINT)
-    assert bench.store.submits.release(ENDPOINT, bench.now, 2) == 2
+    assert bench.store.submits.may_submit(ENDPOINT, bench.now, 2, released=True) == 2
     bench.check()
     assert states(bench, ids) == {"IN_QUEUE": 2, "WAITING": 3}
     assert states(bench, ids[:2]) == {"IN_QUEUE": 2}
