@@ -35,6 +35,7 @@ PASSING = (
     ":pause:",
     ":posts",
     ":post_times:",
+    ":lengths",
     ":key:",
     ".unacked",
     ":failed:",

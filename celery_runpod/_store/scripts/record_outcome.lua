@@ -30,6 +30,7 @@ redis.call('ZREM', waiting, task_id)
 if length ~= '' then
   redis.call('LPUSH', lengths, length)
   redis.call('LTRIM', lengths, 0, 199)
+  redis.call('EXPIRE', lengths, 30 * 86400)
 end
 if cancel == '1' and known_id ~= '' then
   redis.call('ZADD', cancels, now, known_id)
