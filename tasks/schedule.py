@@ -28,9 +28,9 @@ SOONEST_S = 0.5
 """Between two looks by the learned lengths, in seconds, however short the jobs are."""
 LEAST_STEP = 0.05
 """No two of these looks are closer than this part of the time that the job has taken."""
-QUEUED_CAP_S, RUNNING_CAP_S = 30.0, 300.0
-"""The longest pauses: a job in RunPod's queue is shown as queued for so long after it has left it, and an end that comes
-far too early (an error, a cancel at RunPod) is seen so much later."""
+LONGEST_S = 30.0
+"""The longest pause by the learned lengths: at most so late a start, progress, or an end that comes far too early is
+seen."""
 
 
 class Lengths:
@@ -59,13 +59,13 @@ class Lengths:
         soonest_s = self.quantile(0.05)
         if taken_s is None:
             # It cannot end before that, even if a worker takes it now.
-            return min(max(soonest_s, SOONEST_S), QUEUED_CAP_S)
+            return min(max(soonest_s, SOONEST_S), LONGEST_S)
         least_s = max(SOONEST_S, LEAST_STEP * taken_s)
         for tenth in range(10):
             if (at := self.quantile(0.05 + tenth / 10)) >= taken_s + least_s:
-                return min(at - taken_s, RUNNING_CAP_S)
+                return min(at - taken_s, LONGEST_S)
         over_s = max(0.0, taken_s - self.quantile(0.95))
-        return min(least_s + over_s / 4, QUEUED_CAP_S)
+        return min(least_s + over_s / 4, LONGEST_S)
 
 
 def backoff_for(given: Backoff | None, *, webhook: bool, sync: bool) -> Backoff:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from celery_runpod.options import Backoff, Options
-from tasks.schedule import ENOUGH, QUEUED_CAP_S, RUNNING_CAP_S, SOONEST_S, Lengths, until_next_look_s
+from tasks.schedule import ENOUGH, LONGEST_S, SOONEST_S, Lengths, until_next_look_s
 from tests.builders import Bench
 
 JOB = Bench().job()
@@ -71,8 +71,8 @@ def test_no_lengths_make_looks_without_pause_or_end() -> None:
     for _ in range(300):
         lengths = Lengths(of.choice((0.0, 1e-9, of.uniform(0, 1e5))) for _ in range(of.randrange(ENOUGH, 50)))
         for taken_s in (None, 0.0, of.uniform(0, 2e5)):
-            assert SOONEST_S <= lengths.delay_s(taken_s) <= RUNNING_CAP_S
+            assert SOONEST_S <= lengths.delay_s(taken_s) <= LONGEST_S
 
 
 def test_a_job_in_the_queue_is_looked_at_while_a_worker_may_take_it() -> None:
-    assert Lengths([3600.0] * 50).delay_s(None) == QUEUED_CAP_S
+    assert Lengths([3600.0] * 50).delay_s(None) == LONGEST_S
