@@ -25,7 +25,7 @@ from celery import shared_task
 from celery_runpod._protocol import CHECK_STATUS
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import AT_RUNPOD, State
-from celery_runpod._store.store import Begun, Leased
+from celery_runpod._store.store import Leased
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import (
     BadAnswer,
@@ -39,12 +39,22 @@ from tasks import hints
 from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, hand_over
 from tasks.idempotency import let_expire
-from tasks.order_of_looks import Looks, failed_again_s, next_look_at, plan_looks, shared_by_late_calls
+from tasks.order_of_looks import Granted, Known, Looks, ask_budget, plan_looks, shared_by_late_calls, started_at
 from tasks.outstanding import publish_undelivered, send_cancels
-from tasks.own_verdicts import MISSING_S, STUCK, expired, just_submitted, missing, outlived_ttl, verdict_at, verdict_on
+from tasks.own_verdicts import (
+    MISSING_S,
+    STUCK,
+    decide_at,
+    expired,
+    just_submitted,
+    missing,
+    outlived_ttl,
+    verdict_at,
+    verdict_on,
+)
 from tasks.publish_check import check_times, plan_check, publish_check
 from tasks.purge import purge_of
-from tasks.schedule import Lengths, look_before, next_look
+from tasks.schedule import FAILED, delay_s, look_before, next_look
 from tasks.services import Services, apart, services_of
 from tasks.submit import close_window, submit
 from tasks.submit_round import SubmitRound
@@ -80,8 +90,8 @@ class Check:
         self.shared: dict[str, Job] = {}
         self.submits = SubmitRound(services, endpoint, [])
         self.max_in_flight = services.settings.max_in_flight(endpoint)
-        self.looks_from = self.submits_from = 0.0
-        self.lengths = Lengths()
+        self.granted = Granted()
+        self.known = Known()
 
     def run(self) -> None:
         settings = self.services.settings
@@ -97,12 +107,14 @@ class Check:
         if begun is None:
             return
         try:
-            looks, submits = self._granted(begun)
-            leased = self.store.lease_due(self.endpoint, self.started, self.lease, settings.check_batch, looks)
+            self.granted = ask_budget(self.services, self.endpoint, begun, self.started, self.max_in_flight)
+            leased = self.store.lease_due(
+                self.endpoint, self.started, self.lease, settings.check_batch, self.granted.looks
+            )
             reach(Step.CHECK_LEASED)
             if leased.more:
                 plan_check(self.services, self.endpoint, self.started)
-            self._work_on(leased, submits)
+            self._work_on(leased, begun.running)
             with apart(endpoint=self.endpoint):
                 send_cancels(self.services, self.endpoint, self.stop_at)
             with apart(endpoint=self.endpoint):
@@ -114,8 +126,8 @@ class Check:
                 self.token,
                 now,
                 check_times(self.services),
-                looks_from=self.looks_from,
-                submits_from=self.submits_from,
+                looks_from=self.granted.looks_from,
+                submits_from=self.granted.submits_from,
                 max_in_flight=self.max_in_flight,
             )
         reach(Step.CHECK_ENDED)
@@ -127,36 +139,22 @@ class Check:
         with apart(endpoint=self.endpoint):
             self.store.keep_place(self.endpoint, self.token, self.services.clock() + PLACE_S)
 
-    def _granted(self, begun: Begun) -> tuple[int, int]:
-        """How many looks and submits the budget grants. What it refuses stays where it is: it is not read."""
-        take, again_at = self.services.budget.take, self.started + 1 + self.services.spread()
-        looks = take(self.endpoint, "status", begun.looks, spare=True) if begun.looks else 0
-        submits = take(self.endpoint, "run", begun.submits) if begun.submits else 0
-        if looks < begun.looks:
-            self.looks_from = again_at
-        if submits < begun.submits:
-            self.submits_from = again_at
-        if submits:
-            self.store.submits.admit(self.endpoint, self.started, self.max_in_flight, submits)
-        return looks, submits
-
-    def _work_on(self, leased: Leased, submits: int) -> None:
-        ids = leased.decided + leased.looks
+    def _work_on(self, leased: Leased, running: int) -> None:
+        ids = [*leased.decided, *leased.looks]
         jobs = self.store.jobs(self.endpoint, ids)
         for gone in set(ids) - {job.task_id for job in jobs}:
             self.store.forget_due(self.endpoint, gone)
         self.shared = shared_by_late_calls(self.services, self.endpoint, jobs, self.started)
         waiting = [job for job in jobs if job.state is State.WAITING]
-        self.submits = SubmitRound(self.services, self.endpoint, waiting, submits)
+        self.submits = SubmitRound(self.services, self.endpoint, waiting, self.granted.submits)
         at_runpod = {job.task_id: job for job in jobs if job.state in AT_RUNPOD or job.task_id in self.shared}
         if at_runpod:
-            self.lengths = self.submits.lengths()
-        usual = set(leased.looks)
+            self.known = Known(self.submits.lengths(), running, leased.looks)
         looks = self.looks = plan_looks(
             self.services,
             self.endpoint,
-            [job for job in at_runpod.values() if job.task_id not in usual],
-            [job for job in at_runpod.values() if job.task_id in usual],
+            [job for job in at_runpod.values() if job.task_id not in leased.looks],
+            [job for job in at_runpod.values() if job.task_id in leased.looks],
             self.started,
         )
         with apart(endpoint=self.endpoint):
@@ -185,7 +183,7 @@ class Check:
         with apart(task_id=job.task_id, job_id=job.job_id):
             if self._end_ours(job, now):
                 return None
-        self._put_off(job, now + failed_again_s(self.services, job), failures=job.failures + 1)
+        self._put_off(job, now + delay_s(job.failures, FAILED, self.services.spread()), failures=job.failures + 1)
         return None
 
     def _end_ours(self, job: Job, at: float) -> bool:
@@ -268,9 +266,8 @@ class Check:
         progress = json.dumps(answer.output) if state is State.IN_PROGRESS and answer.output is not None else ""
         now, checks = self.services.clock(), job.checks + 1
         if state is State.IN_PROGRESS and job.started_at is None:
-            known = job.submitted_at is not None and answer.delay_s is not None
-            seen = replace(seen, started_at=job.submitted_at + answer.delay_s if known else now)  # type: ignore[operator]
-        usual_s = next_look_at(self.services, seen, self.lengths) - now
+            seen = replace(seen, started_at=started_at(job, answer, now))
+        usual_s = self.known.next_look_at(self.services, seen) - now
         due = look_before(now + hints.delay_s(job, answer, now, usual_s), verdict_at(seen))
         reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
         if hints.stuck(job, answer, now):
@@ -280,7 +277,7 @@ class Check:
             self.lease,
             due,
             now,
-            decide_at=_decide_at(seen, due, now),
+            decide_at=decide_at(seen, due, now),
             state=state,
             checks=checks,
             progress=progress,
@@ -303,7 +300,7 @@ class Check:
         of_this_job = isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.status == 200)
         away = isinstance(error, Unavailable) and error.status != 404
         in_trouble = not of_this_job and (away or isinstance(error, RateLimited))
-        due = next_look_at(self.services, job, self.lengths)
+        due = self.known.next_look_at(self.services, job)
         if in_trouble:
             after = error.retry_after_s if isinstance(error, RateLimited) else None
             due = max(due, self.store.pauses.pause(self.endpoint, "status", now, after, self.services.spread()))
@@ -323,7 +320,7 @@ class Check:
                 end_by_answer(self.services, job, Answer(str(job.job_id), "TIMED_OUT"))
                 return
             if just_submitted(job, now, self.services.settings.not_found_grace_s):
-                self._look_again(job, next_look_at(self.services, job, self.lengths), began, "")
+                self._look_again(job, self.known.next_look_at(self.services, job), began, "")
                 return
         reason, since, sure_at = missing(job, error, now)
         # A call that shares a job ends with that job.
@@ -331,7 +328,7 @@ class Check:
             end_here(self.services, job, expired(job, error), cancel=True)
             return
         log.warning("poll.not_found", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
-        at = max(now + MISSING_S, next_look_at(self.services, job, self.lengths))
+        at = max(now + MISSING_S, self.known.next_look_at(self.services, job))
         self._look_again(job, min(at, sure_at), began, reason, missing_since=since)
 
     def _look_again(
@@ -357,7 +354,7 @@ class Check:
                 self.lease,
                 due,
                 now,
-                decide_at=_decide_at(job, due, now),
+                decide_at=decide_at(job, due, now),
                 checks=checks,
                 reason=reason,
                 missing_since=missing_since,
@@ -375,9 +372,4 @@ class Check:
         # A verdict that is due but waits must not make the job due again at once, in a loop.
         limits = [by for by in (verdict_at(job), job.expires_at) if by is not None and by > now]
         due = max(next_look(at, *limits), self.started + 0.05)
-        self.store.put_off(job, self.lease, due, decide_at=_decide_at(job, due, now), failures=failures)
-
-
-def _decide_at(job: Job, at: float, now: float) -> float:
-    """When something must be decided on a job at RunPod. A verdict that waits for a last look is due with that look."""
-    return verdict_at(job) if verdict_at(job) > now else at
+        self.store.put_off(job, self.lease, due, decide_at=decide_at(job, due, now), failures=failures)

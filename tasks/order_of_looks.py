@@ -8,17 +8,16 @@ Not here: the looks themselves (``check.py``), and how long the pauses between t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import AT_RUNPOD, State
-from celery_runpod.options import Backoff
+from celery_runpod._store.store import Begun
+from celery_runpod.api import Job as Answer
 from tasks.own_verdicts import verdict_at
-from tasks.schedule import LAST_LOOK_S, Lengths, delay_s, until_next_look_s
+from tasks.schedule import LAST_LOOK_S, Lengths, until_next_look_s
 from tasks.services import Services
-
-FAILED = Backoff(first_s=5.0, factor=2.0, cap_s=300.0, jitter=0.1)
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,63 @@ class Looks:
     others: list[Job]
     again_at: float
     paused: bool
+
+
+@dataclass(frozen=True)
+class Granted:
+    """How many looks and submits the budget grants a check, and from when on (s since 1970) it has more, where it refused
+    some."""
+
+    looks: int = 0
+    submits: int = 0
+    looks_from: float = 0.0
+    submits_from: float = 0.0
+
+
+def ask_budget(services: Services, endpoint: str, begun: Begun, now: float, max_in_flight: int | None) -> Granted:
+    """Take the looks and submits that are due from the budget, and make so many submits due. What it refuses stays where
+    it is: it is not read."""
+    take, again_at = services.budget.take, now + 1 + services.spread()
+    looks = take(endpoint, "status", begun.looks, spare=True) if begun.looks else 0
+    submits = take(endpoint, "run", begun.submits) if begun.submits else 0
+    if submits:
+        services.store.submits.admit(endpoint, now, max_in_flight, submits)
+    looks_from = again_at if looks < begun.looks else 0.0
+    return Granted(looks, submits, looks_from, again_at if submits < begun.submits else 0.0)
+
+
+def started_at(job: Job, answer: Answer, now: float) -> float:
+    """Since when (s since 1970) a RunPod worker works on a job that was seen in progress for the first time."""
+    if job.submitted_at is None or answer.delay_s is None:
+        return now
+    return job.submitted_at + answer.delay_s
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the jobs of an endpoint: how long the latest ones took, how many are in progress, and how many
+    jobs at RunPod stand before a task id."""
+
+    lengths: Lengths = field(default_factory=Lengths)
+    running: int = 0
+    before: Mapping[str, int] = field(default_factory=dict)
+
+    def next_look_at(self, services: Services, job: Job) -> float:
+        """When to look again after a look without a final answer: as the schedule says, or soon if its own verdict
+        waits."""
+        now, webhook, spread = services.clock(), services.has_webhook(job), services.spread()
+        if now >= verdict_at(job):
+            return now + LAST_LOOK_S
+        ahead_s = self._ahead_s(job)
+        checks = job.checks + 1
+        return now + until_next_look_s(job, checks, now, self.lengths, webhook=webhook, spread=spread, ahead_s=ahead_s)
+
+    def _ahead_s(self, job: Job) -> float:
+        """How long the jobs before it in RunPod's queue will take; 0 where that is not known."""
+        if not self.running or not self.lengths:
+            return 0.0
+        waiting = max(0, self.before.get(job.task_id, 0) - self.running)
+        return waiting / self.running * self.lengths.quantile(0.5)
 
 
 def plan_looks(services: Services, endpoint: str, urgent: Iterable[Job], usual: Sequence[Job], now: float) -> Looks:
@@ -51,16 +107,3 @@ def shared_by_late_calls(services: Services, endpoint: str, jobs: Iterable[Job],
     shared = {job.task_id: job for job in services.store.jobs(endpoint, set(late.values()))}
     found = {task_id: shared[shared_id] for task_id, shared_id in late.items() if shared_id in shared}
     return {task_id: job for task_id, job in found.items() if job.state in AT_RUNPOD}
-
-
-def failed_again_s(services: Services, job: Job) -> float:
-    """For how many seconds a job is put off after the work on it has raised again."""
-    return delay_s(job.failures, FAILED, services.spread())
-
-
-def next_look_at(services: Services, job: Job, lengths: Lengths) -> float:
-    """When to look again after a look without a final answer: as the schedule says, or soon if its own verdict waits."""
-    now, webhook = services.clock(), services.has_webhook(job)
-    if now >= verdict_at(job):
-        return now + LAST_LOOK_S
-    return now + until_next_look_s(job, job.checks + 1, now, lengths, webhook=webhook, spread=services.spread())

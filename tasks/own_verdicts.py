@@ -38,6 +38,12 @@ def verdict_at(job: Job) -> float:
     return job.end_by
 
 
+def decide_at(job: Job, at: float, now: float) -> float:
+    """When something must be decided on a job that is looked at next `at` a time. A verdict that is due already waits for
+    that look."""
+    return verdict_at(job) if verdict_at(job) > now else at
+
+
 def verdict_on(job: Job, now: float, why_queued: str = "") -> JobError | None:
     """The error with which a job ends at `now`; None before its verdict is due. `why_queued` explains a StartTimeout."""
     if now < verdict_at(job):

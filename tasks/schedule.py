@@ -17,6 +17,8 @@ from celery_runpod.options import Backoff
 DEFAULT = Backoff()
 WITH_WEBHOOK = Backoff(first_s=10.0, factor=1.5, cap_s=120.0, jitter=0.1)
 """Slower: the webhook makes the job due, and a check is needed only if the webhook is lost."""
+FAILED = Backoff(first_s=5.0, factor=2.0, cap_s=300.0, jitter=0.1)
+"""For a job after the work on it has raised."""
 
 LAST_LOOK_S = 1.0
 """No look is planned within this time before a job's last look."""
@@ -31,6 +33,9 @@ LEAST_STEP = 0.05
 LONGEST_S = 30.0
 """The longest pause by the learned lengths: at most so late a start, progress, or an end that comes far too early is
 seen."""
+
+QUEUE_LONGEST_S = 60.0
+"""The same for a job behind others in RunPod's queue."""
 
 
 class Lengths:
@@ -53,13 +58,13 @@ class Lengths:
         high = min(low + 1, len(self._known) - 1)
         return float(self._known[low] + (place - low) * (self._known[high] - self._known[low]))
 
-    def delay_s(self, taken_s: float | None) -> float:
+    def delay_s(self, taken_s: float | None, ahead_s: float = 0.0) -> float:
         """Seconds until the next look at a job on which a RunPod worker has worked for `taken_s` seconds; None: it is in
-        RunPod's queue, or was a moment ago."""
+        RunPod's queue, or was a moment ago, behind others that will take `ahead_s` seconds."""
         soonest_s = self.quantile(0.05)
         if taken_s is None:
-            # It cannot end before that, even if a worker takes it now.
-            return min(max(soonest_s, SOONEST_S), LONGEST_S)
+            # It cannot end before that, even if a worker takes it now. RunPod's queue is first in, first out, roughly.
+            return max(min(max(soonest_s, SOONEST_S), LONGEST_S), min(ahead_s / 2, QUEUE_LONGEST_S))
         least_s = max(SOONEST_S, LEAST_STEP * taken_s)
         for tenth in range(10):
             if (at := self.quantile(0.05 + tenth / 10)) >= taken_s + least_s:
@@ -85,12 +90,15 @@ def delay_s(checks: int, backoff: Backoff, spread: float) -> float:
     return min(grown, backoff.cap_s) * (1 + backoff.jitter * (2 * spread - 1))
 
 
-def until_next_look_s(job: Job, checks: int, now: float, lengths: Lengths, *, webhook: bool, spread: float) -> float:
-    """Seconds until the next look at a job at RunPod, after so many `checks` of it."""
+def until_next_look_s(
+    job: Job, checks: int, now: float, lengths: Lengths, *, webhook: bool, spread: float, ahead_s: float = 0.0
+) -> float:
+    """Seconds until the next look at a job at RunPod, after so many `checks` of it. `ahead_s`: how long the jobs before
+    it in RunPod's queue will take."""
     given, sync = job.options.backoff, bool(job.options.sync)
     if lengths and given is None and not webhook and not sync:
         # From the first sight of it in progress; RunPod may put a job into its queue again.
-        return lengths.delay_s(None if job.started_at is None else max(0.0, now - job.started_at))
+        return lengths.delay_s(None if job.started_at is None else max(0.0, now - job.started_at), ahead_s)
     return delay_s(checks, backoff_for(given, webhook=webhook, sync=sync), spread)
 
 

@@ -191,4 +191,4 @@ def lease_due(
     if begun is None:
         return None
     leased = store.lease_due(endpoint, now, lease_until, batch, begun.looks)
-    return leased.decided + leased.looks, leased.more
+    return [*leased.decided, *leased.looks], leased.more

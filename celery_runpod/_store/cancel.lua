@@ -13,7 +13,7 @@ local function end_cancelled(job, task_id, outcome, now, deliver_again_at, keys)
   redis.call('ZREM', keys.due, task_id)
   redis.call('ZREM', keys.look, task_id)
   redis.call('ZADD', keys.undelivered, deliver_again_at, task_id)
-  redis.call('SREM', keys.inflight, task_id)
+  redis.call('ZREM', keys.inflight, task_id)
   redis.call('ZREM', keys.waiting, task_id)
   cancel_at_runpod(job, keys.cancels, keys.cancel_keys, now)
 end

@@ -31,7 +31,7 @@ local function may_submit(waiting, gate, posts, inflight, now, max_in_flight, mo
   if number == 0 then return 0, from end
   local word = gate_state(gate, posts, now, '')
   if word == 'one' then number = 1 elseif word ~= 'open' then return 0, from end
-  if max_in_flight ~= '' then number = math.min(number, tonumber(max_in_flight) - redis.call('SCARD', inflight)) end
+  if max_in_flight ~= '' then number = math.min(number, tonumber(max_in_flight) - redis.call('ZCARD', inflight)) end
   return math.max(number, 0), from
 end
 -- Makes a job due, unless it is due before that.

@@ -41,7 +41,7 @@ class Keys:
         return f"{self._tag(endpoint)}:cancel_keys"
 
     def inflight(self, endpoint: str) -> str:
-        """set: task ids that RunPod may be working on."""
+        """zset: task id that RunPod may be working on -> when it was submitted; 0 once it was seen in progress."""
         return f"{self._tag(endpoint)}:inflight"
 
     def waiting(self, endpoint: str) -> str:

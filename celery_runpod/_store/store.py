@@ -75,19 +75,21 @@ class Entered:
 
 @dataclass(frozen=True)
 class Begun:
-    """What a check could do if the budget allows: `looks` that are due, and `submits`."""
+    """What a check could do if the budget allows: `looks` that are due, and `submits`. So many jobs are `running`, as far
+    as looks have shown."""
 
     looks: int
     submits: int
+    running: int
 
 
 @dataclass(frozen=True)
 class Leased:
-    """Task ids that are a check's now: those on which something must be decided, and those to look at; each the oldest
-    first. `more`: others are due."""
+    """Task ids that are a check's now: those on which something must be decided, and those to look at, with the number of
+    jobs at RunPod before each; the oldest first. `more`: others are due."""
 
     decided: list[str]
-    looks: list[str]
+    looks: dict[str, int]
     more: bool
 
 
@@ -223,7 +225,7 @@ class JobStore:
             max_checks=max_checks,
             max_in_flight=max_in_flight,
         )
-        return None if answer[0] == "busy" else Begun(int(answer[1]), int(answer[2]))
+        return None if answer[0] == "busy" else Begun(int(answer[1]), int(answer[2]), int(answer[3]))
 
     def keep_place(self, endpoint: str, token: str, alive_until: float) -> None:
         """A check still works."""
@@ -234,7 +236,8 @@ class JobStore:
         more, decided, *ids = self.scripts.run(
             "lease_due", endpoint=endpoint, now=now, lease_until=lease_until, batch=batch, looks=looks
         )
-        return Leased(ids[: int(decided)], ids[int(decided) :], more == "1")
+        looked = ids[int(decided) :]
+        return Leased(ids[: int(decided)], dict(zip(looked[::2], map(int, looked[1::2]), strict=True)), more == "1")
 
     def end_check(
         self,

@@ -40,7 +40,7 @@ if word ~= 'open' and word ~= 'one' then return wait(word, at) end
 if held == 'BUDGET' then return wait(held) end
 if held ~= '' then return wait(held, now) end
 if max_in_flight ~= '' then
-  local free = tonumber(max_in_flight) - redis.call('SCARD', inflight)
+  local free = tonumber(max_in_flight) - redis.call('ZCARD', inflight)
   if redis.call('ZCOUNT', waiting, '-inf', '(' .. turn) >= free then return wait('MAX_IN_FLIGHT') end
 end
 if word == 'one' and healthy ~= '1' then
@@ -53,7 +53,7 @@ local attempt = redis.call('HINCRBY', job, 'attempt', 1)
 redis.call('HSET', job, 'state', 'SUBMITTING', 'lease', token, 'window_ends', window_ends, 'reason', '')
 redis.call('HDEL', job, 'job_id', 'hinted_at', 'hint_due', 'started_at')
 redis.call('ZADD', due, window_ends, task_id)
-redis.call('SADD', inflight, task_id)
+redis.call('ZADD', inflight, now, task_id)
 local times = redis.call('LRANGE', post_times, 0, -1)
 table.sort(times, function(one, other) return tonumber(one) < tonumber(other) end)
 local median = #times > 0 and tonumber(times[math.ceil(#times / 2)]) or 0

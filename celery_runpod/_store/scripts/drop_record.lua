@@ -12,5 +12,5 @@ redis.call('ZREM', due, task_id)
 redis.call('ZREM', look, task_id)
 redis.call('ZREM', undelivered, task_id)
 redis.call('ZREM', waiting, task_id)
-redis.call('SREM', inflight, task_id)
+redis.call('ZREM', inflight, task_id)
 return 'dropped'

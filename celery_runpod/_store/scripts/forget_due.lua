@@ -6,6 +6,6 @@ local state = redis.call('HGET', job, 'state')
 if state and state ~= 'DELIVERED' and not is_outcome(state) then return 'open' end
 redis.call('ZREM', due, task_id)
 redis.call('ZREM', look, task_id)
-redis.call('SREM', inflight, task_id)
+redis.call('ZREM', inflight, task_id)
 redis.call('ZREM', waiting, task_id)
 return 'forgotten'

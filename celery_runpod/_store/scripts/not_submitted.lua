@@ -8,5 +8,5 @@ if not state then return 'unknown' end
 if state ~= 'SUBMITTING' or redis.call('HGET', job, 'attempt') ~= attempt then return 'refused' end
 redis.call('HSET', job, 'state', 'WAITING', 'reason', reason)
 redis.call('ZADD', due, due_at, task_id)
-redis.call('SREM', inflight, task_id)
+redis.call('ZREM', inflight, task_id)
 return 'waiting'

@@ -1,5 +1,5 @@
 --[[ observe: note RunPod's latest answer about an open job, and when to look again.
-  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint)
+  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); inflight(endpoint)
   ARGV  task_id; attempt; lease (the score set by lease_due); new_state ("" = nothing new); at (s); decide_at (s); checks;
         progress (JSON, "" = none); reason; now (s);
         missing_since (s: since when RunPod answers 404, "" = it does not);
@@ -12,6 +12,7 @@ if refusal then return refusal end
 local answer = 'same'
 if new_state ~= '' and may(redis.call('HGET', job, 'state'), new_state) then
   redis.call('HSET', job, 'state', new_state)
+  if new_state == 'IN_PROGRESS' then redis.call('ZADD', inflight, 'XX', 0, task_id) end
   answer = 'changed'
 end
 if progress ~= '' and redis.call('HGET', job, 'progress') ~= progress then

@@ -25,7 +25,7 @@ if verdict == 'COMPLETED' or verdict == 'CANCELLED' then drop_input(job, input_b
 redis.call('ZREM', due, task_id)
 redis.call('ZREM', look, task_id)
 redis.call('ZADD', undelivered, deliver_again_at, task_id)
-redis.call('SREM', inflight, task_id)
+redis.call('ZREM', inflight, task_id)
 redis.call('ZREM', waiting, task_id)
 if length ~= '' then
   redis.call('LPUSH', lengths, length)

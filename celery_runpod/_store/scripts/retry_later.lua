@@ -16,5 +16,5 @@ redis.call('HSET', job, 'state', 'WAITING', 'reason', 'RETRY', 'start_by', start
 redis.call('HDEL', job, 'job_id', 'progress', 'submitted_at')
 redis.call('ZADD', due, due_at, task_id)
 redis.call('ZREM', look, task_id)
-redis.call('SREM', inflight, task_id)
+redis.call('ZREM', inflight, task_id)
 return 'waiting'

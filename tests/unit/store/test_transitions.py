@@ -304,7 +304,7 @@ def test_a_record_that_was_deleted_by_hand_gives_its_place_back(store: JobStore)
         store.accept(job(task_id), NOW)
         claim(store, job(task_id), max_in_flight=1, decide_at=NOW + 5)
         store.redis.delete(f"{{runpod:e1}}:job:{task_id}")
-    assert store.redis.smembers("{runpod:e1}:inflight") == {"runs"}
+    assert store.redis.zrange("{runpod:e1}:inflight", 0, -1) == ["runs"]
     assert store.redis.zrange("{runpod:e1}:waiting", 0, -1) == ["waits"]
     assert store.forget_due("e1", "runs") == store.forget_due("e1", "waits") == "forgotten"
     assert not store.redis.exists("{runpod:e1}:inflight", "{runpod:e1}:waiting")

@@ -116,7 +116,7 @@ def test_what_waits_for_a_place_is_left_alone_while_it_is_on_hold() -> None:
     bench.accepted("second")
     bench.app.tasks[pause.name](ENDPOINT)
     bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
-    bench.redis.srem(bench.store.keys.inflight(ENDPOINT), "first")
+    bench.redis.zrem(bench.store.keys.inflight(ENDPOINT), "first")
     before = bench.due("second")
     heal(bench.services)
     assert bench.due("second") == before

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from celery_runpod.options import Backoff, Options
-from tasks.schedule import ENOUGH, LONGEST_S, SOONEST_S, Lengths, until_next_look_s
+from tasks.schedule import ENOUGH, LONGEST_S, QUEUE_LONGEST_S, SOONEST_S, Lengths, until_next_look_s
 from tests.builders import Bench
 
 JOB = Bench().job()
@@ -72,6 +72,11 @@ def test_no_lengths_make_looks_without_pause_or_end() -> None:
         lengths = Lengths(of.choice((0.0, 1e-9, of.uniform(0, 1e5))) for _ in range(of.randrange(ENOUGH, 50)))
         for taken_s in (None, 0.0, of.uniform(0, 2e5)):
             assert SOONEST_S <= lengths.delay_s(taken_s) <= LONGEST_S
+
+
+def test_a_job_behind_others_in_the_queue_is_looked_at_when_half_of_them_are_done() -> None:
+    lengths = Lengths([10.0] * 50)
+    assert [lengths.delay_s(None, ahead_s) for ahead_s in (0, 15, 50, 1e6)] == [10, 10, 25, QUEUE_LONGEST_S]
 
 
 def test_a_job_in_the_queue_is_looked_at_while_a_worker_may_take_it() -> None:
