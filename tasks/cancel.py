@@ -8,7 +8,7 @@ no submit begins while a large group is being cancelled.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from celery import shared_task
@@ -28,6 +28,8 @@ REPEAT_S, MOST_REPEATS = 60.0, 20
 often. That is about a day, as long as the note is kept."""
 BATCH = 300
 """How many jobs are cancelled in one round trip."""
+PUBLISHED_A_SECOND = 100
+"""A slow worker publishes so many ends."""
 
 STAMP = "stamp:"
 """A cancel by stamps is noted under this prefix and `header=value`."""
@@ -117,33 +119,38 @@ def cancel_if_wished(
 
 def cancel_jobs(services: Services, task_ids: Iterable[str], reason: str = "revoked") -> list[str]:
     """Cancel these jobs alone; returns the ids of those that were open. Jobs that are not at RunPod come first: each end
-    of a job at RunPod frees a place, which none of the others may take."""
+    of a job at RunPod frees a place, which none of the others may take. All are decided before the first is published,
+    which takes ten times as long."""
     places = services.store.cancels.places(task_ids)
     here, there = {}, {}
     for endpoint, ids in places.items():
         states = services.store.cancels.states(endpoint, ids)
         here[endpoint] = [task_id for task_id in ids if states.get(task_id) in NOT_AT_RUNPOD]
         there[endpoint] = [task_id for task_id in ids if states.get(task_id) not in NOT_AT_RUNPOD]
-    cancelled = [
-        task_id
-        for phase in (here, there)
-        for endpoint, ids in phase.items()
-        for start in range(0, len(ids), BATCH)
-        for task_id in _cancel_some(services, endpoint, ids[start : start + BATCH], reason)
-    ]
-    if cancelled:
-        for endpoint in places:
+    # A check publishes what was not published by then.
+    publish_s = REPUBLISH_S + sum(map(len, places.values())) / PUBLISHED_A_SECOND
+    cancelled: dict[str, list[str]] = {endpoint: [] for endpoint in places}
+    for phase in (here, there):
+        for endpoint, ids in phase.items():
+            for some in batched(ids):
+                now = services.clock()
+                cancelled[endpoint] += services.store.cancels.request_cancels(
+                    endpoint, some, {"reason": reason}, now, now + publish_s
+                )
+    for endpoint, ids in cancelled.items():
+        if ids:
             admit_waiting(services, endpoint)
             # The check sends the cancels to RunPod.
             plan_check(services, endpoint, services.clock())
-    return cancelled
+        for some in batched(ids):
+            for job in services.store.jobs(endpoint, some):
+                log.info("job.cancelled", extra={"task_id": job.task_id})
+                publish(services, job)
+                leave_shared(services, job)
+    return [task_id for ids in cancelled.values() for task_id in ids]
 
 
-def _cancel_some(services: Services, endpoint: str, task_ids: list[str], reason: str) -> list[str]:
-    now = services.clock()
-    cancelled = services.store.cancels.request_cancels(endpoint, task_ids, {"reason": reason}, now, now + REPUBLISH_S)
-    for job in services.store.jobs(endpoint, cancelled):
-        log.info("job.cancelled", extra={"task_id": job.task_id})
-        publish(services, job)
-        leave_shared(services, job)
-    return cancelled
+def batched(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """These ids, `BATCH` at a time."""
+    for start in range(0, len(ids), BATCH):
+        yield ids[start : start + BATCH]

@@ -6,7 +6,7 @@ Not here: what a decision is (`scripts/request_cancel.lua`), and who sends it to
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,7 +114,7 @@ class Cancels(Part):
         return states
 
     def request_cancels(
-        self, endpoint: str, task_ids: list[str], outcome: Mapping[str, Any], now: float, deliver_again_at: float
+        self, endpoint: str, task_ids: Sequence[str], outcome: Mapping[str, Any], now: float, deliver_again_at: float
     ) -> list[str]:
         """Decide on the cancels of these jobs in one round trip; answers the ids of those that were open."""
         text = json.dumps(outcome)

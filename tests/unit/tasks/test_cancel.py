@@ -10,12 +10,13 @@ from celery.app.trace import build_tracer
 from celery.worker.control import Panel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+import tasks.cancel
 from celery_app.overrides import revoke
 from celery_runpod._protocol import CANCEL, RUN, Scope
 from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
 from config.profiles import Profile
-from tasks.cancel import MOST_REPEATS, STAMP, cancel_jobs, carry_out, sweep_wishes
+from tasks.cancel import BATCH, MOST_REPEATS, STAMP, cancel_jobs, carry_out, sweep_wishes
 from tasks.services import INSIST_EVERY_S
 from tests.builders import ENDPOINT, Bench
 
@@ -311,3 +312,23 @@ def test_the_commands_of_another_app_are_celerys_own(command: dict[str, list[Any
     revoke._revoke(SimpleNamespace(app=object()), "t1", False)
     assert [args[0] for args in command["revoke"]] == ["t1"]
     assert {"revoke", "terminate", "revoke_by_stamped_headers"} <= set(Panel.data)
+
+
+def test_all_of_a_large_group_are_decided_before_the_first_end_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(profiles={ENDPOINT: Profile(ENDPOINT, max_in_flight=1)})
+    ids = [f"t{number}" for number in range(2 * BATCH + 10)]
+    for task_id in ids:
+        bench.store.ids.index(bench.job(task_id), (), ())
+        bench.store.accept(bench.job(task_id), bench.now)
+    open_ones: list[int] = []
+    published = tasks.cancel.publish
+
+    def publish(services: Any, job: Any) -> None:
+        open_ones.append(len(bench.store.ids_in(ENDPOINT, State.WAITING)))
+        published(services, job)
+
+    monkeypatch.setattr("tasks.cancel.publish", publish)
+    assert sorted(cancel_jobs(bench.services, ids)) == sorted(ids)
+    assert open_ones == [0] * len(ids)
+    # No check publishes them a second time meanwhile.
+    assert bench.store.undelivered(ENDPOINT, bench.now + 35) == []
