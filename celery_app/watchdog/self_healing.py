@@ -50,6 +50,7 @@ class SelfHeal(bootsteps.StartStopStep):
         self._thread: threading.Thread | None = None
         self._token = str(uuid.uuid4())
         self._checked = False
+        self._idle: set[str] = set()
 
     def start(self, worker: Any) -> None:
         try:
@@ -94,7 +95,7 @@ class SelfHeal(bootsteps.StartStopStep):
                 if services.store.workers.renew_leader(self._token, LEADER_S):
                     heal(services)
                     sweep_wishes(services, WISH_S)
-                    count_jobs(services)
+                    self._idle = count_jobs(services, self._idle)
                     if outbox is not None:
                         outbox.look()
                     fingerprint.renew()
@@ -135,13 +136,21 @@ def heal(services: Services) -> list[str]:
     return healed
 
 
-def count_jobs(services: Services) -> None:
-    """Note what the namespace holds, and may hold: callers are refused by it (`celery_runpod/_publish/bounds.py`)."""
-    counted = [services.store.open_jobs.count(endpoint) for endpoint in services.store.ids.endpoints()]
-    jobs, input_bytes = sum(one[0] for one in counted), sum(one[1] for one in counted)
+def count_jobs(services: Services, idle: set[str]) -> set[str]:
+    """Note what the namespace holds, and may hold: callers are refused by it (`celery_runpod/_publish/bounds.py`). An
+    endpoint that is `idle` at two counts leaves the index, so that this thread does not ask for it for ever. Answers the
+    endpoints that are idle now."""
+    counted = {endpoint: services.store.open_jobs.count(endpoint) for endpoint in services.store.ids.endpoints()}
     services.store.open_jobs.note_totals(
-        jobs, input_bytes, services.settings.most_open_jobs, services.settings.most_input_bytes
+        sum(one.jobs for one in counted.values()),
+        sum(one.input_bytes for one in counted.values()),
+        services.settings.most_open_jobs,
+        services.settings.most_input_bytes,
     )
+    found = {endpoint for endpoint, one in counted.items() if one.idle}
+    for endpoint in found & idle:
+        services.store.open_jobs.forget(endpoint)
+    return found
 
 
 def refuse_wrong_store(store: JobStore, settings: Settings, now: float) -> None:

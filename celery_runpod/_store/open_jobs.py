@@ -11,6 +11,15 @@ from celery_runpod._store.part import Part
 
 
 @dataclass(frozen=True)
+class Count:
+    """Open jobs of an endpoint, and bytes of their inputs. `idle`: nothing is left to do for it, no cancel either."""
+
+    jobs: int
+    input_bytes: int
+    idle: bool
+
+
+@dataclass(frozen=True)
 class Totals:
     """Open jobs and bytes of input of a namespace, and how much of each the workers allow."""
 
@@ -23,10 +32,17 @@ class Totals:
 class OpenJobs(Part):
     """The counts of a namespace."""
 
-    def count(self, endpoint: str) -> tuple[int, int]:
-        """Open jobs of an endpoint, and the bytes of their inputs."""
-        jobs, input_bytes = self.scripts.run("count", endpoint=endpoint)
-        return int(jobs), int(input_bytes)
+    def count(self, endpoint: str) -> Count:
+        """What the records of an endpoint are, and hold."""
+        jobs, input_bytes, idle = self.scripts.run("count", endpoint=endpoint)
+        return Count(int(jobs), int(input_bytes), idle == "1")
+
+    def forget(self, endpoint: str) -> None:
+        """Take an idle endpoint out of the index; its next call puts it back."""
+        self.redis.srem(self.keys.endpoints(), endpoint)
+        if not self.count(endpoint).idle:
+            # A call was accepted in between.
+            self.redis.sadd(self.keys.endpoints(), endpoint)
 
     def note_totals(self, jobs: int, input_bytes: int, most_jobs: int, most_input_bytes: int) -> None:
         """What all endpoints hold together, for callers to read."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from celery_runpod._store import put_aside as aside
+from celery_runpod._store.open_jobs import Count
 from celery_runpod._store.put_aside import AsideMessage
 from celery_runpod._store.states import State
 from tests.builders import ENDPOINT, Bench
@@ -106,7 +107,7 @@ def test_a_dropped_record_leaves_a_cancel_and_nothing_else() -> None:
     assert not bench.store.aside.drop_record(ENDPOINT, "bad", bench.now)
     assert bench.redis.zrange(bench.store.keys.cancels(ENDPOINT), 0, -1) == ["r1"]
     assert not bench.redis.exists(bench.store.keys.job(ENDPOINT, "bad"))
-    assert bench.store.open_jobs.count(ENDPOINT) == (0, 0), "its input is not counted any more"
+    assert bench.store.open_jobs.count(ENDPOINT) == Count(0, 0, idle=False), "its input is not counted any more"
 
 
 def test_what_is_put_aside_is_counted_until_it_is_dropped() -> None:
@@ -117,7 +118,7 @@ def test_what_is_put_aside_is_counted_until_it_is_dropped() -> None:
     assert bench.store.jobs(ENDPOINT, ["bad"]) == []
     assert bench.store.open_jobs.count(ENDPOINT) == both
     assert bench.store.aside.drop_record(ENDPOINT, "bad", bench.now)
-    assert bench.store.open_jobs.count(ENDPOINT) == (1, both[1] // 2)
+    assert bench.store.open_jobs.count(ENDPOINT) == Count(1, both.input_bytes // 2, idle=False)
 
 
 def test_a_bad_record_does_not_stay_first_of_those_that_wait_to_be_submitted() -> None:

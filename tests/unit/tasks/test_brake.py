@@ -131,7 +131,7 @@ def test_a_job_on_hold_ends_at_its_deadline() -> None:
 
 
 def counted(bench: Bench) -> tuple[int, int]:
-    count_jobs(bench.services)
+    count_jobs(bench.services, set())
     totals = bench.store.open_jobs.totals()
     assert totals is not None
     return totals.jobs, totals.input_bytes
@@ -179,7 +179,7 @@ def test_a_caller_is_refused_at_the_bound(
     monkeypatch.setattr(bounds, "store_of", lambda app: bench.store)
     bounds.refuse_over_bounds(bench.app)  # nobody has counted yet
     bench.accepted("t1", input={"text": "x" * 1_000_000})
-    count_jobs(bench.services)
+    count_jobs(bench.services, set())
     for number in range(outbox):
         bench.store.outbox.keep_message(f"m{number}", bench.now, "{}", "{}")
     if words is None:
