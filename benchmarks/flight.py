@@ -12,24 +12,18 @@ anchor for looks is RunPod's SDK, which asks about each running job once a secon
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 from empty import app
-from measuring import Bench, Counters, bench, machine
+from measuring import Bench, Counters, accept_one, bench, machine, open_copies
 
-from celery_runpod import Endpoint
-from celery_runpod._store.keys import Keys
-from celery_runpod._store.record import Job
 from celery_runpod._store.store import JobStore
 
 NAME = "held"
-BATCH = 1000
 
 
 @dataclass
@@ -45,32 +39,6 @@ class Flight:
     worker_mib: float
 
 
-def accept_one(store: JobStore) -> Job:
-    """The record of a real call, which waits because submits are held."""
-    store.brake.hold(NAME, time.time())
-    result = Endpoint(NAME, app=app).delay(n=0)
-    while True:
-        job = store.find(result.id)
-        if job is not None and job.reason:
-            return job
-        time.sleep(0.05)
-
-
-def copies_of(redis: Any, keys: Keys, job: Job, number: int) -> None:
-    """Open so many jobs like this one, in the order of the submits behind it."""
-    raw: dict[str, str] = redis.hgetall(keys.job(NAME, job.task_id))
-    for start in range(0, number, BATCH):
-        with redis.pipeline(transaction=False) as pipe:
-            for place in range(start, min(start + BATCH, number)):
-                task_id = str(uuid.uuid4())
-                fields = {name: text.replace(job.task_id, task_id) for name, text in raw.items()}
-                pipe.hset(keys.job(NAME, task_id), mapping=fields)
-                pipe.set(keys.task(task_id), json.dumps({"endpoint": NAME, "root": task_id}))
-                pipe.zadd(keys.waiting(NAME), {task_id: job.turn + (place + 1) / 1000})
-                pipe.zadd(keys.due(NAME), {task_id: job.end_by})
-            pipe.execute()
-
-
 def worker_mib(measured: Bench) -> float:
     """Resident memory of the worker and its children."""
     main = psutil.Process(measured.worker.pid)
@@ -84,9 +52,9 @@ def fly(open_jobs: int, running: int, length_s: float, seconds: float, most_in_f
         app.conf.update(broker_url=measured.redis_url, result_backend=measured.redis_url)
         app.set_default()
         store = JobStore(measured.redis, "runpod")
-        job = accept_one(store)
+        job = accept_one(store, NAME, app)
         before_bytes = measured.redis.info("memory")["used_memory"]
-        copies_of(measured.redis, store.keys, job, open_jobs - 1)
+        open_copies(store, job, open_jobs - 1)
         bytes_a_job = (measured.redis.info("memory")["used_memory"] - before_bytes) / max(1, open_jobs - 1)
         store.brake.lift(NAME)
         time.sleep(2 * length_s)

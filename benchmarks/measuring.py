@@ -6,11 +6,14 @@ CPU time from the operating system, commands from Redis, requests from the simul
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
 import statistics
 import sys
+import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +24,13 @@ from typing import Any
 
 import psutil
 import requests
+from celery import Celery
 from redis import Redis
 
+from celery_runpod import Endpoint
 from celery_runpod._devstack.stack import Server, Stack
+from celery_runpod._store.record import Job
+from celery_runpod._store.store import JobStore
 
 HERE = Path(__file__).resolve().parent
 
@@ -120,6 +127,35 @@ class Bench:
         """Every job that the simulator has had, with `submitted_at` and `ended_at` in seconds since the epoch."""
         found: list[dict[str, Any]] = requests.get(f"{self.address}/_simulator/jobs", timeout=60).json()
         return found
+
+
+def accept_one(store: JobStore, name: str, app: Celery) -> Job:
+    """The record of a real call, which waits because submits are held (`store.brake.lift` lets them go)."""
+    store.brake.hold(name, time.time())
+    result = Endpoint(name, app=app).delay(n=0)
+    while True:
+        job = store.find(result.id)
+        if job is not None and job.reason:
+            return job
+        time.sleep(0.05)
+
+
+def open_copies(store: JobStore, job: Job, number: int) -> None:
+    """Open so many jobs like this one, under its root, behind it in the order of the submits."""
+    redis: Any = store.redis
+    keys, endpoint = store.keys, job.endpoint
+    raw: dict[str, str] = redis.hgetall(keys.job(endpoint, job.task_id))
+    for start in range(0, number, 1000):
+        with redis.pipeline(transaction=False) as pipe:
+            for place in range(start, min(start + 1000, number)):
+                task_id = str(uuid.uuid4())
+                fields = {name: text.replace(job.task_id, task_id) for name, text in raw.items()}
+                pipe.hset(keys.job(endpoint, task_id), mapping={**fields, "root_id": job.root_id})
+                pipe.set(keys.task(task_id), json.dumps({"endpoint": endpoint, "root": job.root_id}))
+                pipe.sadd(keys.root(job.root_id), task_id)
+                pipe.zadd(keys.waiting(endpoint), {task_id: job.turn + (place + 1) / 1000})
+                pipe.zadd(keys.due(endpoint), {task_id: job.end_by})
+            pipe.execute()
 
 
 @contextmanager
