@@ -59,10 +59,8 @@ def main() -> None:
         ends = left / max(time.monotonic() - ends_began, 1e-9)
         late = len(measured.jobs()) - submitted
     print(machine())
-    print(
-        f"all {given.jobs:,} decided after {decided_s:.1f} s; submitted later than 1 s after the cancel: {late_submits}"
-    )
-    print(f"a heartbeat was stale by {stalest_s:.1f} s at most (0 or less: never)")
+    print(f"all {given.jobs:,} decided after {decided_s:.1f} s; submitted later than 1 s after the cancel: {late}")
+    print(f"a heartbeat was stale by {max(0.0, stalest_s):.1f} s at most")
     print(f"ends a second {ends:.0f}; empty tasks a second {2 * chains:.0f}; ratio {ends / (2 * chains):.2f}")
 
 
