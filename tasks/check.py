@@ -107,9 +107,15 @@ class Check:
         if begun is None:
             return
         try:
-            self.granted = ask_budget(self.services, self.endpoint, begun, self.started, self.max_in_flight)
+            self.granted = ask_budget(self.services, self.endpoint, begun, self.started)
             leased = self.store.lease_due(
-                self.endpoint, self.started, self.lease, settings.check_batch, self.granted.looks
+                self.endpoint,
+                self.started,
+                self.lease,
+                settings.check_batch,
+                looks=self.granted.looks,
+                submits=self.granted.submits,
+                max_in_flight=self.max_in_flight,
             )
             reach(Step.CHECK_LEASED)
             if leased.more:

@@ -42,14 +42,11 @@ class Granted:
     submits_from: float = 0.0
 
 
-def ask_budget(services: Services, endpoint: str, begun: Begun, now: float, max_in_flight: int | None) -> Granted:
-    """Take the looks and submits that are due from the budget, and make so many submits due. What it refuses stays where
-    it is: it is not read."""
+def ask_budget(services: Services, endpoint: str, begun: Begun, now: float) -> Granted:
+    """Take the looks and submits that are due from the budget. What it refuses stays where it is: it is not read."""
     take, again_at = services.budget.take, now + 1 + services.spread()
     looks = take(endpoint, "status", begun.looks, spare=True) if begun.looks else 0
     submits = take(endpoint, "run", begun.submits) if begun.submits else 0
-    if submits:
-        services.store.submits.admit(endpoint, now, max_in_flight, submits)
     looks_from = again_at if looks < begun.looks else 0.0
     return Granted(looks, submits, looks_from, again_at if submits < begun.submits else 0.0)
 

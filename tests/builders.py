@@ -190,5 +190,5 @@ def lease_due(
     begun = store.begin_check(endpoint, token, now, lease_until, batch, max_checks)
     if begun is None:
         return None
-    leased = store.lease_due(endpoint, now, lease_until, batch, begun.looks)
+    leased = store.lease_due(endpoint, now, lease_until, batch, looks=begun.looks)
     return [*leased.decided, *leased.looks], leased.more

@@ -231,10 +231,28 @@ class JobStore:
         """A check still works."""
         self.redis.zadd(self.keys.checks(endpoint), {token: alive_until}, xx=True)
 
-    def lease_due(self, endpoint: str, now: float, lease_until: float, batch: int, looks: int) -> Leased:
-        """Take what is due: at most `batch` jobs on which something must be decided, and so many looks."""
+    def lease_due(
+        self,
+        endpoint: str,
+        now: float,
+        lease_until: float,
+        batch: int,
+        *,
+        looks: int = 0,
+        submits: int = 0,
+        max_in_flight: int | None = None,
+    ) -> Leased:
+        """Take what is due: at most `batch` jobs on which something must be decided, so many looks, and so many of the
+        jobs that wait to be submitted."""
         more, decided, *ids = self.scripts.run(
-            "lease_due", endpoint=endpoint, now=now, lease_until=lease_until, batch=batch, looks=looks
+            "lease_due",
+            endpoint=endpoint,
+            now=now,
+            lease_until=lease_until,
+            batch=batch,
+            looks=looks,
+            submits=submits,
+            max_in_flight=max_in_flight,
         )
         looked = ids[int(decided) :]
         return Leased(ids[: int(decided)], dict(zip(looked[::2], map(int, looked[1::2]), strict=True)), more == "1")

@@ -174,10 +174,6 @@ class Submits(Part):
         )
         return int(count)
 
-    def admit(self, endpoint: str, now: float, max_in_flight: int | None, most: int) -> int:
-        """Make at most `most` of the jobs due that wait and may be submitted; answers how many."""
-        return int(self.scripts.run("admit", endpoint=endpoint, now=now, most=most, max_in_flight=max_in_flight))
-
     def not_submitted(self, job: Job, due: float, reason: str) -> str:
         word = self.scripts.run(
             "not_submitted",

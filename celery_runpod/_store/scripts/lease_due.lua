@@ -1,17 +1,21 @@
 --[[ lease_due: a check takes what is due, so that no other check works on the same jobs.
-  KEYS  due(endpoint); look(endpoint); waiting(endpoint); inflight(endpoint)
-  ARGV  now (s); lease_until (s: the lease is this score); batch; looks (as many calls did the budget grant)
-  Returns {"1" if more is due else "0", how many of the ids are to be decided on, their task ids ..., and of those to
-        be looked at: task id, how many jobs at RunPod were submitted before it, ...}; each the oldest first
-  A lease that nobody gives back lapses by itself: the job is then due again. ]]
-local decided = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, batch)
-local answer = {'0', tostring(#decided)}
-for _, id in ipairs(decided) do
-  redis.call('ZADD', due, lease_until, id)
+  KEYS  due(endpoint); look(endpoint); waiting(endpoint); inflight(endpoint); gate = pause(endpoint, "run"); posts(endpoint)
+  ARGV  now (s); lease_until (s: the lease is this score); batch; submits (so many did the budget grant); looks (the same);
+        max_in_flight ("" = no limit)
+  Returns {"1" if more is due else "0", how many of the ids are to be submitted or decided on, their task ids ..., and of
+        those to be looked at: task id, how many jobs at RunPod were submitted before it, ...}
+  Those to be submitted come first, in their turn; then the oldest. A lease that nobody gives back lapses by itself: the
+  job is then due again. ]]
+local answer = {'0', '0'}
+local free = may_submit(waiting, gate, posts, inflight, tonumber(now), max_in_flight, submits)
+local taken = free > 0 and redis.call('ZRANGE', waiting, 0, free - 1) or {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, batch)) do taken[#taken + 1] = id end
+for _, id in ipairs(taken) do
+  if redis.call('ZADD', due, 'XX', 'CH', lease_until, id) == 1 then answer[#answer + 1] = id end
   redis.call('ZADD', look, 'XX', lease_until, id)
   redis.call('ZREM', waiting, id)
-  answer[#answer + 1] = id
 end
+answer[2] = tostring(#answer - 2)
 if tonumber(looks) > 0 then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', look, '-inf', now, 'LIMIT', 0, looks)) do
     redis.call('ZADD', look, lease_until, id)

@@ -173,9 +173,8 @@ def test_a_check_that_dies_with_what_it_leased_gives_its_turn_back() -> None:
     bench.check()
     bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
     bench.check(after_s=2)
-    # Another check admits and leases t1, and is killed.
-    bench.store.submits.admit(ENDPOINT, bench.now, 1, 1)
-    leased = bench.store.lease_due(ENDPOINT, bench.now, bench.now + 40, 10, 0)
+    # Another check leases t1, and is killed.
+    leased = bench.store.lease_due(ENDPOINT, bench.now, bench.now + 40, 10, submits=1, max_in_flight=1)
     assert "t1" in leased.decided
     bench.check(after_s=1)
     assert bench.record("t1").state is State.WAITING
