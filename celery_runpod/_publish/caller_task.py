@@ -15,11 +15,12 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
-from celery import Celery, Task
+from celery import Celery, Task, states
 from celery._state import _get_active_apps, connect_on_app_finalize
 from celery.app import amqp
 from redis.exceptions import RedisError
 
+from celery_runpod import _stand_ins
 from celery_runpod._connect import broker_of, check_reachable, is_worker, mask_url
 from celery_runpod._protocol import RUN
 from celery_runpod._publish.agreement import refuse_mismatch
@@ -34,8 +35,8 @@ _FOLLOWING: ContextVar[bool] = getattr(amqp, "_callback_publish_retry", ContextV
 """True while a Celery worker publishes what follows a task (Celery 5.7.0)."""
 
 EAGER = (
-    "{what}, and an endpoint's job runs on RunPod, where it is paid for: nothing was published. In a test replace the "
-    "call, or run it against `celery-runpod simulator` (docs/testing.md)"
+    "{what}, and an endpoint's job runs on RunPod, where it is paid for: nothing was published. In a test put a fake in "
+    "the endpoint's place: `with celery_runpod.testing.fake_endpoint({endpoint!r}, output=...)` (docs/testing.md)"
 )
 
 
@@ -53,17 +54,25 @@ def refuse(app: Celery, args: Any, kwargs: Any, options: Mapping[str, Any]) -> N
     """
     check_arguments(args, kwargs)
     refuse_wrong_links(options)
-    refuse_eager(app)
+    refuse_eager(app, kwargs.get("endpoint"))
     check_reachable(app)
     if not is_worker(app):
         refuse_mismatch(app, ignore_result=bool(options.get("ignore_result")))
         refuse_over_bounds(app)
 
 
-def refuse_eager(app: Celery) -> None:
-    """Raises EagerMode if the app runs its tasks in the caller's process."""
-    if app.conf.task_always_eager:
-        raise EagerMode(EAGER.format(what="the Celery app has task_always_eager on"))
+def refuse_eager(app: Celery, endpoint: Any) -> None:
+    """Refuse what would run in the caller's process, unless a fake stands in for the endpoint.
+
+    Raises:
+        EagerMode: the app has `task_always_eager` on, or the test has fakes, but none of this endpoint.
+    """
+    if _stand_ins.active():
+        if endpoint not in (faked := _stand_ins.names()):
+            what = f"the test has {'fakes of ' + ', '.join(faked) if faked else 'no fakes'}, and none of {endpoint!r}"
+            raise EagerMode(EAGER.format(what=what, endpoint=endpoint))
+    elif app.conf.task_always_eager:
+        raise EagerMode(EAGER.format(what="the Celery app has task_always_eager on", endpoint=endpoint))
 
 
 def check_arguments(args: Any, kwargs: Any) -> None:
@@ -121,6 +130,11 @@ class ClientTask(Task):
         app: Celery = self.app
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
         task_id = options["task_id"] = options.get("task_id") or str(uuid.uuid4())
+        if _stand_ins.active():
+            check_arguments(args, kwargs)
+            refuse_wrong_links(options)
+            _stand_ins.make_eager(app)
+            return super().apply_async(args, kwargs, **options)  # in eager mode Celery calls `apply`
         # When a worker publishes what follows its task, Celery retries by the error's class: raise it as it is.
         follows = _FOLLOWING.get()
         if not follows:
@@ -134,14 +148,27 @@ class ClientTask(Task):
         finally:
             forget(task_id)
 
-    def apply(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: Celery's `apply` runs a task in the caller's process.
+    def apply(self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
+        """Run a call by its endpoint's fake, in this process, as Celery's `apply` runs a task. Under eager mode every
+        canvas comes here.
 
         Raises:
-            EagerMode: always.
+            EagerMode: nothing stands in for the endpoint.
         """
-        refuse_eager(self.app)
-        raise EagerMode(EAGER.format(what="apply() runs a task in this process"))
+        app: Celery = self.app
+        args, kwargs = tuple(args or ()), dict(kwargs or {})
+        refuse_eager(app, endpoint := kwargs.get("endpoint"))
+        task_id = task_id or str(uuid.uuid4())
+        ending = _stand_ins.take(app, _stand_ins.Message(task_id, args, kwargs, options))
+        if ending is None:
+            raise EagerMode(EAGER.format(what="apply() runs a task in this process", endpoint=endpoint))
+        try:
+            result = super().apply(args, kwargs, task_id=task_id, **options)
+        finally:
+            _stand_ins.ending_of(task_id)
+        if ending.state == states.REVOKED:
+            result.revoke()
+        return result
 
 
 def _unavailable(
@@ -158,8 +185,13 @@ def _unavailable(
     return BrokerUnavailable(role, mask_url(url), reason, begun, task_id, group_id, member if group_id else None)
 
 
-def _run_in_the_wrong_worker(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
-    """The body of the task. It runs only if a worker of the caller's own app consumes the queue of the RunPod workers."""
+def _run_here(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """The body of the task: delivers how a fake ended the call. Without one it runs only if a worker of the caller's own
+    app consumes the queue of the RunPod workers."""
+    if ending := _stand_ins.ending_of(self.request.id):
+        if ending.error is not None:
+            raise ending.error
+        return ending.output
     # Drop the copy, or the RunPod workers would publish and run a call that has ended with this error.
     if self.request.id:
         store_of(self.app).outbox.drop_message(self.request.id)
@@ -177,7 +209,9 @@ def register(app: Celery) -> None:
         return
     # If this process has also imported the worker's tasks, Celery may have registered `tasks.run` in the app.
     app._tasks.pop(RUN, None)
-    app.task(name=RUN, base=ClientTask, bind=True, shared=False, lazy=False)(_run_in_the_wrong_worker)
+    app.task(name=RUN, base=ClientTask, bind=True, shared=False, lazy=False)(_run_here)
+    if _stand_ins.active():
+        _stand_ins.make_eager(app)
 
 
 def register_in_finalized_apps() -> None:

@@ -1,0 +1,215 @@
+"""What stands in for endpoints in this process while a test runs. In production there is nothing here.
+
+`celery_runpod.testing` puts a stand-in here for each endpoint that it fakes. While a scope is open:
+
+- every Celery app of the process runs in eager mode. A chain may begin with a task of the user's own; Celery would
+  publish that task, and its worker the endpoint's call after it;
+- `_publish/caller_task.py` hands each call to its endpoint's stand-in instead of publishing it;
+- a `JobResult` reads `InMemoryResults` instead of the app's result backend and the job store.
+
+The scope belongs to the process, not to a thread: the view under test may run in the thread of a test server.
+
+Not here: what a stand-in does (``_testing/``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery import Celery, current_app, states
+from celery._state import _get_active_apps
+from celery.backends.base import KeyValueStoreBackend
+
+from celery_runpod.errors import EagerMode
+
+WORKER = "runpod_worker"
+"""The attribute that marks the app of a RunPod worker; set before the app is finalized."""
+
+UNASKABLE = (
+    "{what} needs a RunPod worker, and in a test with fake endpoints there is none: nothing was sent. Replace the call, or "
+    "test against `celery_runpod.testing.local_worker` (docs/testing.md)"
+)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A call as the client task gets it: the message's arguments, and Celery's options."""
+
+    task_id: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a call ends for its caller. `state` is Celery's: SUCCESS, FAILURE or REVOKED. `notes` is what the job store
+    would hold of an ended job: `job_id`, `delay_s`, `execution_s`."""
+
+    output: Any = None
+    error: Exception | None = None
+    state: str = states.SUCCESS
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+Show = Callable[[str, Mapping[str, Any]], None]
+"""Shows the state of an open job on its result: the state, and fields such as `job_id` and `progress`."""
+
+
+@dataclass(frozen=True, eq=False)
+class StandIn:
+    """Takes the calls of one endpoint. `take` runs a call to its end. What it raises goes to the caller as it is; a job's
+    error is in the ending."""
+
+    name: str
+    take: Callable[[Message, Show], Ending]
+
+
+class InMemoryResults(KeyValueStoreBackend):
+    """Results of faked calls, in Celery's own form: errors pass through JSON, and are rebuilt from it."""
+
+    def __init__(self, app: Celery, kept: dict[Any, Any]) -> None:
+        super().__init__(app, serializer="json", accept=["json"])
+        self._kept = kept
+
+    def get(self, key: Any) -> Any:
+        return self._kept.get(key)
+
+    def mget(self, keys: Any) -> Any:
+        return [self._kept.get(key) for key in keys]
+
+    def set(self, key: Any, value: Any) -> None:
+        self._kept[key] = value
+
+    def delete(self, key: Any) -> None:
+        self._kept.pop(key, None)
+
+    def wait_for(self, task_id: str, timeout: float | None = None, **options: Any) -> Any:
+        """As Celery's, but it does not wait for ever for what nobody will send."""
+        if timeout is None and self.get_task_meta(task_id)["status"] == states.PENDING:
+            raise EagerMode(
+                f"no call with the task id {task_id} was made to a fake endpoint, so this result never comes. A call by "
+                "delay_on_commit is made when the transaction is committed: in Django's TestCase use "
+                "captureOnCommitCallbacks(execute=True)"
+            )
+        return super().wait_for(task_id, timeout=timeout, **options)
+
+    def notes(self, task_id: str) -> dict[str, Any]:
+        """What the job store would know of a job."""
+        return dict(self._kept.get(("notes", task_id)) or {})
+
+    def note(self, task_id: str, notes: Mapping[str, Any]) -> None:
+        self._kept["notes", task_id] = dict(notes)
+
+    def _ensure_not_eager(self) -> None:
+        """Does not warn: these results are stored in eager mode."""
+
+    def __reduce__(self, args: Any = (), kwargs: Any = None) -> Any:
+        raise TypeError("the result of a fake endpoint stays in its process: keep its id, and make JobResult(id) of it")
+
+
+_lock = threading.RLock()
+_scopes = 0
+_stand_ins: list[StandIn] = []
+_kept: dict[Any, Any] = {}
+_was_eager: dict[Celery, bool] = {}
+_endings: dict[str, Ending] = {}
+
+
+def active() -> bool:
+    """Whether a scope is open: nothing of an endpoint may reach a broker."""
+    return _scopes > 0
+
+
+def begin() -> None:
+    """Open a scope. Scopes may be nested; the results of one are kept until the next outermost one begins."""
+    global _scopes, _kept
+    with _lock:
+        if not _scopes:
+            _kept = {}
+            for app in {current_app._get_current_object(), *_get_active_apps()}:
+                make_eager(app)
+        _scopes += 1
+
+
+def end() -> None:
+    """Close a scope. With the last one each app gets its own `task_always_eager` back."""
+    global _scopes
+    with _lock:
+        _scopes -= 1
+        if not _scopes:
+            for app, before in _was_eager.items():
+                app.conf.task_always_eager = before
+            _was_eager.clear()
+
+
+def make_eager(app: Celery) -> None:
+    """Put an app into eager mode for as long as a scope is open. A RunPod worker's app is left alone."""
+    with _lock:
+        if app in _was_eager or getattr(app, WORKER, False):
+            return
+        try:
+            before = bool(app.conf.task_always_eager)
+        except Exception:
+            return  # an app of this process whose settings cannot be read is not the one under test
+        _was_eager[app] = before
+        app.conf.task_always_eager = True
+
+
+def add(stand_in: StandIn) -> None:
+    """From now on this stand-in takes its endpoint's calls; the last one that was added comes first."""
+    with _lock:
+        _stand_ins.append(stand_in)
+
+
+def remove(stand_in: StandIn) -> None:
+    """Take it away again; an earlier one of the same endpoint comes back."""
+    with _lock:
+        _stand_ins.remove(stand_in)
+
+
+def names() -> list[str]:
+    """The endpoints that have a stand-in."""
+    with _lock:
+        return sorted({one.name for one in _stand_ins})
+
+
+def take(app: Celery, message: Message) -> Ending | None:
+    """Have the endpoint's stand-in run a call, and keep the result; None if the endpoint has no stand-in."""
+    name = message.kwargs.get("endpoint")
+    with _lock:
+        found = next((one for one in reversed(_stand_ins) if one.name == name), None)
+    if found is None:
+        return None
+    results = InMemoryResults(app, _kept)
+    keep = not message.options.get("ignore_result")
+
+    def show(state: str, news: Mapping[str, Any]) -> None:
+        if keep:
+            results.store_result(message.task_id, {"endpoint": name, **news}, state)
+
+    ending = found.take(message, show)
+    results.note(message.task_id, ending.notes)
+    if keep:
+        results.store_result(message.task_id, ending.output if ending.error is None else ending.error, ending.state)
+    _endings[message.task_id] = ending
+    return ending
+
+
+def ending_of(task_id: str | None) -> Ending | None:
+    """The ending of a call that is being delivered; each is given out once."""
+    return _endings.pop(task_id, None) if task_id else None
+
+
+def results_for(app: Celery) -> InMemoryResults | None:
+    """The backend of a `JobResult` that is made while a scope is open."""
+    return InMemoryResults(app, _kept) if active() else None
+
+
+def refuse(what: str) -> None:
+    """Raises EagerMode while a scope is open: there is no worker to ask."""
+    if active():
+        raise EagerMode(UNASKABLE.format(what=what))
