@@ -27,7 +27,9 @@ def publish_cancel(app: Celery, ids: list[str], *, scope: Scope) -> None:
         BrokerUnavailable: broker, result backend or job store does not answer; nothing was cancelled.
     """
     if _stand_ins.active():
-        return  # a fake's job has ended when its call returns
+        for one in ids:
+            _stand_ins.results_of(app).cancel(one)
+        return
     check_reachable(app)
     # Kept in the store first: a worker may lose the message, and a job may be accepted after it.
     try:

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Celery, current_app, states
-from celery._state import _get_active_apps
+from celery._state import _get_active_apps, _set_task_join_will_block, task_join_will_block
 from celery.backends.base import KeyValueStoreBackend
+from celery.exceptions import TaskRevokedError
 
 from celery_runpod.errors import EagerMode
 
@@ -29,8 +30,14 @@ WORKER = "runpod_worker"
 """The attribute that marks the app of a RunPod worker; set before the app is finalized."""
 
 UNASKABLE = (
-    "{what} needs a RunPod worker, and in a test with fake endpoints there is none: nothing was sent. Replace the call, or "
-    "test against `celery_runpod.testing.local_worker` (docs/testing.md)"
+    "{what} needs a RunPod worker, and in a test with fake endpoints there is none: nothing was sent. Replace the call, "
+    "or test against `celery_runpod.testing.local_worker` (docs/testing.md)"
+)
+
+NEVER_COMES = (
+    "no call with the task id {task_id} is running at a fake endpoint, so its result never comes. A call by "
+    "delay_on_commit is made when the transaction is committed: in Django's TestCase use "
+    "captureOnCommitCallbacks(execute=True). A call with ignore_result=True has no result"
 )
 
 
@@ -89,13 +96,19 @@ class InMemoryResults(KeyValueStoreBackend):
 
     def wait_for(self, task_id: str, timeout: float | None = None, **options: Any) -> Any:
         """As Celery's, but it does not wait for ever for what nobody will send."""
-        if timeout is None and self.get_task_meta(task_id)["status"] == states.PENDING:
-            raise EagerMode(
-                f"no call with the task id {task_id} was made to a fake endpoint, so this result never comes. A call by "
-                "delay_on_commit is made when the transaction is committed: in Django's TestCase use "
-                "captureOnCommitCallbacks(execute=True)"
-            )
+        ended = self.get_task_meta(task_id)["status"] in states.READY_STATES
+        if timeout is None and not ended and ("running", task_id) not in self._kept:
+            raise EagerMode(NEVER_COMES.format(task_id=task_id))
         return super().wait_for(task_id, timeout=timeout, **options)
+
+    def open(self, task_id: str) -> bool:
+        """Whether a job shows a state, and has not ended."""
+        return self.get_task_meta(task_id)["status"] not in (states.PENDING, *states.READY_STATES)
+
+    def cancel(self, task_id: str) -> None:
+        """End an open job as cancelled; no effect on another."""
+        if self.open(task_id):
+            self.store_result(task_id, TaskRevokedError("revoked"), states.REVOKED)
 
     def notes(self, task_id: str) -> dict[str, Any]:
         """What the job store would know of a job."""
@@ -116,6 +129,7 @@ _scopes = 0
 _stand_ins: list[StandIn] = []
 _kept: dict[Any, Any] = {}
 _was_eager: dict[Celery, bool] = {}
+_could_not_join = False
 _endings: dict[str, Ending] = {}
 
 
@@ -126,10 +140,11 @@ def active() -> bool:
 
 def begin() -> None:
     """Open a scope. Scopes may be nested; the results of one are kept until the next outermost one begins."""
-    global _scopes, _kept
+    global _scopes, _kept, _could_not_join
     with _lock:
         if not _scopes:
             _kept = {}
+            _could_not_join = task_join_will_block()
             for app in {current_app._get_current_object(), *_get_active_apps()}:
                 make_eager(app)
         _scopes += 1
@@ -144,6 +159,9 @@ def end() -> None:
             for app, before in _was_eager.items():
                 app.conf.task_always_eager = before
             _was_eager.clear()
+            # Celery forbids `result.get()` while an eager task runs. It notes that for the whole process, so two threads
+            # with eager tasks can leave it forbidden for ever.
+            _set_task_join_will_block(_could_not_join)
 
 
 def make_eager(app: Celery) -> None:
@@ -184,14 +202,22 @@ def take(app: Celery, message: Message) -> Ending | None:
         found = next((one for one in reversed(_stand_ins) if one.name == name), None)
     if found is None:
         return None
-    results = InMemoryResults(app, _kept)
+    kept = _kept
+    results = InMemoryResults(app, kept)
     keep = not message.options.get("ignore_result")
 
     def show(state: str, news: Mapping[str, Any]) -> None:
         if keep:
             results.store_result(message.task_id, {"endpoint": name, **news}, state)
 
-    ending = found.take(message, show)
+    kept["running", message.task_id] = True
+    try:
+        ending = found.take(message, show)
+    finally:
+        del kept["running", message.task_id]
+    if results.get_task_meta(message.task_id, cache=False)["status"] == states.REVOKED:
+        # Another thread has cancelled it meanwhile.
+        ending = Ending(error=TaskRevokedError("revoked"), state=states.REVOKED, notes=ending.notes)
     results.note(message.task_id, ending.notes)
     if keep:
         results.store_result(message.task_id, ending.output if ending.error is None else ending.error, ending.state)
@@ -204,9 +230,9 @@ def ending_of(task_id: str | None) -> Ending | None:
     return _endings.pop(task_id, None) if task_id else None
 
 
-def results_for(app: Celery) -> InMemoryResults | None:
-    """The backend of a `JobResult` that is made while a scope is open."""
-    return InMemoryResults(app, _kept) if active() else None
+def results_of(app: Celery) -> InMemoryResults:
+    """The results of the scope as a backend of an app: that of every `JobResult` that is made while it is open."""
+    return InMemoryResults(app, _kept)
 
 
 def refuse(what: str) -> None:

@@ -44,7 +44,9 @@ class JobResult(AsyncResult):
     ) -> None:
         # The parameters of AsyncResult, in its order: a pickle holds all of them.
         app = app if app is not None else client_app()
-        super().__init__(id, backend or _stand_ins.results_for(app), task_name, app, parent)
+        if backend is None and _stand_ins.active():
+            backend = _stand_ins.results_of(app)
+        super().__init__(id, backend, task_name, app, parent)
 
     @property
     def reason(self) -> str | None:
@@ -99,7 +101,8 @@ class JobResult(AsyncResult):
             BrokerUnavailable: the job store does not answer; nothing was cancelled.
         """
         if isinstance(self.backend, _stand_ins.InMemoryResults):
-            return  # a fake's job has ended
+            self.backend.cancel(self.id)
+            return
         try:
             is_job = self._reader().ids.is_job(self.id)
         except (RedisError, OSError) as error:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import Any
 
 from celery import Celery, Task, states
 from celery._state import _get_active_apps, connect_on_app_finalize
 from celery.app import amqp
+from celery.exceptions import TaskRevokedError
 from redis.exceptions import RedisError
 
 from celery_runpod import _stand_ins
@@ -29,7 +30,7 @@ from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._publish.keep_copies import forget
 from celery_runpod._publish.routes import signatures_after
 from celery_runpod._store.store import store_of
-from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption
+from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption, RunPodError
 
 _FOLLOWING: ContextVar[bool] = getattr(amqp, "_callback_publish_retry", ContextVar("never", default=False))
 """True while a Celery worker publishes what follows a task (Celery 5.7.0)."""
@@ -112,6 +113,8 @@ class ClientTask(Task):
 
     abstract = True
     typing = False
+    throws = (RunPodError, TaskRevokedError)
+    """A job's error, which a fake raises here, is no fault of the task: Celery logs it as such."""
 
     @classmethod
     def annotate(cls) -> None:
@@ -134,7 +137,8 @@ class ClientTask(Task):
             check_arguments(args, kwargs)
             refuse_wrong_links(options)
             _stand_ins.make_eager(app)
-            return super().apply_async(args, kwargs, **options)  # in eager mode Celery calls `apply`
+            # Not by Celery's `apply_async`: in eager mode it forbids `result.get()` to all threads of the process meanwhile.
+            return self.apply(args, kwargs, **options)
         # When a worker publishes what follows its task, Celery retries by the error's class: raise it as it is.
         follows = _FOLLOWING.get()
         if not follows:

@@ -13,7 +13,6 @@ import functools
 import inspect
 import json
 import threading
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from celery.exceptions import TaskRevokedError
 from kombu.utils.json import dumps, loads
 
 from celery_runpod import _stand_ins
+from celery_runpod._connect import client_app
 from celery_runpod._protocol import check_message, merge_input, returned_error
 from celery_runpod._stand_ins import Ending, Message, Show, StandIn
 from celery_runpod._testing.handler_ends import answer_failed, answer_raised, answer_with, as_json
@@ -39,7 +39,6 @@ from celery_runpod.errors import (
     ConfigurationError,
     ConfigurationMismatch,
     IdempotencyConflict,
-    InvalidInput,
     InvalidOption,
     JobCancelled,
     JobFailed,
@@ -54,6 +53,7 @@ UNGIVEN: Any = type("Ungiven", (), {"__repr__": lambda self: "..."})()
 MOST_DELAY_S = 3600.0
 AT_THE_CALLER = (BrokerUnavailable, ConfigurationError, ConfigurationMismatch, TooManyOpenJobs)
 """Errors that the call itself raises: nothing was enqueued."""
+OPEN_STATES = ("WAITING", "SUBMITTING", "IN_QUEUE", "IN_PROGRESS")
 OWN_OPTIONS = frozenset({"queue", "serializer", "argsrepr", "kwargsrepr", "shadow", "ignore_result"})
 """Options of the message that `Endpoint` and Celery set themselves."""
 
@@ -96,8 +96,8 @@ class _End(NamedTuple):
 
 
 class FakeEndpoint:
-    """The handle of a fake endpoint; `fake_endpoint` makes it. A context manager, and a decorator of functions, of `async`
-    functions and of test classes."""
+    """The handle of a fake endpoint; `fake_endpoint` makes it. A context manager, and a decorator of functions, of
+    `async` functions and of test classes."""
 
     def __init__(
         self,
@@ -116,6 +116,7 @@ class FakeEndpoint:
         self._shared: dict[str, tuple[str, str, Ending]] = {}
         self._used = 0
         self._stand_in: StandIn | None = None
+        self._interrupt = threading.Event()  # our own tests end a delay by it
         self._lock = threading.RLock()
         self._one_at_a_time = threading.RLock()
         given = {"output": output is not UNGIVEN, "error": error is not None, "outputs": outputs is not None}
@@ -171,12 +172,35 @@ class FakeEndpoint:
         if calls := self.calls:
             raise AssertionError(f"endpoint {self.name!r} was called {_times(calls)}, not never{_listed(calls)}")
 
+    def show(self, task_id: str, state: str, *, progress: Any = None, reason: str | None = None) -> None:
+        """Let `JobResult(task_id)` show an open job, for the test of a page that watches one. `JobResult.cancel` then
+        ends it as cancelled.
+
+        Args:
+            task_id: any id. No call need have been made.
+            state: WAITING, SUBMITTING, IN_QUEUE or IN_PROGRESS.
+            progress: what the handler reported last.
+            reason: why the job waits, as `JobResult.reason`.
+
+        Raises:
+            InvalidOption: another state. InvalidInput: the progress is not JSON. RuntimeError: the fake is not active.
+        """
+        if state not in OPEN_STATES:
+            raise InvalidOption("state", state, f"one of {', '.join(OPEN_STATES)}; for an end make a call")
+        if self._stand_in is None:
+            raise RuntimeError(f"{self!r} is not active: use it as a context manager or a decorator")
+        news = {"progress": as_json(progress, "progress"), "reason": reason, "job_id": f"fake-{task_id}"}
+        shown = {"endpoint": self.name, **{name: one for name, one in news.items() if one is not None}}
+        _stand_ins.results_of(client_app()).store_result(task_id, shown, state)
+
     # As a context manager and a decorator
 
     def __enter__(self) -> Self:
         with self._lock:
             if self._stand_in is not None:
-                raise RuntimeError(f"{self!r} is active already: make another one with fake_endpoint({self.name!r}, ...)")
+                raise RuntimeError(
+                    f"{self!r} is active already: make another one with fake_endpoint({self.name!r}, ...)"
+                )
             self.reset()
             self._stand_in = StandIn(self.name, self._take)
         _stand_ins.begin()
@@ -264,9 +288,9 @@ class FakeEndpoint:
         pause_s = self._delay_s / max(1, len(self._progress))
         for said in self._progress:
             show("IN_PROGRESS", {"job_id": job_id, "progress": said})
-            time.sleep(pause_s)
+            self._interrupt.wait(pause_s)
         if not self._progress:
-            time.sleep(pause_s)
+            self._interrupt.wait(pause_s)
 
     def _next_end(self, call: FakeCall, job_id: str) -> _End:
         if self._outputs is None:
@@ -303,8 +327,8 @@ def fake_endpoint(
     delay: float | timedelta = 0.0,
 ) -> FakeEndpoint:
     """Put a fake in the place of an endpoint, as a context manager or a decorator. No Redis, broker, worker or RunPod is
-    needed. While a fake is active, Celery runs in eager mode in this process, so that a chain, group or chord runs through
-    with your own tasks in it; and a call of an endpoint that is not faked is refused.
+    needed. While a fake is active, Celery runs in eager mode in this process, so that a chain, group or chord runs
+    through with your own tasks in it; and a call of an endpoint that is not faked is refused.
 
     >>> with fake_endpoint("sdxl", output={"url": "https://example.test/cat.png"}) as sdxl:
     ...     url = Endpoint("sdxl").delay(prompt="a cat").get()["url"]
@@ -511,5 +535,3 @@ def _difference(given: Any, expected: Any) -> str:
         elif given[name] != expected[name]:
             lines.append(f"{name}: {_shown(given[name])} given, expected {_shown(expected[name])}")
     return ":" + "".join(f"\n  {line}" for line in lines)
-
-

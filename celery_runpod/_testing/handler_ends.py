@@ -1,7 +1,7 @@
 """How a handler's output or error becomes RunPod's answer, as RunPod's SDK and API make it.
 
-The answer is read by the same code as RunPod's own (`celery_runpod/api/`), so that a test sees the error, the type and the
-fields that a worker would deliver.
+The answer is read by the same code as RunPod's own (`celery_runpod/api/`), so that a test sees the error, the type and
+the fields that a worker would deliver.
 
 Read in `runpod/serverless/modules/rp_job.py`, 1.12: a dict with `error` is a failure, `refresh_worker` is taken out, an
 empty dict is dropped. A result over 20 MB is lost.
