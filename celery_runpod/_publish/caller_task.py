@@ -137,7 +137,7 @@ class ClientTask(Task):
             check_arguments(args, kwargs)
             refuse_wrong_links(options)
             _stand_ins.make_eager(app)
-            # Not by Celery's `apply_async`: in eager mode it forbids `result.get()` to all threads of the process meanwhile.
+            # Not by Celery's `apply_async`: in eager mode it forbids `result.get()` to all threads meanwhile.
             return self.apply(args, kwargs, **options)
         # When a worker publishes what follows its task, Celery retries by the error's class: raise it as it is.
         follows = _FOLLOWING.get()

@@ -67,6 +67,14 @@ def task(app: Celery, name: str) -> Any:
     return app.tasks[f"shop.{name}"]
 
 
+def call_and_catch(**fields: Any) -> None:
+    """Code under test that lets nothing out."""
+    try:
+        sdxl.delay(**fields)
+    except Exception:
+        pass
+
+
 # What the caller sees
 
 
@@ -192,33 +200,25 @@ def test_outputs_one_for_each_call(app: Celery) -> None:
 
 
 def test_more_calls_than_outputs_fail_the_test_even_if_the_code_catches_it(app: Celery) -> None:
+    fake = fake_endpoint("sdxl", outputs=[1]).__enter__()
+    call_and_catch(a=1)
+    call_and_catch(b=2)
     with pytest.raises(AssertionError, match=r"has 1 outputs, and a run number 2 .*'b': 2"):
-        with fake_endpoint("sdxl", outputs=[1]):
-            sdxl.delay(a=1)
-            try:
-                sdxl.delay(b=2)
-            except AssertionError:
-                pass
+        fake.__exit__(None, None, None)
 
 
 def test_an_assertion_in_a_function_fails_the_test_even_if_the_code_catches_it(app: Celery) -> None:
     def handler(input: Any) -> None:
         assert input["steps"] == 30, "thirty steps"
 
-    with pytest.raises(AssertionError, match="thirty steps"):
-        with fake_endpoint("sdxl", output=handler):
-            try:
-                sdxl.delay(steps=1)
-            except AssertionError:
-                pass
+    with pytest.raises(AssertionError, match="thirty steps"), fake_endpoint("sdxl", output=handler):
+        call_and_catch(steps=1)
 
 
 def test_the_tests_own_failure_is_the_one_that_is_seen(app: Celery) -> None:
-    with pytest.raises(KeyError), fake_endpoint("sdxl", outputs=[]):
-        try:
-            sdxl.delay()
-        except AssertionError:
-            raise KeyError from None
+    fake = fake_endpoint("sdxl", outputs=[]).__enter__()
+    call_and_catch()
+    fake.__exit__(KeyError, KeyError(), None)
 
 
 @pytest.mark.parametrize(
@@ -255,18 +255,17 @@ def test_wrong_arguments_are_refused_at_once(given: Any, named: str) -> None:
 
 
 def test_a_function_whose_output_is_not_json_fails_the_test(app: Celery) -> None:
-    with pytest.raises(errors.InvalidInput, match="output.at is a datetime"):
-        with fake_endpoint("sdxl", output=lambda input: {"at": datetime.now(UTC)}):
-            sdxl.delay()
+    given = fake_endpoint("sdxl", output=lambda input: {"at": datetime.now(UTC)})
+    with pytest.raises(errors.InvalidInput, match=r"output\.at is a datetime"), given:
+        call_and_catch()
 
 
 def test_an_async_function_is_refused(app: Celery) -> None:
     async def handler(input: Any) -> int:
         return 1
 
-    with pytest.raises(TypeError, match="async function"):
-        with fake_endpoint("sdxl", output=handler):
-            sdxl.delay()
+    with pytest.raises(TypeError, match="async function"), fake_endpoint("sdxl", output=handler):
+        sdxl.delay()
 
 
 # What RunPod and its SDK make of an output
@@ -344,9 +343,9 @@ def test_an_error_of_ours_arrives_with_its_fields(app: Celery) -> None:
 
 def test_errors_of_the_call_itself_are_raised_by_it(app: Celery) -> None:
     down = errors.BrokerUnavailable("broker", "redis://r", "Connection refused")
-    with fake_endpoint("sdxl", error=down) as fake:
-        with pytest.raises(errors.BrokerUnavailable, match="Connection refused"):
-            sdxl.delay(a=1)
+    fake = fake_endpoint("sdxl", error=down)
+    with fake, pytest.raises(errors.BrokerUnavailable, match="Connection refused"):
+        sdxl.delay(a=1)
     assert fake.calls == []
 
 
@@ -369,17 +368,15 @@ def test_errbacks_of_both_forms(app: Celery) -> None:
 
 
 def test_a_failure_ends_the_chain(app: Celery) -> None:
-    with fake_endpoint("sdxl", error="no face"):
-        with pytest.raises(errors.JobFailed, match="no face"):
-            chain(sdxl.s(a=1), task(app, "save").s()).delay()
+    with fake_endpoint("sdxl", error="no face"), pytest.raises(errors.JobFailed, match="no face"):
+        chain(sdxl.s(a=1), task(app, "save").s()).delay()
     assert app.saved == []
 
 
 def test_eager_propagates_raises_at_the_call(app: Celery) -> None:
     app.conf.task_eager_propagates = True
-    with fake_endpoint("sdxl", error="no face"):
-        with pytest.raises(errors.JobFailed, match="no face"):
-            sdxl.apply_async(link_error=task(app, "mark_failed").s())
+    with fake_endpoint("sdxl", error="no face"), pytest.raises(errors.JobFailed, match="no face"):
+        sdxl.apply_async(link_error=task(app, "mark_failed").s())
     assert app.saved == []  # Celery then calls no errbacks, of any task
 
 
@@ -696,10 +693,8 @@ def test_fakes_until_the_end_of_a_test(app: Celery) -> None:
 
 
 def test_a_mistake_in_a_fake_of_the_fixture_fails_the_test(app: Celery) -> None:
+    endpoints = RunPodEndpoints().__enter__()
+    endpoints.fake("sdxl", outputs=[])
+    call_and_catch()
     with pytest.raises(AssertionError, match="has 0 outputs"):
-        with RunPodEndpoints() as endpoints:
-            endpoints.fake("sdxl", outputs=[])
-            try:
-                sdxl.delay()
-            except AssertionError:
-                pass
+        endpoints.__exit__(None, None, None)
