@@ -23,7 +23,10 @@ from celery import Celery, current_app, states
 from celery._state import _get_active_apps, _set_task_join_will_block, task_join_will_block
 from celery.backends.base import KeyValueStoreBackend
 from celery.exceptions import TaskRevokedError
+from celery.signals import task_postrun
+from kombu.exceptions import EncodeError
 
+from celery_runpod._protocol import RUN
 from celery_runpod.errors import EagerMode
 
 WORKER = "runpod_worker"
@@ -145,6 +148,7 @@ def begin() -> None:
         if not _scopes:
             _kept = {}
             _could_not_join = task_join_will_block()
+            task_postrun.connect(_keep)
             for app in {current_app._get_current_object(), *_get_active_apps()}:
                 make_eager(app)
         _scopes += 1
@@ -156,6 +160,7 @@ def end() -> None:
     with _lock:
         _scopes -= 1
         if not _scopes:
+            task_postrun.disconnect(_keep)
             for app, before in _was_eager.items():
                 app.conf.task_always_eager = before
             _was_eager.clear()
@@ -223,6 +228,16 @@ def take(app: Celery, message: Message) -> Ending | None:
         results.store_result(message.task_id, ending.output if ending.error is None else ending.error, ending.state)
     _endings[message.task_id] = ending
     return ending
+
+
+def _keep(sender: Any, task_id: str, retval: Any, state: str, **_: Any) -> None:
+    """Keep the result of a task of the user's own, so that a `JobResult` of any step of a flow shows it."""
+    if sender.name == RUN or state not in states.READY_STATES or sender.request.ignore_result or sender.ignore_result:
+        return
+    try:
+        results_of(sender.app).store_result(task_id, retval, state)
+    except (EncodeError, TypeError, ValueError):
+        pass  # not JSON, so a result backend could not have kept it either
 
 
 def ending_of(task_id: str | None) -> Ending | None:

@@ -18,6 +18,7 @@ from typing import Any
 from celery import Celery, Task, states
 from celery._state import _get_active_apps, connect_on_app_finalize
 from celery.app import amqp
+from celery.canvas import Signature, signature
 from celery.exceptions import TaskRevokedError
 from redis.exceptions import RedisError
 
@@ -91,8 +92,8 @@ def refuse_wrong_links(options: Mapping[str, Any]) -> None:
         InvalidOption: names the option and the type that was given.
     """
     _refuse_wrong_links_of(options)
-    for signature in signatures_after({"task": RUN, "options": dict(options)}):
-        _refuse_wrong_links_of(signature.get("options") or {})
+    for following in signatures_after({"task": RUN, "options": dict(options)}):
+        _refuse_wrong_links_of(following.get("options") or {})
 
 
 def _refuse_wrong_links_of(options: Mapping[str, Any]) -> None:
@@ -166,13 +167,35 @@ class ClientTask(Task):
         ending = _stand_ins.take(app, _stand_ins.Message(task_id, args, kwargs, options))
         if ending is None:
             raise EagerMode(EAGER.format(what="apply() runs a task in this process", endpoint=endpoint))
+        by_id, by_celery = _sort_errbacks(app, options.pop("link_error", None))
         try:
-            result = super().apply(args, kwargs, task_id=task_id, **options)
+            result = super().apply(args, kwargs, task_id=task_id, link_error=by_celery, **options)
         finally:
             _stand_ins.ending_of(task_id)
+        if ending.error is not None:
+            for errback in by_id:
+                errback.apply_async((task_id,))
         if ending.state == states.REVOKED:
             result.revoke()
         return result
+
+
+def _sort_errbacks(app: Celery, given: Any) -> tuple[list[Signature], list[Signature]]:
+    """Errbacks that take the task id, as a RunPod worker calls them, and those that Celery calls in the caller's process
+    with the request, the error and the traceback."""
+    by_id: list[Signature] = []
+    by_celery: list[Signature] = []
+    for one in _listed(given):
+        errback = signature(one, app=app)
+        task = app.tasks.get(errback.task)
+        try:
+            if task is not None:
+                task.__header__("task id", *errback.args, **errback.kwargs)
+        except TypeError:
+            by_celery.append(errback)
+        else:
+            by_id.append(errback)
+    return by_id, by_celery
 
 
 def _unavailable(

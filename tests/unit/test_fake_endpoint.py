@@ -137,6 +137,28 @@ def test_a_group_a_chord_and_what_is_nested(app: Celery) -> None:
         assert nested.delay().get() == {"saved": [{"saved": 10}, {"saved": 2}]}
 
 
+def test_every_step_of_a_flow_has_a_result(app: Celery) -> None:
+    with fake_endpoint("sdxl", output={"url": "x"}):
+        last = chain(task(app, "prompt").s("cat"), sdxl.s(), task(app, "save").s()).delay()
+        shown = [(one.state, one.get()) for one in map(JobResult, (last.parent.parent.id, last.parent.id, last.id))]
+    assert shown == [
+        ("SUCCESS", {"prompt": "a cat"}),
+        ("SUCCESS", {"url": "x"}),
+        ("SUCCESS", {"saved": {"url": "x"}}),
+    ]
+
+
+def test_a_step_that_fails_shows_its_error(app: Celery) -> None:
+    @app.task(name="shop.breaks", shared=False, bind=True)
+    def breaks(self: Any, output: Any) -> None:
+        app.saved.append(self.request.id)
+        raise KeyError("url")
+
+    with fake_endpoint("sdxl", output={"path": "x"}):
+        (sdxl.s() | breaks.s()).delay()
+        assert isinstance(JobResult(app.saved[0]).error, KeyError)
+
+
 def test_links(app: Celery) -> None:
     with fake_endpoint("sdxl", output=lambda input: input), fake_endpoint("flux", output="up"):
         sdxl.apply_async(({"a": 1},), link=[task(app, "save").s(), flux.si() | task(app, "save").s()])
@@ -365,6 +387,19 @@ def test_errbacks_of_both_forms(app: Celery) -> None:
         second = sdxl.apply_async(link_error=task(app, "note_failure").s())
     assert isinstance(app.saved[0], errors.JobFailed) and app.saved[0].task_id == first.id
     assert app.saved[1][0] == second.id and isinstance(app.saved[1][1], errors.JobFailed)
+
+
+def test_an_errback_with_arguments_of_its_own_gets_the_task_id_first_as_from_a_worker(app: Celery) -> None:
+    @app.task(name="shop.fail_order", shared=False)
+    def fail_order(task_id: str, order: int, *, why: str) -> None:
+        app.saved.append((task_id, order, why))
+
+    errback = fail_order.s(7, why="gpu")
+    with fake_endpoint("sdxl", error="no face"):
+        single = sdxl.apply_async(link_error=errback)
+        with pytest.raises(errors.JobFailed):
+            (sdxl.s() | task(app, "save").s()).on_error(errback).delay()
+    assert app.saved == [(single.id, 7, "gpu"), (app.saved[1][0], 7, "gpu")]
 
 
 def test_a_failure_ends_the_chain(app: Celery) -> None:
