@@ -163,8 +163,7 @@ def _forget_connections(app: Celery) -> None:
     if isinstance(consumer := getattr(backend, "result_consumer", None), ResultConsumer):
         # Results of this test unsubscribe when they are collected, from a server that is no more.
         consumer.subscribed_to.clear()
-    if app._pool is not None:
-        app._pool.force_close_all()
+    # Not closed: kombu keeps one pool for each URL, and the next test uses it.
     app._pool = app.amqp._producer_pool = app._backend_cache = None
     app._local.__dict__.pop("backend", None)
 
