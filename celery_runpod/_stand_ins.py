@@ -5,7 +5,9 @@
 - every Celery app of the process runs in eager mode. A chain may begin with a task of the user's own; Celery would
   publish that task, and its worker the endpoint's call after it;
 - `_publish/caller_task.py` hands each call to its endpoint's stand-in instead of publishing it;
-- a `JobResult` reads `InMemoryResults` instead of the app's result backend and the job store.
+- a `JobResult` reads `InMemoryResults` instead of the app's result backend and the job store;
+- a chain or chord in which a task fails returns a failed result. Celery's own would raise from `delay()`, because in
+  eager mode it needs each result at once; with `task_eager_propagates` it still does.
 
 The scope belongs to the process, not to a thread: the view under test may run in the thread of a test server.
 
@@ -15,6 +17,7 @@ Not here: what a stand-in does (``_testing/``).
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +25,9 @@ from typing import Any
 from celery import Celery, current_app, states
 from celery._state import _get_active_apps, _set_task_join_will_block, task_join_will_block
 from celery.backends.base import KeyValueStoreBackend
-from celery.exceptions import TaskRevokedError
+from celery.canvas import _chain, _chord
+from celery.exceptions import ChordError, TaskRevokedError
+from celery.result import EagerResult
 from celery.signals import task_postrun
 from kombu.exceptions import EncodeError
 
@@ -133,6 +138,8 @@ _stand_ins: list[StandIn] = []
 _kept: dict[Any, Any] = {}
 _was_eager: dict[Celery, bool] = {}
 _could_not_join = False
+_failed: dict[int, tuple[Exception, str]] = {}
+"""Id of an error that ended a task -> the error, the task's id."""
 _endings: dict[str, Ending] = {}
 
 
@@ -148,7 +155,10 @@ def begin() -> None:
         if not _scopes:
             _kept = {}
             _could_not_join = task_join_will_block()
+            _failed.clear()
             task_postrun.connect(_keep)
+            for canvas, apply in _our_apply.items():
+                canvas.apply_async = apply
             for app in {current_app._get_current_object(), *_get_active_apps()}:
                 make_eager(app)
         _scopes += 1
@@ -161,6 +171,8 @@ def end() -> None:
         _scopes -= 1
         if not _scopes:
             task_postrun.disconnect(_keep)
+            for canvas, apply in _celerys_apply.items():
+                canvas.apply_async = apply
             for app, before in _was_eager.items():
                 app.conf.task_always_eager = before
             _was_eager.clear()
@@ -232,12 +244,54 @@ def take(app: Celery, message: Message) -> Ending | None:
 
 def _keep(sender: Any, task_id: str, retval: Any, state: str, **_: Any) -> None:
     """Keep the result of a task of the user's own, so that a `JobResult` of any step of a flow shows it."""
+    if isinstance(retval, Exception):
+        _failed[id(retval)] = (retval, task_id)
     if sender.name == RUN or state not in states.READY_STATES or sender.request.ignore_result or sender.ignore_result:
         return
     try:
         results_of(sender.app).store_result(task_id, retval, state)
     except (EncodeError, TypeError, ValueError):
         pass  # not JSON, so a result backend could not have kept it either
+
+
+def _apply_chain(self: Any, *args: Any, **options: Any) -> Any:
+    """A chain's `apply_async` while a scope is open."""
+    try:
+        return _celerys_apply[_chain](self, *args, **options)
+    except Exception as error:
+        if (task_id := _ended_by(error, self.app)) is None:
+            raise
+        # A worker gives all later steps the error of the one that failed.
+        return _failed_result(self.app, self.tasks[-1], error, EagerResult(task_id, error, states.FAILURE))
+
+
+def _apply_chord(self: Any, *args: Any, **options: Any) -> Any:
+    """A chord's `apply_async` while a scope is open."""
+    try:
+        return _celerys_apply[_chord](self, *args, **options)
+    except Exception as error:
+        if (task_id := _ended_by(error, self.app)) is None:
+            raise
+        text = f"Dependency {task_id} raised {error!r}"  # Celery's own words
+        return _failed_result(self.app, self.body, ChordError(text), None)
+
+
+_celerys_apply = {_chain: _chain.apply_async, _chord: _chord.apply_async}
+_our_apply = {_chain: _apply_chain, _chord: _apply_chord}
+
+
+def _ended_by(error: Exception, app: Celery) -> str | None:
+    """The id of the task that ended with this error; None for an error that the caller is to see at once."""
+    if app.conf.task_eager_propagates or isinstance(error, EagerMode | AssertionError):
+        return None  # the last two are mistakes of the test
+    return _failed.get(id(error), (error, None))[1]
+
+
+def _failed_result(app: Celery, last: Any, error: Exception, parent: EagerResult | None) -> EagerResult:
+    result = EagerResult(last.options.get("task_id") or str(uuid.uuid4()), error, states.FAILURE)
+    result.parent = parent
+    results_of(app).store_result(result.id, error, states.FAILURE)
+    return result
 
 
 def ending_of(task_id: str | None) -> Ending | None:

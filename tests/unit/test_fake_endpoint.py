@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, chain, chord, group
-from celery.exceptions import TaskRevokedError
+from celery.exceptions import ChordError, TaskRevokedError
 
 from celery_runpod import Endpoint, JobResult, _stand_ins, ask, cancel, errors
 from celery_runpod.testing import FakeCall, FakeEndpoint, RunPodEndpoints, fake_endpoint
@@ -55,6 +55,10 @@ def app(eager: bool) -> Iterator[Celery]:
     @made.task(name="shop.create", shared=False)
     def create() -> str:
         return sdxl.delay(prompt="from a task").id
+
+    @made.task(name="shop.create_flux", shared=False)
+    def create_flux() -> str:
+        return flux.delay().id
 
     made.set_current()
     made.set_default()
@@ -397,15 +401,48 @@ def test_an_errback_with_arguments_of_its_own_gets_the_task_id_first_as_from_a_w
     errback = fail_order.s(7, why="gpu")
     with fake_endpoint("sdxl", error="no face"):
         single = sdxl.apply_async(link_error=errback)
-        with pytest.raises(errors.JobFailed):
-            (sdxl.s() | task(app, "save").s()).on_error(errback).delay()
+        (sdxl.s() | task(app, "save").s()).on_error(errback).delay()
     assert app.saved == [(single.id, 7, "gpu"), (app.saved[1][0], 7, "gpu")]
 
 
-def test_a_failure_ends_the_chain(app: Celery) -> None:
+def test_a_failure_ends_the_chain_and_its_result_says_so(app: Celery) -> None:
+    with fake_endpoint("sdxl", error="no face"):
+        last = chain(task(app, "prompt").s("cat"), sdxl.s(a=1), task(app, "save").s()).delay()
+        assert last.state == "FAILURE"
+        with pytest.raises(errors.JobFailed, match="no face"):
+            last.get()
+        for task_id in (last.id, last.parent.id):
+            assert isinstance(JobResult(task_id).error, errors.JobFailed)
+        assert JobResult(last.parent.id).job_id is not None
+    assert app.saved == []
+
+
+def test_a_failure_ends_a_chord(app: Celery) -> None:
+    body = task(app, "save").s()
+    flows = [
+        chain(group(sdxl.s(), sdxl.s()), body),
+        chord([sdxl.s(), sdxl.s()], body),
+        chain(sdxl.s(), sdxl.s() | body),
+    ]
+    for flow, expected in zip(flows, (ChordError, ChordError, errors.JobFailed), strict=True):
+        with fake_endpoint("sdxl", outputs=[{"a": 1}, ValueError("no face")]):
+            last = flow.delay()
+            assert isinstance(last.result, expected) and "no face" in str(last.result)
+            assert JobResult(last.id).state == "FAILURE"
+    assert app.saved == []
+
+
+def test_a_chain_raises_with_eager_propagates(app: Celery) -> None:
+    app.conf.task_eager_propagates = True
     with fake_endpoint("sdxl", error="no face"), pytest.raises(errors.JobFailed, match="no face"):
         chain(sdxl.s(a=1), task(app, "save").s()).delay()
-    assert app.saved == []
+
+
+def test_a_mistake_of_the_test_is_raised_by_a_chain(app: Celery) -> None:
+    with fake_endpoint("sdxl", output=1):
+        for second in (flux.si(), task(app, "create_flux").si() | task(app, "save").s()):
+            with pytest.raises(errors.EagerMode):
+                (sdxl.s() | second).delay()
 
 
 def test_eager_propagates_raises_at_the_call(app: Celery) -> None:
