@@ -21,6 +21,7 @@ import requests
 from celery import Celery
 from celery.backends.redis import ResultConsumer
 from celery.contrib.testing.worker import start_worker
+from celery.signals import setup_logging
 
 from celery_runpod import _stand_ins
 from celery_runpod._connect import client_app
@@ -147,14 +148,20 @@ class LocalServers:
         with self.simulator() as runpod:
             app.conf.task_always_eager = False
             _forget_connections(app)
+            setup_logging.connect(_leave_logging)
             try:
                 with start_worker(
                     app, perform_ping_check=False, queues=queues, shutdown_timeout=ANSWER_S, loglevel="WARNING"
                 ):
                     yield runpod
             finally:
+                setup_logging.disconnect(_leave_logging)
                 app.conf.task_always_eager = eager
                 _forget_connections(app)
+
+
+def _leave_logging(**_: Any) -> None:
+    """With a receiver of its signal Celery leaves the logging of the test's process as it is."""
 
 
 def _forget_connections(app: Celery) -> None:

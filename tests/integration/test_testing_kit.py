@@ -101,13 +101,24 @@ def test_the_pages_tests_in_pytest(python: Path, tmp_path: Path) -> None:
     assert passed(said) == number_of_tests(BLOCKS["test_gallery.py"]) > 0
 
 
+LOGGING = """
+import logging
+
+
+def test_the_tests_logging_is_left_alone(runpod_worker, caplog):
+    logging.getLogger("shop").warning("a word")
+    assert "a word" in caplog.text
+"""
+
+
 def test_the_pages_tests_of_the_whole_way(python: Path, tmp_path: Path) -> None:
     names = ("gallery_celery.py", "handlers/sdxl.py", "conftest.py", "test_whole_way.py")
     # With the tests of the fakes: the environment and the app of each test are its own.
     write(tmp_path, of_the_page(*names, "test_gallery.py"))
-    write(tmp_path, {"test_the_end.py": BLOCKS["test_gallery.py"]})
-    said = run(python, tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_whole_way.py", "test_the_end.py")
-    assert passed(said) == number_of_tests(BLOCKS["test_whole_way.py"]) + number_of_tests(BLOCKS["test_gallery.py"])
+    write(tmp_path, {"test_whole_way_logging.py": LOGGING, "test_zz_gallery.py": BLOCKS["test_gallery.py"]})
+    said = run(python, tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    of_fakes, of_the_way = number_of_tests(BLOCKS["test_gallery.py"]), number_of_tests(BLOCKS["test_whole_way.py"])
+    assert passed(said) == 2 * of_fakes + of_the_way + number_of_tests(LOGGING)
 
 
 def test_every_canvas_in_a_project_with_names_of_ours(python: Path, tmp_path: Path) -> None:
