@@ -4,8 +4,9 @@
 
 - every Celery app of the process runs in eager mode. A chain may begin with a task of the user's own; Celery would
   publish that task, and its worker the endpoint's call after it;
-- `_publish/caller_task.py` hands each call to its endpoint's stand-in instead of publishing it;
-- a `JobResult` reads `InMemoryResults` instead of the app's result backend and the job store;
+- `_publish/caller_task.py` hands each call to its endpoint's stand-in instead of publishing it, also one by
+  `app.send_task("runpod.run")`;
+- every app has `InMemoryResults` as its result backend, and a `JobResult` asks no job store;
 - a chain or chord in which a task fails returns a failed result. Celery's own would raise from `delay()`, because in
   eager mode it needs each result at once; with `task_eager_propagates` it still does.
 
@@ -157,8 +158,8 @@ def begin() -> None:
             _could_not_join = task_join_will_block()
             _failed.clear()
             task_postrun.connect(_keep)
-            for canvas, apply in _our_apply.items():
-                canvas.apply_async = apply
+            for (kind, name), ours in _OURS.items():
+                setattr(kind, name, ours)
             for app in {current_app._get_current_object(), *_get_active_apps()}:
                 make_eager(app)
         _scopes += 1
@@ -171,8 +172,8 @@ def end() -> None:
         _scopes -= 1
         if not _scopes:
             task_postrun.disconnect(_keep)
-            for canvas, apply in _celerys_apply.items():
-                canvas.apply_async = apply
+            for (kind, name), celerys in _CELERYS.items():
+                setattr(kind, name, celerys)
             for app, before in _was_eager.items():
                 app.conf.task_always_eager = before
             _was_eager.clear()
@@ -257,7 +258,7 @@ def _keep(sender: Any, task_id: str, retval: Any, state: str, **_: Any) -> None:
 def _apply_chain(self: Any, *args: Any, **options: Any) -> Any:
     """A chain's `apply_async` while a scope is open."""
     try:
-        return _celerys_apply[_chain](self, *args, **options)
+        return _CELERYS[_chain, "apply_async"](self, *args, **options)
     except Exception as error:
         if (task_id := _ended_by(error, self.app)) is None:
             raise
@@ -268,7 +269,7 @@ def _apply_chain(self: Any, *args: Any, **options: Any) -> Any:
 def _apply_chord(self: Any, *args: Any, **options: Any) -> Any:
     """A chord's `apply_async` while a scope is open."""
     try:
-        return _celerys_apply[_chord](self, *args, **options)
+        return _CELERYS[_chord, "apply_async"](self, *args, **options)
     except Exception as error:
         if (task_id := _ended_by(error, self.app)) is None:
             raise
@@ -276,8 +277,11 @@ def _apply_chord(self: Any, *args: Any, **options: Any) -> Any:
         return _failed_result(self.app, self.body, ChordError(text), None)
 
 
-_celerys_apply = {_chain: _chain.apply_async, _chord: _chord.apply_async}
-_our_apply = {_chain: _apply_chain, _chord: _apply_chord}
+def _send_task(self: Celery, name: str, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
+    """An app's `send_task` while a scope is open. Celery's publishes in eager mode too."""
+    if name == RUN:
+        return self.tasks[RUN].apply_async(args, kwargs, **options)
+    return _CELERYS[Celery, "send_task"](self, name, args, kwargs, *more, **options)
 
 
 def _ended_by(error: Exception, app: Celery) -> str | None:
@@ -300,7 +304,7 @@ def ending_of(task_id: str | None) -> Ending | None:
 
 
 def results_of(app: Celery) -> InMemoryResults:
-    """The results of the scope as a backend of an app: that of every `JobResult` that is made while it is open."""
+    """The results of the scope, as a backend of an app."""
     return InMemoryResults(app, _kept)
 
 
@@ -308,3 +312,13 @@ def refuse(what: str) -> None:
     """Raises EagerMode while a scope is open: there is no worker to ask."""
     if active():
         raise EagerMode(UNASKABLE.format(what=what))
+
+
+_OURS: dict[tuple[type, str], Any] = {
+    (Celery, "backend"): property(results_of),
+    (Celery, "send_task"): _send_task,
+    (_chain, "apply_async"): _apply_chain,
+    (_chord, "apply_async"): _apply_chord,
+}
+"""What of Celery is replaced while a scope is open."""
+_CELERYS = {(kind, name): vars(kind)[name] for kind, name in _OURS}

@@ -43,10 +43,7 @@ class JobResult(AsyncResult):
         parent: Any = None,
     ) -> None:
         # The parameters of AsyncResult, in its order: a pickle holds all of them.
-        app = app if app is not None else client_app()
-        if backend is None and _stand_ins.active():
-            backend = _stand_ins.results_of(app)
-        super().__init__(id, backend, task_name, app, parent)
+        super().__init__(id, backend, task_name, app if app is not None else client_app(), parent)
 
     @property
     def reason(self) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from celery import Celery, chain, chord, group
 from celery.exceptions import ChordError, TaskRevokedError
+from celery.result import AsyncResult
 
 from celery_runpod import Endpoint, JobResult, _stand_ins, ask, cancel, errors
 from celery_runpod.testing import FakeCall, FakeEndpoint, RunPodEndpoints, fake_endpoint
@@ -175,6 +176,30 @@ def test_a_call_from_a_task_of_ones_own(app: Celery) -> None:
         task_id = task(app, "create").delay().get()
         assert JobResult(task_id).get() == "done"
     fake.assert_called_once_with(prompt="from a task")
+
+
+def test_a_call_by_name(app: Celery) -> None:
+    call = {"endpoint": "sdxl", "format": 1, "fields": {"a": 1}}
+    with fake_endpoint("sdxl", output=1) as fake:
+        assert app.send_task("runpod.run", ({"b": 2},), call, queue="runpod").get() == 1
+        with pytest.raises(errors.EagerMode):
+            app.send_task("runpod.run", kwargs={**call, "endpoint": "flux"})
+    fake.assert_called_once_with(a=1, b=2)
+
+
+def test_celerys_own_results_need_no_backend_either(app: Celery) -> None:
+    @app.task(name="shop.slow", shared=False, bind=True)
+    def slow(self: Any, output: Any) -> Any:
+        self.update_state(state="PROGRESS", meta={"percent": 50})
+        app.saved.append(app.AsyncResult(self.request.id).info)
+        return output
+
+    backend = app.backend
+    with fake_endpoint("sdxl", output="x"):
+        last = (sdxl.s() | slow.s()).delay()
+        shown = [(one.state, one.get()) for one in map(AsyncResult, (last.id, last.parent.id))]
+    assert shown == [("SUCCESS", "x"), ("SUCCESS", "x")] and app.saved == [{"percent": 50}]
+    assert app.backend is backend
 
 
 def test_a_given_task_id_is_the_results(app: Celery) -> None:
