@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from celery import Celery
 
+from celery_runpod._devstack.stack import listens
+from celery_runpod._testing.local_servers import LocalServers
+from celery_runpod.api import RunPodClient
+from celery_runpod.errors import ConfigurationError, Unavailable
+from celery_runpod.testing import fake_endpoint, local_simulator
 from tests.servers import ROOT
 from tests.wheel import python_with_the_wheel, run
 
@@ -186,3 +194,31 @@ def test_what_is_missing_fails_in_words(
     said = run(python, tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", status=1)
     assert all(word in said for word in words), said
     assert "skipped" not in said
+
+
+def test_the_local_runpod_ends_with_its_block_and_leaves_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_BASE_URL", "https://of-the-project.test/v2")
+    monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
+    with local_simulator("fast=synthetic:duration=0.05") as runpod:
+        assert os.environ["RUNPOD_BASE_URL"] == runpod.url
+        with RunPodClient() as client:
+            assert client.run_sync("fast", {"a": 1}).output == {"a": 1}
+        assert [job["input"] for job in runpod.jobs("fast")] == [{"a": 1}]
+        fault = runpod.fault("status", operation="health", status=500, times=1)
+        with pytest.raises(Unavailable):
+            runpod.client().health("fast")
+        assert fault and runpod.requests()["health"] == {"500": 1}
+        with pytest.raises(ValueError, match="kind"):
+            runpod.fault("earthquake")
+        runpod.no_faults()
+        runpod.reset()
+        assert runpod.jobs() == []
+    assert not listens(urlsplit(runpod.url).port or 0)
+    assert os.environ["RUNPOD_BASE_URL"] == "https://of-the-project.test/v2"
+    assert "RUNPOD_API_KEY" not in os.environ
+
+
+def test_local_servers_and_fakes_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = object.__new__(LocalServers)
+    with fake_endpoint("sdxl"), pytest.raises(ConfigurationError, match="a fake endpoint is active"):
+        servers.own_worker(Celery("shop", set_as_current=False)).__enter__()
