@@ -23,12 +23,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from celery import Celery, current_app, states
+from celery import Celery, Task, current_app, states
 from celery._state import _get_active_apps, _set_task_join_will_block, task_join_will_block
 from celery.backends.base import KeyValueStoreBackend
 from celery.canvas import _chain, _chord
 from celery.exceptions import ChordError, TaskRevokedError
-from celery.result import EagerResult
+from celery.result import EagerResult, allow_join_result
 from celery.signals import task_postrun
 from kombu.exceptions import EncodeError
 
@@ -257,23 +257,31 @@ def _keep(sender: Any, task_id: str, retval: Any, state: str, **_: Any) -> None:
 
 def _apply_chain(self: Any, *args: Any, **options: Any) -> Any:
     """A chain's `apply_async` while a scope is open."""
+    # A chain's id is its last task's. In eager mode Celery gives it to each task, in place of the task's own.
+    task_id = options.pop("task_id", None) or self.options.get("task_id")
+    self = self.clone()
+    self.options.pop("task_id", None)
+    if task_id:
+        self.tasks[-1].set(task_id=task_id)
     try:
         return _CELERYS[_chain, "apply_async"](self, *args, **options)
     except Exception as error:
-        if (task_id := _ended_by(error, self.app)) is None:
+        if (failed_id := _ended_by(error, self.app)) is None:
             raise
         # A worker gives all later steps the error of the one that failed.
-        return _failed_result(self.app, self.tasks[-1], error, EagerResult(task_id, error, states.FAILURE))
+        return _failed_result(self.app, self.tasks[-1], error, EagerResult(failed_id, error, states.FAILURE))
 
 
 def _apply_chord(self: Any, *args: Any, **options: Any) -> Any:
     """A chord's `apply_async` while a scope is open."""
+    if task_id := options.get("task_id"):
+        self.body.set(task_id=task_id)
     try:
         return _CELERYS[_chord, "apply_async"](self, *args, **options)
     except Exception as error:
-        if (task_id := _ended_by(error, self.app)) is None:
+        if (failed_id := _ended_by(error, self.app)) is None:
             raise
-        text = f"Dependency {task_id} raised {error!r}"  # Celery's own words
+        text = f"Dependency {failed_id} raised {error!r}"  # Celery's own words
         return _failed_result(self.app, self.body, ChordError(text), None)
 
 
@@ -282,6 +290,12 @@ def _send_task(self: Celery, name: str, args: Any = None, kwargs: Any = None, *m
     if name == RUN:
         return self.tasks[RUN].apply_async(args, kwargs, **options)
     return _CELERYS[Celery, "send_task"](self, name, args, kwargs, *more, **options)
+
+
+def _on_replace(self: Task, sig: Any) -> Any:
+    """A task's `on_replace` while a scope is open. Celery's gets a result there, and forbids that in eager mode."""
+    with allow_join_result():
+        return _CELERYS[Task, "on_replace"](self, sig)
 
 
 def _ended_by(error: Exception, app: Celery) -> str | None:
@@ -317,6 +331,7 @@ def refuse(what: str) -> None:
 _OURS: dict[tuple[type, str], Any] = {
     (Celery, "backend"): property(results_of),
     (Celery, "send_task"): _send_task,
+    (Task, "on_replace"): _on_replace,
     (_chain, "apply_async"): _apply_chain,
     (_chord, "apply_async"): _apply_chord,
 }

@@ -250,7 +250,7 @@ class FakeEndpoint:
             return _ending(error=error)
         key = call.options.idempotency_key
         if key is None:
-            return self._run(call, show)
+            return _returned(self._run(call, show), call)
         digest = json.dumps(call.input, sort_keys=True)
         with self._one_at_a_time:
             if key not in self._shared:
@@ -264,7 +264,7 @@ class FakeEndpoint:
             return _ending(error=IdempotencyConflict(problem, self.name, call.task_id))
         with self._lock:
             self._calls.append(replace(call, attempts=0, joined=first))
-        return ending
+        return _returned(ending, call)
 
     def _run(self, call: FakeCall, show: Show) -> Ending:
         with self._lock:
@@ -280,7 +280,7 @@ class FakeEndpoint:
             ending = _deliver(end, call, job_id)
             if not isinstance(ending.error, JobFailed | JobTimedOut):
                 break
-        return _returned(ending, call)
+        return ending
 
     def _work(self, job_id: str, show: Show) -> None:
         """Show what the result of an open job shows, for as long as `delay` says."""

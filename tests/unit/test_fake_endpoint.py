@@ -153,6 +153,19 @@ def test_every_step_of_a_flow_has_a_result(app: Celery) -> None:
     ]
 
 
+def test_ids_that_were_given_out_before_the_call(app: Celery) -> None:
+    save = task(app, "save")
+    with fake_endpoint("sdxl", output={"url": "x"}):
+        flow = chain(sdxl.s(), save.s())
+        frozen = flow.freeze()
+        assert flow.delay().id == frozen.id
+        assert [JobResult(one.id).get() for one in (frozen.parent, frozen)] == [{"url": "x"}, {"saved": {"url": "x"}}]
+        assert chain(sdxl.s(), save.s()).apply_async(task_id="t1").id == "t1"
+        assert JobResult("t1").get() == {"saved": {"url": "x"}}
+        chord([sdxl.s(), sdxl.s()], save.s()).apply_async(task_id="t2")
+        assert JobResult("t2").get() == {"saved": [{"url": "x"}, {"url": "x"}]}
+
+
 def test_a_step_that_fails_shows_its_error(app: Celery) -> None:
     @app.task(name="shop.breaks", shared=False, bind=True)
     def breaks(self: Any, output: Any) -> None:
@@ -200,6 +213,17 @@ def test_celerys_own_results_need_no_backend_either(app: Celery) -> None:
         shown = [(one.state, one.get()) for one in map(AsyncResult, (last.id, last.parent.id))]
     assert shown == [("SUCCESS", "x"), ("SUCCESS", "x")] and app.saved == [{"percent": 50}]
     assert app.backend is backend
+
+
+def test_a_task_that_is_replaced_by_a_call(app: Celery) -> None:
+    @app.task(name="shop.replaced", shared=False, bind=True)
+    def replaced(self: Any, subject: str) -> Any:
+        return self.replace(sdxl.s(prompt=subject))
+
+    with fake_endpoint("sdxl", output="x") as fake:
+        assert (replaced.s("cat") | task(app, "save").s()).delay().get() == {"saved": "x"}
+        assert replaced.delay("dog").get() == "x"
+    assert [call.input for call in fake.calls] == [{"prompt": "cat"}, {"prompt": "dog"}]
 
 
 def test_a_given_task_id_is_the_results(app: Celery) -> None:
@@ -513,9 +537,10 @@ def test_calls_with_one_key_share_a_job(app: Celery) -> None:
 
 def test_a_job_that_failed_frees_its_key(app: Celery) -> None:
     keyed = sdxl.using(idempotency_key="order-1")
-    with fake_endpoint("sdxl", outputs=[ValueError("x"), "second"]):
+    with fake_endpoint("sdxl", outputs=[ValueError("x"), ValueError("y"), "third"]):
         assert isinstance(keyed.delay().error, errors.JobFailed)
-        assert keyed.delay().get() == "second"
+        assert keyed.using(on_error="return").delay().get()["error"]["type"] == "JobFailed"
+        assert keyed.delay().get() == "third"
 
 
 # What a worker refuses
