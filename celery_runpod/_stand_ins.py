@@ -159,6 +159,8 @@ def begin() -> None:
             _failed.clear()
             task_postrun.connect(_keep)
             for (kind, name), ours in _OURS.items():
+                # Read now: a tool that traces calls may have replaced it since the import.
+                _CELERYS[kind, name] = vars(kind)[name]
                 setattr(kind, name, ours)
             for app in {current_app._get_current_object(), *_get_active_apps()}:
                 make_eager(app)
@@ -336,4 +338,5 @@ _OURS: dict[tuple[type, str], Any] = {
     (_chord, "apply_async"): _apply_chord,
 }
 """What of Celery is replaced while a scope is open."""
-_CELERYS = {(kind, name): vars(kind)[name] for kind, name in _OURS}
+_CELERYS: dict[tuple[type, str], Any] = {}
+"""What stood there before."""

@@ -637,6 +637,21 @@ def test_a_fake_serves_every_app_of_the_process(app: Celery) -> None:
     assert not other.conf.task_always_eager and not late.conf.task_always_eager
 
 
+def test_what_a_fake_replaces_in_celery_comes_back(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[str] = []
+    celerys = Celery.send_task
+
+    def send_task(self: Celery, name: str, *args: Any, **options: Any) -> Any:
+        traced.append(name)
+        return celerys(self, name, *args, **options)
+
+    monkeypatch.setattr(Celery, "send_task", send_task)
+    before = [vars(kind)[name] for kind, name in _stand_ins._OURS]
+    with fake_endpoint("sdxl"), fake_endpoint("flux"):
+        assert [vars(kind)[name] for kind, name in _stand_ins._OURS] == list(_stand_ins._OURS.values())
+    assert [vars(kind)[name] for kind, name in _stand_ins._OURS] == before and traced == []
+
+
 def test_a_call_in_another_thread(app: Celery) -> None:
     seen: list[Any] = []
     with fake_endpoint("sdxl", output=lambda input: input["n"]) as fake:
