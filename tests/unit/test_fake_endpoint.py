@@ -4,6 +4,7 @@ result backend are on a port on which nothing listens."""
 from __future__ import annotations
 
 import asyncio
+import inspect
 import pickle
 import threading
 import uuid
@@ -15,6 +16,8 @@ import pytest
 from celery import Celery, chain, chord, group
 from celery.exceptions import ChordError, TaskRevokedError
 from celery.result import AsyncResult
+from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_runpod import Endpoint, JobResult, _stand_ins, ask, cancel, errors
 from celery_runpod.testing import FakeCall, FakeEndpoint, RunPodEndpoints, fake_endpoint
@@ -770,6 +773,40 @@ def test_a_result_that_never_comes_is_not_waited_for(app: Celery) -> None:
         assert ignored.state == "PENDING"
         with pytest.raises(TypeError, match="keep its id"):
             pickle.dumps(result)
+
+
+def _everything_public(one: Any) -> Iterator[str]:
+    """Read each public property of a result's class, and call each method of its own without arguments."""
+    for name, member in vars(type(one)).items():
+        if name.startswith("_") or name == "revoke" or isinstance(member, staticmethod | classmethod):
+            continue  # `revoke` is `cancel` with parameters that it ignores
+        found = getattr(one, name)
+        if inspect.isfunction(member):
+            given = {"timeout": 0.2} if "timeout" in inspect.signature(member).parameters else {}
+            found = found(**given)
+        if inspect.isasyncgen(found):
+            asyncio.run(anext(found))
+        elif inspect.iscoroutine(found):
+            asyncio.run(found)
+        elif inspect.isgenerator(found):
+            next(found)
+        yield name
+
+
+def test_nothing_of_a_result_asks_a_server(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def connect(self: Any) -> None:
+        asked.append(repr(self))
+        raise RedisConnectionError("a test connects to nothing")
+
+    monkeypatch.setattr(AbstractConnection, "connect", connect)
+    with fake_endpoint("sdxl", output="done") as fake:
+        assert {"reason", "progress", "aget", "cancel"} <= set(_everything_public(sdxl.delay()))
+        fake.show("t1", "IN_PROGRESS", progress=1)
+        for name in ("reason", "progress", "job_id", "timings", "error"):
+            getattr(JobResult("t1"), name)
+    assert asked == []
 
 
 # As a decorator
