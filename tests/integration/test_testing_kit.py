@@ -91,6 +91,7 @@ def test_every_block_of_the_page_is_run() -> None:
     assert len(re.findall(r"^```python$", PAGE, re.MULTILINE)) == len(BLOCKS)
     run_here = {"gallery/tasks.py", "gallery/views.py", "gallery/tests.py", "test_gallery.py"}
     run_here |= {"gallery_celery.py", "handlers/sdxl.py", "conftest.py", "test_whole_way.py"}
+    run_here |= {"gallery/tests_of_the_whole_way.py"}
     assert set(BLOCKS) == run_here
 
 
@@ -101,6 +102,16 @@ def test_the_pages_tests_in_django(eager: bool, python: Path, tmp_path: Path) ->
         settings.write(f"CELERY_TASK_ALWAYS_EAGER = {eager}\n")
     said = run(python, tmp_path, "-m", "django", "test", "--settings", "settings", "--pythonpath", ".")
     assert f"Ran {number_of_tests(BLOCKS['gallery/tests.py'])} tests" in said and "\nOK" in said
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["not eager", "eager"])
+def test_the_pages_tests_of_the_whole_way_in_django(eager: bool, python: Path, tmp_path: Path) -> None:
+    name = "gallery/tests_of_the_whole_way.py"
+    write(tmp_path, {**DJANGO, **of_the_page("gallery/tasks.py", "gallery/views.py", "handlers/sdxl.py", name)})
+    with (tmp_path / "settings.py").open("a") as settings:
+        settings.write(f"CELERY_TASK_ALWAYS_EAGER = {eager}\n")
+    said = run(python, tmp_path, "-m", "django", "test", "--settings", "settings", "--pythonpath", ".")
+    assert f"Ran {number_of_tests(BLOCKS[name])} tests" in said and "\nOK" in said
 
 
 def test_the_pages_tests_in_pytest(python: Path, tmp_path: Path) -> None:
