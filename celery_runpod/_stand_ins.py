@@ -25,11 +25,13 @@ from typing import Any
 
 from celery import Celery, Task, current_app, states
 from celery._state import _get_active_apps, _set_task_join_will_block, task_join_will_block
+from celery.app.task import Context
 from celery.backends.base import KeyValueStoreBackend
-from celery.canvas import _chain, _chord
+from celery.canvas import Signature, _chain, _chord, signature
 from celery.exceptions import ChordError, TaskRevokedError
 from celery.result import EagerResult, allow_join_result
 from celery.signals import task_postrun
+from celery.utils.functional import maybe_list
 from kombu.exceptions import EncodeError
 
 from celery_runpod._protocol import RUN
@@ -257,6 +259,24 @@ def _keep(sender: Any, task_id: str, retval: Any, state: str, **_: Any) -> None:
         pass  # not JSON, so a result backend could not have kept it either
 
 
+def sort_errbacks(app: Celery, given: Any) -> tuple[list[Signature], list[Signature]]:
+    """Errbacks that take the task id, as a RunPod worker calls them, and those that Celery calls in the caller's process
+    with the request, the error and the traceback."""
+    by_id: list[Signature] = []
+    by_celery: list[Signature] = []
+    for one in maybe_list(given) or ():
+        errback = signature(one, app=app)
+        task = app.tasks.get(errback.task)
+        try:
+            if task is not None:
+                task.__header__("task id", *errback.args, **errback.kwargs)
+        except TypeError:
+            by_celery.append(errback)
+        else:
+            by_id.append(errback)
+    return by_id, by_celery
+
+
 def _apply_chain(self: Any, *args: Any, **options: Any) -> Any:
     """A chain's `apply_async` while a scope is open."""
     # A chain's id is its last task's. In eager mode Celery gives it to each task, in place of the task's own.
@@ -283,8 +303,14 @@ def _apply_chord(self: Any, *args: Any, **options: Any) -> Any:
     except Exception as error:
         if (failed_id := _ended_by(error, self.app)) is None:
             raise
-        text = f"Dependency {failed_id} raised {error!r}"  # Celery's own words
-        return _failed_result(self.app, self.body, ChordError(text), None)
+        chord_error = ChordError(f"Dependency {failed_id} raised {error!r}")  # Celery's own words
+        result = _failed_result(self.app, self.body, chord_error, None)
+        by_id, by_celery = sort_errbacks(self.app, self.body.options.get("link_error"))
+        for errback in by_id:
+            errback.apply_async((result.id,))
+        for errback in by_celery:
+            errback(Context(id=result.id, task=self.body.task), chord_error, None)
+        return result
 
 
 def _send_task(self: Celery, name: str, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:

@@ -18,7 +18,6 @@ from typing import Any
 from celery import Celery, Task, states
 from celery._state import _get_active_apps, connect_on_app_finalize
 from celery.app import amqp
-from celery.canvas import Signature, signature
 from celery.exceptions import TaskRevokedError
 from redis.exceptions import RedisError
 
@@ -167,7 +166,7 @@ class ClientTask(Task):
         ending = _stand_ins.take(app, _stand_ins.Message(task_id, args, kwargs, options))
         if ending is None:
             raise EagerMode(EAGER.format(what="apply() runs a task in this process", endpoint=endpoint))
-        by_id, by_celery = _sort_errbacks(app, options.pop("link_error", None))
+        by_id, by_celery = _stand_ins.sort_errbacks(app, options.pop("link_error", None))
         try:
             result = super().apply(args, kwargs, task_id=task_id, link_error=by_celery, **options)
         finally:
@@ -178,24 +177,6 @@ class ClientTask(Task):
         if ending.state == states.REVOKED:
             result.revoke()
         return result
-
-
-def _sort_errbacks(app: Celery, given: Any) -> tuple[list[Signature], list[Signature]]:
-    """Errbacks that take the task id, as a RunPod worker calls them, and those that Celery calls in the caller's process
-    with the request, the error and the traceback."""
-    by_id: list[Signature] = []
-    by_celery: list[Signature] = []
-    for one in _listed(given):
-        errback = signature(one, app=app)
-        task = app.tasks.get(errback.task)
-        try:
-            if task is not None:
-                task.__header__("task id", *errback.args, **errback.kwargs)
-        except TypeError:
-            by_celery.append(errback)
-        else:
-            by_id.append(errback)
-    return by_id, by_celery
 
 
 def _unavailable(

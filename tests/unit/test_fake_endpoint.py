@@ -469,6 +469,15 @@ def test_a_failure_ends_the_chain_and_its_result_says_so(app: Celery) -> None:
     assert app.saved == []
 
 
+def test_a_chord_that_fails_calls_the_errbacks_of_its_body(app: Celery) -> None:
+    body = task(app, "save").s().on_error(task(app, "mark_failed").s())
+    with fake_endpoint("sdxl", error="no face"):
+        last = chord([sdxl.s(), sdxl.s()], body).delay()
+        chord([sdxl.s()], task(app, "save").s().on_error(task(app, "note_failure").s())).apply_async(task_id="t1")
+    assert isinstance(last.result, ChordError) and isinstance(app.saved[0], ChordError)
+    assert app.saved[1][0] == "t1" and isinstance(app.saved[1][1], ChordError)
+
+
 def test_a_failure_ends_a_chord(app: Celery) -> None:
     body = task(app, "save").s()
     flows = [
