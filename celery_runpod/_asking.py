@@ -20,6 +20,7 @@ from celery.exceptions import NotRegistered, TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from redis.exceptions import RedisError
 
+from celery_runpod import _stand_ins
 from celery_runpod._connect import check_reachable, client_app, client_settings, mask_url, store_unavailable
 from celery_runpod._protocol import EVERY_ENDPOINT, HIDDEN, PAUSE, RESUME, RETRY, Queues
 from celery_runpod._publish.confirms import NOT_PUBLISHED
@@ -58,6 +59,7 @@ def ask(
         RunPodError: what the task raised: an ApiError, PurgeRefused, RetryRefused, NameTaken, ...
     """
     timeout_s = bounded("timeout", timeout, 0.001, MOST_S)
+    _stand_ins.refuse(task)
     app = app if app is not None else client_app()
     check_reachable(app)
     try:

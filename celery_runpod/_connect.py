@@ -37,7 +37,9 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from celery_runpod import _stand_ins
 from celery_runpod._protocol import DEFAULT_QUEUE
+from celery_runpod._stand_ins import WORKER as WORKER
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, NotConfigured
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
@@ -222,7 +224,9 @@ def client_app() -> Celery:
         NotConfigured: no app is configured, and no variable names a broker.
     """
     app = current_app._get_current_object()
-    if app.conf.get("broker_url") or app.conf.get("broker_write_url"):
+    # An app in eager mode needs no broker, and an app made from the environment would publish its calls.
+    unused = _stand_ins.active() or app.conf.get("task_always_eager")
+    if app.conf.get("broker_url") or app.conf.get("broker_write_url") or unused:
         return app  # type: ignore[no-any-return]
     settings = client_settings()
     if not settings.explicit:
@@ -241,10 +245,6 @@ def client_app() -> Celery:
             # replaces it.
             made.set_default()
         return current_app._get_current_object()  # type: ignore[no-any-return]
-
-
-WORKER = "runpod_worker"
-"""The attribute that marks the app of a RunPod worker; set before the app is finalized."""
 
 
 def is_worker(app: Celery) -> bool:

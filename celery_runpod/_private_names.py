@@ -18,7 +18,12 @@
     celery Backend._get_result_meta,                events, results          a state in Celery's own form
       _get_task_meta
     celery._state._get_active_apps,                 caller_task, routes,     the client task in every app
-      connect_on_app_finalize, app._tasks           forks
+      connect_on_app_finalize, app._tasks           forks, _stand_ins
+    celery._state._set_task_join_will_block,        _stand_ins               two threads with eager tasks
+      task_join_will_block
+    celery.canvas._chain, _chord                    _stand_ins               a failed chain returns, as in production
+    celery app._backend_cache, _local               local_servers            a test's app uses another Redis
+    celery Backend._ensure_not_eager                _stand_ins               results in eager mode without a warning
     celery current_app._get_current_object          _connect, routes         the app behind the proxy
     celery Task._get_exec_options                   caller_task, routes      the options that a task's class declares
     celery app._pool, amqp._producer_pool,          forks                    a forked child makes new connections

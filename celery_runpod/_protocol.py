@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from celery_runpod.errors import InvalidInput
+from celery_runpod._escaping import described
+from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError
 
 FORMAT = 1
 
@@ -85,6 +86,21 @@ class Queues:
 
     def all(self) -> tuple[str, str, str]:
         return (self.run, self.status, self.deliver)
+
+
+def check_message(arguments: Mapping[str, Any]) -> None:
+    """Raises InvalidOption for a keyword argument of `runpod.run` that is unknown, or of a wrong type."""
+    for unknown in arguments.keys() - ARGUMENTS.keys():
+        raise InvalidOption(unknown[:80], described(arguments[unknown]), f"one of {', '.join(sorted(ARGUMENTS))}")
+    for name, (kind, allowed) in ARGUMENTS.items():
+        given = arguments.get(name)
+        if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
+            raise InvalidOption(name, described(given), allowed)
+
+
+def returned_error(error: RunPodError, job_id: str | None) -> dict[str, Any]:
+    """The result of a job that failed with `on_error="return"`."""
+    return {"error": {"type": type(error).__name__, "message": str(error), "job_id": job_id}}
 
 
 def merge_input(inputs: tuple[Any, ...] | list[Any], fields_: Mapping[str, Any], endpoint: str) -> Any:

@@ -138,7 +138,8 @@ class NotConfigured(ConfigurationError):
 @dataclass(eq=False)
 class EagerMode(ConfigurationError):
     """The Celery app runs its tasks in the caller's process (`task_always_eager`). An endpoint's job cannot run there; it
-    would be published to the real broker, run on a GPU and be paid for. Nothing was published."""
+    would be published to the real broker, run on a GPU and be paid for. Nothing was published. A test puts a fake in the
+    endpoint's place (`celery_runpod.testing`)."""
 
 
 @dataclass(eq=False)

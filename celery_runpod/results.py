@@ -17,6 +17,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultBase
 from redis.exceptions import RedisError
 
+from celery_runpod import _stand_ins
 from celery_runpod._cancelling import publish_cancel
 from celery_runpod._connect import client_app, store_unavailable
 from celery_runpod._store.store import JobStore, store_of
@@ -56,6 +57,8 @@ class JobResult(AsyncResult):
         """
         if self.ready():
             return None
+        if isinstance(self.backend, _stand_ins.InMemoryResults):
+            return self._shown().get("reason") or None
         try:
             reader = self._reader()
             if not reader.workers.worker_up(time.time()):  # noqa: TID251 - the edge
@@ -72,12 +75,12 @@ class JobResult(AsyncResult):
     @property
     def job_id(self) -> str | None:
         """RunPod's id of the job, once RunPod has accepted it."""
-        return self._shown().get("job_id") or (self._reader().ids.job(self.id) or {}).get("job_id") or None
+        return self._shown().get("job_id") or self._stored().get("job_id") or None
 
     @property
     def timings(self) -> dict[str, float]:
         """Seconds in RunPod's queue (`delay_s`) and on a GPU (`execution_s`); each only if RunPod gave it."""
-        found = {**self._shown(), **(self._reader().ids.job(self.id) or {})}
+        found = {**self._shown(), **self._stored()}
         return {name: float(found[name]) for name in ("delay_s", "execution_s") if found.get(name) is not None}
 
     @property
@@ -94,6 +97,9 @@ class JobResult(AsyncResult):
         Raises:
             BrokerUnavailable: the job store does not answer; nothing was cancelled.
         """
+        if isinstance(self.backend, _stand_ins.InMemoryResults):
+            self.backend.cancel(self.id)
+            return
         try:
             is_job = self._reader().ids.is_job(self.id)
         except (RedisError, OSError) as error:
@@ -149,6 +155,12 @@ class JobResult(AsyncResult):
         if meta["status"] in states.READY_STATES or not isinstance(meta["result"], dict):
             return {}
         return dict(meta["result"])
+
+    def _stored(self) -> dict[str, Any]:
+        """What the job store knows of the job."""
+        if isinstance(self.backend, _stand_ins.InMemoryResults):
+            return self.backend.notes(self.id)
+        return self._reader().ids.job(self.id) or {}
 
     def _reader(self) -> JobStore:
         return store_of(self.app)

@@ -20,7 +20,6 @@ from celery.app.task import Context
 
 from celery_runpod._escaping import described
 from celery_runpod._protocol import (
-    ARGUMENTS,
     BEGUN_AT,
     DEFAULT_DEADLINE_S,
     ISSUED_AT,
@@ -28,6 +27,7 @@ from celery_runpod._protocol import (
     REPUBLISHED,
     RUN,
     UNCONFIRMED,
+    check_message,
     merge_input,
 )
 from celery_runpod._store.record import HIGHEST_PRIORITY, Job
@@ -93,15 +93,10 @@ def _checked(
     services: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]
 ) -> Job:
     now = job.accepted_at
-    for unknown in arguments.keys() - ARGUMENTS.keys():
-        raise InvalidOption(unknown[:80], described(arguments[unknown]), f"one of {', '.join(sorted(ARGUMENTS))}")
     if job.name != arguments.get("endpoint"):
         given = described(arguments.get("endpoint"))
         raise InvalidInput(f"endpoint {given}: a name or RunPod's endpoint id is needed")
-    for name, (kind, allowed) in ARGUMENTS.items():
-        given = arguments.get(name)
-        if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
-            raise InvalidOption(name, described(given), allowed)
+    check_message(arguments)
     endpoint, profile = services.settings.resolve(job.name)
     if not _is_id(endpoint):
         raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which cannot be an endpoint id of RunPod")

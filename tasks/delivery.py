@@ -17,7 +17,7 @@ from typing import Any
 from celery import shared_task, states
 from celery.exceptions import Ignore, TaskRevokedError
 
-from celery_runpod._protocol import FINISH, RUN
+from celery_runpod._protocol import FINISH, RUN, returned_error
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
@@ -61,8 +61,7 @@ def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
     if failure is not None and _try_again(services, job, answer):
         return "waiting"
     state = State(answer.state)
-    empty = answer.output is None and not answer.has_output
-    if state is State.COMPLETED and empty and not job.options.allow_empty_output:
+    if answer.without_output and not job.options.allow_empty_output:
         # Our own verdict: it frees the idempotency key and keeps the input for a retry by hand.
         state, failure = State.ENDED_HERE, OutputMissing(OutputMissing.WHY, job.name, job.task_id, answer.id)
     outcome = {
@@ -249,7 +248,7 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         return outcome.get("output")
     error = decode(outcome["error"])
     if job.options.on_error == "return":
-        return {"error": {"type": type(error).__name__, "message": str(error), "job_id": job.job_id}}
+        return returned_error(error, job.job_id)
     if isinstance(error, JobFailed) and error.traceback:
         # Shown after this process's traceback in the log, in Flower and in the result.
         error.add_note(error.traceback)

@@ -13,13 +13,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import Any
 
-from celery import Celery, Task
+from celery import Celery, Task, states
 from celery._state import _get_active_apps, connect_on_app_finalize
 from celery.app import amqp
+from celery.exceptions import TaskRevokedError
 from redis.exceptions import RedisError
 
+from celery_runpod import _stand_ins
 from celery_runpod._connect import broker_of, check_reachable, is_worker, mask_url
 from celery_runpod._protocol import RUN
 from celery_runpod._publish.agreement import refuse_mismatch
@@ -28,14 +30,14 @@ from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._publish.keep_copies import forget
 from celery_runpod._publish.routes import signatures_after
 from celery_runpod._store.store import store_of
-from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption
+from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption, RunPodError
 
 _FOLLOWING: ContextVar[bool] = getattr(amqp, "_callback_publish_retry", ContextVar("never", default=False))
 """True while a Celery worker publishes what follows a task (Celery 5.7.0)."""
 
 EAGER = (
-    "{what}, and an endpoint's job runs on RunPod, where it is paid for: nothing was published. In a test replace the "
-    "call, or run it against `celery-runpod simulator` (docs/testing.md)"
+    "{what}, and an endpoint's job runs on RunPod, where it is paid for: nothing was published. In a test put a fake in "
+    "the endpoint's place: `with celery_runpod.testing.fake_endpoint({endpoint!r}, output=...)` (docs/testing.md)"
 )
 
 
@@ -53,17 +55,25 @@ def refuse(app: Celery, args: Any, kwargs: Any, options: Mapping[str, Any]) -> N
     """
     check_arguments(args, kwargs)
     refuse_wrong_links(options)
-    refuse_eager(app)
+    refuse_eager(app, kwargs.get("endpoint"))
     check_reachable(app)
     if not is_worker(app):
         refuse_mismatch(app, ignore_result=bool(options.get("ignore_result")))
         refuse_over_bounds(app)
 
 
-def refuse_eager(app: Celery) -> None:
-    """Raises EagerMode if the app runs its tasks in the caller's process."""
-    if app.conf.task_always_eager:
-        raise EagerMode(EAGER.format(what="the Celery app has task_always_eager on"))
+def refuse_eager(app: Celery, endpoint: Any) -> None:
+    """Refuse what would run in the caller's process, unless a fake stands in for the endpoint.
+
+    Raises:
+        EagerMode: the app has `task_always_eager` on, or the test has fakes, but none of this endpoint.
+    """
+    if _stand_ins.active():
+        if endpoint not in (faked := _stand_ins.names()):
+            what = f"the test has {'fakes of ' + ', '.join(faked) if faked else 'no fakes'}, and none of {endpoint!r}"
+            raise EagerMode(EAGER.format(what=what, endpoint=endpoint))
+    elif app.conf.task_always_eager:
+        raise EagerMode(EAGER.format(what="the Celery app has task_always_eager on", endpoint=endpoint))
 
 
 def check_arguments(args: Any, kwargs: Any) -> None:
@@ -81,8 +91,8 @@ def refuse_wrong_links(options: Mapping[str, Any]) -> None:
         InvalidOption: names the option and the type that was given.
     """
     _refuse_wrong_links_of(options)
-    for signature in signatures_after({"task": RUN, "options": dict(options)}):
-        _refuse_wrong_links_of(signature.get("options") or {})
+    for following in signatures_after({"task": RUN, "options": dict(options)}):
+        _refuse_wrong_links_of(following.get("options") or {})
 
 
 def _refuse_wrong_links_of(options: Mapping[str, Any]) -> None:
@@ -103,6 +113,8 @@ class ClientTask(Task):
 
     abstract = True
     typing = False
+    throws = (RunPodError, TaskRevokedError)
+    """A job's error, which a fake raises here, is no fault of the task: Celery logs it as such."""
 
     @classmethod
     def annotate(cls) -> None:
@@ -121,6 +133,12 @@ class ClientTask(Task):
         app: Celery = self.app
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
         task_id = options["task_id"] = options.get("task_id") or str(uuid.uuid4())
+        if _stand_ins.active():
+            check_arguments(args, kwargs)
+            refuse_wrong_links(options)
+            _stand_ins.make_eager(app)
+            # Not by Celery's `apply_async`: in eager mode it forbids `result.get()` to all threads meanwhile.
+            return self.apply(args, kwargs, **options)
         # When a worker publishes what follows its task, Celery retries by the error's class: raise it as it is.
         follows = _FOLLOWING.get()
         if not follows:
@@ -134,14 +152,31 @@ class ClientTask(Task):
         finally:
             forget(task_id)
 
-    def apply(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: Celery's `apply` runs a task in the caller's process.
+    def apply(self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
+        """Run a call by its endpoint's fake, in this process, as Celery's `apply` runs a task. Under eager mode every
+        canvas comes here.
 
         Raises:
-            EagerMode: always.
+            EagerMode: nothing stands in for the endpoint.
         """
-        refuse_eager(self.app)
-        raise EagerMode(EAGER.format(what="apply() runs a task in this process"))
+        app: Celery = self.app
+        args, kwargs = tuple(args or ()), dict(kwargs or {})
+        refuse_eager(app, endpoint := kwargs.get("endpoint"))
+        task_id = task_id or str(uuid.uuid4())
+        ending = _stand_ins.take(app, _stand_ins.Message(task_id, args, kwargs, options))
+        if ending is None:
+            raise EagerMode(EAGER.format(what="apply() runs a task in this process", endpoint=endpoint))
+        by_id, by_celery = _stand_ins.sort_errbacks(app, options.pop("link_error", None))
+        try:
+            result = super().apply(args, kwargs, task_id=task_id, link_error=by_celery, **options)
+        finally:
+            _stand_ins.ending_of(task_id)
+        if ending.error is not None:
+            for errback in by_id:
+                errback.apply_async((task_id,))
+        if ending.state == states.REVOKED:
+            result.revoke()
+        return result
 
 
 def _unavailable(
@@ -158,8 +193,13 @@ def _unavailable(
     return BrokerUnavailable(role, mask_url(url), reason, begun, task_id, group_id, member if group_id else None)
 
 
-def _run_in_the_wrong_worker(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
-    """The body of the task. It runs only if a worker of the caller's own app consumes the queue of the RunPod workers."""
+def _run_here(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """The body of the task: delivers how a fake ended the call. Without one it runs only if a worker of the caller's own
+    app consumes the queue of the RunPod workers."""
+    if ending := _stand_ins.ending_of(self.request.id):
+        if ending.error is not None:
+            raise ending.error
+        return ending.output
     # Drop the copy, or the RunPod workers would publish and run a call that has ended with this error.
     if self.request.id:
         store_of(self.app).outbox.drop_message(self.request.id)
@@ -177,7 +217,9 @@ def register(app: Celery) -> None:
         return
     # If this process has also imported the worker's tasks, Celery may have registered `tasks.run` in the app.
     app._tasks.pop(RUN, None)
-    app.task(name=RUN, base=ClientTask, bind=True, shared=False, lazy=False)(_run_in_the_wrong_worker)
+    app.task(name=RUN, base=ClientTask, bind=True, shared=False, lazy=False)(_run_here)
+    if _stand_ins.active():
+        _stand_ins.make_eager(app)
 
 
 def register_in_finalized_apps() -> None:

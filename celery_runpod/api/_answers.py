@@ -105,6 +105,11 @@ class Job:
         """Whether the job has ended."""
         return self.state in FINAL_STATES
 
+    @property
+    def without_output(self) -> bool:
+        """COMPLETED, and RunPod sent no output: the handler had none, or RunPod lost it."""
+        return self.state == "COMPLETED" and self.output is None and not self.has_output
+
     def failure(self, endpoint: str | None = None, task_id: str | None = None) -> JobError | None:
         """The error that the job ended with: JobFailed, JobTimedOut, JobCancelled or OutputTooDeep, with `endpoint`
         and `task_id` on it; None for a COMPLETED job, and for one that has not ended.

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import celery
 import pytest
-from hatchling.builders.wheel import WheelBuilder
 
 from celery_runpod._devstack.stack import Server
-from tests.servers import ROOT, World
+from tests.servers import World
 from tests.waiting import eventually
+from tests.wheel import python_with_the_wheel
 
 OWN = ("config", "tasks", "celery_app")
 
@@ -60,15 +57,7 @@ def own(value):
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a fresh environment, with the wheel in it and the checkout nowhere on its path."""
-    folder = tmp_path_factory.mktemp("wheel")
-    wheel = Path(next(WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])))
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-    site = next((folder / "venv" / "lib").glob("python*/site-packages"))
-    with zipfile.ZipFile(wheel) as packed:
-        packed.extractall(site)
-    # The dependencies; a folder that comes in by a .pth file has its own .pth files (the checkout's) left alone.
-    (site / "dependencies.pth").write_text(f"{Path(celery.__file__).resolve().parent.parent}\n")
-    return folder / "venv" / "bin" / "python"
+    return python_with_the_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture

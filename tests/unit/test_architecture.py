@@ -18,7 +18,8 @@ ROOMS = {
         (f"celery_runpod.{name}" for name in ("_protocol", "options", "_escaping", "_jsonable")), "protocol"
     ),
     "celery_runpod._private_names": "protocol",
-    "celery_runpod._connect": "connect",
+    **dict.fromkeys(("celery_runpod._connect", "celery_runpod._stand_ins"), "connect"),
+    **dict.fromkeys(("celery_runpod.testing", "celery_runpod._testing"), "testing"),
     "celery_runpod._publish": "publish",
     "celery_runpod.errors": "errors",
     "celery_runpod": "client",
