@@ -1,22 +1,18 @@
-"""[2 of 8] What messages hold: task names, queues, the arguments and headers of a call, and how its input is merged.
+"""[2 of 8] What messages hold: task names, queues, the arguments and headers of a call.
 
 What one process writes into a message and another reads is named here alone, so that a change is seen as one. Messages
 and records carry `format`: a process leaves what a newer version wrote to newer processes, and reads the version before
 its own.
 
-Not here: the options of a call (``options.py``), the job store's keys and states (``_store/``).
+Not here: the options of a call (``options.py``), its input and what it may hold (``_call_rules.py``), the job store's keys and states (``_store/``).
 
 Next: ``tasks/run.py``, where a worker takes the message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-from celery_runpod._escaping import described
-from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError
+from typing import Literal, get_args
 
 FORMAT = 1
 
@@ -86,44 +82,3 @@ class Queues:
 
     def all(self) -> tuple[str, str, str]:
         return (self.run, self.status, self.deliver)
-
-
-def check_message(arguments: Mapping[str, Any]) -> None:
-    """Raises InvalidOption for a keyword argument of `runpod.run` that is unknown, or of a wrong type."""
-    for unknown in arguments.keys() - ARGUMENTS.keys():
-        raise InvalidOption(unknown[:80], described(arguments[unknown]), f"one of {', '.join(sorted(ARGUMENTS))}")
-    for name, (kind, allowed) in ARGUMENTS.items():
-        given = arguments.get(name)
-        if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
-            raise InvalidOption(name, described(given), allowed)
-
-
-def returned_error(error: RunPodError, job_id: str | None) -> dict[str, Any]:
-    """The result of a job that failed with `on_error="return"`."""
-    return {"error": {"type": type(error).__name__, "message": str(error), "job_id": job_id}}
-
-
-def merge_input(inputs: tuple[Any, ...] | list[Any], fields_: Mapping[str, Any], endpoint: str) -> Any:
-    """The job's input, from the arguments of a message.
-
-    `inputs` holds at most two: the result of the previous task in a chain, and the positional input. Fields are merged
-    over the input, the input over the previous result.
-
-    Raises:
-        InvalidInput: more than two inputs, or a merge of values that are not both dicts.
-    """
-    if len(inputs) > 2:
-        raise InvalidInput(f"{len(inputs)} positional arguments given; allowed: one input", endpoint)
-    layers = [*inputs, dict(fields_)] if fields_ else list(inputs)
-    if not layers:
-        return {}
-    merged = layers[0]
-    for layer in layers[1:]:
-        if not isinstance(merged, Mapping) or not isinstance(layer, Mapping):
-            raise InvalidInput(
-                f"cannot merge {type(layer).__name__} over {type(merged).__name__}: only a dict goes over a dict "
-                "(in a chain, use .si(...) where the previous result is not the input)",
-                endpoint,
-            )
-        merged = {**merged, **layer}
-    return merged

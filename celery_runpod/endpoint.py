@@ -19,8 +19,9 @@ from celery.canvas import Signature
 
 from celery_runpod import _stand_ins
 from celery_runpod._asking import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
+from celery_runpod._call_rules import merge_input
 from celery_runpod._connect import check_reachable, client_app, client_settings
-from celery_runpod._protocol import DEFAULT_DEADLINE_S, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues, merge_input
+from celery_runpod._protocol import DEFAULT_DEADLINE_S, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues
 from celery_runpod._publish.caller_task import check_arguments, client_task, refuse_eager, refuse_wrong_links
 from celery_runpod.api._answers import Health
 from celery_runpod.api._payload import check_depth, check_input

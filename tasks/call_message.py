@@ -18,18 +18,9 @@ from typing import Any
 
 from celery.app.task import Context
 
+from celery_runpod._call_rules import check_message, merge_input
 from celery_runpod._escaping import described
-from celery_runpod._protocol import (
-    BEGUN_AT,
-    DEFAULT_DEADLINE_S,
-    ISSUED_AT,
-    REFUSED,
-    REPUBLISHED,
-    RUN,
-    UNCONFIRMED,
-    check_message,
-    merge_input,
-)
+from celery_runpod._protocol import BEGUN_AT, DEFAULT_DEADLINE_S, ISSUED_AT, REFUSED, REPUBLISHED, RUN, UNCONFIRMED
 from celery_runpod._store.record import HIGHEST_PRIORITY, Job
 from celery_runpod._store.states import State
 from celery_runpod.api._payload import check_input

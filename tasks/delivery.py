@@ -17,7 +17,8 @@ from typing import Any
 from celery import shared_task, states
 from celery.exceptions import Ignore, TaskRevokedError
 
-from celery_runpod._protocol import FINISH, RUN, returned_error
+from celery_runpod._call_rules import returned_error
+from celery_runpod._protocol import FINISH, RUN
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State

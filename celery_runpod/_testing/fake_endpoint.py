@@ -26,8 +26,8 @@ from celery.exceptions import TaskRevokedError
 from kombu.utils.json import dumps, loads
 
 from celery_runpod import _stand_ins
+from celery_runpod._call_rules import check_message, merge_input, returned_error
 from celery_runpod._connect import client_app
-from celery_runpod._protocol import check_message, merge_input, returned_error
 from celery_runpod._stand_ins import Ending, Message, Show, StandIn
 from celery_runpod._testing.handler_ends import answer_failed, answer_raised, answer_with, as_json
 from celery_runpod.api._answers import Job, bounded

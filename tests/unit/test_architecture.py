@@ -15,7 +15,8 @@ ROOMS = {
     "celery_runpod._demo": "demo",
     **dict.fromkeys((f"celery_runpod.{name}" for name in ("django", "flask", "_webhooks")), "web"),
     **dict.fromkeys(
-        (f"celery_runpod.{name}" for name in ("_protocol", "options", "_escaping", "_jsonable")), "protocol"
+        (f"celery_runpod.{name}" for name in ("_protocol", "_call_rules", "options", "_escaping", "_jsonable")),
+        "protocol",
     ),
     "celery_runpod._private_names": "protocol",
     **dict.fromkeys(("celery_runpod._connect", "celery_runpod._stand_ins"), "connect"),

@@ -15,7 +15,8 @@ from celery.signals import before_task_publish
 
 from celery_app.worker_app import create_app, limit_imported
 from celery_runpod import Endpoint, JobResult, errors
-from celery_runpod._protocol import RUN, TASK_NAMES, merge_input
+from celery_runpod._call_rules import merge_input
+from celery_runpod._protocol import RUN, TASK_NAMES
 from celery_runpod._publish import routes
 from celery_runpod._webhooks.signed_urls import WebhookTarget, sign_url, verify
 from celery_runpod.api._operations import MANAGEMENT
