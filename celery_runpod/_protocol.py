@@ -4,7 +4,8 @@ What one process writes into a message and another reads is named here alone, so
 and records carry `format`: a process leaves what a newer version wrote to newer processes, and reads the version before
 its own.
 
-Not here: the options of a call (``options.py``), its input and what it may hold (``_call_rules.py``), the job store's keys and states (``_store/``).
+Not here: the options of a call (``options.py``), its input and what it may hold (``_call_rules.py``), the job store's
+keys and states (``_store/``).
 
 Next: ``tasks/run.py``, where a worker takes the message.
 """
