@@ -17,6 +17,7 @@
       _get_message_priority
     celery Backend._get_result_meta,                events, results          a state in Celery's own form
       _get_task_meta
+    celery AsyncResult._cache, _set_cache           results                  a REVOKED task reads as JobCancelled
     celery._state._get_active_apps,                 caller_task, routes,     the client task in every app
       connect_on_app_finalize, app._tasks           forks
     celery current_app._get_current_object          _connect, routes         the app behind the proxy

@@ -42,6 +42,7 @@ PASSING = (
     ":health",
     ":aside",
     ":troubles:",
+    ":watched:",
 )
 """Parts of keys that say nothing of an open job."""
 
