@@ -126,7 +126,9 @@ class JobResult(AsyncResult):
         looker, app = Looker(self.app), self.app
         look = lambda: looker.look([self.id], time.time())[self.id]  # noqa: E731, TID251 - the edge
         try:
-            yield from changes(look, timeout_s=_seconds(timeout), clock=time.monotonic, sleep=time.sleep)
+            for update in changes(look, timeout_s=_seconds(timeout), clock=time.monotonic, sleep=time.sleep):
+                if update is not None:
+                    yield update
         except (RedisError, OSError) as error:
             raise store_unavailable(app, error) from None
 

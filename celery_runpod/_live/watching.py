@@ -22,13 +22,15 @@ def changes(
     timeout_s: float | None,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
-) -> Iterator[JobUpdate]:
-    """How the job stands now, and then each change, until it has ended or the time is over. `clock` never goes back.
+    heartbeat_s: float | None = None,
+) -> Iterator[JobUpdate | None]:
+    """How the job stands now, and then each change, until it has ended or the time is over; None where nothing has
+    changed for `heartbeat_s`. `clock` never goes back.
 
     Raises:
         RedisError, OSError: the store has not answered for `PATIENCE_S`.
     """
-    begun = answered_at = clock()
+    begun = answered_at = said_at = clock()
     last: JobUpdate | None = None
     while True:
         try:
@@ -40,9 +42,13 @@ def changes(
             answered_at = clock()
             if update.differs(last):
                 yield update
+                said_at = clock()
             last = update
             if update.ended:
                 return
+        if heartbeat_s is not None and clock() - said_at >= heartbeat_s:
+            yield None
+            said_at = clock()
         left = LOOK_EVERY_S if timeout_s is None else begun + timeout_s - clock()
         if left <= 0:
             return
