@@ -131,6 +131,7 @@ def test_the_wheel_brings_no_top_level_package_but_one(tmp_path: Path) -> None:
     scripts = {path.name for package in PACKAGES for path in (ROOT / package).rglob("*.lua")}
     assert scripts == {Path(name).name for name in names if name.endswith(".lua")}
     assert "celery_runpod/py.typed" in names
+    assert "celery_runpod/django/static/celery_runpod/celery_runpod.js" in names
 
 
 NOT_PRIVATE = {"_exit", "_replace"}
