@@ -24,6 +24,8 @@
     celery Task._get_exec_options                   caller_task, routes      the options that a task's class declares
     celery app._pool, amqp._producer_pool,          forks                    a forked child makes new connections
       kombu Resource._resource, _dirty
+    asgiref SyncToAsync.thread_sensitive_context,   _job_views               an open stream keeps no thread
+      context_to_thread_executor, _executor
     amqp Channel._basic_publish,                    confirms                 confirms with a bounded wait
       _confirm_selected
 

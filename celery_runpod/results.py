@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Celery, states
+from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, GroupResult, ResultBase
 from redis.exceptions import RedisError
@@ -323,11 +324,15 @@ class Flow:
 
         Raises:
             ResultTimeout: it did not end in time; with state and reason of the step that runs.
+            JobCancelled: a step was cancelled.
             Exception: what a step raised.
         """
         timeout_s = _seconds(timeout)
         try:
             return self.result.get(timeout=timeout_s, propagate=propagate)
+        except TaskRevokedError as error:
+            # A group raises what is stored for its member.
+            raise as_cancelled(error, self.id) from None
         except CeleryTimeoutError as error:
             if not isinstance(error, ResultTimeout) and self.ready():
                 raise

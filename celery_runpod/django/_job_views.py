@@ -1,6 +1,7 @@
 """The views of a browser that watches a job: its status as JSON, and its changes as server-sent events.
 
-They serve under WSGI and ASGI alike. Who may see a job is said by a function of the project, which the setting
+They serve under WSGI and ASGI alike. While a stream is open, it holds no connection to the database, and under ASGI no
+thread. Who may see a job is said by a function of the project, which the setting
 `RUNPOD = {"MAY_SEE": "shop.jobs.may_see"}` names; without it everybody is refused.
 
 Not here: what is answered (`celery_runpod/_live/job_pages.py`).
@@ -9,12 +10,14 @@ Not here: what is answered (`celery_runpod/_live/job_pages.py`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import SyncToAsync, async_to_sync
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
+from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
@@ -71,6 +74,7 @@ def job_status(request: HttpRequest) -> HttpResponseBase:
     return refused or _response(job_pages.status(task_id))
 
 
+@transaction.non_atomic_requests  # a stream must not hold a transaction open
 def job_events(request: HttpRequest) -> HttpResponseBase:
     """GET ?task=<task id>: how the job stands, and each change of it, as server-sent events."""
     task_id, refused = _asked(request)
@@ -85,8 +89,9 @@ def job_events(request: HttpRequest) -> HttpResponseBase:
     except NotConfigured:
         return _response(job_pages.AWAY)
     stream: Any
+    _close_connections()
     if isinstance(request, ASGIRequest):
-        stream = job_pages.asgi_stream(task_id, last, app) if job_pages.asgi_place(most) else None
+        stream = _without_thread(job_pages.asgi_stream(task_id, last, app)) if job_pages.asgi_place(most) else None
     else:
         multithread = bool(request.META.get("wsgi.multithread"))
         stream = job_pages.wsgi_stream(task_id, last, app, most, multithread=multithread)
@@ -94,6 +99,27 @@ def job_events(request: HttpRequest) -> HttpResponseBase:
         return _response(job_pages.NO_PLACE)
     # Django's GZipMiddleware would keep events back until a block is full; it leaves alone what is encoded already.
     return StreamingHttpResponse(stream, headers={**job_pages.EVENT_HEADERS, "Content-Encoding": "identity"})
+
+
+def _close_connections() -> None:
+    """Close this thread's connections to databases, which `may_see` may have opened. The next query opens them again."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+async def _without_thread(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The stream, without the thread in which Django runs what is synchronous of this request. Otherwise each open page
+    would keep one; where something follows, as Django's signals at the end, a new one is made."""
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    # One that was given belongs to whoever gave it.
+    if context is not None and getattr(context, "_executor", None) is None:
+        executor = SyncToAsync.context_to_thread_executor.pop(context, None)
+        if executor is not None:
+            executor.shutdown(wait=False)
+    async with aclosing(stream) as chunks:  # type: ignore[type-var]
+        async for chunk in chunks:
+            yield chunk
 
 
 def _asked(request: HttpRequest) -> tuple[str, HttpResponseBase | None]:

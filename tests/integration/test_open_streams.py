@@ -99,6 +99,10 @@ async def until(seen: Any) -> None:
         await asyncio.sleep(0.05)
 
 
+def threads(server: Server) -> int:
+    return psutil.Process(server.process.pid).num_threads()
+
+
 def to_redis(server: Server, world: World) -> int:
     """How many connections to Redis a process has."""
     port = int(world.redis_url.rpartition(":")[2].partition("/")[0])
@@ -128,6 +132,7 @@ def test_hundreds_of_open_streams_share_one_redis_connection(world: World, djang
             }
             assert {page.updates[0]["task"] for page in quick} == set(ids[SLOW:])
             assert await asyncio.to_thread(to_redis, server, world) == 1
+            assert threads(server) < 50, "a coroutine for each page, and no thread"
             await asyncio.to_thread(JobResult.of(flow).cancel)
             await asyncio.gather(*reading, *(page.read() for page in slow))
             assert await asyncio.to_thread(to_redis, server, world) == 1

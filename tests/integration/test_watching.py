@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from celery import chain, chord
+from celery import chain, chord, group
 from celery.exceptions import TaskRevokedError
 
 from celery_runpod import JobResult, errors
@@ -105,6 +105,18 @@ def test_a_chord_that_waits_for_its_members_is_cancelled_as_a_whole(world: World
     flow.cancel()
     eventually(lambda: {step.state for step in flow.steps[:2]}, {"REVOKED"}, within_s=30)
     eventually(flow.ready, True, within_s=30)
+
+
+def test_a_group_of_which_one_is_cancelled(world: World) -> None:
+    flow = JobResult.of(group(world.endpoint("slow").s(a=1), world.endpoint("fast").s(b=2)).delay())
+    slow, fast = flow.steps
+    assert fast.get(timeout=WAIT_S) == {"b": 2}
+    with pytest.raises(errors.ResultTimeout, match=slow.id):
+        flow.get(timeout=0.2)
+    slow.cancel()
+    with pytest.raises(errors.JobCancelled):
+        flow.get(timeout=30)
+    assert (flow.ready(), flow.state) == (True, "REVOKED")
 
 
 def test_a_timeout_names_the_reason(world: World) -> None:

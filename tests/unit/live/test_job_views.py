@@ -297,6 +297,31 @@ def test_only_get_is_allowed(jobs_seen: Jobs, monkeypatch: pytest.MonkeyPatch) -
         assert app.test_client().post(f"{path}?task=t1").status_code == 405
 
 
+@pytest.mark.parametrize("kind", ["django", "django-asgi"])
+def test_a_stream_holds_no_connection_to_the_database(
+    kind: str, monkeypatch: pytest.MonkeyPatch, jobs_seen: Jobs
+) -> None:
+    from celery_runpod.django import _job_views
+
+    class Connection:
+        def __init__(self, in_atomic_block: bool) -> None:
+            self.in_atomic_block, self.closed = in_atomic_block, False
+
+        def close(self) -> None:
+            self.closed = True
+
+    class Connections:
+        def all(self, initialized_only: bool) -> list[Connection]:
+            assert initialized_only
+            return made
+
+    # That of a test case, or of a view around this one, is in a transaction.
+    made = [Connection(False), Connection(True)]
+    monkeypatch.setattr(_job_views, "connections", Connections())
+    assert KINDS[kind](monkeypatch).get("/runpod/job/events?task=t1", yes)[0] == 200
+    assert [one.closed for one in made] == [True, False]
+
+
 # Places
 
 
