@@ -3,7 +3,8 @@
 A browser gets how a job stands, and of an error its type and, if the job is a RunPod job, its message. It gets no output,
 no traceback and no id of RunPod's: who may see more is for the application's own views to say.
 
-An event has a name, so that events of another kind can be added: a browser hears only those that it listens to.
+An event has a name, so that events of another kind can be added: a browser hears only those that it listens to. Its id is
+for nobody to take apart, but that of a last one ends with `ENDED`.
 
 Not here: who may see a job (the views), and showing text safely (`celery_runpod.js` writes it as text alone).
 """

@@ -21,6 +21,7 @@ from celery_runpod._devstack.stack import Server, free_port
 from celery_runpod._live import job_pages
 from celery_runpod._store.store import store_of
 from celery_runpod.flask import RunPod
+from tests import django_project
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 
@@ -196,29 +197,40 @@ def test_a_stranger_and_a_browser_that_comes_again(world: World, django: tuple[S
 # WSGI
 
 
-@pytest.fixture
-def flask(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A Flask application on waitress, in a thread, that serves two streams."""
-    monkeypatch.setattr(job_pages, "HEARTBEAT_S", 0.2)
+def flask_application(world: World) -> Any:
     app = Flask("shop")
     RunPod(app, may_see=lambda request, task_id: True, celery=world.app(), most_streams=2)
-    server: Any = create_server(app, host="127.0.0.1", port=0, threads=8)
+    return app
+
+
+def django_application(world: World) -> Any:
+    return django_project.wsgi()
+
+
+@pytest.fixture(params=[flask_application, django_application])
+def wsgi(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An application on waitress, in a thread, that serves two streams."""
+    monkeypatch.setattr(job_pages, "HEARTBEAT_S", 0.2)
+    hook = lambda request, task_id: True  # noqa: E731
+    monkeypatch.setattr(django_project.settings, "RUNPOD", {"MAY_SEE": hook, "MOST_STREAMS": 2})
+    server: Any = create_server(request.param(world), host="127.0.0.1", port=0, threads=8)
     thread = threading.Thread(target=server.run, name="waitress", daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.effective_port}/runpod/job"
     finally:
+        # While the server runs: it closes the streams whose browser has gone.
+        eventually(lambda: job_pages.places.taken, 0, within_s=30)
         server.close()
         thread.join(10)
-        eventually(lambda: job_pages.places.taken, 0, within_s=30)
 
 
-def test_under_wsgi_streams_are_bounded_and_a_closed_one_makes_room(world: World, flask: str) -> None:
+def test_under_wsgi_streams_are_bounded_and_a_closed_one_makes_room(world: World, wsgi: str) -> None:
     result = world.endpoint("slow").apply_async(({"a": 1},), countdown=600)
     eventually(lambda: result.reason, "COUNTDOWN", within_s=60)
 
     def stream() -> requests.Response:
-        return requests.get(f"{flask}/events", params={"task": result.id}, stream=True, timeout=30)
+        return requests.get(f"{wsgi}/events", params={"task": result.id}, stream=True, timeout=30)
 
     def data_of(response: requests.Response) -> Iterator[dict[str, Any]]:
         for line in response.iter_lines(chunk_size=1, decode_unicode=True):
@@ -231,7 +243,7 @@ def test_under_wsgi_streams_are_bounded_and_a_closed_one_makes_room(world: World
     assert {next(first)["reason"], next(second)["reason"]} == {"COUNTDOWN"}
     refused = stream()
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "10")
-    shown = requests.get(flask, params={"task": result.id}, timeout=10).json()
+    shown = requests.get(wsgi, params={"task": result.id}, timeout=10).json()
     assert (shown["state"], shown["reason"]) == ("WAITING", "COUNTDOWN"), "what the script asks for instead"
     one.close()
     eventually(lambda: job_pages.places.taken, 1, within_s=60)
