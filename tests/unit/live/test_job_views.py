@@ -360,6 +360,28 @@ def test_an_asynchronous_stream_that_is_left_leaves_its_place(jobs_seen: Jobs) -
     asyncio.run(test())
 
 
+def test_thousands_of_open_pages_are_served_up_to_the_bound(jobs_seen: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs_seen.script = [RUNNING]
+
+    async def test() -> None:
+        hub = Hub(jobs_seen.look, every_s=3600)
+        monkeypatch.setattr(job_pages, "hub_of", lambda _: hub)
+        app = Celery("project", broker="memory://", set_as_current=False)
+        streams = []
+        while job_pages.asgi_place(None):
+            streams.append(job_pages.asgi_stream(f"t{len(streams)}", None, app))
+            await anext(streams[-1])
+        assert len(streams) == job_pages.ASGI_STREAMS
+        firsts = await asyncio.gather(*(anext(stream) for stream in streams))
+        assert all(b"IN_PROGRESS" in chunk for chunk in firsts)
+        assert len(jobs_seen.asked) == len(streams), "each job is looked at once"
+        for stream in streams:
+            await stream.aclose()  # type: ignore[attr-defined]
+        assert job_pages.places.taken == 0 and job_pages.asgi_place(None)
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
 # Set up
 
 

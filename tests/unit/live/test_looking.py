@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import fakeredis
 import pytest
 from celery import states
 from celery.exceptions import TaskRevokedError
 from redis.exceptions import NoPermissionError
 
+from celery_runpod._live import looking
 from celery_runpod._live.looking import MOST_STEPS, NOTE_EVERY_S, Notes
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
@@ -151,6 +153,38 @@ def test_a_result_that_was_read_before_its_record_is_read_again(scene: Scene) ->
 
     redis.pipeline = pipeline
     assert (scene.look().state, scene.look().result) == ("SUCCESS", 5)
+
+
+def test_results_in_another_redis_are_read_in_a_round_trip_of_their_own(scene: Scene) -> None:
+    elsewhere: Any = fakeredis.FakeRedis()
+    scene.looker.results_in_redis = True
+    scene.app.backend.client = elsewhere
+    scene.app.backend.get_key_for_task = lambda task_id: f"celery-task-meta-{task_id}"
+    scene.bench.accepted("open")
+    for task_id in ("t1", "t2"):
+        meta = {"status": "SUCCESS", "result": task_id, "task_id": task_id}
+        elsewhere.set(f"celery-task-meta-{task_id}", json.dumps(meta))
+    asked: list[list[str]] = []
+    mget = elsewhere.mget
+    elsewhere.mget = lambda keys: asked.append(keys) or mget(keys)
+    found = scene.look("open", "t1", "t2", "unknown")
+    assert {one: (update.state, update.result) for one, update in found.items()} == {
+        "open": ("IN_QUEUE", None),
+        "t1": ("SUCCESS", "t1"),
+        "t2": ("SUCCESS", "t2"),
+        "unknown": ("PENDING", None),
+    }
+    assert [len(keys) for keys in asked] == [3]
+
+
+def test_what_a_looker_remembers_is_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "MOST_REMEMBERED", 2)
+    for task_id in ("t1", "t2", "t3"):
+        scene.bench.accepted(task_id)
+    scene.look("t1", "t2", "t3")
+    assert scene.look("t1").state == "IN_QUEUE" and set(scene.looker.endpoints) == {"t1"}
+    scene.looker.forget("t1")
+    assert scene.looker.endpoints == scene.looker.begun == {}
 
 
 def test_a_later_step_names_the_step_that_it_waits_for(scene: Scene) -> None:
