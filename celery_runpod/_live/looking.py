@@ -212,8 +212,9 @@ class _Look:
         self._worker_up = bool(up)
 
     def _take_place(self, task_id: str, raw: str | None) -> None:
-        endpoint = json.loads(raw).get("endpoint") if raw else None
-        if endpoint is not None:
+        place = _json(raw)
+        endpoint = place.get("endpoint") if isinstance(place, dict) else None
+        if isinstance(endpoint, str):
             self._looker.endpoints[task_id] = endpoint
 
     def _take_record(self, task_id: str, values: list[str | None]) -> None:
@@ -226,8 +227,8 @@ class _Look:
         self._before[task_id] = sorted(set(found) - {task_id})[:MOST_STEPS]
 
     def _take_begun(self, task_id: str, at: str | float | None) -> None:
-        if at is not None:
-            self._looker.begun[task_id] = float(at)
+        if (begun := _number(at)) is not None:
+            self._looker.begun[task_id] = begun
 
     def _take_result(self, task_id: str, raw: bytes | None) -> None:
         meta = self._decoded(raw)
@@ -258,19 +259,32 @@ class _Look:
             status = WITHOUT_RESULT.get(record.get("verdict", ""), states.FAILURE)
             return self._ended(task_id, record, status, None)
         if record:
-            return self._open(task_id, record["state"], record.get("reason"), _json(record.get("progress")), record)
-        # Not accepted yet, or a task of the user's own, which may say how far it has come.
+            return self._open_job(task_id, record)
+        # Not accepted yet, a later step, or a task of the user's own, which may say how far it has come.
         shown = meta.get("result")
         shown = shown if isinstance(shown, Mapping) else {}
-        return self._open(task_id, status, shown.get("reason"), shown.get("progress"), shown)
+        step = self._step_before(task_id)
+        return self._open(task_id, status, shown.get("reason"), shown.get("progress"), shown.get("job_id"), step)
 
-    def _open(self, task_id: str, state: str, reason: str | None, progress: Any, about: Mapping[str, Any]) -> JobUpdate:
-        steps = [
-            self._open(one, record["state"], record.get("reason"), _json(record.get("progress")), record)
-            for one in self._before.get(task_id, ())
-            if (record := self._records.get(one)) and record.get("state") in FURTHEST
-        ]
-        step = min(steps, key=lambda one: FURTHEST.index(one.state), default=None)
+    def _open_job(self, task_id: str, record: Record) -> JobUpdate:
+        progress = _json(record.get("progress"))
+        return self._open(task_id, record["state"], record.get("reason"), progress, record.get("job_id"))
+
+    def _step_before(self, task_id: str) -> JobUpdate | None:
+        """The open job before this step that has come furthest."""
+        found = [(one, self._records.get(one) or {}) for one in self._before.get(task_id, ())]
+        steps = [self._open_job(one, record) for one, record in found if record.get("state") in FURTHEST]
+        return min(steps, key=lambda one: FURTHEST.index(one.state), default=None)
+
+    def _open(
+        self,
+        task_id: str,
+        state: str,
+        reason: str | None,
+        progress: Any,
+        job_id: str | None,
+        step: JobUpdate | None = None,
+    ) -> JobUpdate:
         if not self._worker_up:
             reason = NO_WORKER
         elif step is not None:
@@ -281,7 +295,7 @@ class _Look:
             state,
             reason or None,
             progress,
-            about.get("job_id") or None,
+            job_id or None,
             None if begun is None else max(0.0, self._now - begun),
             step=step,
         )
@@ -292,7 +306,7 @@ class _Look:
             error = as_cancelled(value, task_id)
         elif status in states.PROPAGATE_STATES and isinstance(value, BaseException):
             error = value
-        begun, ended_at = self._looker.begun.get(task_id), float(record.get("ended_at") or self._now)
+        begun, ended_at = self._looker.begun.get(task_id), _number(record.get("ended_at")) or self._now
         return JobUpdate(
             task_id,
             status,
@@ -305,4 +319,16 @@ class _Look:
 
 
 def _json(text: str | None) -> Any:
-    return json.loads(text) if text else None
+    """What a text of the store holds; None where it cannot be read: one damaged record must not stop the looks at all
+    others."""
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _number(text: str | float | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

@@ -211,6 +211,33 @@ def test_of_thousands_of_earlier_steps_a_few_are_read(scene: Scene) -> None:
     assert sum(trip.count("HMGET") for trip in trips) == MOST_STEPS
 
 
+def test_a_damaged_record_keeps_nobody_from_the_others(scene: Scene) -> None:
+    for task_id in ("t1", "broken", "lost"):
+        scene.bench.accepted(task_id)
+    keys = scene.store.keys
+    damaged = {"progress": "{", "begun_at": "yesterday", "state": "OF_TOMORROW"}
+    scene.bench.redis.hset(keys.job(ENDPOINT, "broken"), mapping=damaged)
+    scene.bench.redis.set(keys.task("lost"), "[1]")
+    scene.bench.redis.set(keys.task("also lost"), "{")
+    found = scene.look("t1", "broken", "lost", "also lost")
+    assert {one: update.state for one, update in found.items()} == {
+        "t1": "IN_QUEUE",
+        "broken": "OF_TOMORROW",
+        "lost": "PENDING",
+        "also lost": "PENDING",
+    }
+    assert found["broken"].progress is None
+
+
+def test_a_root_does_not_wait_for_what_follows_it(scene: Scene) -> None:
+    for task_id in ("root", "other"):
+        job = scene.bench.job(task_id, root_id="root")
+        scene.store.ids.index(job, (), ())
+        scene.store.accept(job, NOW)
+    update = scene.look("root")
+    assert (update.state, update.reason, update.step) == ("WAITING", None, None)
+
+
 def test_the_own_task_of_a_user_shows_its_custom_state(scene: Scene) -> None:
     scene.app.backend.store_result("own", {"progress": 40}, "RESIZING")
     update = scene.look("own")
