@@ -12,9 +12,21 @@ from celery_runpod._publish import forks as _forks  # connects a hook
 from celery_runpod._publish import routes as _routing  # connects the signal
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.options import Backoff, Options
-from celery_runpod.results import JobResult, cancel
+from celery_runpod.results import Flow, JobResult, JobUpdate, cancel
 
 __version__ = "0.1.0"
-__all__ = ["Backoff", "Endpoint", "JobResult", "Options", "ask", "cancel", "errors", "pause", "resume"]
+__all__ = [
+    "Backoff",
+    "Endpoint",
+    "Flow",
+    "JobResult",
+    "JobUpdate",
+    "Options",
+    "ask",
+    "cancel",
+    "errors",
+    "pause",
+    "resume",
+]
 
 del _clienttask, _forks, _routing

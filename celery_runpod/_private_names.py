@@ -17,6 +17,7 @@
       _get_message_priority
     celery Backend._get_result_meta,                events, results          a state in Celery's own form
       _get_task_meta
+    celery AsyncResult._cache, _set_cache           results                  a REVOKED task reads as JobCancelled
     celery._state._get_active_apps,                 caller_task, routes,     the client task in every app
       connect_on_app_finalize, app._tasks           forks, _stand_ins
     celery._state._set_task_join_will_block,        _stand_ins               two threads with eager tasks
@@ -28,6 +29,8 @@
     celery Task._get_exec_options                   caller_task, routes      the options that a task's class declares
     celery app._pool, amqp._producer_pool,          forks                    a forked child makes new connections
       kombu Resource._resource, _dirty
+    asgiref SyncToAsync.thread_sensitive_context,   _job_views               an open stream keeps no thread
+      context_to_thread_executor, _executor
     amqp Channel._basic_publish,                    confirms                 confirms with a bounded wait
       _confirm_selected
 

@@ -8,6 +8,7 @@ Next: ``_protocol.py``, what the message holds.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import Mapping
@@ -177,6 +178,16 @@ class Endpoint:
         signature = self.signature(args, kwargs, **celery_options)
         client_task(app).apply_async(signature.args, signature.kwargs, **{**signature.options, "task_id": task_id})
         return JobResult(task_id, app=app)
+
+    async def adelay(self, input: Any = None, /, **fields: Any) -> JobResult:
+        """As `delay`, without blocking the event loop."""
+        return await asyncio.to_thread(self.delay, input, **fields)
+
+    async def aapply_async(
+        self, args: tuple[Any, ...] | list[Any] = (), kwargs: Mapping[str, Any] | None = None, **celery_options: Any
+    ) -> JobResult:
+        """As `apply_async`, without blocking the event loop."""
+        return await asyncio.to_thread(self.apply_async, args, kwargs, **celery_options)
 
     def delay_on_commit(self, input: Any = None, /, **fields: Any) -> str:
         """Enqueue once Django's current transaction has been committed; returns the task id at once.

@@ -22,6 +22,7 @@
     │   ├── Unavailable
     │   └── BadAnswer
     ├── WaitTimeout
+    ├── ResultTimeout
     ├── NotOffered
     ├── NameTaken
     ├── CreateUnconfirmed
@@ -46,13 +47,18 @@
 Celery sends an exception through JSON and rebuilds it as ``cls(*args)``. So every field is positional, is in ``args``,
 and has a JSON-safe value; the text is made in ``__str__``. New fields go last, with a default.
 
-Standard library alone: every process that reads results imports this.
+Two are Celery's errors too, so that code that catches those goes on working: JobCancelled is a TaskRevokedError,
+ResultTimeout a TimeoutError. Beside ``celery.exceptions`` this needs the standard library alone: every process that reads
+results imports it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from celery.exceptions import TaskRevokedError
+from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 __all__ = [
     "ApiError",
@@ -88,6 +94,7 @@ __all__ = [
     "PurgeRefused",
     "RateLimited",
     "RequestRejected",
+    "ResultTimeout",
     "RetryRefused",
     "RunPodError",
     "StartTimeout",
@@ -332,6 +339,21 @@ class WaitTimeout(RunPodError):
 
 
 @dataclass(eq=False)
+class ResultTimeout(RunPodError, CeleryTimeoutError):
+    """`JobResult.get(timeout=)` stopped waiting; the job goes on. `state` and `reason` are the job's at that moment, and
+    `reason` is None if none is known. Also Celery's TimeoutError."""
+
+    task_id: str
+    waited_s: float
+    state: str
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"task {self.task_id} was still {self.state}{reason} after {self.waited_s:g} s; it goes on"
+
+
+@dataclass(eq=False)
 class NoAnswer(RunPodError):
     """No celery-runpod worker answered in time. A worker that takes the message later drops it; one that has begun goes
     on. `worker_up`: whether any worker is up, None if that is not known."""
@@ -482,8 +504,9 @@ class JobTimedOut(JobError):
 
 
 @dataclass(eq=False)
-class JobCancelled(JobError):
-    """The job was cancelled. Celery shows the task as REVOKED."""
+class JobCancelled(JobError, TaskRevokedError):
+    """The job was cancelled. Celery shows the task as REVOKED, and this is a TaskRevokedError too. `message` says how:
+    "revoked", or "expired" if its `expires` came before its submit."""
 
 
 @dataclass(eq=False)

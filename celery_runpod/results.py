@@ -1,4 +1,4 @@
-"""JobResult: an AsyncResult that knows the job behind it; and `cancel`.
+"""JobResult: an AsyncResult that knows the job behind it; Flow: all steps of a canvas; and `cancel`.
 
 While a job is open, the worker writes its state, RunPod's id, its progress and the reason for waiting into the result.
 Afterwards the result is Celery's own. This module needs neither the worker's code nor the API key.
@@ -9,20 +9,27 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import timedelta
 from typing import Any
 
 from celery import Celery, states
+from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
-from celery.result import AsyncResult, ResultBase
+from celery.result import AsyncResult, GroupResult, ResultBase
 from redis.exceptions import RedisError
 
 from celery_runpod import _stand_ins
 from celery_runpod._cancelling import publish_cancel
 from celery_runpod._connect import client_app, store_unavailable
+from celery_runpod._live.hub import watched
+from celery_runpod._live.looking import Looker, notes
+from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
+from celery_runpod._live.watching import changes
 from celery_runpod._store.store import JobStore, store_of
+from celery_runpod.errors import ResultTimeout
 
-__all__ = ["JobResult", "cancel"]
+__all__ = ["Flow", "JobResult", "JobUpdate", "cancel"]
 
 _FIRST_LOOK_S, _LOOK_GROWS, _LONGEST_LOOK_S = 0.05, 1.5, 1.0
 
@@ -45,11 +52,24 @@ class JobResult(AsyncResult):
         # The parameters of AsyncResult, in its order: a pickle holds all of them.
         super().__init__(id, backend, task_name, app if app is not None else client_app(), parent)
 
+    @staticmethod
+    def of(result_or_id: str | ResultBase | Flow, *, app: Celery | None = None) -> Flow:
+        """All steps of a chain, group or chord, or of a single call, from what its `.delay()` returned:
+
+        >>> JobResult.of(chain(sdxl.s(prompt="a cat"), save.s())()).reason
+        'COLD_START'
+
+        From the id alone only the steps that are open at the moment are found, and the one of that id; and a group's id
+        alone does not say when the group has ended. `result.as_tuple()` keeps all of it, for `result_from_tuple`.
+        """
+        return result_or_id if isinstance(result_or_id, Flow) else Flow(result_or_id, app=app)
+
     @property
     def reason(self) -> str | None:
         """Why an open job is not running; None if it is, or if no reason is known.
 
-        Before its submit: COUNTDOWN, BUDGET, MAX_IN_FLIGHT, ON_HOLD (the endpoint is paused by hand), PAUSED, API_SLOW,
+        Before its turn in a flow: EARLIER_STEP (`JobResult.of` names the step that it waits for). Before its submit:
+        COUNTDOWN, BUDGET, MAX_IN_FLIGHT, ON_HOLD (the endpoint is paused by hand), PAUSED, API_SLOW,
         RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED, RESUBMIT, RETRY, STORE_RESTARTED, NO_WORKER (no celery-runpod
         worker is up). In RunPod's queue: COLD_START (workers are starting), NO_CAPACITY (throttled, or none),
         WORKERS_UNHEALTHY. At RunPod: API_REFUSES, JOB_NOT_FOUND, ENDPOINT_NOT_FOUND, STATUS_STUCK (/status hides the
@@ -62,15 +82,21 @@ class JobResult(AsyncResult):
         try:
             reader = self._reader()
             if not reader.workers.worker_up(time.time()):  # noqa: TID251 - the edge
-                return "NO_WORKER"
-            return (reader.ids.job(self.id) or {}).get("reason") or None
+                return NO_WORKER
+            if job := reader.ids.job(self.id):
+                return job.get("reason") or None
+            return EARLIER_STEP if self._waits_for_another(reader) else None
         except RedisError:
             return self._shown().get("reason") or None
 
     @property
     def progress(self) -> Any:
-        """The handler's latest `progress_update`, while the job runs."""
-        return self._shown().get("progress")
+        """The handler's latest `progress_update`, while the job runs. Who reads it watches the job: as `watch`, it lets
+        workers look once a second for some seconds, within their budget."""
+        shown = self._shown()
+        if shown:
+            self._note_watched()
+        return shown.get("progress")
 
     @property
     def job_id(self) -> str | None:
@@ -89,6 +115,31 @@ class JobResult(AsyncResult):
         error here."""
         result = self._get_task_meta()["result"] if self.state in states.PROPAGATE_STATES else None
         return result if isinstance(result, BaseException) else None
+
+    def watch(self, timeout: float | timedelta | None = None) -> Iterator[JobUpdate]:
+        """How the job stands now, and then each change of state, reason or progress, from any process. It ends with the
+        job: the last update has `ended`, and says how in `state`, `error` and `result`; no error is raised for it. While
+        somebody watches, workers look at the job once a second, within their budget.
+
+        Args:
+            timeout: seconds or a `timedelta`; after it the updates end, though the job goes on. None: until the end.
+
+        Raises:
+            BrokerUnavailable: the job store has not answered for half a minute.
+        """
+        looker, app = Looker(self.app), self.app
+        look = lambda: looker.look([self.id], time.time())[self.id]  # noqa: E731, TID251 - the edge
+        try:
+            for update in changes(look, timeout_s=_seconds(timeout), clock=time.monotonic, sleep=time.sleep):
+                if update is not None:
+                    yield update
+        except (RedisError, OSError) as error:
+            raise store_unavailable(app, error) from None
+
+    async def awatch(self, timeout: float | timedelta | None = None) -> AsyncIterator[JobUpdate]:
+        """As `watch`, without blocking the event loop. All who watch in one event loop share one connection to Redis."""
+        async for update in watched(self.app, self.id, _seconds(timeout)):
+            yield update
 
     def cancel(self) -> None:
         """Cancel this job, at RunPod too, and the tasks that follow it; no effect if it has ended. Cancelling a later
@@ -129,25 +180,79 @@ class JobResult(AsyncResult):
             warnings.warn(f"JobResult.revoke() cancels the job and ignores {', '.join(ignored)}", stacklevel=2)
         self.cancel()
 
-    async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
-        """As `get`, without blocking the event loop.
+    def get(self, timeout: float | timedelta | None = None, propagate: bool = True, *args: Any, **kwargs: Any) -> Any:
+        """Wait for the job's end; its output, or its error is raised. The other parameters are those of
+        `AsyncResult.get`.
 
         Args:
-            timeout: seconds; None waits until the job ends.
+            timeout: seconds or a `timedelta`; None waits until the job ends.
 
         Raises:
-            celery.exceptions.TimeoutError: the job did not end in time; it goes on.
+            ResultTimeout: the job did not end in time and goes on; it names state and reason, and is Celery's
+                TimeoutError too.
+            JobError: how the job ended; JobCancelled for one that was cancelled.
+        """
+        timeout_s = _seconds(timeout)
+        try:
+            return super().get(timeout_s, propagate, *args, **kwargs)
+        except CeleryTimeoutError:
+            # What the task itself raised may be a TimeoutError too.
+            if self._cache is not None:
+                raise
+        raise self._still_open(timeout_s)
+
+    wait = get
+
+    async def aget(self, timeout: float | timedelta | None = None, propagate: bool = True) -> Any:
+        """As `get`, without blocking the event loop.
+
+        Raises:
+            ResultTimeout, JobError: as for `get`.
         """
         loop = asyncio.get_running_loop()
-        give_up = None if timeout is None else loop.time() + timeout
+        timeout_s = _seconds(timeout)
+        give_up = None if timeout_s is None else loop.time() + timeout_s
         wait_s = _FIRST_LOOK_S
         while not await asyncio.to_thread(self.ready):
             if give_up is not None and loop.time() >= give_up:
-                raise CeleryTimeoutError("The operation timed out.")
+                raise await asyncio.to_thread(self._still_open, timeout_s)
             left = wait_s if give_up is None else min(wait_s, max(0.0, give_up - loop.time()))
             await asyncio.sleep(left)
             wait_s = min(wait_s * _LOOK_GROWS, _LONGEST_LOOK_S)
         return await asyncio.to_thread(lambda: self.get(propagate=propagate, disable_sync_subtasks=False))
+
+    async def astate(self) -> str:
+        """`state`, without blocking the event loop."""
+        return str(await asyncio.to_thread(lambda: self.state))
+
+    def _set_cache(self, d: dict[str, Any]) -> Any:
+        if d["status"] == states.REVOKED:
+            d = {**d, "result": as_cancelled(d["result"], self.id)}
+        return super()._set_cache(d)
+
+    def _still_open(self, waited_s: float | None) -> ResultTimeout:
+        try:
+            state, reason = self.state, self.reason
+        except (RedisError, OSError):
+            state, reason = states.PENDING, None
+        return ResultTimeout(self.id, waited_s or 0.0, state, reason)
+
+    def _waits_for_another(self, reader: JobStore) -> bool:
+        """Whether this is a later step of a flow, and an earlier one is open."""
+        if reader.ids.members(self.id) - {self.id}:
+            return True
+        return self.parent is not None and not self.parent.ready()
+
+    def _note_watched(self) -> None:
+        if not notes.due(self.id, time.time()):  # noqa: TID251 - the edge
+            return
+        try:
+            reader = self._reader()
+            place = reader.ids.place(self.id)
+            if place is not None and place.endpoint is not None:
+                reader.watches.note(place.endpoint, self.id)
+        except (RedisError, OSError):
+            pass  # the progress itself was read; only the next one comes later
 
     def _shown(self) -> dict[str, Any]:
         """What the worker wrote with an open state; empty once the job has ended."""
@@ -164,6 +269,157 @@ class JobResult(AsyncResult):
 
     def _reader(self) -> JobStore:
         return store_of(self.app)
+
+
+class Flow:
+    """All steps of a canvas, as `JobResult.of` gives them. Each property reads how they stand now."""
+
+    def __init__(self, result_or_id: str | ResultBase, *, app: Celery | None = None) -> None:
+        self._app = app or getattr(result_or_id, "app", None) or client_app()
+        self._known: dict[str, tuple[str, ...]] = {}
+        """Task id -> the ids that must end before it, as far as the given result knows them."""
+        self._by_id = isinstance(result_or_id, str)
+        if isinstance(result_or_id, str):
+            self.result: Any = JobResult(result_or_id, app=self._app)
+            self._last: tuple[str, ...] = (result_or_id,)
+            self._known[result_or_id] = ()
+        else:
+            self.result = _job_result(result_or_id, self._app)
+            self._last = _order(self.result, (), self._known)
+        self._looker = Looker(self._app)
+
+    def __repr__(self) -> str:
+        return f"Flow({self.id!r})"
+
+    @property
+    def id(self) -> str:
+        """The id of the result: of the last step, or of the group."""
+        return str(self.result.id)
+
+    @property
+    def steps(self) -> list[JobResult]:
+        """Every step, each before those that wait for it. From an id alone: those that are open, and the one of that
+        id."""
+        return [JobResult(task_id, app=self._app) for task_id in self._ids()]
+
+    @property
+    def current(self) -> list[JobUpdate]:
+        """The steps that run, or wait for something else than an earlier step; empty at the end."""
+        return self._look()[0]
+
+    @property
+    def state(self) -> str:
+        """The state of the flow: at its end SUCCESS, FAILURE or REVOKED; before that, the state of the first of
+        `current`."""
+        current, ends = self._look()
+        if not _all_ended(ends):
+            return current[0].state if current else states.PENDING
+        found = {update.state for update in ends}
+        return str(next((one for one in (states.FAILURE, states.REVOKED) if one in found), states.SUCCESS))
+
+    @property
+    def reason(self) -> str | None:
+        """The reason of the first of `current`; as `JobResult.reason`."""
+        return next((update.reason for update in self.current), None)
+
+    @property
+    def progress(self) -> Any:
+        """The progress of the first of `current`; as `JobResult.progress`."""
+        return next((update.progress for update in self.current), None)
+
+    def ready(self) -> bool:
+        """Whether the flow has ended."""
+        return _all_ended(self._look()[1])
+
+    def get(self, timeout: float | timedelta | None = None, propagate: bool = True) -> Any:
+        """Wait for the end of the flow; the output of its last step, or a list of those of a group.
+
+        Raises:
+            ResultTimeout: it did not end in time; with state and reason of the step that runs.
+            JobCancelled: a step was cancelled.
+            Exception: what a step raised.
+        """
+        timeout_s = _seconds(timeout)
+        try:
+            return self.result.get(timeout=timeout_s, propagate=propagate)
+        except TaskRevokedError as error:
+            # A group raises what is stored for its member.
+            raise as_cancelled(error, self.id) from None
+        except CeleryTimeoutError as error:
+            if not isinstance(error, ResultTimeout) and self.ready():
+                raise
+        try:
+            first = next(iter(self.current), None)
+        except (RedisError, OSError):
+            first = None
+        if first is None:
+            raise ResultTimeout(self.id, timeout_s or 0.0, states.PENDING)
+        raise ResultTimeout(first.task_id, timeout_s or 0.0, first.state, first.reason)
+
+    def cancel(self) -> None:
+        """Cancel every step that is open, at RunPod too; later steps are not submitted.
+
+        Raises:
+            BrokerUnavailable: the job store does not answer; nothing was cancelled.
+        """
+        publish_cancel(self._app, list(dict.fromkeys([self.id, *self._ids()])), scope="tree")
+
+    def _ids(self) -> list[str]:
+        if not self._by_id:
+            return list(self._known)
+        try:
+            ids = store_of(self._app).ids
+            place = ids.place(self.id)
+            found = ids.members(self.id) | (set() if place is None else ids.members(place.root))
+        except (RedisError, OSError) as error:
+            raise store_unavailable(self._app, error) from None
+        # The id of a group is no task's.
+        is_group = place is None and self.id not in found and bool(found)
+        return [*sorted(found - {self.id}), *(() if is_group else (self.id,))]
+
+    def _look(self) -> tuple[list[JobUpdate], list[JobUpdate]]:
+        """The current steps, and those with whose end the flow ends."""
+        ids = self._ids()
+        try:
+            updates = self._looker.look(ids, time.time())  # noqa: TID251 - the edge
+        except (RedisError, OSError) as error:
+            raise store_unavailable(self._app, error) from None
+        ends = [updates[one] for one in self._last if one in updates] or list(updates.values())
+        open_steps = [] if _all_ended(ends) else [update for update in updates.values() if not update.ended]
+        current = []
+        for update in open_steps:
+            before = [updates[one] for one in self._known.get(update.task_id, ()) if one in updates]
+            if update.step is None and all(one.ended for one in before):
+                current.append(update)
+        return sorted(current, key=lambda update: update.state == states.PENDING), ends
+
+
+def _all_ended(updates: list[JobUpdate]) -> bool:
+    return all(update.ended for update in updates)
+
+
+def _job_result(result: Any, app: Celery) -> Any:
+    """The same result with a JobResult for each task in it."""
+    if isinstance(result, JobResult) and result.parent is None:
+        return result
+    parent = None if result.parent is None else _job_result(result.parent, app)
+    if (children := getattr(result, "results", None)) is not None:
+        return GroupResult(result.id, [_job_result(one, app) for one in children], parent=parent, app=app)
+    return JobResult(result.id, app=app, parent=parent)
+
+
+def _order(result: Any, before: tuple[str, ...], found: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Note each task of a result, and what must end before it; the ids with which the result ends."""
+    if result.parent is not None:
+        before = _order(result.parent, before, found)
+    if isinstance(result, GroupResult):
+        return tuple(last for one in result.results for last in _order(one, before, found))
+    found.setdefault(result.id, before)
+    return (result.id,)
+
+
+def _seconds(timeout: float | timedelta | None) -> float | None:
+    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
 
 
 def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = None) -> None:

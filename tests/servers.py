@@ -43,6 +43,7 @@ PASSING = (
     ":health",
     ":aside",
     ":troubles:",
+    ":watched:",
 )
 """Parts of keys that say nothing of an open job."""
 

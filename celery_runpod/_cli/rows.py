@@ -28,6 +28,7 @@ BATCH = 500
 
 REASONS = {
     "NO_WORKER": "no RunPod worker is up: start `celery-runpod worker`",
+    "EARLIER_STEP": "an earlier step of its chain or chord has not ended",
     "COUNTDOWN": "its countdown or eta has not come yet",
     "BUDGET": "RunPod's rate limit for this endpoint is used up for the moment",
     "ON_HOLD": "submits were stopped by hand: `celery-runpod resume` lets them go on",

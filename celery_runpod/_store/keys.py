@@ -101,6 +101,10 @@ class Keys:
         """When the endpoint's queue at RunPod was purged by us last, in seconds since the epoch."""
         return f"{self._tag(endpoint)}:purged"
 
+    def watched(self, endpoint: str, task_id: str) -> str:
+        """While it exists, somebody watches this job; expires in seconds."""
+        return f"{self._tag(endpoint)}:watched:{task_id}"
+
     def brake(self) -> str:
         """hash: RunPod's endpoint id, or "*" for all -> since when (s) nothing is submitted, by hand. Never expires."""
         return f"{self.namespace}:brake"

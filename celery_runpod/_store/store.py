@@ -9,6 +9,7 @@ the same store: it reads, and leaves wishes to cancel and the hints of webhooks.
     pauses      of one operation; brake: of submits, by hand    retries   jobs that failed, and may run again
     workers     heartbeats, and which Redis process is known    open_jobs counts, and their bounds
     purges      when a queue was purged                         health    looks at /health
+    watches     which jobs somebody watches
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from celery_runpod._store.scripts import Scripts
 from celery_runpod._store.shared import SharedJobs
 from celery_runpod._store.states import State
 from celery_runpod._store.submits import Submits
+from celery_runpod._store.watches import Watches
 
 MOST_CANDIDATES = 5
 """So many RunPod ids may be named for one attempt: whoever has the URL may name a wrong one first."""
@@ -115,6 +117,7 @@ class JobStore:
         self.cancels = Cancels(*part, self.ids)
         self.submits = Submits(*part, self.cancels)
         self.aside = Aside(*part, self.workers)
+        self.watches = Watches(*part)
 
     # A job's way in
 
@@ -512,6 +515,10 @@ class JobStore:
             return None
         found = self.jobs(place.endpoint, [task_id])
         return found[0] if found else None
+
+    def watched(self, endpoint: str, ids: Iterable[str]) -> set[str]:
+        """Those of these jobs that somebody watches just now, in one round trip."""
+        return self.watches.among(endpoint, ids)
 
     def ids_in(self, endpoint: str, state: State) -> list[str]:
         """The task ids of the open jobs in a state."""

@@ -10,18 +10,25 @@ from django.core.checks import CheckMessage, Error, Warning, register
 
 from celery_runpod._connect import check_reachable, client_app, client_settings
 from celery_runpod._publish.agreement import compare
+from celery_runpod.django._job_views import may_see_hook, most_streams
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError
 
 
 @register()
 def check_celery_runpod(**_: Any) -> list[CheckMessage]:
     """Errors E001 (no Celery app), E002 (a wrong setting), E003 (the app and the RunPod workers do not share broker,
-    result backend or job store); warnings W001 (webhooks without a secret), W002 (E003 could not be found out)."""
+    result backend or job store), E004 (a wrong value in the setting `RUNPOD`); warnings W001 (webhooks without a secret),
+    W002 (E003 could not be found out)."""
     found: list[CheckMessage] = []
+    for read in (may_see_hook, most_streams):
+        try:
+            read()
+        except ConfigurationError as error:
+            found.append(Error(str(error), id="celery_runpod.E004"))
     try:
         settings = client_settings()
     except ConfigurationError as error:
-        return [Error(str(error), id="celery_runpod.E002")]
+        return [*found, Error(str(error), id="celery_runpod.E002")]
     try:
         found += _compared(client_app())
     except ConfigurationError as error:

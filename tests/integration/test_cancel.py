@@ -100,7 +100,7 @@ class Flow:
         """Everything that hangs on the cancelled job has ended, once."""
         eventually(self.states, ("REVOKED", "REVOKED", "FAILURE"), within_s=45)
         eventually(self.at_runpod, at_runpod, within_s=45)
-        eventually(self.errors, [f"TaskRevokedError {self.head}"])
+        eventually(self.errors, [f"JobCancelled {self.head}"])
         assert not self.world.redis.zcard("runpod:cancel_wishes")
 
 

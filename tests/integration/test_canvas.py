@@ -141,7 +141,7 @@ def test_cancelled_job_in_a_chain_ends_the_chain_and_calls_the_errback(world: Wo
     JobResult(result.parent.id, app=app).cancel()
     with pytest.raises(TaskRevokedError):
         result.get(timeout=WAIT_S)
-    eventually(lambda: world.redis.lrange(key, 0, -1), [f"TaskRevokedError {result.parent.id}"])
+    eventually(lambda: world.redis.lrange(key, 0, -1), [f"JobCancelled {result.parent.id}"])
 
 
 def test_cancelled_job_in_a_chord_fails_its_body(world: World) -> None:

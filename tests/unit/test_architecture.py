@@ -27,6 +27,7 @@ ROOMS = {
     "celery_app.overrides": "overrides",
     "celery_app.watchdog": "watchdog",
     "celery_app": "app",
+    "celery_runpod._live": "live",
     "celery_runpod._store": "store",
     "tasks": "tasks",
     "config": "config",

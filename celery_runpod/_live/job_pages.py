@@ -1,0 +1,217 @@
+"""What the views of any framework do for a browser that watches a job: the status, and the stream of events.
+
+Whoever asks must be allowed to: `refusal` calls the application's own hook, and without a hook it refuses everybody.
+Under WSGI each stream occupies a thread, so their number is bounded; in an event loop all streams share one Redis
+connection (``hub.py``).
+
+Not here: how a framework reads a request and sends an answer (`celery_runpod/flask.py`,
+`celery_runpod/django/_job_views.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery import Celery
+from redis.exceptions import RedisError
+
+from celery_runpod._connect import client_app
+from celery_runpod._live.browser_json import ENDED, HEARTBEAT, RETRY, event_id, to_event, to_json
+from celery_runpod._live.hub import hub_of
+from celery_runpod._live.looking import Looker
+from celery_runpod._live.update import JobUpdate
+from celery_runpod._live.watching import changes
+from celery_runpod.errors import NotConfigured
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 15.0
+MOST_ID_LENGTH = 512
+WSGI_STREAMS, WSGI_LIFE_S = 4, 120.0
+"""How many streams a process of a WSGI server serves at a time, and how long each; a browser connects again by itself."""
+ASGI_STREAMS, ASGI_LIFE_S = 2_000, 600.0
+RETRY_AFTER_S = 10
+EVENT_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",  # nginx sends each event at once
+    "X-Content-Type-Options": "nosniff",
+}
+JSON_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer without a stream. `body` is JSON; None where the status allows no body."""
+
+    status: int
+    body: dict[str, Any] | None
+    headers: dict[str, str] = field(default_factory=lambda: dict(JSON_HEADERS))
+
+
+NO_TASK = Answer(400, {"error": "the query names no task: ?task=<task id>"})
+NO_HOOK = Answer(403, {"error": "may_see is not set, so nobody may see a job"})
+NOT_FOUND = Answer(404, {"error": "no such job, or not yours"})
+ENDED_ALREADY = Answer(204, None)
+"""A browser stops connecting again at this status."""
+NO_PLACE = Answer(
+    503, {"error": "too many streams are open: try again, or ask for the status"}, {"Retry-After": str(RETRY_AFTER_S)}
+)
+AWAY = Answer(503, {"error": "the job store cannot be reached"}, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+def refusal(task_id: str | None, may_see: Callable[[str], Any] | None) -> Answer | None:
+    """The answer to who must not see this job; None for who may. `may_see` gets the task id; it returns True, or raises
+    what its framework answers with."""
+    if not task_id:
+        return NO_TASK
+    if may_see is None:
+        log.warning("a page asked for a job, and was refused: may_see is not set (docs/live.md)")
+        return NO_HOOK
+    if len(task_id) > MOST_ID_LENGTH or not task_id.isprintable():
+        return NOT_FOUND
+    found = may_see(task_id)
+    if found is not True and found is not False:
+        # A hook that forgets to return, or a coroutine, must not open anything.
+        log.error("may_see returned a %s and not True or False: refused", type(found).__name__)
+    return None if found is True else NOT_FOUND
+
+
+def status(task_id: str, app: Celery | None = None) -> Answer:
+    """How the job stands now."""
+    try:
+        app = app if app is not None else client_app()
+        update = Looker(app).look([task_id], time.time())[task_id]  # noqa: TID251 - the edge
+    except (RedisError, OSError, NotConfigured) as error:
+        log.error("the status of task %s cannot be read: %s", task_id, error)
+        return AWAY
+    return Answer(200, to_json(update))
+
+
+def ended_already(last_event_id: str | None) -> bool:
+    """Whether a browser that comes again has the last event: it is answered with `ENDED_ALREADY`."""
+    return bool(last_event_id) and str(last_event_id).endswith(ENDED)
+
+
+class Places:
+    """How many streams are open in this process."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    def take(self, most: int) -> bool:
+        """Take a place; False if all are taken."""
+        with self._lock:
+            if self._taken >= most:
+                return False
+            self._taken += 1
+            return True
+
+    def enter(self) -> None:
+        """Take a place, whether one is left or not."""
+        with self._lock:
+            self._taken += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._taken -= 1
+
+    @property
+    def taken(self) -> int:
+        return self._taken
+
+
+places = Places()
+
+
+class BoundedStream:
+    """The chunks of a stream that has a place, which it leaves at its end, when it is closed, or when it is forgotten."""
+
+    def __init__(self, chunks: Iterator[bytes], held: Places) -> None:
+        self._chunks, self._held = chunks, held
+        self._left = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._chunks)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if not self._left:
+            self._left = True
+            self._held.leave()
+
+    def __del__(self) -> None:
+        # A response that a middleware throws away is neither read nor closed.
+        self.close()
+
+
+def wsgi_stream(
+    task_id: str, last_event_id: str | None, app: Celery, most: int | None, *, multithread: bool
+) -> BoundedStream | None:
+    """The events for one browser, in this thread; None if no place is left. A server with one thread has none: a stream
+    would keep it from all else."""
+    if not multithread or not places.take(WSGI_STREAMS if most is None else most):
+        return None
+    looker = Looker(app)
+    updates = changes(
+        lambda: looker.look([task_id], time.time())[task_id],  # noqa: TID251 - the edge
+        timeout_s=WSGI_LIFE_S,
+        heartbeat_s=HEARTBEAT_S,
+        clock=time.monotonic,
+        sleep=time.sleep,
+    )
+    return BoundedStream(_events(updates, last_event_id), places)
+
+
+def _events(updates: Iterator[JobUpdate | None], last_event_id: str | None) -> Iterator[bytes]:
+    yield RETRY
+    try:
+        for update in updates:
+            if (chunk := _chunk(update, last_event_id)) is not None:
+                yield chunk
+    except (RedisError, OSError) as error:
+        # The browser comes again, and is told where it was.
+        log.error("a stream of events ends: %s", error)
+
+
+async def asgi_stream(task_id: str, last_event_id: str | None, app: Celery) -> AsyncIterator[bytes]:
+    """The events for one browser, in the running event loop. Its place is counted from its first chunk to its end."""
+    places.enter()
+    updates = hub_of(app).changes(task_id, HEARTBEAT_S)
+    over_at = time.monotonic() + ASGI_LIFE_S
+    try:
+        yield RETRY
+        async for update in updates:
+            if (chunk := _chunk(update, last_event_id)) is not None:
+                yield chunk
+            if time.monotonic() >= over_at:
+                return
+    except (RedisError, OSError) as error:
+        log.error("a stream of events ends: %s", error)
+    finally:
+        places.leave()
+        await updates.aclose()  # type: ignore[attr-defined]
+
+
+def asgi_place(most: int | None) -> bool:
+    """Whether one more stream may be opened in this process."""
+    return places.taken < (ASGI_STREAMS if most is None else most)
+
+
+def _chunk(update: JobUpdate | None, last_event_id: str | None) -> bytes | None:
+    """What is sent for an update: nothing for the one that the browser has."""
+    if update is None:
+        return HEARTBEAT
+    return None if event_id(update) == last_event_id else to_event(update)

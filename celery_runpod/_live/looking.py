@@ -1,0 +1,334 @@
+"""Reads how jobs stand: records and results, for one job or hundreds in one round trip.
+
+An open job costs one round trip, which also notes that it is watched. Before a worker has accepted a call, and at its
+end, there may be a second one. Results in another Redis than the job store are read in a round trip of their own.
+
+Not here: when to look again (``watching.py``, ``hub.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from celery import Celery, states
+from celery.backends.redis import RedisBackend
+from redis.client import NEVER_DECODE
+from redis.exceptions import NoPermissionError
+
+from celery_runpod._connect import store_url
+from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
+from celery_runpod._store.states import OUTCOMES, State
+from celery_runpod._store.store import JobStore, store_of
+
+FIELDS = ("state", "reason", "progress", "job_id", "begun_at", "verdict", "ended_at")
+MOST_STEPS = 10
+"""So many open steps before a later one are read: a chord's body may wait for thousands."""
+NOTE_EVERY_S = 2.0
+MOST_NOTED = 10_000
+MOST_REMEMBERED = 50_000
+FURTHEST: tuple[str, ...] = (State.IN_PROGRESS, State.IN_QUEUE, State.SUBMITTING, State.WAITING, State.JOINED)
+WITHOUT_RESULT: dict[str, str] = {State.COMPLETED: states.SUCCESS, State.CANCELLED: states.REVOKED}
+"""Verdict -> Celery's state, where there is no result that says it. All else is a FAILURE."""
+
+Record = Mapping[str, str]
+Meta = Mapping[str, Any]
+
+
+class Notes:
+    """When this process noted a job as watched last, so that it does so once in `NOTE_EVERY_S`."""
+
+    def __init__(self) -> None:
+        self._noted: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def due(self, task_id: str, now: float) -> bool:
+        """Whether to note it now; then it counts as noted."""
+        with self._lock:
+            # A clock that was set back must not keep a job from being noted.
+            if abs(now - self._noted.get(task_id, -NOTE_EVERY_S)) < NOTE_EVERY_S:
+                return False
+            if len(self._noted) >= MOST_NOTED:
+                self._noted = {one: at for one, at in self._noted.items() if abs(now - at) < NOTE_EVERY_S}
+            self._noted[task_id] = now
+            return True
+
+
+notes = Notes()
+"""Those of this process: all who watch in it share them."""
+
+
+class _Trip:
+    """The commands of one round trip, each with the function that takes its answer."""
+
+    def __init__(self, redis: Any) -> None:
+        self.pipe = redis.pipeline(transaction=False)
+        self._takers: list[Callable[[Any], None] | None] = []
+
+    def then(self, take: Callable[[Any], None] | None) -> None:
+        """`take` gets the answer of the command that was put on the pipe last; None where no answer is needed."""
+        self._takers.append(take)
+
+    def go(self) -> bool:
+        """Make the trip; False if there was nothing to ask."""
+        if not self._takers:
+            return False
+        for take, answer in zip(self._takers, self.pipe.execute(raise_on_error=False), strict=True):
+            # Rights that are older than the note of a watch do not keep anybody from reading.
+            refused_note = take is None and isinstance(answer, NoPermissionError)
+            if isinstance(answer, Exception) and not refused_note:
+                raise answer
+            if take is not None:
+                take(answer)
+        return True
+
+
+class Looker:
+    """Looks at jobs, and remembers what does not change: which endpoint a task id belongs to, and when its call began.
+
+    Used by one thread at a time.
+    """
+
+    def __init__(self, app: Celery, store: JobStore | None = None, noted: Notes = notes) -> None:
+        self.backend = app.backend
+        self.store = store_of(app) if store is None else store
+        self.notes = noted
+        self.endpoints: dict[str, str] = {}
+        self.begun: dict[str, float] = {}
+        self.results_in_redis = isinstance(self.backend, RedisBackend)
+        self.one_redis = self.results_in_redis and str(app.conf.result_backend) == store_url(app)
+
+    def look(self, ids: Iterable[str], now: float) -> dict[str, JobUpdate]:
+        """How each of these jobs stands. `now`: seconds since the epoch.
+
+        Raises:
+            redis.exceptions.RedisError: the job store or the result backend does not answer.
+        """
+        if len(self.endpoints) > MOST_REMEMBERED:
+            self.endpoints.clear()
+            self.begun.clear()
+        return _Look(self, list(dict.fromkeys(ids)), now).found()
+
+    def forget(self, task_id: str) -> None:
+        """This job is looked at no more."""
+        self.endpoints.pop(task_id, None)
+        self.begun.pop(task_id, None)
+
+
+class _Look:
+    """One look: asks, round trip by round trip, until nothing is left to be asked."""
+
+    def __init__(self, looker: Looker, ids: list[str], now: float) -> None:
+        self._looker, self._keys = looker, looker.store.keys
+        self._ids, self._now = ids, now
+        self._asked: set[tuple[str, str]] = set()
+        self._records: dict[str, Record] = {}
+        self._results: dict[str, Meta] = {}
+        self._before: dict[str, list[str]] = {}
+        self._worker_up = True
+
+    def found(self) -> dict[str, JobUpdate]:
+        while True:
+            trip = _Trip(self._looker.store.redis)
+            self._ask(trip)
+            if not trip.go():
+                break
+        self._fetch_results_elsewhere()
+        return {task_id: self._update(task_id) for task_id in self._ids}
+
+    # What to ask
+
+    def _once(self, what: str, task_id: str) -> bool:
+        first = (what, task_id) not in self._asked
+        self._asked.add((what, task_id))
+        return first
+
+    def _ask(self, trip: _Trip) -> None:
+        """Everything that can be asked now and was not."""
+        if self._once("workers", ""):
+            trip.pipe.zcount(self._keys.workers(), self._now, "+inf")
+            trip.then(self._take_workers)
+        for task_id in self._ids:
+            self._ask_where(trip, task_id)
+            if task_id not in self._looker.endpoints and self._once("before", task_id):
+                self._ask_before(trip, task_id)
+            if self._looker.one_redis and self._needs_result(task_id) and self._once("result", task_id):
+                self._ask_result(trip, task_id)
+        for step in {one for ids in self._before.values() for one in ids}:
+            self._ask_where(trip, step)
+
+    def _ask_where(self, trip: _Trip, task_id: str) -> None:
+        """The record, or the endpoint that it belongs to."""
+        endpoint = self._looker.endpoints.get(task_id)
+        if endpoint is None:
+            if self._once("place", task_id):
+                trip.pipe.get(self._keys.task(task_id))
+                trip.then(lambda raw: self._take_place(task_id, raw))
+        elif self._once("record", task_id):
+            trip.pipe.hmget(self._keys.job(endpoint, task_id), list(FIELDS))
+            trip.then(lambda values: self._take_record(task_id, values))
+            if self._looker.notes.due(task_id, self._now):
+                self._looker.store.watches.note(endpoint, task_id, on=trip.pipe)
+                trip.then(None)
+
+    def _ask_before(self, trip: _Trip, task_id: str) -> None:
+        """The open jobs that this one waits for, if it is a later step; and when its call was published."""
+        trip.pipe.smembers(self._keys.root(task_id))
+        trip.then(lambda found: self._take_before(task_id, found))
+        trip.pipe.zscore(self._keys.outbox(), task_id)
+        trip.then(lambda at: self._take_begun(task_id, at))
+
+    def _ask_result(self, trip: _Trip, task_id: str) -> None:
+        key = self._looker.backend.get_key_for_task(task_id)
+        # The store's connection decodes; a result may be of a serializer whose bytes are no text.
+        trip.pipe.execute_command("GET", key, **{NEVER_DECODE: True})
+        trip.then(lambda raw: self._take_result(task_id, raw))
+
+    def _fetch_results_elsewhere(self) -> None:
+        wanted = [task_id for task_id in self._ids if self._needs_result(task_id)]
+        backend = self._looker.backend
+        if not wanted:
+            return
+        if self._looker.results_in_redis:
+            raws = backend.client.mget([backend.get_key_for_task(task_id) for task_id in wanted])
+            self._results |= {task_id: self._decoded(raw) for task_id, raw in zip(wanted, raws, strict=True)}
+        else:
+            self._results |= {task_id: backend.get_task_meta(task_id) for task_id in wanted}
+
+    def _needs_result(self, task_id: str) -> bool:
+        """Whether the record does not tell all: it has ended, or there is none."""
+        if task_id in self._results:
+            return False
+        record = self._records.get(task_id)
+        if record is None:
+            return task_id not in self._looker.endpoints
+        return not record or record["state"] in (*OUTCOMES, State.DELIVERED)
+
+    # What was answered
+
+    def _take_workers(self, up: int) -> None:
+        self._worker_up = bool(up)
+
+    def _take_place(self, task_id: str, raw: str | None) -> None:
+        place = _json(raw)
+        endpoint = place.get("endpoint") if isinstance(place, dict) else None
+        if isinstance(endpoint, str):
+            self._looker.endpoints[task_id] = endpoint
+
+    def _take_record(self, task_id: str, values: list[str | None]) -> None:
+        record = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
+        # A record without a state is none.
+        self._records[task_id] = record if "state" in record else {}
+        self._take_begun(task_id, record.get("begun_at"))
+
+    def _take_before(self, task_id: str, found: Iterable[str]) -> None:
+        self._before[task_id] = sorted(set(found) - {task_id})[:MOST_STEPS]
+
+    def _take_begun(self, task_id: str, at: str | float | None) -> None:
+        if (begun := _number(at)) is not None:
+            self._looker.begun[task_id] = begun
+
+    def _take_result(self, task_id: str, raw: bytes | None) -> None:
+        meta = self._decoded(raw)
+        if meta["status"] in states.READY_STATES or task_id not in self._looker.endpoints or task_id in self._records:
+            self._results[task_id] = meta
+        else:
+            # Read before its record: the job may end between the two. A result counts if it was read after the record.
+            self._asked.discard(("result", task_id))
+
+    def _decoded(self, raw: bytes | None) -> Meta:
+        if not raw:
+            return {"status": states.PENDING, "result": None}
+        try:
+            return dict(self._looker.backend.decode_result(raw))
+        except Exception as error:
+            # As `get()` would raise it. The other jobs of this look are not affected.
+            return {"status": states.FAILURE, "result": error}
+
+    # What it means
+
+    def _update(self, task_id: str) -> JobUpdate:
+        record, meta = self._records.get(task_id) or {}, self._results.get(task_id) or {}
+        status = str(meta.get("status", states.PENDING))
+        if status in states.READY_STATES:
+            return self._ended(task_id, record, status, meta["result"])
+        if record.get("state") == State.DELIVERED:
+            # Its result is not kept, or was forgotten.
+            status = WITHOUT_RESULT.get(record.get("verdict", ""), states.FAILURE)
+            return self._ended(task_id, record, status, None)
+        if record:
+            return self._open_job(task_id, record)
+        # Not accepted yet, a later step, or a task of the user's own, which may say how far it has come.
+        shown = meta.get("result")
+        shown = shown if isinstance(shown, Mapping) else {}
+        step = self._step_before(task_id)
+        return self._open(task_id, status, shown.get("reason"), shown.get("progress"), shown.get("job_id"), step)
+
+    def _open_job(self, task_id: str, record: Record) -> JobUpdate:
+        progress = _json(record.get("progress"))
+        return self._open(task_id, record["state"], record.get("reason"), progress, record.get("job_id"))
+
+    def _step_before(self, task_id: str) -> JobUpdate | None:
+        """The open job before this step that has come furthest."""
+        found = [(one, self._records.get(one) or {}) for one in self._before.get(task_id, ())]
+        steps = [self._open_job(one, record) for one, record in found if record.get("state") in FURTHEST]
+        return min(steps, key=lambda one: FURTHEST.index(one.state), default=None)
+
+    def _open(
+        self,
+        task_id: str,
+        state: str,
+        reason: str | None,
+        progress: Any,
+        job_id: str | None,
+        step: JobUpdate | None = None,
+    ) -> JobUpdate:
+        if not self._worker_up:
+            reason = NO_WORKER
+        elif step is not None:
+            reason = EARLIER_STEP
+        begun = self._looker.begun.get(task_id, None if step is None else self._looker.begun.get(step.task_id))
+        return JobUpdate(
+            task_id,
+            state,
+            reason or None,
+            progress,
+            job_id or None,
+            None if begun is None else max(0.0, self._now - begun),
+            step=step,
+        )
+
+    def _ended(self, task_id: str, record: Record, status: str, value: Any) -> JobUpdate:
+        error: BaseException | None = None
+        if status == states.REVOKED:
+            error = as_cancelled(value, task_id)
+        elif status in states.PROPAGATE_STATES and isinstance(value, BaseException):
+            error = value
+        begun, ended_at = self._looker.begun.get(task_id), _number(record.get("ended_at")) or self._now
+        return JobUpdate(
+            task_id,
+            status,
+            job_id=record.get("job_id") or None,
+            seconds=None if begun is None else max(0.0, ended_at - begun),
+            ended=True,
+            error=error,
+            result=value if status == states.SUCCESS else None,
+        )
+
+
+def _json(text: str | None) -> Any:
+    """What a text of the store holds; None where it cannot be read: one damaged record must not stop the looks at all
+    others."""
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _number(text: str | float | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

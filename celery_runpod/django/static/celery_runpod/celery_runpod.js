@@ -1,0 +1,187 @@
+/* Watches a RunPod job from a page, without a build step:
+
+     <script src="/static/celery_runpod/celery_runpod.js" defer></script>
+     <runpod-job task="3f1e9c7a-..." src="/runpod/job"></runpod-job>
+
+   The element shows state, reason and progress, as text alone, and fires `runpod-update`, `runpod-end` and
+   `runpod-error`, whose `detail` is the update, or {status} of the answer that ended it. Its parts have classes for your
+   style sheet: runpod-job-state, -reason, -bar, -progress, -error; the element itself has data-state.
+
+     const watch = CeleryRunPod.watch({task, src: "/runpod/job", onUpdate, onEnd, onError});
+     watch.close();
+
+   It listens to the events of the server. Where these are refused (no place is left, a proxy in between), it asks for the
+   status every few seconds instead. docs/live.md has the fields of an update. */
+(() => {
+  "use strict";
+
+  const POLL_MS = 3000;
+  const SLOWEST_POLL_MS = 30000;
+  const MOST_TEXT = 200;
+
+  const texts = {
+    PENDING: "Waiting for a worker to accept it",
+    WAITING: "Waiting to be submitted",
+    JOINED: "Waiting for the same job of another call",
+    SUBMITTING: "Being submitted",
+    IN_QUEUE: "In the queue",
+    IN_PROGRESS: "Running",
+    COMPLETED: "Done, the result is being stored",
+    SUCCESS: "Done",
+    FAILURE: "Failed",
+    REVOKED: "Cancelled",
+    NO_WORKER: "no worker is up",
+    EARLIER_STEP: "an earlier step has not ended",
+    COUNTDOWN: "its time has not come",
+    COLD_START: "a GPU is being started",
+    NO_CAPACITY: "no GPU is free",
+    MAX_IN_FLIGHT: "other jobs go first",
+    BUDGET: "other jobs go first",
+    ON_HOLD: "paused",
+    RETRY: "it is tried again",
+  };
+
+  function watch({ task, src = "/runpod/job", onUpdate, onEnd, onError }) {
+    const query = `?task=${encodeURIComponent(task)}`;
+    let source = null;
+    let timer = null;
+    let closed = false;
+    let waitMs = POLL_MS;
+
+    function close() {
+      closed = true;
+      clearTimeout(timer);
+      if (source) source.close();
+    }
+
+    function take(text) {
+      if (closed) return;
+      let update;
+      try {
+        update = JSON.parse(text);
+      } catch {
+        return; // cut off in between: the next one is whole
+      }
+      if (update.ended) close();
+      if (onUpdate) onUpdate(update);
+      if (update.ended && onEnd) onEnd(update);
+    }
+
+    async function poll() {
+      let answer = null;
+      try {
+        answer = await fetch(src + query, { credentials: "same-origin", headers: { Accept: "application/json" } });
+        if (answer.ok) take(await answer.text());
+      } catch {
+        answer = null; // the network is away: ask again
+      }
+      if (closed) return;
+      const status = answer ? answer.status : 0;
+      if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
+        close();
+        if (onError) onError({ status });
+        return;
+      }
+      waitMs = answer && answer.ok ? POLL_MS : Math.min(2 * waitMs, SLOWEST_POLL_MS);
+      timer = setTimeout(poll, waitMs);
+    }
+
+    if (typeof EventSource === "undefined") {
+      poll();
+    } else {
+      source = new EventSource(`${src}/events${query}`);
+      source.addEventListener("update", (event) => take(event.data));
+      source.addEventListener("error", () => {
+        // While it is CONNECTING, the browser connects again by itself, and says which event it had last.
+        if (!closed && source.readyState === EventSource.CLOSED) poll();
+      });
+    }
+    return { close };
+  }
+
+  function textOf(progress) {
+    if (progress === null || progress === undefined) return "";
+    if (typeof progress === "object") {
+      const own = [progress.message, progress.text, progress.status].find((one) => typeof one === "string");
+      return (own === undefined ? JSON.stringify(progress) : own).slice(0, MOST_TEXT);
+    }
+    return String(progress).slice(0, MOST_TEXT);
+  }
+
+  function fractionOf(progress) {
+    const part = (value, whole) =>
+      Number.isFinite(value) && Number.isFinite(whole) && whole > 0 ? Math.min(1, Math.max(0, value / whole)) : null;
+    if (typeof progress === "number") return part(progress, progress > 1 ? 100 : 1);
+    if (progress === null || typeof progress !== "object") return null;
+    const found = [
+      part(progress.percent, 100),
+      part(progress.step, progress.of),
+      part(progress.step, progress.total),
+      part(progress.current, progress.total),
+      part(progress.done, progress.total),
+    ];
+    return found.find((one) => one !== null) ?? null;
+  }
+
+  const wordsOf = (name) => (Object.hasOwn(texts, name) ? texts[name] : name);
+
+  class RunPodJob extends HTMLElement {
+    static observedAttributes = ["task", "src"];
+
+    connectedCallback() {
+      if (!this.hasAttribute("role")) this.setAttribute("role", "status");
+      this.restart();
+    }
+
+    disconnectedCallback() {
+      if (this.watching) this.watching.close();
+      this.watching = null;
+    }
+
+    attributeChangedCallback() {
+      if (this.isConnected) this.restart();
+    }
+
+    restart() {
+      this.disconnectedCallback();
+      const task = this.getAttribute("task");
+      if (!task) return;
+      this.watching = watch({
+        task,
+        src: this.getAttribute("src") || "/runpod/job",
+        onUpdate: (update) => this.show(update),
+        onEnd: (update) => this.fire("runpod-end", update),
+        onError: (detail) => this.fire("runpod-error", detail),
+      });
+    }
+
+    fire(name, detail) {
+      this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true }));
+    }
+
+    show(update) {
+      // Of a later step of a chain, what runs now says more.
+      const at = update.step || update;
+      const fraction = update.ended ? null : fractionOf(at.progress);
+      const parts = [["span", "state", wordsOf(at.state)]];
+      if (at.reason) parts.push(["span", "reason", wordsOf(at.reason)]);
+      if (fraction !== null) parts.push(["progress", "bar", ""]);
+      if (!update.ended && textOf(at.progress)) parts.push(["span", "progress", textOf(at.progress)]);
+      if (update.error) parts.push(["span", "error", update.error.message || update.error.type]);
+      this.replaceChildren(
+        ...parts.map(([tag, name, text]) => {
+          const part = document.createElement(tag);
+          part.className = `runpod-job-${name}`;
+          if (tag === "progress") part.value = fraction;
+          else part.textContent = String(text);
+          return part;
+        }),
+      );
+      this.dataset.state = at.state;
+      this.fire("runpod-update", update);
+    }
+  }
+
+  window.CeleryRunPod = { watch, texts };
+  if (!customElements.get("runpod-job")) customElements.define("runpod-job", RunPodJob);
+})();

@@ -1,0 +1,67 @@
+"""A Django project of the tests, as an ASGI and a WSGI application: the views of celery_runpod, and a page of theirs.
+
+Whoever says in the header X-User that they are a stranger may see nothing. The Celery app is made from REDIS_URL.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import escape
+
+CSP = "default-src 'none'; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'"
+
+if not settings.configured:
+    settings.configure(
+        ALLOWED_HOSTS=["*"],
+        SECRET_KEY="of the tests alone",
+        ROOT_URLCONF="tests.django_project",
+        INSTALLED_APPS=["django.contrib.staticfiles", "celery_runpod.django"],
+        # Compresses what it may: events must come at once all the same.
+        MIDDLEWARE=["django.middleware.gzip.GZipMiddleware", "django.middleware.common.CommonMiddleware"],
+        STATIC_URL="/static/",
+        RUNPOD={"MAY_SEE": "tests.django_project.may_see"},
+        USE_TZ=True,
+    )
+    django.setup()
+
+
+def may_see(request: HttpRequest, task_id: str) -> bool:
+    return request.headers.get("X-User") != "stranger"
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    """A page that watches one job, under a strict content security policy."""
+    task = escape(request.GET.get("task", ""))
+    script = '<script src="/static/celery_runpod/celery_runpod.js" defer></script>'
+    body = f'<!doctype html><title>job</title>{script}<runpod-job task="{task}" src="/runpod/job"></runpod-job>'
+    return HttpResponse(body, headers={"Content-Security-Policy": CSP})
+
+
+def _urls() -> list[Any]:
+    from django.contrib.staticfiles.views import serve
+    from django.urls import include, path
+
+    return [
+        path("page", page),
+        path("runpod/", include("celery_runpod.django.urls")),
+        path("static/<path:path>", serve, {"insecure": True}),
+    ]
+
+
+urlpatterns = _urls()
+
+
+def asgi() -> Any:
+    from django.core.asgi import get_asgi_application
+
+    return get_asgi_application()
+
+
+def wsgi() -> Any:
+    from django.core.wsgi import get_wsgi_application
+
+    return get_wsgi_application()
