@@ -244,7 +244,7 @@ class JobResult(AsyncResult):
         return self.parent is not None and not self.parent.ready()
 
     def _note_watched(self) -> None:
-        if not notes.due(self.id, time.time()):  # noqa: TID251 - the edge
+        if _stand_ins.active() or not notes.due(self.id, time.time()):  # noqa: TID251 - the edge
             return
         try:
             reader = self._reader()
@@ -365,7 +365,7 @@ class Flow:
         publish_cancel(self._app, list(dict.fromkeys([self.id, *self._ids()])), scope="tree")
 
     def _ids(self) -> list[str]:
-        if not self._by_id:
+        if not self._by_id or _stand_ins.active():
             return list(self._known)
         try:
             ids = store_of(self._app).ids
