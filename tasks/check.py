@@ -155,7 +155,8 @@ class Check:
         self.submits = SubmitRound(self.services, self.endpoint, waiting, self.granted.submits)
         at_runpod = {job.task_id: job for job in jobs if job.state in AT_RUNPOD or job.task_id in self.shared}
         if at_runpod:
-            self.known = Known(self.submits.lengths(), running, leased.looks)
+            watched = self.store.watches.among(self.endpoint, at_runpod)
+            self.known = Known(self.submits.lengths(), running, leased.looks, watched)
         looks = self.looks = plan_looks(
             self.services,
             self.endpoint,

@@ -8,7 +8,7 @@ Not here: the looks themselves (``check.py``), and how long the pauses between t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from celery_runpod._store.record import Job
@@ -16,7 +16,7 @@ from celery_runpod._store.states import AT_RUNPOD, State
 from celery_runpod._store.store import Begun
 from celery_runpod.api import Job as Answer
 from tasks.own_verdicts import verdict_at
-from tasks.schedule import LAST_LOOK_S, Lengths, until_next_look_s
+from tasks.schedule import LAST_LOOK_S, WATCHED_S, Lengths, until_next_look_s
 from tasks.services import Services
 
 
@@ -61,11 +61,12 @@ def started_at(job: Job, answer: Answer, now: float) -> float:
 @dataclass(frozen=True)
 class Known:
     """What is known of the jobs of an endpoint: how long the latest ones took, how many are in progress, and how many
-    jobs at RunPod stand before a task id."""
+    jobs at RunPod stand before a task id; and which of them somebody watches now."""
 
     lengths: Lengths = field(default_factory=Lengths)
     running: int = 0
     before: Mapping[str, int] = field(default_factory=dict)
+    watched: Set[str] = frozenset()
 
     def next_look_at(self, services: Services, job: Job) -> float:
         """When to look again after a look without a final answer: as the schedule says, or soon if its own verdict
@@ -75,7 +76,8 @@ class Known:
             return now + LAST_LOOK_S
         ahead_s = self._ahead_s(job)
         checks = job.checks + 1
-        return now + until_next_look_s(job, checks, now, self.lengths, webhook=webhook, spread=spread, ahead_s=ahead_s)
+        pause_s = until_next_look_s(job, checks, now, self.lengths, webhook=webhook, spread=spread, ahead_s=ahead_s)
+        return now + (min(pause_s, WATCHED_S) if job.task_id in self.watched else pause_s)
 
     def _ahead_s(self, job: Job) -> float:
         """How long the jobs before it in RunPod's queue will take; 0 where that is not known."""

@@ -22,6 +22,8 @@ FAILED = Backoff(first_s=5.0, factor=2.0, cap_s=300.0, jitter=0.1)
 
 LAST_LOOK_S = 1.0
 """No look is planned within this time before a job's last look."""
+WATCHED_S = 1.0
+"""Between two looks at a job that somebody watches."""
 SYNC_CAP_S, CAP_S = 15.0, 900.0
 # docs.runpod.io/serverless/endpoints/job-states: results of /runsync are kept for one minute, of /run for 30
 ENOUGH = 5

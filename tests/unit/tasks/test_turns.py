@@ -12,6 +12,7 @@ from celery_app.watchdog.self_healing import count_jobs, heal
 from celery_runpod._protocol import RUN
 from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
+from celery_runpod.options import Backoff, Options
 from config.profiles import Profile
 from tasks.budget import PER_WINDOW, WINDOW_S
 from tasks.cancel import cancel_jobs
@@ -207,3 +208,16 @@ def test_an_endpoint_with_a_cancel_to_send_stays_in_the_index() -> None:
     bench.deliver("t0")
     count_jobs(bench.services, count_jobs(bench.services, set()))
     assert bench.store.ids.endpoints() == [ENDPOINT]
+
+
+def test_a_job_that_somebody_watches_is_looked_at_each_second() -> None:
+    bench = Bench()
+    bench.accepted("t0", options=Options(deadline=600.0, backoff=Backoff(5.0, 2.0, 60.0, 0.0)))
+    bench.check(after_s=5)
+    assert bench.due("t0") == 10
+    bench.store.watches.note(ENDPOINT, "t0")
+    bench.check(after_s=10)
+    assert bench.due("t0") == 1
+    bench.redis.delete(bench.store.keys.watched(ENDPOINT, "t0"))
+    bench.check(after_s=1)
+    assert bench.due("t0") == 40
