@@ -516,10 +516,6 @@ class JobStore:
         found = self.jobs(place.endpoint, [task_id])
         return found[0] if found else None
 
-    def watched(self, endpoint: str, ids: Iterable[str]) -> set[str]:
-        """Those of these jobs that somebody watches just now, in one round trip."""
-        return self.watches.among(endpoint, ids)
-
     def ids_in(self, endpoint: str, state: State) -> list[str]:
         """The task ids of the open jobs in a state."""
         return [task_id for task_id, found in self._states(endpoint) if found == state]

@@ -132,7 +132,7 @@ def test_what_each_role_needs(url: str, redis: Any) -> None:
     assert caller.set("runpod:cancel:t1", "job") and caller.zadd("runpod:outbox", {"t1": 1}) is not None
     assert caller.set("celery-task-meta-t1", "{}") and caller.publish("celery-task-meta-t1", "{}") == 0
     JobStore(caller, "runpod").watches.note("e1", "t1")
-    assert JobStore(as_user(url, "worker"), "runpod").watched("e1", ["t1", "t2"]) == {"t1"}
+    assert JobStore(as_user(url, "worker"), "runpod").watches.among("e1", ["t1", "t2"]) == {"t1"}
     assert webhooks.hmget(RECORD, "state", "attempt") == ["IN_QUEUE", None]
     JobStore(caller, "runpod").outbox.keep_message("t2", 1.0, "{}", "{}")
     assert JobStore(caller, "runpod").outbox.kept_calls() == ["t1", "t2"]

@@ -160,14 +160,14 @@ def test_pages_that_were_left_are_watched_no_more(world: World, django: tuple[Se
             await asyncio.gather(*(page.open(port) for page in pages))
             reading = [asyncio.create_task(page.read()) for page in pages]
             await until(lambda: all(page.updates for page in pages))
-            assert await asyncio.to_thread(store.watched, endpoint, ids) == ids
+            assert await asyncio.to_thread(store.watches.among, endpoint, ids) == ids
             for task in reading:
                 task.cancel()
             for page in pages:
                 page.writer.transport.abort()
 
     asyncio.run(test())
-    eventually(lambda: store.watched(endpoint, ids), set(), within_s=60)
+    eventually(lambda: store.watches.among(endpoint, ids), set(), within_s=60)
     for result in results:
         result.cancel()
 

@@ -66,7 +66,7 @@ def test_workers_see_which_jobs_are_watched(world: World) -> None:
     eventually(lambda: (watched.state, other.state), ("IN_PROGRESS", "IN_PROGRESS"), within_s=WAIT_S)
     assert watched.progress is None
     endpoint = endpoint_id(world, watched.id)
-    assert store.watched(endpoint, [watched.id, other.id]) == {watched.id}
+    assert store.watches.among(endpoint, [watched.id, other.id]) == {watched.id}
     for result in (watched, other):
         result.cancel()
         with pytest.raises(errors.JobCancelled):

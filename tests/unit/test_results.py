@@ -118,16 +118,16 @@ def test_watch_gives_the_state_at_once_and_may_end_before_the_job(bench: Bench) 
     accepted(bench, "t1", reason="COLD_START")
     updates = list(result_of(bench).watch(timeout=0))
     assert [(one.state, one.reason, one.ended) for one in updates] == [("IN_QUEUE", "COLD_START", False)]
-    assert bench.store.watched(ENDPOINT, ["t1"]) == {"t1"}
+    assert bench.store.watches.among(ENDPOINT, ["t1"]) == {"t1"}
 
 
 def test_reading_progress_counts_as_watching(bench: Bench) -> None:
     accepted(bench, "t1")
     assert result_of(bench).progress is None
-    assert bench.store.watched(ENDPOINT, ["t1"]) == set(), "a job of which nothing is shown yet"
+    assert bench.store.watches.among(ENDPOINT, ["t1"]) == set(), "a job of which nothing is shown yet"
     bench.app.backend.store_result("t1", {"progress": 40}, "IN_PROGRESS")
     assert result_of(bench).progress == 40
-    assert bench.store.watched(ENDPOINT, ["t1"]) == {"t1"}
+    assert bench.store.watches.among(ENDPOINT, ["t1"]) == {"t1"}
 
 
 def test_progress_is_read_though_the_store_refuses_the_note(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

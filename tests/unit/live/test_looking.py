@@ -28,8 +28,8 @@ def scene() -> Scene:
 
 def observed(scene: Scene, job: Job, **seen: Any) -> None:
     """What a check writes after a look at RunPod."""
-    score: Any = scene.bench.redis.zscore(scene.store.keys.due(ENDPOINT), job.task_id)
-    assert scene.store.observe(job, score, score, scene.bench.now, **seen) == "changed"
+    score: Any = scene.bench.redis.zscore(scene.store.keys.look(ENDPOINT), job.task_id)
+    assert scene.store.observe(job, score, score, scene.bench.now, decide_at=job.end_by, **seen) == "changed"
 
 
 def test_a_call_that_no_worker_has_accepted_is_pending(scene: Scene) -> None:
@@ -198,7 +198,7 @@ def test_a_later_step_names_the_step_that_it_waits_for(scene: Scene) -> None:
     assert (update.state, update.reason, update.ended) == ("PENDING", "EARLIER_STEP", False)
     assert update.step is not None and (update.step.task_id, update.step.state) == ("third", "IN_QUEUE")
     assert update.seconds == 0.0
-    assert "third" in scene.store.watched(ENDPOINT, ["third"])
+    assert "third" in scene.store.watches.among(ENDPOINT, ["third"])
 
 
 def test_of_thousands_of_earlier_steps_a_few_are_read(scene: Scene) -> None:
@@ -258,9 +258,9 @@ def test_watched_jobs_are_found_in_one_round_trip() -> None:
     one = store()
     one.watches.note("e1", "t1")
     one.watches.note("e2", "t2")
-    assert one.watched("e1", ["t1", "t2", "t3"]) == {"t1"}
-    assert one.watched("e2", ["t1", "t2"]) == {"t2"}
-    assert one.watched("e1", []) == set()
+    assert one.watches.among("e1", ["t1", "t2", "t3"]) == {"t1"}
+    assert one.watches.among("e2", ["t1", "t2"]) == {"t2"}
+    assert one.watches.among("e1", []) == set()
     left: Any = one.redis.ttl(one.keys.watched("e1", "t1"))
     assert 0 < left <= WATCHED_S
 
@@ -268,7 +268,7 @@ def test_watched_jobs_are_found_in_one_round_trip() -> None:
 def test_a_look_notes_the_job_as_watched_once_in_two_seconds(scene: Scene) -> None:
     scene.bench.accepted()
     scene.look()
-    assert scene.store.watched(ENDPOINT, ["t1"]) == {"t1"}
+    assert scene.store.watches.among(ENDPOINT, ["t1"]) == {"t1"}
     trips = scene.trips()
     for _ in range(8):
         scene.bench.now += NOTE_EVERY_S / 4
