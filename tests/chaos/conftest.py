@@ -35,13 +35,9 @@ def chaos(tmp_path_factory: pytest.TempPathFactory, die_at: Path) -> Iterator[Wo
 
 
 def chaos_world(folder: Path, die_at: Path, **env: str) -> Iterator[World]:
-    world = World(
+    with World(
         folder,
         endpoints=["fast=synthetic:duration=0.3", "failing=synthetic:duration=0.1,failures=1"],
         env={**SHORT_WAITS, "RUNPOD_DIE_AT": str(die_at), **env},
-    )
-    try:
-        world.app()
+    ) as world:
         yield world.start()
-    finally:
-        world.stack.stop()

@@ -74,8 +74,7 @@ def chaos_world(folder: Path, *, webhooks: bool = False) -> Iterator[World]:
     files = {"RUNPOD_DIE_AT": str(folder / "die-at"), "RUNPOD_CONFIG": str(profiles), NOTES: str(folder / NOTED)}
     env = {**SHORT_WAITS, **(hooks if webhooks else {}), **files, "RUNPOD_IMPORTS": "tests.chaos.noting"}
     simulator = ("--webhook-retry-delay", "1")
-    world = World(folder, endpoints=ENDPOINTS, simulator=simulator, env=env, redis=REDIS_ARGUMENTS)
-    try:
+    with World(folder, endpoints=ENDPOINTS, simulator=simulator, env=env, redis=REDIS_ARGUMENTS) as world:
         if webhooks:
             world.stack.start(
                 "webhooks", [*cli("webhooks"), "--port", str(port)], ready=lambda server: " ready at " in server.text()
@@ -84,8 +83,6 @@ def chaos_world(folder: Path, *, webhooks: bool = False) -> Iterator[World]:
         for endpoint, body in OUTPUTS.items():
             world.fault(operation="status", endpoint=endpoint, kind="body", body=body)
         yield world
-    finally:
-        world.stack.stop()
 
 
 def run(

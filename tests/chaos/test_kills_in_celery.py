@@ -24,12 +24,8 @@ def dying_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, dying_at: Path) -> Iterator[World]:
     env = {**SHORT_WAITS, "RUNPOD_IMPORTS": "tests.chaos.dying", "DYING_AT": str(dying_at)}
-    world = World(tmp_path_factory.mktemp("celery"), endpoints=["fast=synthetic:duration=0.3"], env=env)
-    try:
-        world.app()
+    with World(tmp_path_factory.mktemp("celery"), endpoints=["fast=synthetic:duration=0.3"], env=env) as world:
         yield world.start()
-    finally:
-        world.stack.stop()
 
 
 @pytest.mark.parametrize("place", [CHORD_CLAIMED, STORED])

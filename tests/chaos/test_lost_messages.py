@@ -24,16 +24,12 @@ QUEUES = Queues.of("runpod")
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[World]:
     """A world whose one RunPod worker is started by the test."""
-    world = World(
+    with World(
         tmp_path,
         endpoints=["fast=synthetic:duration=0.3", "slow=synthetic:duration=60"],
         env={**SHORT_WAITS, "RUNPOD_UNCONFIRMED_WINDOW_S": "40"},
-    )
-    try:
-        world.app()
+    ) as world:
         yield world
-    finally:
-        world.stack.stop()
 
 
 def swallow(world: World, worker: Server, queue: str) -> None:

@@ -26,13 +26,8 @@ def world(tmp_path: Path) -> Iterator[World]:
     # What is killed is the process, not the machine: each command is written before it is answered.
     redis = ("--appendfsync", "no")
     endpoints = ["six=synthetic:duration=6", "other=synthetic:duration=6", "fast=synthetic:duration=0.3"]
-    world = World(tmp_path, endpoints=endpoints, env=SHORT_WAITS, redis=redis)
-    try:
-        world.app()
-        yield world.start(application=False)
-    finally:
-        world.stack.stop()
-        forget_connections()
+    with World(tmp_path, endpoints=endpoints, env=SHORT_WAITS, redis=redis) as world:
+        yield world.start(application=None)
 
 
 def worker(world: World) -> Server:

@@ -22,13 +22,10 @@ WAIT_S = 60
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, endpoints=["fast=synthetic:duration=0.3", "five=synthetic:duration=5"], env=SHORT_WAITS)
-    try:
-        world.app()
+    with World(
+        tmp_path, endpoints=["fast=synthetic:duration=0.3", "five=synthetic:duration=5"], env=SHORT_WAITS
+    ) as world:
         yield world
-    finally:
-        world.stack.stop()
-        forget_connections()
 
 
 def ends(world: World, task_id: str) -> Any:

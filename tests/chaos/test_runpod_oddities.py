@@ -19,7 +19,7 @@ WAIT_S = 120
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(
+    with World(
         tmp_path_factory.mktemp("odd"),
         endpoints=[
             "fast=synthetic:duration=0.3",
@@ -29,12 +29,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "fail=examples/handlers/fail.py",
         ],
         env={**SHORT_WAITS, "RUNPOD_NOT_FOUND_GRACE_S": "2"},
-    )
-    try:
-        world.app()
-        yield world.start(application=False)
-    finally:
-        world.stack.stop()
+    ) as world:
+        yield world.start(application=None)
 
 
 @pytest.fixture

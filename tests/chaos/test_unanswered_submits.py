@@ -32,14 +32,11 @@ def hooked(tmp_path: Path) -> Iterator[World]:
         "RUNPOD_WEBHOOK_SECRET": "a-secret-of-the-chaos-tests",
         "RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S": "20",
     }
-    world = World(tmp_path, endpoints=["two=synthetic:duration=2"], env=env)
-    try:
+    with World(tmp_path, endpoints=["two=synthetic:duration=2"], env=env) as world:
         command = [*cli("webhooks"), "--port", str(port)]
         world.stack.start("webhooks", command, ready=lambda server: " ready at " in server.text())
         world.app()
         yield world
-    finally:
-        world.stack.stop()
 
 
 def test_a_webhook_brings_the_result_of_a_job_whose_submit_went_unanswered(hooked: World) -> None:
@@ -71,9 +68,7 @@ def test_a_job_whose_webhook_came_while_no_worker_was_up_is_adopted_by_its_id(ho
 
 def test_with_resubmit_it_is_sent_again_and_late_news_of_the_first_attempt_change_nothing(tmp_path: Path) -> None:
     env = {**SHORT_WAITS, "RUNPOD_UNCONFIRMED_SUBMIT": "resubmit", "RUNPOD_UNCONFIRMED_WINDOW_S": "12"}
-    world = World(tmp_path, env=env)
-    try:
-        world.app()
+    with World(tmp_path, env=env) as world:
         world.stack.worker(cwd=ROOT)
         mark = uuid.uuid4().hex
         world.fault(endpoint="fast", operation="run", kind="drop_after", times=1)
@@ -82,15 +77,11 @@ def test_with_resubmit_it_is_sent_again_and_late_news_of_the_first_attempt_chang
         assert submits(world, mark) == ["COMPLETED", "COMPLETED"]
         assert world.stack.servers[-1].text().count("submit.resubmit") == 1
         eventually(world.open_jobs, [])
-    finally:
-        world.stack.stop()
 
 
 def test_an_answer_that_comes_after_the_window_is_cancelled_at_runpod(tmp_path: Path) -> None:
     """Only where a POST outlives its own deadline: here its process is stopped between the two."""
-    world = World(tmp_path, endpoints=["slow=synthetic:duration=60"], env=SHORT_WAITS)
-    try:
-        world.app()
+    with World(tmp_path, endpoints=["slow=synthetic:duration=60"], env=SHORT_WAITS) as world:
         sleeper = world.stack.worker("sleeps", cwd=ROOT)
         mark = uuid.uuid4().hex
         fault = world.fault(endpoint="slow", operation="run", kind="delay", seconds=1.5, times=1)
@@ -103,19 +94,15 @@ def test_an_answer_that_comes_after_the_window_is_cancelled_at_runpod(tmp_path: 
         sleeper.kill(signal.SIGCONT)
         eventually(lambda: submits(world, mark), ["CANCELLED"], within_s=60)
         eventually(world.open_jobs, [], within_s=60)
-    finally:
-        world.stack.stop()
 
 
 def test_another_worker_heals_when_the_one_that_did_dies(tmp_path: Path) -> None:
-    world = World(tmp_path, env=SHORT_WAITS)
+    with World(tmp_path, env=SHORT_WAITS) as world:
 
-    def leader() -> str | None:
-        found: str | None = world.redis.get("runpod:leader")
-        return found
+        def leader() -> str | None:
+            found: str | None = world.redis.get("runpod:leader")
+            return found
 
-    try:
-        world.app()
         first = world.stack.worker("first", cwd=ROOT)
         eventually(lambda: leader() is None, False)
         dead = leader()
@@ -134,5 +121,3 @@ def test_another_worker_heals_when_the_one_that_did_dies(tmp_path: Path) -> None
         assert result.get(timeout=WAIT_S) == {"mark": mark}
         assert submits(world, mark) == ["COMPLETED"]
         eventually(world.open_jobs, [])
-    finally:
-        world.stack.stop()

@@ -28,29 +28,19 @@ from celery_runpod.errors import (
     Unauthorized,
 )
 from tests.application import app, same
-from tests.servers import API_KEY, ROOT, World, forget_connections
+from tests.servers import API_KEY, ROOT, World
 from tests.waiting import eventually
 
 WAIT_S = 60
 
 
-@pytest.fixture(autouse=True)
-def _connections_of_its_own() -> Iterator[None]:
-    forget_connections()
-    yield
-    forget_connections()
-
-
 @contextmanager
 def _world(folder: Path, **worker_env: str) -> Iterator[World]:
     """A world of its own, whose worker has these variables."""
-    world = World(folder)
-    try:
+    with World(folder) as world:
         world.stack.worker(env=worker_env, cwd=ROOT)
         yield world
         eventually(world.open_jobs, [], within_s=60)
-    finally:
-        world.stack.stop()
 
 
 def _with_mark(world: World, mark: str) -> list[str]:
@@ -228,8 +218,7 @@ def test_no_redis_at_the_caller() -> None:
 
 
 def test_no_worker_is_up(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    try:
+    with World(tmp_path) as world:
         result = world.endpoint("fast").delay(a=1)
         assert result.reason == "NO_WORKER"
         assert result.state == "PENDING"
@@ -237,5 +226,3 @@ def test_no_worker_is_up(tmp_path: Path) -> None:
         assert result.get(timeout=WAIT_S) == {"a": 1}
         assert result.reason is None
         eventually(world.open_jobs, [])
-    finally:
-        world.stack.stop()

@@ -46,8 +46,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder: Path = tmp_path_factory.mktemp("cancel")
     profiles = folder / "profiles.toml"
     profiles.write_text(PROFILES)
-    world = World(folder, endpoints=ENDPOINTS, env={"RUNPOD_CONFIG": str(profiles)})
-    try:
+    with World(folder, endpoints=ENDPOINTS, env={"RUNPOD_CONFIG": str(profiles)}) as world:
         world.start()
         world.app()
         # They hold the one place that there is.
@@ -55,8 +54,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             holder = world.endpoint(name, execution_timeout=3600).delay(holds="the place")
             eventually(lambda held=holder: held.state, "IN_PROGRESS")
         yield world
-    finally:
-        world.stack.stop()
 
 
 @pytest.fixture

@@ -70,11 +70,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory, toggled: Path) -> Iterator
         "slow=synthetic:duration=4",
         "huge=synthetic:duration=0.3,output_bytes=21000000",
     )
-    world = World(tmp_path_factory.mktemp("world"), endpoints=endpoints)
-    try:
+    with World(tmp_path_factory.mktemp("world"), endpoints=endpoints) as world:
         yield world.start()
-    finally:
-        world.stack.stop()
 
 
 # health
@@ -93,8 +90,7 @@ def test_health_of_an_endpoint_that_runpod_does_not_know(world: World) -> None:
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
-    world = World(tmp_path, endpoints=("fast=synthetic:duration=1",))
-    try:
+    with World(tmp_path, endpoints=("fast=synthetic:duration=1",)) as world:
         with pytest.raises(NoAnswer, match="no RunPod worker is up") as caught:
             world.endpoint("fast").purge_queue(timeout=0.5)
         assert caught.value.worker_up is False
@@ -102,11 +98,6 @@ def test_nobody_answers(tmp_path: Path) -> None:
         # What nobody waits for any more is not carried out.
         assert world.endpoint("fast").health(timeout=WAIT_S).in_queue == 0
         assert "purge-queue" not in world.requests()
-    finally:
-        world.stack.stop()
-        from tests.servers import forget_connections
-
-        forget_connections()
 
 
 # reasons
