@@ -120,16 +120,12 @@ def typed_or_aside(world: World, task_id: str, *kinds: type[Any], what: str = ""
     """The task ended with one of these errors, or `jobs --aside` shows it: nothing else is an end."""
     result = JobResult(task_id, app=world.app())
 
-    began = time.monotonic()
-
     def end() -> str:
         if result.ready():
             return "ended"
-        # A command takes a second of a processor, and most tasks have an end at once.
-        late = time.monotonic() - began > 3
-        return "aside" if late and task_id in aside(world) else f"open: {result.state} {result.reason}"
+        return "aside" if task_id in aside(world) else f"open: {result.state} {result.reason}"
 
-    give_up = began + WAIT_S
+    give_up = time.monotonic() + WAIT_S
     while (seen := end()).startswith("open"):
         if ended := [one.name for one in world.stack.servers if one.process.poll() is not None]:
             pytest.fail(f"{what} ended: {ended}\n{_ends(world, ended)}")

@@ -147,13 +147,18 @@ def test_an_error_of_any_shape_is_a_failed_job(world: World) -> None:
 
 
 def test_an_answer_to_a_submit_that_is_none_pays_once(world: World) -> None:
-    for body in (deep(100_000), f'{{"id": {deep(500)}}}', '{"id": "../x"}', f'{{"id": "{"x" * 300_000}"}}'):
-        with no_harm(world, submits=1):
-            world.fault(operation="run", endpoint="fast", kind="body", body=body, times=1)
-            result, mark = run(world)
-            typed(world, result.id, JobError)
+    bodies = (deep(100_000), f'{{"id": {deep(500)}}}', '{"id": "../x"}', f'{{"id": "{"x" * 300_000}"}}')
+    with no_harm(world, submits=len(bodies)):
+        sent = []
+        for body in bodies:
+            fault = world.fault(operation="run", endpoint="fast", kind="body", body=body, times=1)
+            sent.append((body, *run(world)))
+            eventually(lambda fault=fault: world.happened(fault), 1, within_s=WAIT_S)
+        # Each waits until the time is over in which its submit might still be confirmed: all of them at once.
+        for body, result, mark in sent:
+            typed(world, result.id, JobError, what=body[:40])
             assert len(submits_of(world, mark)) == 1
-            world.no_faults()
+        world.no_faults()
 
 
 def test_one_404_in_the_middle_is_no_verdict(world: World) -> None:
