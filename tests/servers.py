@@ -232,6 +232,14 @@ class World:
         ).json()
         return found
 
+    def submits(self, mark: str) -> list[dict[str, Any]]:
+        """The simulator's jobs whose input has this mark, in the order of their submits."""
+        return [job for job in self.jobs() if isinstance(job["input"], dict) and job["input"].get("mark") == mark]
+
+    def statuses(self, mark: str) -> list[str]:
+        """RunPod's words for the jobs whose input has this mark."""
+        return [job["status"] for job in self.submits(mark)]
+
     def requests(self) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = requests.get(f"{self.simulator_url}/_simulator/requests", timeout=5).json()
         return found

@@ -20,7 +20,7 @@ UNKNOWN = {Step.SUBMIT_INTENT_STORED, Step.SUBMIT_POSTED}
 
 
 def submits(world: World, mark: str) -> list[int]:
-    return sorted(job["input"]["n"] for job in world.jobs() if job["input"].get("mark") == mark)
+    return sorted(job["input"]["n"] for job in world.submits(mark))
 
 
 CHORD = [step for step in Step if step not in UNKNOWN | RETRIED]

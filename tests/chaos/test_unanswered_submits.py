@@ -18,10 +18,6 @@ from tests.waiting import eventually
 WAIT_S = 90
 
 
-def submits(world: World, mark: str) -> list[str]:
-    return [job["status"] for job in world.jobs() if job["input"].get("mark") == mark]
-
-
 @pytest.fixture
 def hooked(tmp_path: Path) -> Iterator[World]:
     """A world with webhooks, whose first polls come late."""
@@ -46,7 +42,7 @@ def test_a_webhook_brings_the_result_of_a_job_whose_submit_went_unanswered(hooke
     result = hooked.endpoint("two").delay(mark=mark)
     eventually(lambda: result.reason, "UNCONFIRMED")
     assert result.get(timeout=WAIT_S) == {"mark": mark}
-    assert submits(hooked, mark) == ["COMPLETED"]
+    assert hooked.statuses(mark) == ["COMPLETED"]
     eventually(hooked.open_jobs, [])
 
 
@@ -62,7 +58,7 @@ def test_a_job_whose_webhook_came_while_no_worker_was_up_is_adopted_by_its_id(ho
     hooked.redis.delete("runpod.status", "runpod.unacked", "runpod.unacked_index")
     hooked.stack.worker("next", cwd=ROOT)
     assert result.get(timeout=WAIT_S) == {"mark": mark}
-    assert submits(hooked, mark) == ["COMPLETED"]
+    assert hooked.statuses(mark) == ["COMPLETED"]
     eventually(hooked.open_jobs, [])
 
 
@@ -74,7 +70,7 @@ def test_with_resubmit_it_is_sent_again_and_late_news_of_the_first_attempt_chang
         world.fault(endpoint="fast", operation="run", kind="drop_after", times=1)
         result = world.endpoint("fast").delay(mark=mark)
         assert result.get(timeout=WAIT_S) == {"mark": mark}
-        assert submits(world, mark) == ["COMPLETED", "COMPLETED"]
+        assert world.statuses(mark) == ["COMPLETED", "COMPLETED"]
         assert world.stack.servers[-1].text().count("submit.resubmit") == 1
         eventually(world.open_jobs, [])
 
@@ -92,7 +88,7 @@ def test_an_answer_that_comes_after_the_window_is_cancelled_at_runpod(tmp_path: 
         with pytest.raises(Exception, match="no answer"):
             result.get(timeout=WAIT_S)
         sleeper.kill(signal.SIGCONT)
-        eventually(lambda: submits(world, mark), ["CANCELLED"], within_s=60)
+        eventually(lambda: world.statuses(mark), ["CANCELLED"], within_s=60)
         eventually(world.open_jobs, [], within_s=60)
 
 
@@ -119,5 +115,5 @@ def test_another_worker_heals_when_the_one_that_did_dies(tmp_path: Path) -> None
         world.redis.delete("runpod.status", "runpod.unacked", "runpod.unacked_index")
         world.stack.worker("third", cwd=ROOT)
         assert result.get(timeout=WAIT_S) == {"mark": mark}
-        assert submits(world, mark) == ["COMPLETED"]
+        assert world.statuses(mark) == ["COMPLETED"]
         eventually(world.open_jobs, [])

@@ -171,14 +171,9 @@ def held_still(world: World) -> Iterator[None]:
 # RunPod's side
 
 
-def submits_of(world: World, mark: str) -> list[dict[str, Any]]:
-    """The simulator's jobs whose input has this mark."""
-    return [job for job in world.jobs() if isinstance(job["input"], dict) and job["input"].get("mark") == mark]
-
-
 def webhook_of(world: World, mark: str) -> str:
     """The URL that RunPod was given with the last submit of a mark."""
-    return str(submits_of(world, mark)[-1]["webhook"])
+    return str(world.submits(mark)[-1]["webhook"])
 
 
 def asked(world: World, operation: str) -> int:

@@ -13,7 +13,7 @@ import pytest
 from celery_runpod.errors import TooManyOpenJobs
 from celery_runpod.results import JobResult
 from tests.hostile.conftest import servers_of, start_workers
-from tests.hostile.harm import WAIT_S, asked, command, end_of, no_harm, revive, stays, submits_of
+from tests.hostile.harm import WAIT_S, asked, command, end_of, no_harm, revive, stays
 from tests.servers import World
 from tests.waiting import eventually
 
@@ -60,9 +60,9 @@ def test_a_pause_in_the_middle_stops_submits_and_nothing_else(world: World, targ
         countdowns_are_over(world, results[1::2])
         # What was being sent in that moment may arrive.
         begun = asked(world, "run")
-        going = [mark for mark in marks if submits_of(world, mark)]
+        going = [mark for mark in marks if world.submits(mark)]
         stays(lambda: asked(world, "run") - begun <= 4, True, for_s=8)
-        submitted = {mark for mark in marks if submits_of(world, mark)}
+        submitted = {mark for mark in marks if world.submits(mark)}
         assert submitted >= set(going) and len(submitted) < 50
         ends = {mark: end_of(world, one.id) for mark, one in zip(marks, results, strict=True) if mark in submitted}
         assert ends == {mark: {"mark": mark} for mark in submitted}
@@ -86,11 +86,11 @@ def test_a_pause_outlives_the_workers_and_a_cancel_reaches_what_waits(world: Wor
     eventually(lambda: (result.reason, cancelled.reason), ("ON_HOLD", "ON_HOLD"), within_s=WAIT_S)
     cancelled.cancel()
     eventually(lambda: cancelled.state, "REVOKED", within_s=WAIT_S)
-    stays(lambda: len(submits_of(world, mark)) + len(submits_of(world, other)), 0, for_s=2)
+    stays(lambda: len(world.submits(mark)) + len(world.submits(other)), 0, for_s=2)
     assert command(world, "resume", "fast").returncode == 0
     with no_harm(world, submits=None):
         assert end_of(world, result.id) == {"mark": mark}
-        assert submits_of(world, other) == []
+        assert world.submits(other) == []
 
 
 def call_until_told(world: World, most: int, **fields: Any) -> tuple[list[JobResult], TooManyOpenJobs]:

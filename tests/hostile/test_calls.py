@@ -19,7 +19,7 @@ from celery_runpod.errors import BrokerUnavailable
 from celery_runpod.results import JobResult
 from tests.application import same
 from tests.hostile.conftest import servers_of, start_workers
-from tests.hostile.harm import WAIT_S, command, end_of, stays, submits_of
+from tests.hostile.harm import WAIT_S, command, end_of, stays
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 
@@ -91,10 +91,10 @@ def test_a_call_that_was_refused_does_not_run_and_its_repeat_is_paid_once(
         repeat = False
     broker.config_set("maxmemory", 0)
     assert repeat, "the broker took nothing, and the caller was told of nothing"
-    stays(lambda: len(submits_of(world, mark)), 0, for_s=LOOKS_S)
+    stays(lambda: len(world.submits(mark)), 0, for_s=LOOKS_S)
     result = call()
     eventually(result.ready, True, within_s=WAIT_S)
-    stays(lambda: len(submits_of(world, mark)), 1, for_s=LOOKS_S)
+    stays(lambda: len(world.submits(mark)), 1, for_s=LOOKS_S)
     eventually(world.open_jobs, [], within_s=WAIT_S)
 
 
@@ -120,7 +120,7 @@ def test_what_was_taken_back_is_not_run_also_where_its_queue_was_purged(world: W
     assert answer.returncode == 0, answer.stderr
     start_workers(world, application=False)
     eventually(lambda: {result.state for result in results.values()}, {"REVOKED"}, within_s=WAIT_S)
-    stays(lambda: sum(len(submits_of(world, mark)) for mark in results), 0, for_s=2)
+    stays(lambda: sum(len(world.submits(mark)) for mark in results), 0, for_s=2)
     # And nobody is kept from calling again.
     mark = uuid.uuid4().hex
     assert end_of(world, world.endpoint("fast").delay(mark=mark).id) == {"mark": mark}
@@ -134,7 +134,7 @@ def test_a_purged_queue_alone_loses_no_call_and_pays_none_twice(world: World, br
     assert {mark: end_of(world, result.id) for mark, result in results.items()} == {
         mark: {"mark": mark} for mark in results
     }
-    assert [len(submits_of(world, mark)) for mark in results] == [1] * 5
+    assert [len(world.submits(mark)) for mark in results] == [1] * 5
     eventually(world.open_jobs, [], within_s=WAIT_S)
 
 
