@@ -72,29 +72,32 @@ def canvas(world: World, shape: str, mark: str) -> Signature:
     raise ValueError(shape)
 
 
-@pytest.mark.parametrize("shape", ["delay", "signature", "chain", "group"])
-def test_a_call_that_was_refused_does_not_run_and_its_repeat_is_paid_once(
-    world: World, broker: Any, shape: str
-) -> None:
-    mark = uuid.uuid4().hex
+def test_calls_that_were_refused_do_not_run_and_their_repeats_are_paid_once(world: World, broker: Any) -> None:
+    marks = {shape: uuid.uuid4().hex for shape in ("delay", "signature", "chain", "group")}
 
-    def call() -> Any:
+    def call(shape: str) -> Any:
+        mark = marks[shape]
         return world.endpoint("fast").delay(mark=mark) if shape == "delay" else canvas(world, shape, mark).apply_async()
 
+    def refused(shape: str) -> bool:
+        try:
+            call(shape)
+        except REFUSED:
+            return True
+        return False
+
+    def submits() -> dict[str, int]:
+        return {shape: len(world.submits(mark)) for shape, mark in marks.items()}
+
     broker.config_set("maxmemory", 1)
-    try:
-        # Some answer with the error; none may say nothing and run it, nor say an error and run it.
-        call()
-    except REFUSED:
-        repeat = True
-    else:
-        repeat = False
+    # Some answer with the error; none may say nothing and run it, nor say an error and run it.
+    untold = [shape for shape in marks if not refused(shape)]
+    assert untold == [], "the broker took nothing, and the caller was told of nothing"
     broker.config_set("maxmemory", 0)
-    assert repeat, "the broker took nothing, and the caller was told of nothing"
-    stays(lambda: len(world.submits(mark)), 0, for_s=LOOKS_S)
-    result = call()
-    eventually(result.ready, True, within_s=WAIT_S)
-    stays(lambda: len(world.submits(mark)), 1, for_s=LOOKS_S)
+    stays(submits, dict.fromkeys(marks, 0), for_s=LOOKS_S)
+    results = {shape: call(shape) for shape in marks}
+    eventually(lambda: [shape for shape, one in results.items() if not one.ready()], [], within_s=WAIT_S)
+    stays(submits, dict.fromkeys(marks, 1), for_s=LOOKS_S)
     eventually(world.open_jobs, [], within_s=WAIT_S)
 
 

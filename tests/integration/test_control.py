@@ -43,7 +43,7 @@ def _no_key_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def toggled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A handler that fails while a file is there."""
+    """A handler that fails while the file `fail` is there, and one that does not start until the file `warm` is."""
     folder = tmp_path_factory.mktemp("handler")
     (folder / "handler.py").write_text(
         "import os, runpod\n"
@@ -54,7 +54,10 @@ def toggled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "runpod.serverless.start({'handler': handler})\n"
     )
     (folder / "cold.py").write_text(
-        "import time, runpod\ntime.sleep(15)\nrunpod.serverless.start({'handler': lambda job: job['input']})\n"
+        "import os, time, runpod\n"
+        "while not os.path.exists(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'warm')):\n"
+        "    time.sleep(0.1)\n"
+        "runpod.serverless.start({'handler': lambda job: job['input']})\n"
     )
     return folder
 
@@ -124,12 +127,12 @@ def told_to_flower(world: World) -> Iterator[list[dict[str, Any]]]:
         thread.join()
 
 
-def test_why_a_job_waits_in_runpods_queue(world: World) -> None:
+def test_why_a_job_waits_in_runpods_queue(world: World, toggled: Path) -> None:
     with told_to_flower(world) as events:
-        _jobs_wait_with_their_reasons(world, events)
+        _jobs_wait_with_their_reasons(world, events, toggled / "warm")
 
 
-def _jobs_wait_with_their_reasons(world: World, events: list[dict[str, Any]]) -> None:
+def _jobs_wait_with_their_reasons(world: World, events: list[dict[str, Any]], warm: Path) -> None:
     cold, absent = world.endpoint("cold").delay(a=1), world.endpoint("absent", start_timeout=8).delay(a=2)
     eventually(lambda: (cold.state, cold.reason), ("IN_QUEUE", "COLD_START"))
     eventually(lambda: (absent.state, absent.reason), ("IN_QUEUE", "NO_CAPACITY"))
@@ -139,6 +142,7 @@ def _jobs_wait_with_their_reasons(world: World, events: list[dict[str, Any]]) ->
         lambda: {one["uuid"]: one["reason"] for one in events if "reason" in one},
         {cold.id: "COLD_START", absent.id: "NO_CAPACITY"},
     )
+    warm.touch()
     with pytest.raises(StartTimeout, match=r"within 8 s \(NO_CAPACITY\)"):
         absent.get(timeout=WAIT_S)
     assert cold.get(timeout=WAIT_S) == {"a": 1}
