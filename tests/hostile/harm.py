@@ -26,7 +26,7 @@ import requests
 from celery_runpod import errors
 from celery_runpod._devstack.stack import Server, cli
 from celery_runpod.results import JobResult
-from tests.commands import as_process, in_process
+from tests.commands import in_process
 from tests.servers import World
 from tests.waiting import eventually
 
@@ -138,14 +138,12 @@ def typed_or_aside(world: World, task_id: str, *kinds: type[Any], what: str = ""
 # Commands
 
 
-def command(
-    world: World, *arguments: str, key: bool = False, said: str = "", process: bool = False
-) -> subprocess.CompletedProcess[str]:
-    """A command, in this process or in one of its own. Without `key` it has neither the API key nor RunPod's address."""
+def command(world: World, *arguments: str, key: bool = False, said: str = "") -> subprocess.CompletedProcess[str]:
+    """A command, in this process. Without `key` it has neither the API key nor RunPod's address."""
     own = {"REDIS_URL": world.redis_url, "RUNPOD_NAMESPACE": world.namespace, "RUNPOD_BROKER_URL": world.broker_url}
     if key:
         own |= {name: world.stack.env[name] for name in ("RUNPOD_API_KEY", "RUNPOD_BASE_URL")}
-    return (as_process if process else in_process)(*arguments, env=own, said=said)
+    return in_process(*arguments, env=own, said=said)
 
 
 def aside(world: World) -> str:
