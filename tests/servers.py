@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from celery.backends.redis import ResultConsumer
 from redis import Redis
 
 from celery_runpod import Endpoint
-from celery_runpod._devstack.stack import Server, Stack
+from celery_runpod._devstack.stack import Server, Stack, cli, worker_ready
 from tests.rabbitmq import Rabbit
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "test-key-that-must-never-be-seen"
@@ -72,12 +74,33 @@ class TestStack(Stack):
     __test__ = False
 
     def stop(self) -> None:
+        """Kill everything: a worker that is told to end takes two seconds, and a test that is over asks nothing of it.
+        The simulator alone is told, because it ends the handlers that it started."""
         forget_results()
+        for server in self.servers:
+            if not server.name.startswith("simulator"):
+                server.kill()
         super().stop()
+
+    def start_together(self, commands: Mapping[str, Sequence[str]], within_s: float = 180.0) -> None:
+        """Start workers by name, side by side, and wait until each takes tasks."""
+        started = [self.start(name, command, cwd=ROOT) for name, command in commands.items()]
+
+        def unready() -> list[str]:
+            self.check()
+            return [server.name for server in started if not worker_ready(server)]
+
+        eventually(unready, [], within_s=within_s)
 
 
 class World:
-    """Everything that one test talks to."""
+    """Everything that one test talks to: Redis, a simulator, and the workers that the test starts.
+
+    with World(folder, endpoints=["fast=synthetic:duration=0.3"]) as world:
+        world.start()
+
+    At the end, also of a test that failed, every process is ended, and this process forgets its connections to them.
+    """
 
     def __init__(
         self,
@@ -109,16 +132,31 @@ class World:
             raise
         self.redis: Any = Redis.from_url(self.redis_url, decode_responses=True)
 
-    def start(self, *, runpod: int = 1, application: bool = True) -> World:
-        """Start the workers."""
+    def __enter__(self) -> World:
+        self.app()
+        return self
+
+    def __exit__(self, *_: object) -> None:
         try:
-            for number in range(runpod):
-                self.stack.worker(f"runpod{number}", concurrency=2, cwd=ROOT)
-            if application:
-                self.stack.application("tests.application", cwd=ROOT)
-        except BaseException:
             self.stack.stop()
-            raise
+        finally:
+            forget_connections()
+
+    def start(
+        self,
+        *,
+        runpod: int = 1,
+        application: str | None = "tests.application",
+        concurrency: int = 2,
+        pool: str = "prefork",
+    ) -> World:
+        """Start RunPod workers, and one of the user's own with the tasks of a module; None: without that one."""
+        options = ["-c", str(concurrency), "--pool", pool, "--loglevel", "INFO"]
+        commands = {f"runpod{n}": cli("worker", "-n", f"runpod{n}@%h", *options) for n in range(runpod)}
+        if application is not None:
+            celery = [sys.executable, "-m", "celery", "-A", application, "worker", "-n", "application@%h"]
+            commands["application"] = [*celery, "-c", "2", "--loglevel", "INFO"]
+        self.stack.start_together(commands)
         return self
 
     def app(self) -> Celery:
@@ -195,6 +233,14 @@ class World:
             f"{self.simulator_url}/_simulator/jobs", params=params, timeout=30
         ).json()
         return found
+
+    def submits(self, mark: str) -> list[dict[str, Any]]:
+        """The simulator's jobs whose input has this mark, in the order of their submits."""
+        return [job for job in self.jobs() if isinstance(job["input"], dict) and job["input"].get("mark") == mark]
+
+    def statuses(self, mark: str) -> list[str]:
+        """RunPod's words for the jobs whose input has this mark."""
+        return [job["status"] for job in self.submits(mark)]
 
     def requests(self) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = requests.get(f"{self.simulator_url}/_simulator/requests", timeout=5).json()

@@ -35,13 +35,16 @@ def chaos(tmp_path_factory: pytest.TempPathFactory, die_at: Path) -> Iterator[Wo
 
 
 def chaos_world(folder: Path, die_at: Path, **env: str) -> Iterator[World]:
-    world = World(
+    """Endpoints: `fast`; `single`, of which one job is at RunPod at a time; and `failing`."""
+    profiles = folder / "profiles.toml"
+    profiles.write_text('[endpoints.single]\nid = "single"\nmax_in_flight = 1\n')
+    with World(
         folder,
-        endpoints=["fast=synthetic:duration=0.3", "failing=synthetic:duration=0.1,failures=1"],
-        env={**SHORT_WAITS, "RUNPOD_DIE_AT": str(die_at), **env},
-    )
-    try:
-        world.app()
+        endpoints=[
+            "fast=synthetic:duration=0.3",
+            "single=synthetic:duration=0.3",
+            "failing=synthetic:duration=0.1,failures=1",
+        ],
+        env={**SHORT_WAITS, "RUNPOD_DIE_AT": str(die_at), "RUNPOD_CONFIG": str(profiles), **env},
+    ) as world:
         yield world.start()
-    finally:
-        world.stack.stop()

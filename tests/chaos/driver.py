@@ -4,7 +4,7 @@
         report = run(world, make_plan(7, jobs=300, rate=10, break_every_s=1.5))
     assert not report.verdict.findings, report.text()
 
-Used by `test_mixed.py` in CI and by `benchmarks/chaos.py` for as long as one likes.
+Used by `test_mixed.py` and `test_mixed_with_webhooks.py` in CI, and by `benchmarks/chaos.py` for as long as one likes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,20 @@ from tests.chaos.conftest import SHORT_WAITS
 from tests.chaos.evidence import Evidence, story_of
 from tests.chaos.havoc import REDIS_ARGUMENTS, Havoc
 from tests.chaos.noting import NOTES
-from tests.chaos.plan import BROKEN, DEEP, EMPTY, ENDPOINTS, FAST, NARROW, OUTPUTS, PROFILES, QUEUED, SLOW, Plan
+from tests.chaos.plan import (
+    BROKEN,
+    DEEP,
+    EMPTY,
+    ENDPOINTS,
+    FAST,
+    NARROW,
+    OUTPUTS,
+    PROFILES,
+    QUEUED,
+    SLOW,
+    Plan,
+    make_plan,
+)
 from tests.chaos.sender import Sender
 from tests.chaos.verifier import DOUBLE, LOST, WRONG, Judge, Verdict, every_id
 from tests.servers import World, forget_connections
@@ -74,18 +87,23 @@ def chaos_world(folder: Path, *, webhooks: bool = False) -> Iterator[World]:
     files = {"RUNPOD_DIE_AT": str(folder / "die-at"), "RUNPOD_CONFIG": str(profiles), NOTES: str(folder / NOTED)}
     env = {**SHORT_WAITS, **(hooks if webhooks else {}), **files, "RUNPOD_IMPORTS": "tests.chaos.noting"}
     simulator = ("--webhook-retry-delay", "1")
-    world = World(folder, endpoints=ENDPOINTS, simulator=simulator, env=env, redis=REDIS_ARGUMENTS)
-    try:
+    with World(folder, endpoints=ENDPOINTS, simulator=simulator, env=env, redis=REDIS_ARGUMENTS) as world:
         if webhooks:
             world.stack.start(
                 "webhooks", [*cli("webhooks"), "--port", str(port)], ready=lambda server: " ready at " in server.text()
             )
-        world.app()
         for endpoint, body in OUTPUTS.items():
             world.fault(operation="status", endpoint=endpoint, kind="body", body=body)
         yield world
-    finally:
-        world.stack.stop()
+
+
+def run_in_a_world(folder: Path, seed: int, *, webhooks: bool = False) -> Report:
+    """The run that CI makes; it prints its report."""
+    plan = make_plan(seed, jobs=240, rate=7, break_every_s=0.8, webhooks=webhooks)
+    with chaos_world(folder, webhooks=webhooks) as world:
+        report = run(world, plan)
+        print(report.text())
+    return report
 
 
 def run(

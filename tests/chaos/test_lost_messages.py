@@ -24,16 +24,12 @@ QUEUES = Queues.of("runpod")
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[World]:
     """A world whose one RunPod worker is started by the test."""
-    world = World(
+    with World(
         tmp_path,
         endpoints=["fast=synthetic:duration=0.3", "slow=synthetic:duration=60"],
         env={**SHORT_WAITS, "RUNPOD_UNCONFIRMED_WINDOW_S": "40"},
-    )
-    try:
-        world.app()
+    ) as world:
         yield world
-    finally:
-        world.stack.stop()
 
 
 def swallow(world: World, worker: Server, queue: str) -> None:
@@ -44,10 +40,6 @@ def swallow(world: World, worker: Server, queue: str) -> None:
     world.redis.delete(queue)
 
 
-def submits(world: World, mark: str) -> int:
-    return sum(job["input"].get("mark") == mark for job in world.jobs())
-
-
 def test_a_call_swallowed_by_a_dying_worker_is_run_once(alone: World) -> None:
     mark = uuid.uuid4().hex
     worker = alone.stack.worker("dies", cwd=ROOT)
@@ -56,7 +48,7 @@ def test_a_call_swallowed_by_a_dying_worker_is_run_once(alone: World) -> None:
     swallow(alone, worker, QUEUES.run)
     alone.stack.worker("next", cwd=ROOT)
     assert result.get(timeout=60) == {"mark": mark}
-    assert submits(alone, mark) == 1
+    assert len(alone.submits(mark)) == 1
     eventually(alone.open_jobs, [], within_s=60)
 
 
@@ -71,7 +63,7 @@ def test_a_later_step_of_a_chain_published_by_the_users_worker_is_found_too(alon
     swallow(alone, worker, QUEUES.run)
     alone.stack.worker("next", cwd=ROOT)
     assert result.get(timeout=60) == {"mark": mark}
-    assert submits(alone, mark) == 1
+    assert len(alone.submits(mark)) == 1
     eventually(alone.open_jobs, [], within_s=60)
 
 
@@ -85,7 +77,7 @@ def test_a_worker_that_wakes_up_with_the_message_that_was_published_again_change
     worker.kill(signal.SIGCONT, children=False)
     assert alone.endpoint("fast").delay(mark="after").get(timeout=60) == {"mark": "after"}
     eventually(alone.open_jobs, [], within_s=60)
-    assert submits(alone, mark) == 1
+    assert len(alone.submits(mark)) == 1
 
 
 def test_calls_that_wait_while_every_worker_is_down_are_not_published_a_second_time(alone: World) -> None:
@@ -93,7 +85,7 @@ def test_calls_that_wait_while_every_worker_is_down_are_not_published_a_second_t
     results = [alone.endpoint("fast").delay(mark=mark) for mark in marks]
     worker = alone.stack.worker("late", cwd=ROOT)
     assert [result.get(timeout=60)["mark"] for result in results] == marks
-    assert [submits(alone, mark) for mark in marks] == [1] * 20
+    assert [len(alone.submits(mark)) for mark in marks] == [1] * 20
     assert "outbox.published_again" not in worker.text()
     assert alone.redis.zcard("runpod:outbox") == 0
     eventually(alone.open_jobs, [], within_s=60)
@@ -109,7 +101,7 @@ def test_a_call_that_was_lost_for_longer_than_the_window_is_not_submitted_any_mo
     with pytest.raises(Exception, match="not sent") as caught:
         result.get(timeout=60)
     assert type(caught.value).__name__ == "SubmissionUnconfirmed"
-    assert submits(alone, mark) == 0
+    assert len(alone.submits(mark)) == 0
     eventually(alone.open_jobs, [], within_s=60)
 
 

@@ -23,12 +23,8 @@ REDIS = ("--appendfsync", "no")
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     env = {**SHORT_WAITS, "RUNPOD_SUBMIT_TIMEOUT_S": "4"}
-    world = World(tmp_path, endpoints=["slow=synthetic:duration=6"], env=env, redis=REDIS)
-    try:
-        world.app()
-        yield world.start(application=False)
-    finally:
-        world.stack.stop()
+    with World(tmp_path, endpoints=["slow=synthetic:duration=6"], env=env, redis=REDIS) as world:
+        yield world.start(application=None)
 
 
 def _server(world: World, name: str) -> Server:

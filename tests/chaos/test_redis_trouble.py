@@ -26,13 +26,8 @@ def world(tmp_path: Path) -> Iterator[World]:
     # What is killed is the process, not the machine: each command is written before it is answered.
     redis = ("--appendfsync", "no")
     endpoints = ["six=synthetic:duration=6", "other=synthetic:duration=6", "fast=synthetic:duration=0.3"]
-    world = World(tmp_path, endpoints=endpoints, env=SHORT_WAITS, redis=redis)
-    try:
-        world.app()
-        yield world.start(application=False)
-    finally:
-        world.stack.stop()
-        forget_connections()
+    with World(tmp_path, endpoints=endpoints, env=SHORT_WAITS, redis=redis) as world:
+        yield world.start(application=None)
 
 
 def worker(world: World) -> Server:
@@ -52,10 +47,6 @@ def result(world: World, task_id: str) -> Any:
     return JobResult(task_id, app=world.app()).result
 
 
-def submits(world: World, mark: str) -> int:
-    return sum(job["input"].get("mark") == mark for job in world.jobs())
-
-
 def test_a_redis_that_freezes_holds_everything_up_and_loses_nothing(world: World) -> None:
     marks = [uuid.uuid4().hex for _ in range(5)]
     ids = [world.endpoint("six").delay(mark=mark).id for mark in marks]
@@ -64,7 +55,7 @@ def test_a_redis_that_freezes_holds_everything_up_and_loses_nothing(world: World
     eventually(lambda: "store.away" in worker(world).text(), True, within_s=60)
     world.redis_server.kill(signal.SIGCONT)
     assert [result(world, task_id)["mark"] for task_id in ids] == marks
-    assert [submits(world, mark) for mark in marks] == [1] * 5
+    assert [len(world.submits(mark)) for mark in marks] == [1] * 5
     assert worker(world).process.poll() is None
     eventually(world.open_jobs, [], within_s=60)
 
@@ -81,7 +72,7 @@ def test_a_redis_that_is_out_of_memory_is_told_to_callers_and_waited_for_by_work
     world.redis.config_set("maxmemory", 0)
     assert result(world, running) == {"mark": mark}
     assert result(world, world.endpoint("fast").delay(mark="taken").id) == {"mark": "taken"}
-    assert (submits(world, mark), submits(world, "refused")) == (1, 0)
+    assert (len(world.submits(mark)), len(world.submits("refused"))) == (1, 0)
     assert worker(world).process.poll() is None
     eventually(world.open_jobs, [], within_s=60)
 
@@ -106,7 +97,9 @@ def test_a_worker_whose_acknowledgements_were_refused_takes_messages_again(
     def checks() -> list[int]:
         return [int(world.redis.zcard(f"{{runpod:{name}}}:checks")) for name in ("six", "other")]
 
-    eventually(checks, [1, 1])
+    eventually(lambda: [job["status"] for job in world.jobs()], ["IN_PROGRESS"] * 2)
+    # Checks leave one process to the other tasks: the second endpoint's runs after this one, in the same trouble.
+    eventually(lambda: max(checks()), 1)
     trouble(world, True)
     eventually(lambda: {job["status"] for job in world.jobs()}, {"COMPLETED"}, within_s=60)
     trouble(world, False)
@@ -124,7 +117,7 @@ def test_an_answer_that_cannot_be_written_down_at_once_is_written_down_later(wor
     eventually(lambda: "submit.store_away" in worker(world).text(), True)
     world.redis.config_set("maxmemory", 0)
     assert result(world, task_id) == {"mark": mark}
-    assert submits(world, mark) == 1
+    assert len(world.submits(mark)) == 1
     eventually(world.open_jobs, [], within_s=60)
 
 
@@ -134,7 +127,7 @@ def test_a_redis_that_comes_back_empty_takes_new_calls(world: World, tmp_path: P
     eventually(lambda: state(world, old), "IN_PROGRESS")
     world.restore(tmp_path / "nothing")
     assert result(world, world.endpoint("fast").delay(mark="new").id) == {"mark": "new"}
-    assert submits(world, "old") == 1
+    assert len(world.submits("old")) == 1
     assert state(world, old) == "PENDING"
     assert worker(world).process.poll() is None
     eventually(world.open_jobs, [], within_s=60)

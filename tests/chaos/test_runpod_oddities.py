@@ -19,7 +19,7 @@ WAIT_S = 120
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(
+    with World(
         tmp_path_factory.mktemp("odd"),
         endpoints=[
             "fast=synthetic:duration=0.3",
@@ -29,12 +29,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "fail=examples/handlers/fail.py",
         ],
         env={**SHORT_WAITS, "RUNPOD_NOT_FOUND_GRACE_S": "2"},
-    )
-    try:
-        world.app()
-        yield world.start(application=False)
-    finally:
-        world.stack.stop()
+    ) as world:
+        yield world.start(application=None)
 
 
 @pytest.fixture
@@ -48,12 +44,6 @@ def world(odd: World) -> Iterator[World]:
 def run(world: World, endpoint: str = "fast", **options: Any) -> tuple[Any, str]:
     mark = uuid.uuid4().hex
     return world.endpoint(endpoint, **options).delay(mark=mark), mark
-
-
-def statuses(world: World, mark: str) -> list[str]:
-    return [
-        job["status"] for job in world.jobs() if isinstance(job["input"], dict) and job["input"].get("mark") == mark
-    ]
 
 
 def says(world: World, body: Any, times: int = 1, **fault: Any) -> None:
@@ -107,7 +97,7 @@ def test_an_endpoint_that_is_lost_for_some_seconds_costs_no_job(world: World) ->
     world.no_faults()
     for result, mark in results:
         assert result.get(timeout=WAIT_S) == {"mark": mark}
-        assert statuses(world, mark) == ["COMPLETED"]
+        assert world.statuses(mark) == ["COMPLETED"]
 
 
 def test_a_job_that_is_looked_at_for_the_first_time_at_its_deadline_has_its_result(world: World) -> None:
@@ -119,7 +109,7 @@ def test_a_job_that_runpod_runs_twice_ends_once(world: World) -> None:
     world.fault(endpoint="fast", operation="run", kind="run_twice", times=1)
     result, mark = run(world)
     assert result.get(timeout=WAIT_S) == {"mark": mark}
-    assert statuses(world, mark) == ["COMPLETED"]
+    assert world.statuses(mark) == ["COMPLETED"]
 
 
 def test_a_worker_that_dies_again_and_again_is_a_failed_job(world: World) -> None:
@@ -138,7 +128,7 @@ def test_an_outage_longer_than_every_pause_costs_no_job(world: World) -> None:
     world.no_faults()
     for result, mark in results:
         assert result.get(timeout=WAIT_S) == {"mark": mark}
-        assert statuses(world, mark) == ["COMPLETED"]
+        assert world.statuses(mark) == ["COMPLETED"]
 
 
 def test_a_deadline_is_kept_while_the_api_is_down_and_the_cancel_is_made_up_for(world: World) -> None:
@@ -147,9 +137,9 @@ def test_a_deadline_is_kept_while_the_api_is_down_and_the_cancel_is_made_up_for(
     world.fault(operation="*", kind="status", status=503, body="<html>down</html>")
     with pytest.raises(DeadlineExceeded):
         result.get(timeout=WAIT_S)
-    assert statuses(world, mark) == ["IN_PROGRESS"]
+    assert world.statuses(mark) == ["IN_PROGRESS"]
     world.no_faults()
-    eventually(lambda: statuses(world, mark), ["CANCELLED"], within_s=90)
+    eventually(lambda: world.statuses(mark), ["CANCELLED"], within_s=90)
 
 
 def test_a_start_timeout_is_kept_while_the_api_is_down(world: World) -> None:
@@ -162,7 +152,7 @@ def test_a_start_timeout_is_kept_while_the_api_is_down(world: World) -> None:
         result.get(timeout=WAIT_S)
     world.no_faults()
     busy.cancel()
-    eventually(lambda: statuses(world, mark), ["CANCELLED"], within_s=90)
+    eventually(lambda: world.statuses(mark), ["CANCELLED"], within_s=90)
 
 
 def test_a_job_that_no_worker_takes_in_its_time_to_live_timed_out(world: World) -> None:
@@ -179,7 +169,7 @@ def test_failed_jobs_are_run_again_as_often_as_the_call_allows(world: World) -> 
     result = world.endpoint("fail", retries=2).delay(how="raise", mark=mark)
     with pytest.raises(JobFailed):
         result.get(timeout=WAIT_S)
-    assert statuses(world, mark) == ["FAILED"] * 3
+    assert world.statuses(mark) == ["FAILED"] * 3
 
 
 def test_calls_with_one_idempotency_key_are_one_job(world: World) -> None:
@@ -188,5 +178,5 @@ def test_calls_with_one_idempotency_key_are_one_job(world: World) -> None:
     results = [keyed.delay(mark=mark) for _ in range(5)]
     assert [result.get(timeout=WAIT_S) for result in results] == [{"mark": mark}] * 5
     assert keyed.delay(mark=mark).get(timeout=WAIT_S) == {"mark": mark}
-    assert statuses(world, mark) == ["COMPLETED"]
+    assert world.statuses(mark) == ["COMPLETED"]
     assert len({result.job_id for result in results}) == 1

@@ -22,14 +22,12 @@ PROBES = 3
 )
 def test_at_most_the_posts_under_way_are_lost_and_one_for_each_probe(tmp_path: Path, fault: dict[str, object]) -> None:
     env = {**SHORT_WAITS, "RUNPOD_HTTP_THREADS": str(THREADS)}
-    world = World(tmp_path, endpoints=["fast=synthetic:duration=0.1"], env=env)
+    with World(tmp_path, endpoints=["fast=synthetic:duration=0.1"], env=env) as world:
 
-    def asked(operation: str) -> int:
-        return sum(world.requests().get(operation, {}).values())
+        def asked(operation: str) -> int:
+            return sum(world.requests().get(operation, {}).values())
 
-    try:
-        world.app()
-        world.start(application=False)
+        world.start(application=None)
         assert world.endpoint("fast").delay(mark="before").get(timeout=60) == {"mark": "before"}
         rule = world.fault(endpoint="fast", operation="run", **fault)
         marks = [uuid.uuid4().hex for _ in range(CALLS)]
@@ -46,5 +44,3 @@ def test_at_most_the_posts_under_way_are_lost_and_one_for_each_probe(tmp_path: P
         submitted = [job["input"]["mark"] for job in world.jobs()]
         assert len(submitted) == len(set(submitted))
         eventually(world.open_jobs, [], within_s=60)
-    finally:
-        world.stack.stop()

@@ -18,10 +18,6 @@ from tests.waiting import eventually
 WAIT_S = 90
 
 
-def submits(world: World, mark: str) -> list[str]:
-    return [job["status"] for job in world.jobs() if job["input"].get("mark") == mark]
-
-
 @pytest.fixture
 def hooked(tmp_path: Path) -> Iterator[World]:
     """A world with webhooks, whose first polls come late."""
@@ -32,14 +28,11 @@ def hooked(tmp_path: Path) -> Iterator[World]:
         "RUNPOD_WEBHOOK_SECRET": "a-secret-of-the-chaos-tests",
         "RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S": "20",
     }
-    world = World(tmp_path, endpoints=["two=synthetic:duration=2"], env=env)
-    try:
+    with World(tmp_path, endpoints=["two=synthetic:duration=2"], env=env) as world:
         command = [*cli("webhooks"), "--port", str(port)]
         world.stack.start("webhooks", command, ready=lambda server: " ready at " in server.text())
         world.app()
         yield world
-    finally:
-        world.stack.stop()
 
 
 def test_a_webhook_brings_the_result_of_a_job_whose_submit_went_unanswered(hooked: World) -> None:
@@ -49,7 +42,7 @@ def test_a_webhook_brings_the_result_of_a_job_whose_submit_went_unanswered(hooke
     result = hooked.endpoint("two").delay(mark=mark)
     eventually(lambda: result.reason, "UNCONFIRMED")
     assert result.get(timeout=WAIT_S) == {"mark": mark}
-    assert submits(hooked, mark) == ["COMPLETED"]
+    assert hooked.statuses(mark) == ["COMPLETED"]
     eventually(hooked.open_jobs, [])
 
 
@@ -65,32 +58,26 @@ def test_a_job_whose_webhook_came_while_no_worker_was_up_is_adopted_by_its_id(ho
     hooked.redis.delete("runpod.status", "runpod.unacked", "runpod.unacked_index")
     hooked.stack.worker("next", cwd=ROOT)
     assert result.get(timeout=WAIT_S) == {"mark": mark}
-    assert submits(hooked, mark) == ["COMPLETED"]
+    assert hooked.statuses(mark) == ["COMPLETED"]
     eventually(hooked.open_jobs, [])
 
 
 def test_with_resubmit_it_is_sent_again_and_late_news_of_the_first_attempt_change_nothing(tmp_path: Path) -> None:
     env = {**SHORT_WAITS, "RUNPOD_UNCONFIRMED_SUBMIT": "resubmit", "RUNPOD_UNCONFIRMED_WINDOW_S": "12"}
-    world = World(tmp_path, env=env)
-    try:
-        world.app()
+    with World(tmp_path, env=env) as world:
         world.stack.worker(cwd=ROOT)
         mark = uuid.uuid4().hex
         world.fault(endpoint="fast", operation="run", kind="drop_after", times=1)
         result = world.endpoint("fast").delay(mark=mark)
         assert result.get(timeout=WAIT_S) == {"mark": mark}
-        assert submits(world, mark) == ["COMPLETED", "COMPLETED"]
+        assert world.statuses(mark) == ["COMPLETED", "COMPLETED"]
         assert world.stack.servers[-1].text().count("submit.resubmit") == 1
         eventually(world.open_jobs, [])
-    finally:
-        world.stack.stop()
 
 
 def test_an_answer_that_comes_after_the_window_is_cancelled_at_runpod(tmp_path: Path) -> None:
     """Only where a POST outlives its own deadline: here its process is stopped between the two."""
-    world = World(tmp_path, endpoints=["slow=synthetic:duration=60"], env=SHORT_WAITS)
-    try:
-        world.app()
+    with World(tmp_path, endpoints=["slow=synthetic:duration=60"], env=SHORT_WAITS) as world:
         sleeper = world.stack.worker("sleeps", cwd=ROOT)
         mark = uuid.uuid4().hex
         fault = world.fault(endpoint="slow", operation="run", kind="delay", seconds=1.5, times=1)
@@ -101,21 +88,17 @@ def test_an_answer_that_comes_after_the_window_is_cancelled_at_runpod(tmp_path: 
         with pytest.raises(Exception, match="no answer"):
             result.get(timeout=WAIT_S)
         sleeper.kill(signal.SIGCONT)
-        eventually(lambda: submits(world, mark), ["CANCELLED"], within_s=60)
+        eventually(lambda: world.statuses(mark), ["CANCELLED"], within_s=60)
         eventually(world.open_jobs, [], within_s=60)
-    finally:
-        world.stack.stop()
 
 
 def test_another_worker_heals_when_the_one_that_did_dies(tmp_path: Path) -> None:
-    world = World(tmp_path, env=SHORT_WAITS)
+    with World(tmp_path, env=SHORT_WAITS) as world:
 
-    def leader() -> str | None:
-        found: str | None = world.redis.get("runpod:leader")
-        return found
+        def leader() -> str | None:
+            found: str | None = world.redis.get("runpod:leader")
+            return found
 
-    try:
-        world.app()
         first = world.stack.worker("first", cwd=ROOT)
         eventually(lambda: leader() is None, False)
         dead = leader()
@@ -132,7 +115,5 @@ def test_another_worker_heals_when_the_one_that_did_dies(tmp_path: Path) -> None
         world.redis.delete("runpod.status", "runpod.unacked", "runpod.unacked_index")
         world.stack.worker("third", cwd=ROOT)
         assert result.get(timeout=WAIT_S) == {"mark": mark}
-        assert submits(world, mark) == ["COMPLETED"]
+        assert world.statuses(mark) == ["COMPLETED"]
         eventually(world.open_jobs, [])
-    finally:
-        world.stack.stop()

@@ -21,12 +21,8 @@ FORMATS = sorted(path for path in Path(__file__).parent.iterdir() if path.name.s
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("golden"), endpoints=["fast=synthetic:duration=0.2"])
-    try:
-        world.app()
+    with World(tmp_path_factory.mktemp("golden"), endpoints=["fast=synthetic:duration=0.2"]) as world:
         yield world.start()
-    finally:
-        world.stack.stop()
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

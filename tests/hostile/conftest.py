@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from celery_runpod._devstack.stack import cli
 from tests.hostile.harm import revive
-from tests.servers import ROOT, World, forget_connections
+from tests.servers import World
 
 ENDPOINTS = (
     "fast=synthetic:duration=0.3",
@@ -20,8 +18,6 @@ ENDPOINTS = (
     "slow=synthetic:duration=600",
     "failing=synthetic:duration=0.1,failures=1",
 )
-START_S = 180.0
-"""Bounds the start of a worker on a machine that is busy with other things."""
 SHORT_WAITS = {
     "RUNPOD_SUBMIT_TIMEOUT_S": "3",
     "RUNPOD_POLL_TIMEOUT_S": "2",
@@ -46,25 +42,14 @@ def servers_of(
     prepare: Callable[[World], None] = lambda world: None,
 ) -> Iterator[World]:
     """Redis and the simulator, and what `prepare` starts; all of it is ended, also where something fails."""
-    world = World(folder, endpoints=endpoints, simulator=simulator, env={**SHORT_WAITS, **(env or {})})
-    try:
+    with World(folder, endpoints=endpoints, simulator=simulator, env={**SHORT_WAITS, **(env or {})}) as world:
         prepare(world)
-        world.app()
         yield world
-    finally:
-        world.stack.stop()
-        forget_connections()
 
 
 def start_workers(world: World, pool: str = "prefork", *, application: bool = True) -> None:
     """One RunPod worker, and the user's own with the tasks of `tests/hostile/application.py`."""
-    command = [*cli("worker"), "-n", "runpod0@%h", "-c", "4", "--pool", pool, "--loglevel", "INFO"]
-    commands = {"runpod0": command}
-    if application:
-        celery = [sys.executable, "-m", "celery", "-A", "tests.hostile.application", "worker"]
-        commands["application"] = [*celery, "-n", "application@%h", "-c", "2", "--loglevel", "INFO"]
-    for name, words in commands.items():
-        world.stack.start(name, words, cwd=ROOT, ready=lambda server: " ready." in server.text(), within_s=START_S)
+    world.start(application="tests.hostile.application" if application else None, concurrency=4, pool=pool)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ import requests
 from celery_runpod import errors
 from celery_runpod._devstack.stack import Server, cli
 from celery_runpod.results import JobResult
-from tests.commands import as_process, in_process
+from tests.commands import in_process
 from tests.servers import World
 from tests.waiting import eventually
 
@@ -120,16 +120,12 @@ def typed_or_aside(world: World, task_id: str, *kinds: type[Any], what: str = ""
     """The task ended with one of these errors, or `jobs --aside` shows it: nothing else is an end."""
     result = JobResult(task_id, app=world.app())
 
-    began = time.monotonic()
-
     def end() -> str:
         if result.ready():
             return "ended"
-        # A command takes a second of a processor, and most tasks have an end at once.
-        late = time.monotonic() - began > 3
-        return "aside" if late and task_id in aside(world) else f"open: {result.state} {result.reason}"
+        return "aside" if task_id in aside(world) else f"open: {result.state} {result.reason}"
 
-    give_up = began + WAIT_S
+    give_up = time.monotonic() + WAIT_S
     while (seen := end()).startswith("open"):
         if ended := [one.name for one in world.stack.servers if one.process.poll() is not None]:
             pytest.fail(f"{what} ended: {ended}\n{_ends(world, ended)}")
@@ -142,14 +138,12 @@ def typed_or_aside(world: World, task_id: str, *kinds: type[Any], what: str = ""
 # Commands
 
 
-def command(
-    world: World, *arguments: str, key: bool = False, said: str = "", process: bool = False
-) -> subprocess.CompletedProcess[str]:
-    """A command, in this process or in one of its own. Without `key` it has neither the API key nor RunPod's address."""
+def command(world: World, *arguments: str, key: bool = False, said: str = "") -> subprocess.CompletedProcess[str]:
+    """A command, in this process. Without `key` it has neither the API key nor RunPod's address."""
     own = {"REDIS_URL": world.redis_url, "RUNPOD_NAMESPACE": world.namespace, "RUNPOD_BROKER_URL": world.broker_url}
     if key:
         own |= {name: world.stack.env[name] for name in ("RUNPOD_API_KEY", "RUNPOD_BASE_URL")}
-    return (as_process if process else in_process)(*arguments, env=own, said=said)
+    return in_process(*arguments, env=own, said=said)
 
 
 def aside(world: World) -> str:
@@ -175,14 +169,9 @@ def held_still(world: World) -> Iterator[None]:
 # RunPod's side
 
 
-def submits_of(world: World, mark: str) -> list[dict[str, Any]]:
-    """The simulator's jobs whose input has this mark."""
-    return [job for job in world.jobs() if isinstance(job["input"], dict) and job["input"].get("mark") == mark]
-
-
 def webhook_of(world: World, mark: str) -> str:
     """The URL that RunPod was given with the last submit of a mark."""
-    return str(submits_of(world, mark)[-1]["webhook"])
+    return str(world.submits(mark)[-1]["webhook"])
 
 
 def asked(world: World, operation: str) -> int:

@@ -13,7 +13,7 @@ from celery.exceptions import ChordError
 from celery_runpod.errors import JobError, JobFailed, OutputMissing, OutputTooDeep
 from celery_runpod.results import JobResult
 from tests.application import collect, note, same
-from tests.hostile.harm import WAIT_S, end_of, no_harm, submits_of, typed
+from tests.hostile.harm import WAIT_S, end_of, no_harm, typed
 from tests.hostile.messages import deep
 from tests.servers import World
 from tests.waiting import eventually
@@ -40,7 +40,7 @@ def test_an_output_too_deep_is_an_error_that_keeps_runpods_id(world: World, leve
         result, mark = run(world)
         error = typed(world, result.id, OutputTooDeep)
         assert isinstance(error, OutputTooDeep)
-        assert error.job_id == submits_of(world, mark)[0]["id"]
+        assert error.job_id == world.submits(mark)[0]["id"]
         world.no_faults()
 
 
@@ -68,7 +68,7 @@ def test_no_output_is_no_success_and_a_chain_does_not_go_on_with_it(world: World
         result = chain(world.endpoint("fast").s(mark=(mark := uuid.uuid4().hex)), note.s(key)).apply_async()
         error = typed(world, result.parent.id, OutputMissing)
         assert isinstance(error, OutputMissing)
-        assert error.job_id == submits_of(world, mark)[0]["id"]
+        assert error.job_id == world.submits(mark)[0]["id"]
         eventually(lambda: result.state, "FAILURE", within_s=WAIT_S)
         assert world.redis.lrange(key, 0, -1) == []
         world.no_faults()
@@ -138,7 +138,7 @@ def test_an_error_of_any_shape_is_a_failed_job(world: World) -> None:
             result, mark = run(world)
             ended = typed(world, result.id, JobFailed, OutputTooDeep, what=error[:40])
             assert isinstance(ended, JobError)
-            assert ended.job_id == submits_of(world, mark)[0]["id"]
+            assert ended.job_id == world.submits(mark)[0]["id"]
             world.redis.delete(f"celery-task-meta-{result.id}")
             world.no_faults()
         # What failed is kept for a retry by hand, which is what its input and its error take in Redis.
@@ -147,13 +147,18 @@ def test_an_error_of_any_shape_is_a_failed_job(world: World) -> None:
 
 
 def test_an_answer_to_a_submit_that_is_none_pays_once(world: World) -> None:
-    for body in (deep(100_000), f'{{"id": {deep(500)}}}', '{"id": "../x"}', f'{{"id": "{"x" * 300_000}"}}'):
-        with no_harm(world, submits=1):
-            world.fault(operation="run", endpoint="fast", kind="body", body=body, times=1)
-            result, mark = run(world)
-            typed(world, result.id, JobError)
-            assert len(submits_of(world, mark)) == 1
-            world.no_faults()
+    bodies = (deep(100_000), f'{{"id": {deep(500)}}}', '{"id": "../x"}', f'{{"id": "{"x" * 300_000}"}}')
+    with no_harm(world, submits=len(bodies)):
+        sent = []
+        for body in bodies:
+            fault = world.fault(operation="run", endpoint="fast", kind="body", body=body, times=1)
+            sent.append((body, *run(world)))
+            eventually(lambda fault=fault: world.happened(fault), 1, within_s=WAIT_S)
+        # Each waits until the time is over in which its submit might still be confirmed: all of them at once.
+        for body, result, mark in sent:
+            typed(world, result.id, JobError, what=body[:40])
+            assert len(world.submits(mark)) == 1
+        world.no_faults()
 
 
 def test_one_404_in_the_middle_is_no_verdict(world: World) -> None:

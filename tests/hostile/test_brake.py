@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from celery_runpod.errors import TooManyOpenJobs
 from celery_runpod.results import JobResult
 from tests.hostile.conftest import servers_of, start_workers
-from tests.hostile.harm import WAIT_S, asked, command, end_of, no_harm, revive, stays, submits_of
+from tests.hostile.harm import WAIT_S, asked, command, end_of, no_harm, revive, stays
 from tests.servers import World
 from tests.waiting import eventually
 
@@ -35,23 +36,34 @@ def world(servers: World) -> Iterator[World]:
     servers.no_faults()
 
 
+def countdowns_are_over(world: World, results: list[JobResult]) -> None:
+    """Calls of `five` that wait for their time may be submitted from now on."""
+    due = "{runpod:five}:due"
+    eventually(lambda: [one.id for one in results if world.redis.zscore(due, one.id) is None], [], within_s=WAIT_S)
+    now = time.time()
+    for one in results:
+        world.redis.hset(f"{{runpod:five}}:job:{one.id}", "not_before", repr(now))
+    world.redis.zadd(due, {one.id: now for one in results}, xx=True)
+
+
 @pytest.mark.parametrize("target", ["--all", "five"])
 def test_a_pause_in_the_middle_stops_submits_and_nothing_else(world: World, target: str) -> None:
     marks = [uuid.uuid4().hex for _ in range(50)]
     with no_harm(world, submits=50):
-        # By their numbers half of them are to go after a while: the pause comes before that, also on a busy machine.
+        # By their numbers half of them are to go after a while, which the test ends once the pause has come.
         results = [
-            world.endpoint("five").apply_async(({"mark": mark},), countdown=40 if number % 2 else None)
+            world.endpoint("five").apply_async(({"mark": mark},), countdown=600 if number % 2 else None)
             for number, mark in enumerate(marks)
         ]
         eventually(lambda: len(world.jobs("five")) >= 10, True, within_s=WAIT_S)
         answer = command(world, "pause", target)
         assert answer.returncode == 0, answer.stderr
+        countdowns_are_over(world, results[1::2])
         # What was being sent in that moment may arrive.
         begun = asked(world, "run")
-        going = [mark for mark in marks if submits_of(world, mark)]
+        going = [mark for mark in marks if world.submits(mark)]
         stays(lambda: asked(world, "run") - begun <= 4, True, for_s=8)
-        submitted = {mark for mark in marks if submits_of(world, mark)}
+        submitted = {mark for mark in marks if world.submits(mark)}
         assert submitted >= set(going) and len(submitted) < 50
         ends = {mark: end_of(world, one.id) for mark, one in zip(marks, results, strict=True) if mark in submitted}
         assert ends == {mark: {"mark": mark} for mark in submitted}
@@ -75,11 +87,11 @@ def test_a_pause_outlives_the_workers_and_a_cancel_reaches_what_waits(world: Wor
     eventually(lambda: (result.reason, cancelled.reason), ("ON_HOLD", "ON_HOLD"), within_s=WAIT_S)
     cancelled.cancel()
     eventually(lambda: cancelled.state, "REVOKED", within_s=WAIT_S)
-    stays(lambda: len(submits_of(world, mark)) + len(submits_of(world, other)), 0, for_s=2)
+    stays(lambda: len(world.submits(mark)) + len(world.submits(other)), 0, for_s=2)
     assert command(world, "resume", "fast").returncode == 0
     with no_harm(world, submits=None):
         assert end_of(world, result.id) == {"mark": mark}
-        assert submits_of(world, other) == []
+        assert world.submits(other) == []
 
 
 def call_until_told(world: World, most: int, **fields: Any) -> tuple[list[JobResult], TooManyOpenJobs]:

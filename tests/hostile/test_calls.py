@@ -19,7 +19,7 @@ from celery_runpod.errors import BrokerUnavailable
 from celery_runpod.results import JobResult
 from tests.application import same
 from tests.hostile.conftest import servers_of, start_workers
-from tests.hostile.harm import WAIT_S, command, end_of, stays, submits_of
+from tests.hostile.harm import WAIT_S, command, end_of, stays
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 
@@ -72,29 +72,32 @@ def canvas(world: World, shape: str, mark: str) -> Signature:
     raise ValueError(shape)
 
 
-@pytest.mark.parametrize("shape", ["delay", "signature", "chain", "group"])
-def test_a_call_that_was_refused_does_not_run_and_its_repeat_is_paid_once(
-    world: World, broker: Any, shape: str
-) -> None:
-    mark = uuid.uuid4().hex
+def test_calls_that_were_refused_do_not_run_and_their_repeats_are_paid_once(world: World, broker: Any) -> None:
+    marks = {shape: uuid.uuid4().hex for shape in ("delay", "signature", "chain", "group")}
 
-    def call() -> Any:
+    def call(shape: str) -> Any:
+        mark = marks[shape]
         return world.endpoint("fast").delay(mark=mark) if shape == "delay" else canvas(world, shape, mark).apply_async()
 
+    def refused(shape: str) -> bool:
+        try:
+            call(shape)
+        except REFUSED:
+            return True
+        return False
+
+    def submits() -> dict[str, int]:
+        return {shape: len(world.submits(mark)) for shape, mark in marks.items()}
+
     broker.config_set("maxmemory", 1)
-    try:
-        # Some answer with the error; none may say nothing and run it, nor say an error and run it.
-        call()
-    except REFUSED:
-        repeat = True
-    else:
-        repeat = False
+    # Some answer with the error; none may say nothing and run it, nor say an error and run it.
+    untold = [shape for shape in marks if not refused(shape)]
+    assert untold == [], "the broker took nothing, and the caller was told of nothing"
     broker.config_set("maxmemory", 0)
-    assert repeat, "the broker took nothing, and the caller was told of nothing"
-    stays(lambda: len(submits_of(world, mark)), 0, for_s=LOOKS_S)
-    result = call()
-    eventually(result.ready, True, within_s=WAIT_S)
-    stays(lambda: len(submits_of(world, mark)), 1, for_s=LOOKS_S)
+    stays(submits, dict.fromkeys(marks, 0), for_s=LOOKS_S)
+    results = {shape: call(shape) for shape in marks}
+    eventually(lambda: [shape for shape, one in results.items() if not one.ready()], [], within_s=WAIT_S)
+    stays(submits, dict.fromkeys(marks, 1), for_s=LOOKS_S)
     eventually(world.open_jobs, [], within_s=WAIT_S)
 
 
@@ -120,7 +123,7 @@ def test_what_was_taken_back_is_not_run_also_where_its_queue_was_purged(world: W
     assert answer.returncode == 0, answer.stderr
     start_workers(world, application=False)
     eventually(lambda: {result.state for result in results.values()}, {"REVOKED"}, within_s=WAIT_S)
-    stays(lambda: sum(len(submits_of(world, mark)) for mark in results), 0, for_s=2)
+    stays(lambda: sum(len(world.submits(mark)) for mark in results), 0, for_s=2)
     # And nobody is kept from calling again.
     mark = uuid.uuid4().hex
     assert end_of(world, world.endpoint("fast").delay(mark=mark).id) == {"mark": mark}
@@ -134,7 +137,7 @@ def test_a_purged_queue_alone_loses_no_call_and_pays_none_twice(world: World, br
     assert {mark: end_of(world, result.id) for mark, result in results.items()} == {
         mark: {"mark": mark} for mark in results
     }
-    assert [len(submits_of(world, mark)) for mark in results] == [1] * 5
+    assert [len(world.submits(mark)) for mark in results] == [1] * 5
     eventually(world.open_jobs, [], within_s=WAIT_S)
 
 

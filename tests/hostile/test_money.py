@@ -19,7 +19,7 @@ from celery_runpod import cancel
 from celery_runpod.errors import DeadlineExceeded, RunPodError
 from tests.hostile.application import RETRIES, mad
 from tests.hostile.conftest import ENDPOINTS, servers_of, start_workers
-from tests.hostile.harm import WAIT_S, command, end_of, no_harm, stays, submits_of, typed
+from tests.hostile.harm import WAIT_S, command, end_of, no_harm, stays, typed
 from tests.servers import ROOT, World
 from tests.waiting import eventually
 
@@ -68,7 +68,7 @@ def test_an_errback_that_runs_the_job_again_is_stopped(world: World) -> None:
         typed(world, result.id, RunPodError)
         eventually(lambda: world.redis.lrange(RETRIES, 0, -1)[-1:], ["RetryRefused"], within_s=90)
         assert world.redis.lrange(RETRIES, 0, -1) == ["retried"] * 3 + ["RetryRefused"]
-        assert len(submits_of(world, mark)) == 4
+        assert len(world.submits(mark)) == 4
         for key in (RETRIES, *world.redis.scan_iter("*:failed:*")):
             world.redis.delete(key)
 
@@ -82,10 +82,10 @@ def test_a_retry_over_the_bound_is_possible_when_it_is_forced(world: World) -> N
         typed(world, last, RunPodError)
     refused = command(world, "retry", last)
     assert refused.returncode == 1 and "RUNPOD_MOST_RETRIES_BY_HAND" in refused.stderr, refused.stderr
-    assert len(submits_of(world, mark)) == 4
+    assert len(world.submits(mark)) == 4
     forced = command(world, "retry", "--force", last)
     assert forced.returncode == 0, forced.stderr
-    eventually(lambda: len(submits_of(world, mark)), 5, within_s=WAIT_S)
+    eventually(lambda: len(world.submits(mark)), 5, within_s=WAIT_S)
 
 
 def test_nothing_is_published_from_unit_tests(world: World) -> None:
@@ -133,7 +133,7 @@ def test_a_job_that_does_not_end_before_its_deadline_is_cancelled(world: World) 
         mark = uuid.uuid4().hex
         result = world.endpoint("slow", deadline=3).delay(mark=mark)
         typed(world, result.id, DeadlineExceeded)
-        eventually(lambda: [job["status"] for job in submits_of(world, mark)], ["CANCELLED"], within_s=WAIT_S)
+        eventually(lambda: world.statuses(mark), ["CANCELLED"], within_s=WAIT_S)
 
 
 # How many at once
@@ -157,7 +157,7 @@ def test_a_limit_holds_whatever_name_the_endpoint_is_called_by(world: World) -> 
             for number, mark in enumerate(marks)
         ]
         assert [end_of(world, result.id) for result in results] == [{"mark": mark} for mark in marks]
-        assert most_at_once([job for mark in marks for job in submits_of(world, mark)]) <= 2
+        assert most_at_once([job for mark in marks for job in world.submits(mark)]) <= 2
 
 
 def test_a_cancelled_group_submits_nothing_more(world: World) -> None:
@@ -168,7 +168,7 @@ def test_a_cancelled_group_submits_nothing_more(world: World) -> None:
         cancel(result.id, app=world.app())
         eventually(lambda: {one.state for one in result}, {"REVOKED"}, within_s=WAIT_S)
         eventually(
-            lambda: [job["status"] for mark in marks for job in submits_of(world, mark)],
+            lambda: [job["status"] for mark in marks for job in world.submits(mark)],
             ["CANCELLED"] * 5,
             within_s=WAIT_S,
         )
@@ -189,7 +189,7 @@ def test_a_call_that_expires_is_not_submitted_also_with_an_idempotency_key(world
         # What waits goes again, and none of the expired calls is left to go.
         assert end_of(world, without_expiry.id) == {"mark": other}
         eventually(world.open_jobs, [], within_s=WAIT_S)
-        assert submits_of(world, mark) == []
+        assert world.submits(mark) == []
 
 
 # Rights

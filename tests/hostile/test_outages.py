@@ -12,7 +12,7 @@ from celery_runpod._store.keys import Keys
 from celery_runpod.errors import SubmissionUnconfirmed
 from celery_runpod.results import JobResult
 from tests.hostile.conftest import servers_of, start_workers
-from tests.hostile.harm import WAIT_S, asked, end_of, no_harm, revive, submits_of
+from tests.hostile.harm import WAIT_S, asked, end_of, no_harm, revive
 from tests.servers import World
 from tests.waiting import eventually
 
@@ -55,7 +55,7 @@ def unconfirmed(world: World, results: dict[str, JobResult]) -> int:
     assert {mark: end for mark, end in ends.items() if mark not in lost} == {
         mark: {"mark": mark} for mark in ends if mark not in lost
     }
-    assert max(len(submits_of(world, mark)) for mark in results) == 1
+    assert max(len(world.submits(mark)) for mark in results) == 1
     return len(lost)
 
 

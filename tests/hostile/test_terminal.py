@@ -86,7 +86,7 @@ def test_a_workers_log_holds_no_control_character_and_no_line_of_the_handlers(wo
 
 @pytest.mark.parametrize("name", ["show", "watch"])
 def test_commands_for_a_job_that_failed(world: World, failed: JobResult, name: str) -> None:
-    answer = command(world, name, failed.id, process=True)
+    answer = command(world, name, failed.id)
     clean(answer.stdout)
     clean(answer.stderr)
     shown = in_a_terminal(world, name, failed.id)
@@ -98,7 +98,7 @@ def test_commands_for_a_job_with_progress(world: World) -> None:
     eventually(lambda: bool(result.progress), True, within_s=WAIT_S)
     try:
         for arguments in (("show", result.id), ("jobs",), ("jobs", "--json"), ("show", result.id, "--json")):
-            answer = command(world, *arguments, process=True)
+            answer = command(world, *arguments)
             assert answer.returncode == 0, answer.stderr
             clean(answer.stdout)
             clean(answer.stderr)

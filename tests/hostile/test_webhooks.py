@@ -29,7 +29,6 @@ from tests.hostile.harm import (
     queued,
     revive,
     serve_webhooks,
-    submits_of,
     typed,
     webhook_of,
 )
@@ -80,7 +79,7 @@ def at_work(world: World, endpoint: str = "five", **options: Any) -> tuple[JobRe
     """A job that RunPod works on, and its mark."""
     mark = uuid.uuid4().hex
     result = world.endpoint(endpoint, **options).delay(mark=mark)
-    eventually(lambda: [job["status"] for job in submits_of(world, mark)], ["IN_PROGRESS"], within_s=WAIT_S)
+    eventually(lambda: world.statuses(mark), ["IN_PROGRESS"], within_s=WAIT_S)
     eventually(lambda: result.state in ("IN_QUEUE", "IN_PROGRESS"), True, within_s=WAIT_S)
     return result, mark
 
@@ -129,29 +128,29 @@ def test_an_attackers_body_changes_nothing(world: World) -> None:
         victims = []
         for told in FORGED:
             victims.append((told, *(one := at_work(world))))
-            job = submits_of(world, one[1])[0]
+            job = world.submits(one[1])[0]
             for body in ({"id": job["id"], **told}, {"id": "another", **told}, told):
                 assert post(job["webhook"], body) == 200
         for told, result, mark in victims:
             assert end_of(world, result.id, what=repr(told)) == {"mark": mark}, told
-            assert [(job["id"], job["status"]) for job in submits_of(world, mark)] == [(result.job_id, "COMPLETED")]
+            assert [(job["id"], job["status"]) for job in world.submits(mark)] == [(result.job_id, "COMPLETED")]
 
 
 def test_a_foreign_jobs_id_is_not_taken_while_the_submit_is_unanswered(world: World) -> None:
     with no_harm(world, submits=2):
         victim, victims_mark = at_work(world)
-        foreign = submits_of(world, victims_mark)[0]["id"]
+        foreign = world.submits(victims_mark)[0]["id"]
         world.fault(operation="run", endpoint="five", kind="drop_after", times=1)
         mark = uuid.uuid4().hex
         result = world.endpoint("five").delay(mark=mark)
-        eventually(lambda: len(submits_of(world, mark)), 1, within_s=WAIT_S)
+        eventually(lambda: len(world.submits(mark)), 1, within_s=WAIT_S)
         for body in ({"id": foreign, "status": "COMPLETED", "output": EVIL}, {"id": "nobody", "status": "COMPLETED"}):
             assert post(webhook_of(world, mark), body) == 200
         # Its own webhook names it in the end.
         end = end_of(world, result.id)
         assert end == {"mark": mark} or isinstance(end, SubmissionUnconfirmed), repr(end)
         assert end_of(world, victim.id) == {"mark": victims_mark}
-        assert [job["status"] for job in submits_of(world, victims_mark)] == ["COMPLETED"]
+        assert world.statuses(victims_mark) == ["COMPLETED"]
 
 
 def test_a_cancel_after_a_foreign_id_does_not_reach_the_foreign_job(world: World) -> None:
@@ -161,13 +160,13 @@ def test_a_cancel_after_a_foreign_id_does_not_reach_the_foreign_job(world: World
         world.fault(operation="run", endpoint="five", kind="drop_after", times=1)
         mark = uuid.uuid4().hex
         result = world.endpoint("five").delay(mark=mark)
-        eventually(lambda: len(submits_of(world, mark)), 1, within_s=WAIT_S)
-        foreign = submits_of(world, victims_mark)[0]["id"]
+        eventually(lambda: len(world.submits(mark)), 1, within_s=WAIT_S)
+        foreign = world.submits(victims_mark)[0]["id"]
         assert post(webhook_of(world, mark), {"id": foreign, "status": "IN_PROGRESS"}) == 200
         result.cancel()
         assert end_of(world, victim.id) == {"mark": victims_mark}
         eventually(lambda: result.ready(), True, within_s=WAIT_S)
-        assert [job["status"] for job in submits_of(world, victims_mark)] == ["COMPLETED"]
+        assert world.statuses(victims_mark) == ["COMPLETED"]
 
 
 def test_the_url_of_another_attempt_changes_nothing(world: World) -> None:
@@ -175,16 +174,16 @@ def test_the_url_of_another_attempt_changes_nothing(world: World) -> None:
         world.fault(operation="webhook", endpoint="five", kind="drop_before")
         mark = uuid.uuid4().hex
         result = world.endpoint("five", retries=1).delay(mark=mark)
-        eventually(lambda: len(submits_of(world, mark)), 1, within_s=WAIT_S)
+        eventually(lambda: len(world.submits(mark)), 1, within_s=WAIT_S)
         first = webhook_of(world, mark)
         world.fault(operation="status", endpoint="five", kind="body", body='{"status": "FAILED"}', times=1)
-        eventually(lambda: len(submits_of(world, mark)), 2, within_s=WAIT_S)
+        eventually(lambda: len(world.submits(mark)), 2, within_s=WAIT_S)
         looks = asked(world, "status")
         for _ in range(20):
             assert post(first, {"id": "x", "status": "COMPLETED", "output": EVIL}) == 200
         assert end_of(world, result.id) == {"mark": mark}
         assert asked(world, "status") - looks <= 40
-        last = max(submits_of(world, mark), key=lambda job: job["submitted_at"])
+        last = max(world.submits(mark), key=lambda job: job["submitted_at"])
         assert result.job_id == last["id"]
 
 

@@ -25,11 +25,8 @@ ENDPOINTS = (
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder: Path = tmp_path_factory.mktemp("world")
-    world = World(folder, endpoints=ENDPOINTS)
-    try:
+    with World(folder, endpoints=ENDPOINTS) as world:
         yield world.start()
-    finally:
-        world.stack.stop()
 
 
 @pytest.fixture

@@ -189,11 +189,8 @@ def test_doctor_says_the_same(world: World, tmp_path: Path, monkeypatch: pytest.
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[World]:
     """Servers and no worker."""
-    world = World(tmp_path)
-    try:
+    with World(tmp_path) as world:
         yield world
-    finally:
-        world.stack.stop()
 
 
 def test_with_no_worker_yet_the_call_is_published_and_a_warning_says_so_once(
@@ -220,9 +217,8 @@ def test_workers_that_are_gone_make_no_mismatch(empty: World, monkeypatch: pytes
 
 @pytest.mark.skipif(rabbitmq_server() is None, reason="no rabbitmq-server is installed")
 def test_rabbitmq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(tmp_path, broker="rabbitmq")
-    try:
-        world.start(application=False)
+    with World(tmp_path, broker="rabbitmq") as world:
+        world.start(application=None)
         monkeypatch.setenv("RUNPOD_STORE_URL", world.redis_url)
         eventually(lambda: bool(world.redis.get("runpod:agreement")), True)
         app = callers(world)
@@ -234,5 +230,3 @@ def test_rabbitmq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         other = callers(world, backend=elsewhere(world))
         with pytest.raises(ConfigurationMismatch, match="result backend"):
             Endpoint("fast", app=other).delay(a=1)
-    finally:
-        world.stack.stop()

@@ -28,36 +28,19 @@ from celery_runpod.errors import (
     Unauthorized,
 )
 from tests.application import app, same
-from tests.servers import API_KEY, ROOT, World, forget_connections
+from tests.servers import API_KEY, ROOT, World
 from tests.waiting import eventually
 
 WAIT_S = 60
 
 
-@pytest.fixture(autouse=True)
-def _connections_of_its_own() -> Iterator[None]:
-    forget_connections()
-    yield
-    forget_connections()
-
-
 @contextmanager
 def _world(folder: Path, **worker_env: str) -> Iterator[World]:
     """A world of its own, whose worker has these variables."""
-    world = World(folder)
-    try:
+    with World(folder) as world:
         world.stack.worker(env=worker_env, cwd=ROOT)
         yield world
         eventually(world.open_jobs, [], within_s=60)
-    finally:
-        world.stack.stop()
-
-
-def _with_mark(world: World, mark: str) -> list[str]:
-    """The states, at the simulator, of the jobs whose input has this mark."""
-    return [
-        job["status"] for job in world.jobs() if isinstance(job["input"], dict) and job["input"].get("mark") == mark
-    ]
 
 
 # Endpoints and keys
@@ -89,7 +72,7 @@ def test_fields_over_a_previous_result_that_is_no_dict(world: World, before: Any
     result = chain(same.s(before), world.endpoint("fast").s(mark=mark)).delay()
     with pytest.raises(InvalidInput, match="cannot merge dict over"):
         result.get(timeout=WAIT_S)
-    assert _with_mark(world, mark) == []
+    assert world.statuses(mark) == []
 
 
 def test_a_previous_result_that_json_does_not_know(world: World) -> None:
@@ -97,7 +80,7 @@ def test_a_previous_result_that_json_does_not_know(world: World) -> None:
     result = chain(same.s({"value": float("nan")}), world.endpoint("fast").s(mark=mark)).delay()
     with pytest.raises(InvalidInput):
         result.get(timeout=WAIT_S)
-    assert _with_mark(world, mark) == []
+    assert world.statuses(mark) == []
 
 
 def test_a_previous_result_over_10_mb(world: World) -> None:
@@ -106,7 +89,7 @@ def test_a_previous_result_over_10_mb(world: World) -> None:
     with pytest.raises(PayloadTooLarge) as caught:
         result.get(timeout=WAIT_S)
     assert caught.value.size_bytes > caught.value.limit_bytes > 0
-    assert _with_mark(world, mark) == []
+    assert world.statuses(mark) == []
 
 
 @pytest.mark.parametrize(
@@ -188,7 +171,7 @@ def test_a_deadline(world: World) -> None:
         result.get(timeout=WAIT_S)
     assert caught.value.deadline_s == 2
     assert caught.value.job_id
-    eventually(lambda: _with_mark(world, mark), ["CANCELLED"])
+    eventually(lambda: world.statuses(mark), ["CANCELLED"])
 
 
 def test_no_gpu_takes_the_job_in_time(world: World) -> None:
@@ -198,7 +181,7 @@ def test_no_gpu_takes_the_job_in_time(world: World) -> None:
     try:
         with pytest.raises(StartTimeout):
             world.endpoint("queued", start_timeout=2).delay(mark=mark).get(timeout=WAIT_S)
-        eventually(lambda: _with_mark(world, mark), ["CANCELLED"])
+        eventually(lambda: world.statuses(mark), ["CANCELLED"])
     finally:
         busy.cancel()
     eventually(lambda: busy.state, "REVOKED")
@@ -212,7 +195,7 @@ def test_a_call_that_expired(world: World, countdown: float | None) -> None:
     with pytest.raises(TaskRevokedError):
         result.get(timeout=WAIT_S)
     assert result.state == "REVOKED"
-    assert _with_mark(world, mark) == []
+    assert world.statuses(mark) == []
 
 
 # What is away
@@ -228,8 +211,7 @@ def test_no_redis_at_the_caller() -> None:
 
 
 def test_no_worker_is_up(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    try:
+    with World(tmp_path) as world:
         result = world.endpoint("fast").delay(a=1)
         assert result.reason == "NO_WORKER"
         assert result.state == "PENDING"
@@ -237,5 +219,3 @@ def test_no_worker_is_up(tmp_path: Path) -> None:
         assert result.get(timeout=WAIT_S) == {"a": 1}
         assert result.reason is None
         eventually(world.open_jobs, [])
-    finally:
-        world.stack.stop()

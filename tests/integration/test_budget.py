@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.budget import PER_WINDOW, Budget
-from tests.servers import World, forget_connections
+from tests.servers import World
 from tests.waiting import eventually
 
 JOBS = 12
@@ -17,13 +17,8 @@ WAIT_S = 90
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    try:
-        world.app()
-        yield world.start(runpod=2, application=False)
-    finally:
-        world.stack.stop()
-        forget_connections()
+    with World(tmp_path) as world:
+        yield world.start(runpod=2, application=None)
 
 
 def test_workers_share_one_budget_and_what_has_none_waits(world: World) -> None:

@@ -46,8 +46,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder: Path = tmp_path_factory.mktemp("cancel")
     profiles = folder / "profiles.toml"
     profiles.write_text(PROFILES)
-    world = World(folder, endpoints=ENDPOINTS, env={"RUNPOD_CONFIG": str(profiles)})
-    try:
+    with World(folder, endpoints=ENDPOINTS, env={"RUNPOD_CONFIG": str(profiles)}) as world:
         world.start()
         world.app()
         # They hold the one place that there is.
@@ -55,8 +54,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             holder = world.endpoint(name, execution_timeout=3600).delay(holds="the place")
             eventually(lambda held=holder: held.state, "IN_PROGRESS")
         yield world
-    finally:
-        world.stack.stop()
 
 
 @pytest.fixture
@@ -94,7 +91,7 @@ class Flow:
 
     def at_runpod(self) -> list[str]:
         """The states of this flow's job there."""
-        return [job["status"] for job in self.world.jobs() if job["input"].get("mark") == self.mark]
+        return self.world.statuses(self.mark)
 
     def is_over(self, at_runpod: list[str]) -> None:
         """Everything that hangs on the cancelled job has ended, once."""
@@ -315,7 +312,7 @@ def test_a_later_step_of_a_chain_with_all_that_is_before_it(world: World) -> Non
     eventually(lambda: first.state, "IN_PROGRESS")
     JobResult(second.id, app=app).cancel()
     eventually(lambda: {first.state, second.state, result.state}, {"REVOKED"})
-    assert [job["endpoint"] for job in world.jobs() if job["input"].get("mark") == mark] == ["slow"]
+    assert [job["endpoint"] for job in world.submits(mark)] == ["slow"]
 
 
 @pytest.mark.parametrize("way", ["revoke", "stamps"])
@@ -330,7 +327,7 @@ def test_a_later_step_alone_is_not_submitted_when_its_turn_comes(world: World, w
     else:
         app.control.revoke_by_stamped_headers({"order": mark})
     eventually(lambda: (first.state, second.state, result.state), ("SUCCESS", "REVOKED", "REVOKED"))
-    assert [job["endpoint"] for job in world.jobs() if job["input"].get("mark") == mark] == ["brief"]
+    assert [job["endpoint"] for job in world.submits(mark)] == ["brief"]
 
 
 @pytest.mark.parametrize("how", ["cancel", "revoke"])

@@ -27,11 +27,8 @@ Say = Callable[..., Answer]
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("world"), endpoints=ENDPOINTS, simulator=PACE)
-    try:
-        yield world.start(application=False)
-    finally:
-        world.stack.stop()
+    with World(tmp_path_factory.mktemp("world"), endpoints=ENDPOINTS, simulator=PACE) as world:
+        yield world.start(application=None)
 
 
 @pytest.fixture

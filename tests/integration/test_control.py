@@ -43,7 +43,7 @@ def _no_key_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def toggled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A handler that fails while a file is there."""
+    """A handler that fails while the file `fail` is there, and one that does not start until the file `warm` is."""
     folder = tmp_path_factory.mktemp("handler")
     (folder / "handler.py").write_text(
         "import os, runpod\n"
@@ -54,7 +54,10 @@ def toggled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "runpod.serverless.start({'handler': handler})\n"
     )
     (folder / "cold.py").write_text(
-        "import time, runpod\ntime.sleep(15)\nrunpod.serverless.start({'handler': lambda job: job['input']})\n"
+        "import os, time, runpod\n"
+        "while not os.path.exists(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'warm')):\n"
+        "    time.sleep(0.1)\n"
+        "runpod.serverless.start({'handler': lambda job: job['input']})\n"
     )
     return folder
 
@@ -70,11 +73,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory, toggled: Path) -> Iterator
         "slow=synthetic:duration=4",
         "huge=synthetic:duration=0.3,output_bytes=21000000",
     )
-    world = World(tmp_path_factory.mktemp("world"), endpoints=endpoints)
-    try:
+    with World(tmp_path_factory.mktemp("world"), endpoints=endpoints) as world:
         yield world.start()
-    finally:
-        world.stack.stop()
 
 
 # health
@@ -93,8 +93,7 @@ def test_health_of_an_endpoint_that_runpod_does_not_know(world: World) -> None:
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
-    world = World(tmp_path, endpoints=("fast=synthetic:duration=1",))
-    try:
+    with World(tmp_path, endpoints=("fast=synthetic:duration=1",)) as world:
         with pytest.raises(NoAnswer, match="no RunPod worker is up") as caught:
             world.endpoint("fast").purge_queue(timeout=0.5)
         assert caught.value.worker_up is False
@@ -102,11 +101,6 @@ def test_nobody_answers(tmp_path: Path) -> None:
         # What nobody waits for any more is not carried out.
         assert world.endpoint("fast").health(timeout=WAIT_S).in_queue == 0
         assert "purge-queue" not in world.requests()
-    finally:
-        world.stack.stop()
-        from tests.servers import forget_connections
-
-        forget_connections()
 
 
 # reasons
@@ -133,12 +127,12 @@ def told_to_flower(world: World) -> Iterator[list[dict[str, Any]]]:
         thread.join()
 
 
-def test_why_a_job_waits_in_runpods_queue(world: World) -> None:
+def test_why_a_job_waits_in_runpods_queue(world: World, toggled: Path) -> None:
     with told_to_flower(world) as events:
-        _jobs_wait_with_their_reasons(world, events)
+        _jobs_wait_with_their_reasons(world, events, toggled / "warm")
 
 
-def _jobs_wait_with_their_reasons(world: World, events: list[dict[str, Any]]) -> None:
+def _jobs_wait_with_their_reasons(world: World, events: list[dict[str, Any]], warm: Path) -> None:
     cold, absent = world.endpoint("cold").delay(a=1), world.endpoint("absent", start_timeout=8).delay(a=2)
     eventually(lambda: (cold.state, cold.reason), ("IN_QUEUE", "COLD_START"))
     eventually(lambda: (absent.state, absent.reason), ("IN_QUEUE", "NO_CAPACITY"))
@@ -148,6 +142,7 @@ def _jobs_wait_with_their_reasons(world: World, events: list[dict[str, Any]]) ->
         lambda: {one["uuid"]: one["reason"] for one in events if "reason" in one},
         {cold.id: "COLD_START", absent.id: "NO_CAPACITY"},
     )
+    warm.touch()
     with pytest.raises(StartTimeout, match=r"within 8 s \(NO_CAPACITY\)"):
         absent.get(timeout=WAIT_S)
     assert cold.get(timeout=WAIT_S) == {"a": 1}

@@ -23,11 +23,8 @@ def _answers(url: str) -> bool:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Without the tests' own application worker: it would take the examples' tasks from the shared queue."""
-    world = World(tmp_path_factory.mktemp("examples"), endpoints=["echo=examples/handlers/echo.py"])
-    try:
-        yield world.start(application=False)
-    finally:
-        world.stack.stop()
+    with World(tmp_path_factory.mktemp("examples"), endpoints=["echo=examples/handlers/echo.py"]) as world:
+        yield world.start(application=None)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,35 +12,19 @@ import pytest
 import requests
 
 from celery_runpod.errors import ConfigurationError, DeadlineExceeded, Unauthorized
-from tests.servers import API_KEY, ROOT, World, forget_connections
+from tests.servers import API_KEY, ROOT, World
 from tests.waiting import eventually
 
 WAIT_S = 60
 OLD_KEY = "an-old-key-that-runpod-refuses"
 
 
+@dataclass
 class Keys:
     """A world whose worker reads the key named `team` from a file."""
 
-    def __init__(self, folder: Path, **env: str) -> None:
-        self.file = folder / "team-key"
-        self.file.write_text(API_KEY)
-        config = folder / "endpoints.toml"
-        config.write_text('[endpoints.teams]\nid = "fast"\napi_key_name = "team"\napi_key_names = ["nobody"]\n')
-        self.world = World(folder / "world", endpoints=("fast=synthetic:duration=0.3", "five=synthetic:duration=5"))
-        env = {"RUNPOD_API_KEY": "", "RUNPOD_API_KEY_TEAM_FILE": str(self.file), "RUNPOD_CONFIG": str(config), **env}
-        env |= {"RUNPOD_ENDPOINT_FIVE": "five", "RUNPOD_ENDPOINT_FIVE_API_KEY_NAMES": "team"}
-        self.world.stack.worker(env=env, cwd=ROOT)
-
-    def __enter__(self) -> Keys:
-        forget_connections()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self.world.stack.stop()
-        finally:
-            forget_connections()
+    world: World
+    file: Path
 
     def everything_stored(self) -> str:
         """All that Redis holds, as one text."""
@@ -49,8 +36,20 @@ class Keys:
         return repr((lists, zsets, {key: read[kind](key) for key, kind in kinds.items() if kind in read}))
 
 
+@contextmanager
+def keys_of(folder: Path, **env: str) -> Iterator[Keys]:
+    file, config = folder / "team-key", folder / "endpoints.toml"
+    file.write_text(API_KEY)
+    config.write_text('[endpoints.teams]\nid = "fast"\napi_key_name = "team"\napi_key_names = ["nobody"]\n')
+    env = {"RUNPOD_API_KEY": "", "RUNPOD_API_KEY_TEAM_FILE": str(file), "RUNPOD_CONFIG": str(config), **env}
+    env |= {"RUNPOD_ENDPOINT_FIVE": "five", "RUNPOD_ENDPOINT_FIVE_API_KEY_NAMES": "team"}
+    with World(folder / "world", endpoints=("fast=synthetic:duration=0.3", "five=synthetic:duration=5")) as world:
+        world.stack.worker(env=env, cwd=ROOT)
+        yield Keys(world, file)
+
+
 def test_a_key_by_its_name_in_a_call_and_in_a_profile(tmp_path: Path) -> None:
-    with Keys(tmp_path) as keys:
+    with keys_of(tmp_path) as keys:
         world = keys.world
         by_call = world.endpoint("fast", api_key_name="team").delay(a=1)
         by_profile = world.endpoint("teams").delay(a=2)
@@ -71,7 +70,7 @@ def test_a_key_by_its_name_in_a_call_and_in_a_profile(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_rotated_while_a_job_runs(tmp_path: Path) -> None:
-    with Keys(tmp_path) as keys:
+    with keys_of(tmp_path) as keys:
         endpoint = keys.world.endpoint("five", api_key_name="team")
         job = endpoint.delay(a=1)
         eventually(lambda: job.state, "IN_PROGRESS")
@@ -82,7 +81,7 @@ def test_a_key_that_is_rotated_while_a_job_runs(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_taken_away_ends_no_job_before_its_deadline(tmp_path: Path) -> None:
-    with Keys(tmp_path) as keys:
+    with keys_of(tmp_path) as keys:
         endpoint = keys.world.endpoint("five", api_key_name="team")
         job = endpoint.using(deadline=4).delay(a=1)
         eventually(lambda: job.state, "IN_PROGRESS")
@@ -97,7 +96,7 @@ def test_a_key_that_is_taken_away_ends_no_job_before_its_deadline(tmp_path: Path
 
 
 def test_jobs_wait_for_a_key_where_the_setting_says_so(tmp_path: Path) -> None:
-    with Keys(tmp_path, RUNPOD_ON_UNAUTHORIZED="wait") as keys:
+    with keys_of(tmp_path, RUNPOD_ON_UNAUTHORIZED="wait") as keys:
         world = keys.world
         keys.file.write_text(OLD_KEY)
         refused = world.endpoint("fast", api_key_name="team").delay(a=1)
@@ -111,7 +110,7 @@ def test_jobs_wait_for_a_key_where_the_setting_says_so(tmp_path: Path) -> None:
 
 
 def test_a_refused_key_is_a_typed_error_without_the_key(tmp_path: Path) -> None:
-    with Keys(tmp_path) as keys:
+    with keys_of(tmp_path) as keys:
         keys.file.write_text(OLD_KEY)
         with pytest.raises(Unauthorized) as caught:
             keys.world.endpoint("fast", api_key_name="team").delay(a=1).get(timeout=WAIT_S)

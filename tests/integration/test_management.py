@@ -19,7 +19,7 @@ from celery_runpod.errors import (
     PodNotRunning,
     RequestRejected,
 )
-from tests.servers import ROOT, World, forget_connections
+from tests.servers import ROOT, World
 from tests.waiting import eventually
 
 POD = {"image": "me/train:3", "gpu": "NVIDIA L4"}
@@ -28,13 +28,10 @@ PACE = ("--pod-provisioning", "1", "--pod-starting", "2", "--pod-terminated", "0
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("world"), endpoints=("fast=synthetic:duration=0.3",), simulator=PACE)
-    world.stack.env.update(RUNPOD_REST_URL=f"{world.simulator_url}/v2", RUNPOD_MANAGEMENT="on")
-    try:
+    with World(tmp_path_factory.mktemp("world"), endpoints=("fast=synthetic:duration=0.3",), simulator=PACE) as world:
+        world.stack.env.update(RUNPOD_REST_URL=f"{world.simulator_url}/v2", RUNPOD_MANAGEMENT="on")
         world.stack.worker(concurrency=1, cwd=ROOT)
         yield world
-    finally:
-        world.stack.stop()
 
 
 @pytest.fixture
@@ -161,13 +158,9 @@ def test_endpoints_gpus_and_bills(world: World) -> None:
 
 
 def test_without_the_switch_asking_fails_at_once(tmp_path: Any) -> None:
-    world = World(tmp_path)
-    try:
+    with World(tmp_path) as world:
         world.stack.worker(env={"RUNPOD_REST_URL": f"{world.simulator_url}/v2"}, cwd=ROOT)
         world.app()
         for task, args in (("runpod.pods.create", (POD,)), ("runpod.gpus", ()), ("runpod.pods.wait", ("p1",))):
             with pytest.raises(ConfigurationError, match="RUNPOD_MANAGEMENT=on"):
                 ask(task, args, timeout=60)
-    finally:
-        world.stack.stop()
-        forget_connections()

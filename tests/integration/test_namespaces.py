@@ -24,11 +24,8 @@ def _connections_of_its_own() -> Iterator[None]:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, endpoints=["fast=synthetic:duration=0.3", "slow=synthetic:duration=60"])
-    try:
+    with World(tmp_path, endpoints=["fast=synthetic:duration=0.3", "slow=synthetic:duration=60"]) as world:
         yield world
-    finally:
-        world.stack.stop()
 
 
 def _start(world: World, namespace: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.application import app as application
-from tests.servers import ROOT, World, forget_connections
+from tests.servers import ROOT, World
 from tests.waiting import eventually
 
 JOBS = 200
@@ -46,18 +46,13 @@ runpod.serverless.start({{"handler": handler, "concurrency_modifier": lambda cur
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    forget_connections()
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "quick.py").write_text(QUICK)
     (tmp_path / "held.py").write_text(HELD)
-    world = World(tmp_path, endpoints=[f"held={tmp_path / 'held.py'},workers=1", "fast=synthetic:duration=0.3"])
-    try:
+    with World(tmp_path, endpoints=[f"held={tmp_path / 'held.py'},workers=1", "fast=synthetic:duration=0.3"]) as world:
         env = {"RUNPOD_IMPORTS": "quick", "PYTHONPATH": f"{ROOT}:{tmp_path / 'own'}"}
         world.stack.worker(concurrency=PROCESSES, env=env, cwd=ROOT)
         yield world
-    finally:
-        world.stack.stop()
-        forget_connections()
 
 
 def _messages(world: World) -> int:

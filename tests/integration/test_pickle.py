@@ -16,15 +16,12 @@ from tests.waiting import eventually
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, endpoints=["fast=synthetic:duration=0.3"])
-    try:
-        world.start(application=False)
+    with World(tmp_path, endpoints=["fast=synthetic:duration=0.3"]) as world:
+        world.start(application=None)
         # As root, Celery refuses to unpickle unless it is told.
         env = {"C_FORCE_ROOT": "1"}
         world.stack.application("tests.pickling", cwd=ROOT, env=env)
         yield world
-    finally:
-        world.stack.stop()
 
 
 def test_the_steps_around_an_endpoint_are_sent_as_their_worker_takes_them(world: World) -> None:

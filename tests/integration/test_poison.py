@@ -7,7 +7,6 @@ import base64
 import json
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from celery_runpod._protocol import FINISH, RUN
 from celery_runpod._store.store import JobStore
 from celery_runpod.errors import InvalidInput, JobFailed, OutputTooDeep, RunPodError
 from tests.application import app, collect, same
-from tests.servers import ROOT, World, forget_connections
+from tests.servers import ROOT, World
 from tests.waiting import eventually
 
 WAIT_S = 60
@@ -33,8 +32,8 @@ def nested(depth: int) -> str:
 class Poisoned:
     """A world whose one worker has a pool of this kind."""
 
-    def __init__(self, folder: Path, pool: str) -> None:
-        self.world = World(folder, endpoints=("fast=synthetic:duration=0.2",))
+    def __init__(self, world: World, pool: str) -> None:
+        self.world = world
         command = [*cli("worker"), "-n", "runpod@%h", "-c", "2", "--pool", pool, "--loglevel", "INFO"]
         self.worker: Server = self.world.stack.start("runpod", command, cwd=ROOT, ready=worker_ready)
         self.start_application()
@@ -81,15 +80,9 @@ class Poisoned:
 
 @pytest.fixture(scope="module", params=["prefork", "threads", "solo"])
 def poisoned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Poisoned]:
-    forget_connections()
-    made = Poisoned(tmp_path_factory.mktemp("poisoned"), request.param)
-    try:
-        made.world.app()
-        yield made
-        eventually(made.world.open_jobs, [], within_s=60)
-    finally:
-        made.world.stack.stop()
-        forget_connections()
+    with World(tmp_path_factory.mktemp("poisoned"), endpoints=("fast=synthetic:duration=0.2",)) as world:
+        yield Poisoned(world, request.param)
+        eventually(world.open_jobs, [], within_s=60)
 
 
 @pytest.fixture(autouse=True)

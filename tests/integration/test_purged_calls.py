@@ -21,12 +21,9 @@ WAIT_S = 60
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     """Servers and no worker."""
-    world = World(tmp_path)
-    try:
+    with World(tmp_path) as world:
         yield world
         eventually(world.open_jobs, [], within_s=60)
-    finally:
-        world.stack.stop()
 
 
 def cancel_what_waits(world: World, *endpoint: str) -> int:

@@ -55,14 +55,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         # A killed worker may leave an unanswered submit behind: its window must end while the test waits.
         "RUNPOD_UNCONFIRMED_WINDOW_WEBHOOK_S": "40",
     }
-    world = World(tmp_path_factory.mktemp("rabbit"), endpoints=ENDPOINTS, broker="rabbitmq", env=webhooks)
-    try:
+    folder = tmp_path_factory.mktemp("rabbit")
+    with World(folder, endpoints=ENDPOINTS, broker="rabbitmq", env=webhooks) as world:
         world.stack.start("webhooks", [*cli("webhooks"), "--port", str(port)])
         yield world.start()
-    finally:
         # Celery's results unsubscribe when they are collected: while there is a Redis to do it at.
         gc.collect()
-        world.stack.stop()
 
 
 @pytest.fixture

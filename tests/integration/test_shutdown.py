@@ -11,23 +11,16 @@ import pytest
 
 from celery_runpod import JobResult
 from celery_runpod._devstack.stack import Server
-from tests.servers import ROOT, World, forget_connections
+from tests.servers import ROOT, World
 from tests.waiting import eventually
 
 JOBS = 20
 WAIT_S = 120
 
 
-@pytest.fixture(autouse=True)
-def _connections_of_its_own() -> Iterator[None]:
-    forget_connections()
-    yield
-    forget_connections()
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    world = World(
+    with World(
         tmp_path,
         endpoints=["five=synthetic:duration=5"],
         # A killed worker's messages come back after this time.
@@ -39,11 +32,8 @@ def world(tmp_path: Path) -> Iterator[World]:
             "RUNPOD_COUNTDOWN_CAP_S": "4",
             "RUNPOD_VISIBILITY_TIMEOUT_S": "10",
         },
-    )
-    try:
+    ) as world:
         yield world
-    finally:
-        world.stack.stop()
 
 
 def _start(world: World) -> tuple[Server, list[JobResult]]:

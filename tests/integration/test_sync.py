@@ -23,12 +23,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "failing=synthetic:duration=0.1,failures=1",
         "slow=synthetic:duration=60",
     )
-    world = World(tmp_path_factory.mktemp("world"), endpoints=endpoints)
-    try:
+    with World(tmp_path_factory.mktemp("world"), endpoints=endpoints) as world:
         world.stack.worker(env=SHORT, cwd=ROOT)
         yield world
-    finally:
-        world.stack.stop()
 
 
 def submits(world: World) -> dict[str, int]:

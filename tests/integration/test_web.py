@@ -21,12 +21,8 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "slow=synthetic:duration=60",
         "failing=synthetic:duration=0.2,failures=1",
     ]
-    world = World(tmp_path_factory.mktemp("web"), endpoints=endpoints)
-    try:
-        world.app()
+    with World(tmp_path_factory.mktemp("web"), endpoints=endpoints) as world:
         yield world.start()
-    finally:
-        world.stack.stop()
 
 
 def test_flower_shows_jobs_by_name_and_their_states(web: World) -> None:

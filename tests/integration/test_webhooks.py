@@ -34,14 +34,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "RUNPOD_NOT_FOUND_GRACE_S": "1",
     }
     endpoints = ["fast=synthetic:duration=0.5", "four=synthetic:duration=4", "slow=synthetic:duration=60"]
-    world = World(tmp_path_factory.mktemp("hooks"), endpoints=endpoints, env=env)
-    try:
+    with World(tmp_path_factory.mktemp("hooks"), endpoints=endpoints, env=env) as world:
         ready = "webhooks ready at "
         world.stack.start("webhooks", [*cli("webhooks"), "--port", str(port)], ready=lambda one: ready in one.text())
         world.app()
         yield world.start()
-    finally:
-        world.stack.stop()
 
 
 @pytest.fixture

@@ -73,12 +73,9 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def world(tmp_path: Path, project: Path) -> Iterator[World]:
-    world = World(tmp_path / "world")
-    del world.stack.env["PYTHONPATH"]
-    try:
+    with World(tmp_path / "world") as world:
+        del world.stack.env["PYTHONPATH"]
         yield world
-    finally:
-        world.stack.stop()
 
 
 def _ready(server: Server) -> bool:

@@ -12,19 +12,15 @@ from celery_runpod._cli.doctor.server_checks import check_consumers
 from celery_runpod._devstack.stack import cli
 from celery_runpod.errors import ConfigurationError
 from tests.application import same
-from tests.servers import ROOT, World, forget_connections
+from tests.servers import ROOT, World
 from tests.waiting import eventually
 
 
 @pytest.fixture
 def idle(tmp_path: Path) -> Iterator[World]:
     """Redis and a simulator, and no worker."""
-    world = World(tmp_path)
-    try:
+    with World(tmp_path) as world:
         yield world
-    finally:
-        world.stack.stop()
-        forget_connections()
 
 
 @pytest.mark.parametrize(

@@ -62,3 +62,17 @@ def test_what_waits_over_a_lost_connection_comes_again_by_itself() -> None:
     pool.slots.forget()
     first.on_success(None)
     assert pool.begun == [first]
+
+
+def test_checks_begin_again_after_a_connection_was_lost_with_one_that_never_began() -> None:
+    pool = Pool(most=1)
+    lost = pool.take(CHECK_STATUS)
+    # Celery's pool drops what no process has begun, and says so to nobody.
+    pool.slots.forget()
+    again = pool.take(CHECK_STATUS)
+    assert pool.begun == [lost, again]
+    lost.on_success(None)
+    waiting = pool.take(CHECK_STATUS)
+    assert pool.begun == [lost, again] and pool.held == 1
+    again.on_success(None)
+    assert pool.begun == [lost, again, waiting]

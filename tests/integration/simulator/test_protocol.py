@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from celery_runpod._devstack.process_guard import kill_group
 from tests.integration.simulator.serving import HANDLERS, KEY, Client, simulator
 from tests.waiting import eventually
 
@@ -105,7 +106,7 @@ def test_without_limits_nothing_is_too_large(unlimited: Client) -> None:
 
 @contextmanager
 def sdk(runpod: Client, handler: str) -> Iterator[None]:
-    """A worker started by hand, with the variables of docs/simulator.md; ended by its process id."""
+    """A worker started by hand, with the variables of docs/simulator.md; its whole group is ended."""
     base = f"{runpod.address}/v2/outside"
     env = {
         "RUNPOD_POD_ID": "by-hand",
@@ -123,16 +124,14 @@ def sdk(runpod: Client, handler: str) -> Iterator[None]:
         env={**os.environ, **env},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        # The SDK's process for pings outlives a worker that is ended alone.
+        kill_group(process.pid)
+        process.wait()
 
 
 def test_a_worker_from_outside_survives_a_timeout_a_cancel_and_a_reset(unlimited: Client) -> None:
