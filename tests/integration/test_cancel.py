@@ -64,9 +64,12 @@ def world(servers: World) -> Iterator[World]:
     eventually(lambda: left_over(servers), [], within_s=60)
 
 
+KINDS = ("due", "look", "inflight", "waiting", "input_bytes")
+
+
 def left_over(world: World) -> list[str]:
     """What is open, but for the two jobs that hold a place and the keys that stand for them."""
-    kept = {f"{{runpod:{name}}}:{kind}" for name in HOLDERS for kind in ("due", "inflight", "waiting", "input_bytes")}
+    kept = {f"{{runpod:{name}}}:{kind}" for name in HOLDERS for kind in KINDS}
     found = [key for key in world.open_jobs() if key not in kept]
     return [key for key in found if not (key.startswith(HELD) and key.endswith(" IN_PROGRESS"))]
 
