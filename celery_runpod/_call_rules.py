@@ -10,8 +10,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery_runpod._escaping import described
-from celery_runpod._protocol import ARGUMENTS
+from celery_runpod._plain_json import plain_json
+from celery_runpod._protocol import ARGUMENTS, CALL
 from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError
+
+
+def unfolded(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a call by the names in `ARGUMENTS`, also where they stand under `CALL` and the others are
+    fields. What is under `CALL` and cannot be that is left there, and `check_message` refuses it."""
+    own = arguments.get(CALL)
+    if not isinstance(own, Mapping) or "fields" in own:
+        return dict(arguments)
+    fields = {name: value for name, value in arguments.items() if name != CALL}
+    return {**own, "fields": fields} if fields else dict(own)
 
 
 def check_message(arguments: Mapping[str, Any]) -> None:
@@ -30,7 +41,7 @@ def returned_error(error: RunPodError, job_id: str | None) -> dict[str, Any]:
 
 
 def merge_input(inputs: tuple[Any, ...] | list[Any], fields_: Mapping[str, Any], endpoint: str) -> Any:
-    """The job's input, from the arguments of a message.
+    """The job's input, from the arguments of a message, as JSON (``_plain_json.py``).
 
     `inputs` holds at most two: the result of the previous task in a chain, and the positional input. Fields are merged
     over the input, the input over the previous result.
@@ -40,7 +51,7 @@ def merge_input(inputs: tuple[Any, ...] | list[Any], fields_: Mapping[str, Any],
     """
     if len(inputs) > 2:
         raise InvalidInput(f"{len(inputs)} positional arguments given; allowed: one input", endpoint)
-    layers = [*inputs, dict(fields_)] if fields_ else list(inputs)
+    layers = [plain_json(one) for one in ([*inputs, dict(fields_)] if fields_ else inputs)]
     if not layers:
         return {}
     merged = layers[0]

@@ -33,6 +33,11 @@ CONTROL = (HEALTH, PURGE_QUEUE, RETRY, PAUSE, RESUME, WAIT_FOR_POD)
 TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, *CONTROL)
 """All but the tasks around ManagementClient, which ``api/_operations.py`` names."""
 
+CALL = "runpod.call"
+"""The one keyword of a call that is no field of its input: it holds `endpoint`, `options`, `format` and `not_before`. Its
+name cannot be written as a keyword in Python, so fields may have any. A message from another language or from beat may
+have these names, and `fields`, as keywords instead."""
+
 ARGUMENTS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "endpoint": (str, "a name or RunPod's endpoint id"),
     "fields": (dict, "an object"),

@@ -34,6 +34,7 @@ from celery.signals import task_postrun
 from celery.utils.functional import maybe_list
 from kombu.exceptions import EncodeError
 
+from celery_runpod._call_rules import unfolded
 from celery_runpod._protocol import RUN
 from celery_runpod.errors import EagerMode
 
@@ -219,7 +220,7 @@ def names() -> list[str]:
 
 def take(app: Celery, message: Message) -> Ending | None:
     """Have the endpoint's stand-in run a call, and keep the result; None if the endpoint has no stand-in."""
-    name = message.kwargs.get("endpoint")
+    name = unfolded(message.kwargs).get("endpoint")
     with _lock:
         found = next((one for one in reversed(_stand_ins) if one.name == name), None)
     if found is None:

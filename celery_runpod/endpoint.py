@@ -22,7 +22,8 @@ from celery_runpod import _stand_ins
 from celery_runpod._asking import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
 from celery_runpod._call_rules import merge_input
 from celery_runpod._connect import check_reachable, client_app, client_settings
-from celery_runpod._protocol import DEFAULT_DEADLINE_S, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues
+from celery_runpod._plain_json import plain_json
+from celery_runpod._protocol import CALL, DEFAULT_DEADLINE_S, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues
 from celery_runpod._publish.caller_task import check_arguments, client_task, refuse_eager, refuse_wrong_links
 from celery_runpod.api._answers import Health
 from celery_runpod.api._payload import check_depth, check_input
@@ -127,6 +128,8 @@ class Endpoint:
         check_arguments(args, {} if kwargs is None else kwargs)
         refuse_wrong_links(celery_options)
         fields = dict(kwargs or {})
+        if CALL in fields:
+            raise InvalidInput(f"a field cannot have the name {CALL!r}", self.name)
         given = merge_input(list(args), fields, self.name) if args or fields else {}
         # Check also an input that a field replaces: the message carries it.
         for one in args:
@@ -134,8 +137,6 @@ class Endpoint:
         check_depth(fields, "fields", self.name)
         check_input(given, endpoint=self.name)
         arguments: dict[str, Any] = {"endpoint": self.name, "format": FORMAT}
-        if fields:
-            arguments["fields"] = fields
         if options := self.options.to_message():
             arguments["options"] = options
         immutable = bool(celery_options.pop("immutable", False))
@@ -151,7 +152,9 @@ class Endpoint:
         # A chain publishes with the current app. If only REDIS_URL is set, `self.app` makes that app now.
         with contextlib.suppress(NotConfigured):
             self._check_expiry(self.app, arguments.get("not_before"))
-        return Signature(RUN, args=tuple(args), kwargs=arguments, options=options, app=self._app, immutable=immutable)
+        # Fields are keywords of the signature, so that a partial's keywords are merged over them as Celery does.
+        args, kwargs = tuple(plain_json(one) for one in args), {CALL: arguments, **plain_json(fields)}
+        return Signature(RUN, args=args, kwargs=kwargs, options=options, app=self._app, immutable=immutable)
 
     def delay(self, input: Any = None, /, **fields: Any) -> JobResult:
         """Enqueue a job; see `s` and `apply_async`."""

@@ -22,6 +22,7 @@ from typing import Any
 from celery import shared_task, states
 from celery.exceptions import Ignore
 
+from celery_runpod._call_rules import unfolded
 from celery_runpod._protocol import FINISH, FORMAT, RUN
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
@@ -47,9 +48,10 @@ FIRST_TRY_S = 10.0
 @nothing_but_verdicts
 def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     """Accept a call: positional the input (in a chain after the previous result), keyword arguments `endpoint` (name or
-    id), `fields` (merged over the input), `options` (as `Endpoint.using`), `not_before` (s since 1970)."""
+    id), `fields` (merged over the input), `options` (as `Endpoint.using`), `not_before` (s since 1970). An
+    `Endpoint` has its fields as keyword arguments, and the rest under one key (`CALL`)."""
     services = services_of(self.app)
-    now = services.clock()
+    now, arguments = services.clock(), unfolded(arguments)
     reach(Step.RUN_RECEIVED)
     if isinstance(arguments.get("format"), int) and arguments["format"] > FORMAT:
         log.warning("run.newer_format", extra={"task_id": self.request.id, "format": arguments["format"]})

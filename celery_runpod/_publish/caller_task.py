@@ -22,7 +22,9 @@ from celery.exceptions import TaskRevokedError
 from redis.exceptions import RedisError
 
 from celery_runpod import _stand_ins
+from celery_runpod._call_rules import unfolded
 from celery_runpod._connect import broker_of, check_reachable, is_worker, mask_url
+from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import RUN
 from celery_runpod._publish.agreement import refuse_mismatch
 from celery_runpod._publish.bounds import refuse_over_bounds
@@ -55,7 +57,7 @@ def refuse(app: Celery, args: Any, kwargs: Any, options: Mapping[str, Any]) -> N
     """
     check_arguments(args, kwargs)
     refuse_wrong_links(options)
-    refuse_eager(app, kwargs.get("endpoint"))
+    refuse_eager(app, unfolded(kwargs).get("endpoint"))
     check_reachable(app)
     if not is_worker(app):
         refuse_mismatch(app, ignore_result=bool(options.get("ignore_result")))
@@ -144,7 +146,8 @@ class ClientTask(Task):
         if not follows:
             refuse(app, args, kwargs, options)
         try:
-            return app.send_task(RUN, args, kwargs, **options)
+            # A partial's arguments, and a previous result, were in no signature of `Endpoint`.
+            return app.send_task(RUN, plain_json(args), plain_json(kwargs), **options)
         except (*NOT_PUBLISHED, RedisError, RuntimeError) as error:
             if follows:
                 raise
@@ -160,8 +163,8 @@ class ClientTask(Task):
             EagerMode: nothing stands in for the endpoint.
         """
         app: Celery = self.app
-        args, kwargs = tuple(args or ()), dict(kwargs or {})
-        refuse_eager(app, endpoint := kwargs.get("endpoint"))
+        args, kwargs = tuple(plain_json(list(args or ()))), plain_json(dict(kwargs or {}))
+        refuse_eager(app, endpoint := unfolded(kwargs).get("endpoint"))
         task_id = task_id or str(uuid.uuid4())
         ending = _stand_ins.take(app, _stand_ins.Message(task_id, args, kwargs, options))
         if ending is None:

@@ -26,7 +26,7 @@ from celery.exceptions import TaskRevokedError
 from kombu.utils.json import dumps, loads
 
 from celery_runpod import _stand_ins
-from celery_runpod._call_rules import check_message, merge_input, returned_error
+from celery_runpod._call_rules import check_message, merge_input, returned_error, unfolded
 from celery_runpod._connect import client_app
 from celery_runpod._stand_ins import Ending, Message, Show, StandIn
 from celery_runpod._testing.handler_ends import answer_failed, answer_raised, answer_with, as_json
@@ -396,7 +396,8 @@ def _read_call(name: str, message: Message) -> FakeCall:
     Raises:
         RunPodError: what the worker would refuse it with.
     """
-    inputs, arguments = _through_the_broker(message.args, name), _through_the_broker(dict(message.kwargs), name)
+    inputs = _through_the_broker(message.args, name)
+    arguments = unfolded(_through_the_broker(dict(message.kwargs), name))
     check_message(arguments)
     options = Options.parse(arguments.get("options") or {})
     fields_ = arguments.get("fields") or {}

@@ -15,7 +15,10 @@ ROOMS = {
     "celery_runpod._demo": "demo",
     **dict.fromkeys((f"celery_runpod.{name}" for name in ("django", "flask", "_webhooks")), "web"),
     **dict.fromkeys(
-        (f"celery_runpod.{name}" for name in ("_protocol", "_call_rules", "options", "_escaping", "_jsonable")),
+        (
+            f"celery_runpod.{name}"
+            for name in ("_protocol", "_call_rules", "_plain_json", "options", "_escaping", "_jsonable")
+        ),
         "protocol",
     ),
     "celery_runpod._private_names": "protocol",

@@ -16,7 +16,7 @@ from celery.signals import before_task_publish
 from celery_app.worker_app import create_app, limit_imported
 from celery_runpod import Endpoint, JobResult, errors
 from celery_runpod._call_rules import merge_input
-from celery_runpod._protocol import RUN, TASK_NAMES
+from celery_runpod._protocol import CALL, RUN, TASK_NAMES
 from celery_runpod._publish import routes
 from celery_runpod._webhooks.signed_urls import WebhookTarget, sign_url, verify
 from celery_runpod.api._operations import MANAGEMENT
@@ -126,10 +126,8 @@ def test_the_message_holds_input_fields_and_options(app: Celery) -> None:
     assert signature.task == "runpod.run"
     assert signature.args == ({"prompt": "a cat"},)
     assert signature.kwargs == {
-        "endpoint": "sdxl",
-        "format": 1,
-        "fields": {"steps": 3},
-        "options": {"deadline": 900.0},
+        CALL: {"endpoint": "sdxl", "format": 1, "options": {"deadline": 900.0}},
+        "steps": 3,
     }
     assert signature.options["queue"] == "runpod"
     assert signature.options["argsrepr"] == "<input hidden>"
@@ -138,7 +136,7 @@ def test_the_message_holds_input_fields_and_options(app: Celery) -> None:
 
 def test_countdown_becomes_the_records_not_before(app: Celery) -> None:
     signature = Endpoint("sdxl", app=app).signature(({"a": 1},), countdown=60)
-    assert "not_before" in signature.kwargs
+    assert "not_before" in signature.kwargs[CALL]
     assert not {"countdown", "eta"} & set(signature.options)
 
 

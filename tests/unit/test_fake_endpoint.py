@@ -104,7 +104,7 @@ def test_a_single_call(app: Celery) -> None:
         lambda: sdxl.delay({"prompt": "a cat"}, steps=3),
         lambda: sdxl.apply_async(({"prompt": "a cat"},), {"steps": 3}, countdown=60, priority=3),
         lambda: sdxl.s({"prompt": "a cat"}, steps=3).delay(),
-        lambda: sdxl.s({"prompt": "a cat"}).set(priority=1).apply_async(kwargs={"fields": {"steps": 3}}),
+        lambda: sdxl.s({"prompt": "a cat"}).set(priority=1).apply_async(kwargs={"steps": 3}),
         lambda: sdxl.si({"prompt": "a cat"}, steps=3).apply_async(),
         lambda: sdxl.signature(({"prompt": "a cat"},), {"steps": 3}).apply(),
         lambda: sdxl.using(retries=2, labels=["x"]).delay(prompt="a cat", steps=3),
@@ -598,7 +598,8 @@ def test_a_previous_result_that_the_worker_refuses_ends_the_job(previous: Any, n
 
 def test_arguments_that_the_task_does_not_have_end_the_job(app: Celery) -> None:
     with fake_endpoint("sdxl", output=1):
-        assert isinstance(sdxl.s().apply_async(kwargs={"prompt": "x"}).result, errors.InvalidOption)
+        sent = app.tasks["runpod.run"].apply_async(kwargs={"endpoint": "sdxl", "prompt": "x"})
+        assert isinstance(sent.result, errors.InvalidOption)
 
 
 # Which calls
