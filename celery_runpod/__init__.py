@@ -5,6 +5,7 @@ routing of what follows an endpoint, and lets Celery rebuild the errors: import 
 or reads results.
 """
 
+from celery_runpod import _errback_task as _errback_task  # registers a task
 from celery_runpod import errors
 from celery_runpod._asking import ask, pause, resume
 from celery_runpod._publish import caller_task as _clienttask  # registers a task

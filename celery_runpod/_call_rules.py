@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from celery import Celery
+
 from celery_runpod._escaping import described
 from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import ARGUMENTS, CALL
@@ -64,3 +66,21 @@ def merge_input(inputs: tuple[Any, ...] | list[Any], fields_: Mapping[str, Any],
             )
         merged = {**merged, **layer}
     return merged
+
+
+def takes_celerys_arguments(app: Celery, errback: Mapping[str, Any]) -> bool:
+    """Whether the app knows this errback, and it takes `(request, exc, traceback)` and not a task id alone."""
+    task = app.tasks.get(errback.get("task") or "")
+    header = getattr(task, "__header__", None)
+    if header is None or errback.get("immutable"):
+        return False
+    args, kwargs = errback.get("args") or (), errback.get("kwargs") or {}
+    return not _fits(header, 1, args, kwargs) and _fits(header, 3, args, kwargs)
+
+
+def _fits(header: Any, given: int, args: Any, kwargs: Any) -> bool:
+    try:
+        header(*range(given), *args, **kwargs)
+    except TypeError:
+        return False
+    return True

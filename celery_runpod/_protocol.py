@@ -28,6 +28,8 @@ PAUSE = "runpod.pause"
 RESUME = "runpod.resume"
 EVERY_ENDPOINT = "*"
 WAIT_FOR_POD = "runpod.pods.wait"
+ERRBACK = "runpod.errback"
+"""A task of the caller's own worker (``_publish/errbacks.py``)."""
 CONTROL = (HEALTH, PURGE_QUEUE, RETRY, PAUSE, RESUME, WAIT_FOR_POD)
 """Tasks whose caller waits for the answer. Each is short, so they use the queue of deliveries."""
 TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, *CONTROL)

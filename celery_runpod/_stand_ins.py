@@ -34,7 +34,7 @@ from celery.signals import task_postrun
 from celery.utils.functional import maybe_list
 from kombu.exceptions import EncodeError
 
-from celery_runpod._call_rules import unfolded
+from celery_runpod._call_rules import takes_celerys_arguments, unfolded
 from celery_runpod._protocol import RUN
 from celery_runpod.errors import EagerMode
 
@@ -267,14 +267,7 @@ def sort_errbacks(app: Celery, given: Any) -> tuple[list[Signature], list[Signat
     by_celery: list[Signature] = []
     for one in maybe_list(given) or ():
         errback = signature(one, app=app)
-        task = app.tasks.get(errback.task)
-        try:
-            if task is not None:
-                task.__header__("task id", *errback.args, **errback.kwargs)
-        except TypeError:
-            by_celery.append(errback)
-        else:
-            by_id.append(errback)
+        (by_celery if takes_celerys_arguments(app, errback) else by_id).append(errback)
     return by_id, by_celery
 
 

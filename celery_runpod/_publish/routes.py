@@ -19,6 +19,7 @@ from celery._state import _get_active_apps
 from celery.signals import after_task_publish, before_task_publish
 
 from celery_runpod._protocol import BEGUN_AT, CHECK_STATUS, ISSUED_AT, RUN
+from celery_runpod._publish.errbacks import wrap
 from celery_runpod._publish.keep_copies import begin, begun, keep
 from celery_runpod._publish.rabbitmq import confirm, declare_followers, mend_declarations
 
@@ -147,10 +148,12 @@ def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any) 
         return False
     for signature in after:
         pin(app, signature)
+    for signature in (message, *after):
+        wrap(app, signature)
     declare_followers(app, declare, queues_of(after))
     for link in link_signatures(message):
         link["options"].setdefault("task_id", str(uuid.uuid4()))
-    embed.update(copied)
+    embed.update({name: message["options"][option] for name, option in names.items()})
     return True
 
 

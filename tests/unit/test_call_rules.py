@@ -140,7 +140,7 @@ def test_a_model_is_an_input(app: Celery, fake: FakeEndpoint) -> None:
 
 
 def test_a_previous_result_is_json_too(app: Celery, fake: FakeEndpoint) -> None:
-    @app.task
+    @app.task(shared=False)
     def before() -> Any:
         return {"id": uuid.UUID(int=2), "price": Decimal("1.25")}
 

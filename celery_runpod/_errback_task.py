@@ -1,0 +1,58 @@
+"""The task `runpod.errback`, which runs in the caller's own worker: calls an errback with Celery's documented arguments.
+
+Importing `celery_runpod` registers it in every app but the RunPod worker's.
+
+Not here: which errbacks it is published for (`celery_runpod/_publish/errbacks.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, Task
+from celery._state import _get_active_apps, connect_on_app_finalize
+from celery.app.task import Context
+from celery.canvas import maybe_signature
+
+from celery_runpod._connect import is_worker
+from celery_runpod._protocol import ERRBACK, RUN
+from celery_runpod.results import JobResult
+
+
+class ErrbackTask(Task):
+    """`runpod.errback` in an app that calls endpoints."""
+
+    abstract = True
+    typing = False
+    ignore_result = True
+
+    @classmethod
+    def annotate(cls) -> None:
+        """Ignores `task_annotations`, which are for the app's own tasks."""
+
+
+def call_errback(self: Any, *given: Any) -> None:
+    """Call an errback, the last argument: with what Celery gives (request, error, traceback), or, from a RunPod worker,
+    with what stands under the task id."""
+    *before, errback = given
+    if len(before) == 1:
+        before = _arguments_of(self.app, str(before[0]))
+    maybe_signature(errback, app=self.app)(*before)
+
+
+def _arguments_of(app: Celery, task_id: str) -> list[Any]:
+    """The request, the error and the traceback of a call that has failed. The input is in no result."""
+    result = JobResult(task_id, app=app)
+    request = Context({"id": task_id, "task": RUN, "args": (), "kwargs": {}, "delivery_info": {}})
+    return [request, result.error or result.result, result.traceback]
+
+
+@connect_on_app_finalize
+def register(app: Celery) -> None:
+    if not is_worker(app) and ERRBACK not in app._tasks:
+        app.task(name=ERRBACK, base=ErrbackTask, bind=True, shared=False, lazy=False)(call_errback)
+
+
+for _app in _get_active_apps():
+    if _app.finalized:
+        register(_app)
