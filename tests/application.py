@@ -66,6 +66,12 @@ def retry_for_ever(task_id: str, endpoint: str, key: str) -> None:
 
 
 @app.task
+def note_failure(request: Any, exc: BaseException, traceback: str, key: str) -> None:
+    """An errback as in Celery's documentation."""
+    app.backend.client.rpush(key, f"{type(exc).__name__} {request.id} {'Traceback' in str(traceback)}")
+
+
+@app.task
 def note_error(task_id: str, key: str = "errors") -> None:
     """An errback of an endpoint takes the task id alone."""
     error = celery_runpod.JobResult(task_id, app=app).error

@@ -10,7 +10,7 @@ from celery.exceptions import ChordError, TaskRevokedError
 
 from celery_runpod import JobResult, cancel
 from celery_runpod.errors import JobFailed
-from tests.application import app, collect, described, note, note_error, routed, same, wrap
+from tests.application import app, collect, described, note, note_error, note_failure, routed, same, wrap
 from tests.servers import World
 from tests.waiting import eventually
 
@@ -87,6 +87,20 @@ def test_errback_in_the_applications_own_worker(world: World) -> None:
     with pytest.raises(JobFailed):
         result.get(timeout=WAIT_S)
     eventually(lambda: world.redis.lrange(key, 0, -1), [f"JobFailed {result.id}"])
+
+
+def test_an_errback_as_in_celerys_documentation(world: World) -> None:
+    key = uuid.uuid4().hex
+    failing = world.endpoint("failing").s(a=1).on_error(note_failure.s(key))
+    single = failing.clone().apply_async()
+    flow = chain(failing.clone(), wrap.s()).apply_async()
+    body = chord([failing.clone(), world.endpoint("fast").s(n=1)], collect.s()).apply_async()
+    assert isinstance(single.get(timeout=WAIT_S, propagate=False), JobFailed)
+    for result in (flow, body):
+        assert result.get(timeout=WAIT_S, propagate=False) is not None
+    member = body.parent.results[0]
+    called = {f"JobFailed {task_id} True" for task_id in (single.id, flow.parent.id, member.id)}
+    eventually(lambda: set(world.redis.lrange(key, 0, -1)), called, within_s=WAIT_S)
 
 
 def test_failing_job_alone_tells_everything(world: World) -> None:
