@@ -33,7 +33,7 @@ from tasks.crash_points import Step, reach
 from tasks.delivery import REPUBLISH_S, hand_over, publish
 from tasks.idempotency import join
 from tasks.parking import ids_after
-from tasks.publish_check import check_times, publish_check
+from tasks.publish_check import check_times, plan_check, publish_check
 from tasks.put_back import CallersTask, nothing_but_verdicts, put_back
 from tasks.services import Services, services_of
 from tasks.submit import submit
@@ -107,3 +107,5 @@ def _go_on(services: Services, job: Job, to_submit: Job | None, due: float, reas
         services.show(job, State.WAITING, {"reason": "COUNTDOWN"})
     elif job.options.sync:
         submit(services, to_submit, due, sync_wait_s=services.settings.sync_wait_s)
+        # Its answer has changed the times.
+        plan_check(services, job.endpoint, services.store.least_due(job.endpoint) or due)

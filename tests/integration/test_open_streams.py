@@ -34,7 +34,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = World(tmp_path_factory.mktemp("streams"), endpoints=["slow=synthetic:duration=60"])
     try:
         world.app()
-        yield world.start(application=False)
+        yield world.start(application=None)
     finally:
         world.stack.stop()
 

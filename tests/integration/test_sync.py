@@ -97,7 +97,7 @@ def test_results_are_fetched_before_runpod_forgets_them(world: World) -> None:
     slow = {"first_s": 300, "cap_s": 600}
     job = world.endpoint("five", sync=True, backoff=slow).delay(a=3)
     eventually(lambda: job.state, "IN_QUEUE")
-    due = world.redis.zscore("{runpod:five}:due", job.id)
+    due = world.redis.zscore("{runpod:five}:look", job.id)
     submitted_at = float(world.redis.hget(f"{{runpod:five}}:job:{job.id}", "submitted_at"))
     assert due - submitted_at <= 15 * 1.1
     assert job.get(timeout=WAIT_S) == {"a": 3}
