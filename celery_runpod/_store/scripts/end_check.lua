@@ -2,7 +2,7 @@
   KEYS  checks(endpoint); due(endpoint); look(endpoint); cancels(endpoint); cancel_pause = pause(endpoint, "cancel");
         look_pause = pause(endpoint, "status"); waiting(endpoint); gate = pause(endpoint, "run"); posts(endpoint);
         inflight(endpoint); next_check_at(endpoint)
-  ARGV  token; now (s); looks_from (s: until then the budget has no look); submits_from (s: nor a submit; "0" = it has);
+  ARGV  token; now (s); looks_from (s: until then the budget has no look); submits_from (s: nor a submit; 0 = it has);
         max_in_flight ("" = no limit); cap (s); whole ("1": by whole seconds); overdue (s)
   Returns {"publish", at (s)} | {"planned"} (one comes early enough) | {"nothing"} (nothing is due at any time) ]]
 redis.call('ZREM', checks, token)
@@ -15,7 +15,7 @@ if next_look then
   local paused = tonumber(redis.call('HGET', look_pause, 'until') or '0')
   by(math.max(tonumber(next_look), tonumber(looks_from), paused))
 end
-if submits_from ~= '0' then redis.call('HSET', gate, 'budget_from', submits_from) end
+if tonumber(submits_from) > 0 then redis.call('HSET', gate, 'budget_from', submits_from) end
 local free, from = may_submit(waiting, gate, posts, inflight, tonumber(now), max_in_flight, 1)
 if free > 0 then by(from) end
 if cancel then
