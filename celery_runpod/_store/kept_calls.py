@@ -12,6 +12,7 @@ from typing import Any
 
 from kombu.utils.json import loads
 
+from celery_runpod._call_rules import unfolded
 from celery_runpod._store.part import Part
 
 
@@ -57,7 +58,7 @@ class KeptCalls(Part):
 
     def _called(self, task_id: str) -> str | None:
         raw: Any = self.redis.hget(self.keys.outbox_messages(), task_id)
-        found: Any = None if raw is None else json.loads(raw)["body"][1].get("endpoint")
+        found: Any = None if raw is None else unfolded(json.loads(raw)["body"][1]).get("endpoint")
         return found if isinstance(found, str) else None
 
     def published_at(self, task_id: str) -> float | None:

@@ -19,12 +19,14 @@ from tests.waiting import eventually
 @pytest.fixture(scope="module")
 def chaos(tmp_path_factory: pytest.TempPathFactory, die_at: Path) -> Iterator[World]:
     # Also a call whose worker is killed is found again before it counts as one that may have been run.
-    yield from chaos_world(tmp_path_factory.mktemp("chaos"), die_at, RUNPOD_UNCONFIRMED_WINDOW_S="60")
+    yield from chaos_world(
+        tmp_path_factory.mktemp("chaos"), die_at, RUNPOD_UNCONFIRMED_WINDOW_S="60", RUNPOD_HTTP_THREADS="1"
+    )
 
 
 def test_chords_outlive_the_kill_of_a_whole_worker_at_every_step(chaos: World, die_at: Path) -> None:
-    """Parent and child at once: the messages that they held come back after the visibility timeout. One child a worker:
-    another one might die between its POST and the answer, and then nobody can know whether RunPod took the job."""
+    """Parent and child at once: the messages that they held come back after the visibility timeout. One POST at a
+    time: another one might be killed before its answer, and then nobody can know whether RunPod took the job."""
     chaos.stack.remove(next(server for server in chaos.stack.servers if server.name == "runpod0"))
     chaos.stack.worker("before", concurrency=1, cwd=ROOT)
     fast = chaos.endpoint("fast")

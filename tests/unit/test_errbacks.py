@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from celery import Celery, chain, chord, group
 from celery.exceptions import TaskRevokedError
+from kombu.transport.memory import Channel
 
 from celery_runpod import Endpoint
 from celery_runpod._connect import WORKER
@@ -25,6 +26,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Celery:
         monkeypatch.setattr(f"celery_runpod._publish.caller_task.{name}", lambda *_, **__: None)
     monkeypatch.setattr("celery_runpod._publish.caller_task.forget", lambda _: False)
     CALLS.clear()
+    Channel.queues.clear()  # the memory of all apps
 
     @made.task(shared=False, name="celerys")
     def celerys(request: Any, exc: Any, traceback: Any) -> None:
