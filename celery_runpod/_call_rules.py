@@ -12,7 +12,6 @@ from typing import Any
 from celery import Celery
 
 from celery_runpod._escaping import described
-from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import ARGUMENTS, CALL
 from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError
 
@@ -43,7 +42,7 @@ def returned_error(error: RunPodError, job_id: str | None) -> dict[str, Any]:
 
 
 def merge_input(inputs: tuple[Any, ...] | list[Any], fields_: Mapping[str, Any], endpoint: str) -> Any:
-    """The job's input, from the arguments of a message, as JSON (``_plain_json.py``).
+    """The job's input, from the arguments of a message.
 
     `inputs` holds at most two: the result of the previous task in a chain, and the positional input. Fields are merged
     over the input, the input over the previous result.
@@ -53,7 +52,7 @@ def merge_input(inputs: tuple[Any, ...] | list[Any], fields_: Mapping[str, Any],
     """
     if len(inputs) > 2:
         raise InvalidInput(f"{len(inputs)} positional arguments given; allowed: one input", endpoint)
-    layers = [plain_json(one) for one in ([*inputs, dict(fields_)] if fields_ else inputs)]
+    layers = [*inputs, dict(fields_)] if fields_ else list(inputs)
     if not layers:
         return {}
     merged = layers[0]

@@ -130,12 +130,12 @@ class Endpoint:
         fields = dict(kwargs or {})
         if CALL in fields:
             raise InvalidInput(f"a field cannot have the name {CALL!r}", self.name)
-        given = merge_input(list(args), fields, self.name) if args or fields else {}
         # Check also an input that a field replaces: the message carries it.
         for one in args:
             check_depth(one, "input", self.name)
         check_depth(fields, "fields", self.name)
-        check_input(given, endpoint=self.name)
+        args, fields = tuple(plain_json(one) for one in args), plain_json(fields)
+        check_input(merge_input(args, fields, self.name) if args or fields else {}, endpoint=self.name)
         arguments: dict[str, Any] = {"endpoint": self.name, "format": FORMAT}
         if options := self.options.to_message():
             arguments["options"] = options
@@ -153,7 +153,7 @@ class Endpoint:
         with contextlib.suppress(NotConfigured):
             self._check_expiry(self.app, arguments.get("not_before"))
         # Fields are keywords of the signature, so that a partial's keywords are merged over them as Celery does.
-        args, kwargs = tuple(plain_json(one) for one in args), {CALL: arguments, **plain_json(fields)}
+        kwargs = {CALL: arguments, **fields}
         return Signature(RUN, args=args, kwargs=kwargs, options=options, app=self._app, immutable=immutable)
 
     def delay(self, input: Any = None, /, **fields: Any) -> JobResult:

@@ -20,6 +20,7 @@ from celery.app.task import Context
 
 from celery_runpod._call_rules import check_message, merge_input
 from celery_runpod._escaping import described
+from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import BEGUN_AT, DEFAULT_DEADLINE_S, ISSUED_AT, REFUSED, REPUBLISHED, RUN, UNCONFIRMED
 from celery_runpod._store.record import HIGHEST_PRIORITY, Job
 from celery_runpod._store.states import State
@@ -96,7 +97,7 @@ def _checked(
     if doubt := _may_have_run(services, request, now):
         problem = f"{doubt}, and whether it ran is not known; it was not sent, so that it is not paid for twice"
         raise SubmissionUnconfirmed(problem, job.name, job.task_id)
-    value = merge_input(inputs, arguments.get("fields") or {}, job.name)
+    value = plain_json(merge_input(inputs, arguments.get("fields") or {}, job.name))
     check_input(value, endpoint=job.name)
     not_before = max(now, float(arguments.get("not_before") or _timestamp(request.eta) or now))
     if not_before > now + MOST_AHEAD_S:

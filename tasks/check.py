@@ -271,7 +271,7 @@ class Check:
         if self._end_ours(seen, began):
             return
         progress = json.dumps(answer.output) if state is State.IN_PROGRESS and answer.output is not None else ""
-        now, checks = self.services.clock(), job.checks + 1
+        now = self.services.clock()
         if state is State.IN_PROGRESS and job.started_at is None:
             seen = replace(seen, started_at=started_at(job, answer, now))
         usual_s = self.known.next_look_at(self.services, seen) - now
@@ -279,19 +279,8 @@ class Check:
         reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
         if hints.stuck(job, answer, now):
             reason = STUCK
-        observed = self.store.observe(
-            job,
-            self.lease,
-            due,
-            now,
-            decide_at=decide_at(seen, due, now),
-            state=state,
-            checks=checks,
-            progress=progress,
-            reason=reason,
-            started_at=seen.started_at,
-        )
-        if observed == "changed":
+        news: dict[str, Any] = {"state": state, "progress": progress, "started_at": seen.started_at}
+        if self._observe(job, due, now, decide_at(seen, due, now), reason=reason, **news):
             shown: dict[str, Any] = {"progress": answer.output} if progress else {}
             if reason:
                 shown["reason"] = reason
@@ -355,19 +344,15 @@ class Check:
         elif job.state is State.JOINED:
             self._put_off(job, at)
         else:
-            due, now, checks = at if late else look_before(at, verdict_at(job)), self.services.clock(), job.checks + 1
-            observed = self.store.observe(
-                job,
-                self.lease,
-                due,
-                now,
-                decide_at=decide_at(job, due, now),
-                checks=checks,
-                reason=reason,
-                missing_since=missing_since,
-            )
-            if observed == "changed":
+            due, now = at if late else look_before(at, verdict_at(job)), self.services.clock()
+            if self._observe(job, due, now, decide_at(job, due, now), reason=reason, missing_since=missing_since):
                 self.services.show(job, job.state, {"reason": reason})
+
+    def _observe(self, job: Job, due: float, now: float, decided_at: float, **news: Any) -> bool:
+        """Note what a look has shown; returns whether that is new to the caller."""
+        checks = job.checks + 1
+        word = self.store.observe(job, self.lease, due, now, decide_at=decided_at, checks=checks, **news)
+        return word == "changed"
 
     def _patience_ends(self, job: Job) -> float:
         """Until when a due verdict waits for an API in trouble, so that one lost answer does not lose a result."""

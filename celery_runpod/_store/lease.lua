@@ -1,6 +1,5 @@
 -- Every open job stands in `due` (when something must be decided on it). A job at RunPod stands in `look` too, if RunPod is
 -- asked about it before that.
-local function at_runpod(state) return state == 'IN_QUEUE' or state == 'IN_PROGRESS' end
 local function plan_job(state, due, look, task_id, at, decide_at)
   if at_runpod(state) and tonumber(at) < tonumber(decide_at) then
     redis.call('ZADD', look, at, task_id)
@@ -9,6 +8,10 @@ local function plan_job(state, due, look, task_id, at, decide_at)
     redis.call('ZREM', look, task_id)
     redis.call('ZADD', due, at, task_id)
   end
+end
+-- A job that has ended, or is given up, leaves the orders of its endpoint, and with them its place at RunPod.
+local function leave_orders(task_id, due, look, waiting, inflight)
+  for _, order in ipairs({due, look, waiting, inflight}) do redis.call('ZREM', order, task_id) end
 end
 -- Why a check may not write to a job: "unknown" (no such job), "refused" (another attempt, or the job has ended), "lost"
 -- (the lease lapsed, or someone moved the time). nil: it may.

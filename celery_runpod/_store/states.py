@@ -50,7 +50,7 @@ MOVES: dict[State, frozenset[State]] = {
 
 
 def lua_prelude() -> str:
-    """The table as Lua, put before every script: `may(from, to)` and `is_outcome(state)`."""
+    """The table as Lua, put before every script: `may(from, to)`, `is_outcome(state)` and `at_runpod(state)`."""
 
     def table(states: frozenset[State]) -> str:
         return "{" + ", ".join(f"{state} = true" for state in sorted(states)) + "}"
@@ -59,6 +59,8 @@ def lua_prelude() -> str:
     return (
         f"local MOVES = {{{moves}}}\n"
         f"local OUTCOMES = {table(OUTCOMES)}\n"
+        f"local AT_RUNPOD = {table(AT_RUNPOD)}\n"
         "local function may(from, to) return MOVES[from] ~= nil and MOVES[from][to] == true end\n"
         "local function is_outcome(state) return OUTCOMES[state] == true end\n"
+        "local function at_runpod(state) return AT_RUNPOD[state] == true end\n"
     )

@@ -28,6 +28,7 @@ from kombu.utils.json import dumps, loads
 from celery_runpod import _stand_ins
 from celery_runpod._call_rules import check_message, merge_input, returned_error, unfolded
 from celery_runpod._connect import client_app
+from celery_runpod._plain_json import plain_json
 from celery_runpod._stand_ins import Ending, Message, Show, StandIn
 from celery_runpod._testing.handler_ends import answer_failed, answer_raised, answer_with, as_json
 from celery_runpod.api._answers import Job, bounded
@@ -401,7 +402,7 @@ def _read_call(name: str, message: Message) -> FakeCall:
     check_message(arguments)
     options = Options.parse(arguments.get("options") or {})
     fields_ = arguments.get("fields") or {}
-    value = merge_input(inputs, fields_, name)
+    value = plain_json(merge_input(inputs, fields_, name))
     check_input(value, endpoint=name)
     not_before = arguments.get("not_before")
     return FakeCall(

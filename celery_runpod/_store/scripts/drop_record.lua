@@ -8,9 +8,6 @@ if redis.call('ZREM', aside, task_id) == 0 then return 'gone' end
 cancel_at_runpod(job, cancels, cancel_keys, now)
 drop_input(job, input_bytes)
 redis.call('DEL', job)
-redis.call('ZREM', due, task_id)
-redis.call('ZREM', look, task_id)
 redis.call('ZREM', undelivered, task_id)
-redis.call('ZREM', waiting, task_id)
-redis.call('ZREM', inflight, task_id)
+leave_orders(task_id, due, look, waiting, inflight)
 return 'dropped'

@@ -4,8 +4,5 @@
   Returns "forgotten" | "open" (also for a record of a newer format: another version's business) ]]
 local state = redis.call('HGET', job, 'state')
 if state and state ~= 'DELIVERED' and not is_outcome(state) then return 'open' end
-redis.call('ZREM', due, task_id)
-redis.call('ZREM', look, task_id)
-redis.call('ZREM', inflight, task_id)
-redis.call('ZREM', waiting, task_id)
+leave_orders(task_id, due, look, waiting, inflight)
 return 'forgotten'

@@ -12,7 +12,7 @@
 local record = redis.call('HMGET', job, 'state', 'attempt', 'format', 'hinted_at', 'hint_due')
 local state, time = record[1], tonumber(now)
 if not state or record[2] ~= attempt or tonumber(record[3] or '0') > tonumber(format) then return 'closed' end
-if state ~= 'SUBMITTING' and state ~= 'IN_QUEUE' and state ~= 'IN_PROGRESS' then return 'closed' end
+if state ~= 'SUBMITTING' and not at_runpod(state) then return 'closed' end
 local named = false
 if state == 'SUBMITTING' then
   if named_id == '' then return 'unnamed' end

@@ -22,11 +22,8 @@ redis.call('HSET', job, 'state', verdict, 'outcome', outcome, 'ended_at', now, '
 redis.call('HDEL', job, 'progress')
 -- What failed may be run again by hand: its input stays until mark_delivered.
 if verdict == 'COMPLETED' or verdict == 'CANCELLED' then drop_input(job, input_bytes) end
-redis.call('ZREM', due, task_id)
-redis.call('ZREM', look, task_id)
 redis.call('ZADD', undelivered, deliver_again_at, task_id)
-redis.call('ZREM', inflight, task_id)
-redis.call('ZREM', waiting, task_id)
+leave_orders(task_id, due, look, waiting, inflight)
 if length ~= '' then
   redis.call('LPUSH', lengths, length)
   redis.call('LTRIM', lengths, 0, 199)
