@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import fakeredis
+import pytest
 from celery import Celery
 from kombu.transport.memory import Channel
 from limits.storage import MemoryStorage
@@ -192,3 +194,12 @@ def lease_due(
         return None
     leased = store.lease_due(endpoint, now, lease_until, batch, looks=begun.looks)
     return [*leased.decided, *leased.looks], leased.more
+
+
+def timed_bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench whose budget is counted by its own clock."""
+    made = Bench()
+    clock = SimpleNamespace(time=lambda: made.now)
+    monkeypatch.setattr("limits.storage.memory.time", clock)
+    monkeypatch.setattr("limits.strategies.time", clock)
+    return made

@@ -182,7 +182,7 @@ def _events(updates: Iterator[JobUpdate | None], last_event_id: str | None) -> I
             if (chunk := _chunk(update, last_event_id)) is not None:
                 yield chunk
     except (RedisError, OSError) as error:
-        # The browser comes again, and is told where it was.
+        # The browser connects again, and names the last event that it has.
         log.error("a stream of events ends: %s", error)
 
 

@@ -1,7 +1,7 @@
 """What the store does for a submit: what forbids it, the claim of one attempt, the end of its POST, who goes next.
 
 All POSTs of new jobs of an endpoint go through one gate (``gate.lua``, docs/decisions/0014): after trouble one job tries
-first, and while a POST under way is late none begins. What the gate holds back waits in the order of the calls, with
+first, and while a POST under way is late none begins. What the gate holds back waits for its turn, with
 what waits for a place of `max_in_flight`, and is not looked at until it may go.
 
 Not here: what an answer of RunPod's means (`tasks/submit.py`).

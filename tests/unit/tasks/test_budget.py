@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from limits.storage import MemoryStorage
 
@@ -12,17 +10,13 @@ from celery_runpod._store.states import State
 from celery_runpod.errors import RateLimited
 from tasks.budget import PER_WINDOW, SPARED, WINDOW_S, Budget
 from tasks.cancel import cancel_jobs
-from tests.builders import ENDPOINT, Bench
+from tests.builders import ENDPOINT, Bench, timed_bench
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench whose budget is counted by its own clock."""
-    made = Bench()
-    clock = SimpleNamespace(time=lambda: made.now)
-    monkeypatch.setattr("limits.storage.memory.time", clock)
-    monkeypatch.setattr("limits.strategies.time", clock)
-    return made
+    return timed_bench(monkeypatch)
 
 
 def spent(bench: Bench, operation: str) -> None:

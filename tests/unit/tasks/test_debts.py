@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from celery_runpod.errors import ConfigurationError, RateLimited, RunPodError, Unauthorized, Unavailable
 from tasks.budget import PER_WINDOW
-from tests.builders import ENDPOINT, Bench
+from tests.builders import ENDPOINT, Bench, timed_bench
 
 DAY_S = 86_400
 
@@ -17,11 +16,7 @@ DAY_S = 86_400
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench whose budget is counted by its own clock."""
-    made = Bench()
-    clock = SimpleNamespace(time=lambda: made.now)
-    monkeypatch.setattr("limits.storage.memory.time", clock)
-    monkeypatch.setattr("limits.strategies.time", clock)
-    return made
+    return timed_bench(monkeypatch)
 
 
 def owe(bench: Bench, count: int) -> None:

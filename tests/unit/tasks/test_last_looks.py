@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from celery_runpod.options import Backoff, Options
 from tasks.budget import PER_WINDOW, SPARED, WINDOW_S
 from tasks.idempotency import join
 from tasks.submit import submit
-from tests.builders import ENDPOINT, NOW, Bench
+from tests.builders import ENDPOINT, NOW, Bench, timed_bench
 
 DONE = Answer("r1", "COMPLETED", output={"a": 1})
 RUNS = Answer("r1", "IN_PROGRESS")
@@ -194,11 +193,7 @@ def test_a_pause_longer_than_one_look_holds_up_no_verdict() -> None:
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench whose budget is counted by its own clock."""
-    made = Bench()
-    clock = SimpleNamespace(time=lambda: made.now)
-    monkeypatch.setattr("limits.storage.memory.time", clock)
-    monkeypatch.setattr("limits.strategies.time", clock)
-    return made
+    return timed_bench(monkeypatch)
 
 
 def asked(bench: Bench) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from celery_runpod.options import Backoff, Options
 from config.profiles import Profile
 from tasks.budget import PER_WINDOW, WINDOW_S
 from tasks.cancel import cancel_jobs
-from tests.builders import ENDPOINT, Bench
+from tests.builders import ENDPOINT, Bench, timed_bench
 
 
 def call(bench: Bench, task_id: str, priority: Any = None, **request: Any) -> None:
@@ -51,11 +50,7 @@ def read_by_a_check(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench whose budget is counted by its own clock."""
-    made = Bench()
-    clock = SimpleNamespace(time=lambda: made.now)
-    monkeypatch.setattr("limits.storage.memory.time", clock)
-    monkeypatch.setattr("limits.strategies.time", clock)
-    return made
+    return timed_bench(monkeypatch)
 
 
 def test_a_call_of_priority_9_overtakes_all_that_wait() -> None:
