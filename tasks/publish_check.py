@@ -25,9 +25,12 @@ def plan_check(services: Services, endpoint: str, at: float) -> None:
 def publish_check(services: Services, endpoint: str, at: float | None, now: float) -> None:
     """Publish the check that the store planned for this time; None: it planned none."""
     if at is not None:
+        # A process counts time more finely than the store; to Celery a countdown of 0.9999998 s is none, which it refuses
+        # on RabbitMQ, and one of 0.0000002 s a message to be kept in the worker.
+        countdown = round(at - now, 3)
         services.app.tasks[CHECK_STATUS].apply_async(
             (endpoint,),
-            countdown=at - now if at > now else None,
+            countdown=countdown if countdown > 0 else None,
             queue=services.settings.queues.status,
             shadow=f"{CHECK_STATUS}[{endpoint}]",
             ignore_result=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from kombu.exceptions import OperationalError
 from celery_runpod import Endpoint, JobResult
 from celery_runpod._asking import ask
 from celery_runpod._connect import broker_of
+from celery_runpod._protocol import CHECK_STATUS
 from celery_runpod._publish.confirms import CONFIRMS, end_when_blocked
 from celery_runpod._publish.rabbitmq import (
     CallersQueue,
@@ -31,7 +33,7 @@ from celery_runpod._webhooks.signed_urls import WebhookTarget
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError
 from config.celery_config import celery_config
 from config.settings import load_settings
-from tasks.publish_check import check_times
+from tasks.publish_check import check_times, plan_check
 from tests.builders import NOW, Bench
 
 AMQP = "amqp://guest:guest@127.0.0.1:1//"
@@ -397,9 +399,32 @@ def test_rabbitmq_delays_by_whole_seconds(asked: float, on_rabbit: float) -> Non
         assert publish_at == pytest.approx(NOW + delay)
 
 
-def test_a_check_is_noted_for_when_rabbitmq_delivers_it() -> None:
-    from tasks.publish_check import plan_check
+@pytest.mark.parametrize("asked", [-5.0, 0.0, 0.3, 1.0, 44.5])
+def test_a_countdown_is_whole_on_rabbitmq_at_any_time_of_the_clock(
+    asked: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis keeps a time to the microsecond, the clock of a process is finer: a countdown of 0.9999998 s would be none
+    to Celery, which refuses it."""
+    bench = Bench(RUNPOD_BROKER_URL=AMQP)
+    countdowns: list[Any] = []
+    monkeypatch.setattr(bench.app.tasks[CHECK_STATUS], "apply_async", lambda *_, **o: countdowns.append(o["countdown"]))
+    for n in range(50):
+        bench.now = NOW + n * 0.12345678
+        plan_check(bench.services, f"e{n}", bench.now + asked)
+    assert countdowns == [math.ceil(asked) if asked > 0 else None] * 50
 
+
+def test_a_check_that_is_due_now_is_no_countdown_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    countdowns: list[Any] = []
+    monkeypatch.setattr(bench.app.tasks[CHECK_STATUS], "apply_async", lambda *_, **o: countdowns.append(o["countdown"]))
+    for n in range(50):
+        bench.now = NOW + n * 0.12345678
+        plan_check(bench.services, f"e{n}", bench.now)
+    assert countdowns == [None] * 50
+
+
+def test_a_check_is_noted_for_when_rabbitmq_delivers_it() -> None:
     bench = Bench(RUNPOD_BROKER_URL=AMQP)
     bench.app.runpod_services = lambda: bench.services
     plan_check(bench.services, "e1", NOW + 0.3)
