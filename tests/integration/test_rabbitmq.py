@@ -97,6 +97,14 @@ def test_single_job(world: World) -> None:
     assert result.get(timeout=WAIT_S) == {"prompt": "a cat", "steps": 30}
 
 
+def test_nothing_fails_in_silence_on_the_way_of_a_job(world: World) -> None:
+    """A check that could not be published was tried again, and seconds later every job had its result all the same."""
+    logs = [server.log for server in world.stack.servers if server.name.startswith("runpod")]
+    before = sum(log.read_text().count("[error ") for log in logs)
+    world.endpoint("fast").delay(a=1).get(timeout=WAIT_S)
+    assert sum(log.read_text().count("[error ") for log in logs) == before
+
+
 def test_chain_before_and_after(world: World) -> None:
     flow = chain(wrap.s(1), world.endpoint("fast").s(steps=3), wrap.s())
     assert flow.delay().get(timeout=WAIT_S) == {"value": {"value": 1, "steps": 3}}
