@@ -18,6 +18,7 @@ from typing import Literal, get_args
 FORMAT = 1
 
 RUN = "runpod.run"
+SUBMIT_SYNC = "runpod.submit_sync"
 CHECK_STATUS = "runpod.check_status"
 FINISH = "runpod.finish"
 CANCEL = "runpod.cancel"
@@ -32,7 +33,7 @@ ERRBACK = "runpod.errback"
 """A task of the caller's own worker (``_publish/errbacks.py``)."""
 CONTROL = (HEALTH, PURGE_QUEUE, RETRY, PAUSE, RESUME, WAIT_FOR_POD)
 """Tasks whose caller waits for the answer. Each is short, so they use the queue of deliveries."""
-TASK_NAMES = (RUN, CHECK_STATUS, FINISH, CANCEL, *CONTROL)
+TASK_NAMES = (RUN, SUBMIT_SYNC, CHECK_STATUS, FINISH, CANCEL, *CONTROL)
 """All but the tasks around ManagementClient, which ``api/_operations.py`` names."""
 
 CALL = "runpod.call"

@@ -10,7 +10,7 @@ from typing import Any
 from kombu.entity import Exchange, Queue
 
 from celery_runpod._connect import is_amqp, is_redis
-from celery_runpod._protocol import CANCEL, CHECK_STATUS, CONTROL, DEFAULT_QUEUE, FINISH, RUN
+from celery_runpod._protocol import CANCEL, CHECK_STATUS, CONTROL, DEFAULT_QUEUE, FINISH, RUN, SUBMIT_SYNC
 from celery_runpod._publish.confirms import end_when_blocked
 from celery_runpod._publish.rabbitmq import QuorumQueue
 from celery_runpod.api._operations import MANAGEMENT
@@ -18,6 +18,7 @@ from config.settings import Settings
 
 OUR_TASKS = (
     "tasks.run",
+    "tasks.submit_sync",
     "tasks.check",
     "tasks.delivery",
     "tasks.cancel",
@@ -55,6 +56,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "task_default_queue": queues.run,
         "task_routes": {
             RUN: {"queue": queues.run},
+            SUBMIT_SYNC: {"queue": queues.run},
             CHECK_STATUS: {"queue": queues.status},
             FINISH: {"queue": queues.deliver},
             CANCEL: {"queue": queues.deliver},

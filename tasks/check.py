@@ -58,6 +58,7 @@ from tasks.schedule import FAILED, delay_s, look_before, next_look
 from tasks.services import Services, apart, services_of
 from tasks.submit import close_window, submit
 from tasks.submit_round import SubmitRound
+from tasks.submit_sync import MESSAGE_S, publish_submit
 from tasks.why_queued import refusal, why_queued
 
 log = logging.getLogger(__name__)
@@ -223,11 +224,14 @@ class Check:
             else:
                 close_window(self.services, job, self.lease)
         elif job.state is State.WAITING:
-            post_s = self.services.settings.submit_timeout_s
-            if now + post_s > self.stop_at:
+            if job.options.sync and job.not_before <= now:
+                again_at = now + MESSAGE_S
+                publish_submit(self.services, job, again_at)
+                self._put_off(job, again_at)
+            elif now + self.services.settings.submit_timeout_s > self.stop_at:
                 self._put_off(job, now)
             else:
-                submit(self.services, job, self.lease, sync_wait_s=max(1.0, post_s - 10), together=self.submits)
+                submit(self.services, job, self.lease, self.submits)
         return None
 
     def _poll(self, job: Job) -> str | None:

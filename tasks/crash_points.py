@@ -17,6 +17,7 @@ class Step(StrEnum):
 
     RUN_RECEIVED = "run.1.received"
     RUN_ACCEPTED = "run.2.accepted"
+    SYNC_RECEIVED = "sync.1.received"
     SUBMIT_INTENT_STORED = "submit.1.intent_stored"
     SUBMIT_POSTED = "submit.2.posted"
     SUBMIT_RECORDED = "submit.3.recorded"

@@ -29,11 +29,12 @@ MARGIN_S = 5.0
 """A POST that has not ended this long after its own deadline was lost with its process."""
 
 
-def plan_post(services: Services, job: Job, sync_wait_s: float, now: float) -> Post:
+def plan_post(services: Services, job: Job, now: float) -> Post:
     """The POST that would be made for this job."""
     sync = bool(job.options.sync)
-    expected_s = sync_wait_s if sync else 0.0
-    post_s = sync_wait_s + 10 if sync else services.settings.submit_timeout_s
+    settings = services.settings
+    expected_s = settings.sync_wait_s if sync else 0.0
+    post_s = settings.sync_wait_s + 10 if sync else settings.submit_timeout_s
     given_up = now + HEALTH_S + post_s + MARGIN_S
     return Post(job.endpoint, "runsync" if sync else "run", str(uuid.uuid4()), expected_s, given_up)
 

@@ -1,7 +1,7 @@
 """[3 of 8] runpod.run: accept a call into the store, in one round trip, and leave the worker slot.
 
-Nothing here waits for RunPod: a check submits what was accepted, hundreds of jobs side by side. A job with `sync=True` is
-the exception: its answer is held in this slot.
+Nothing here waits for RunPod: a check submits what was accepted, hundreds of jobs side by side, and a job with
+`sync=True` has a message of its own (``submit_sync.py``).
 
 After the record is written, messages are hints and the store is the truth: if this process dies, a check or the watchdog
 goes on. The task itself does not raise the error of a wrong call; it records the error as the job's end, which reaches
@@ -33,15 +33,12 @@ from tasks.crash_points import Step, reach
 from tasks.delivery import REPUBLISH_S, hand_over, publish
 from tasks.idempotency import join
 from tasks.parking import ids_after
-from tasks.publish_check import check_times, plan_check, publish_check
+from tasks.publish_check import check_times, publish_check
 from tasks.put_back import CallersTask, nothing_but_verdicts, put_back
 from tasks.services import Services, services_of
-from tasks.submit import submit
+from tasks.submit_sync import MESSAGE_S, publish_submit
 
 log = logging.getLogger(__name__)
-
-FIRST_TRY_S = 10.0
-"""How long the accepting process alone may submit the job; then a check may."""
 
 
 @shared_task(bind=True, name=RUN, base=CallersTask)
@@ -70,7 +67,7 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     if job.ended:
         due = now + REPUBLISH_S
     else:
-        due = max(job.not_before, now + FIRST_TRY_S if job.options.sync else now)
+        due = job.not_before if job.not_before > now else now + MESSAGE_S if job.options.sync else now
     times = check_times(services)
     to_submit: Job | None = job
     if job.options.idempotency_key and not job.ended and now < (job.expires_at or math.inf):
@@ -106,6 +103,4 @@ def _go_on(services: Services, job: Job, to_submit: Job | None, due: float, reas
     elif job.not_before > services.clock():
         services.show(job, State.WAITING, {"reason": "COUNTDOWN"})
     elif job.options.sync:
-        submit(services, to_submit, due, sync_wait_s=services.settings.sync_wait_s)
-        # Its answer has changed the times.
-        plan_check(services, job.endpoint, services.store.least_due(job.endpoint) or due)
+        publish_submit(services, to_submit, due)

@@ -55,9 +55,7 @@ log = logging.getLogger(__name__)
 UNAUTHORIZED_WAIT_S = 60.0
 
 
-def submit(
-    services: Services, job: Job, lease: float, *, sync_wait_s: float, together: SubmitRound | None = None
-) -> None:
+def submit(services: Services, job: Job, lease: float, together: SubmitRound | None = None) -> None:
     """Submit a WAITING job now, or plan when to try again. `lease` is its score among the due jobs; `together`: the round
     of submits that it belongs to, if it is not the only one."""
     together = together or SubmitRound(services, job.endpoint, [job])
@@ -89,7 +87,7 @@ def submit(
         if services.store.observe(job, lease, due, now, reason=reason) == "changed":
             services.show(job, State.WAITING, {"reason": reason})
         return
-    post = plan_post(services, job, sync_wait_s, now)
+    post = plan_post(services, job, now)
     held = "ON_HOLD" if signs.on_hold else "PAUSED" if signs.paused_until > now else ""
     if not held and not together.take(post.operation):
         held = "BUDGET"
@@ -99,7 +97,7 @@ def submit(
     job, began = claimed, services.clock()
     reach(Step.SUBMIT_INTENT_STORED)
     try:
-        answer = _post(services, job, sync_wait_s)
+        answer = _post(services, job)
     except RunPodError as error:
         _refused(services, job, error, partial(post_over, services, post, error=error))
         return
@@ -185,7 +183,7 @@ def _not_yet(job: Job, signs: Signs, now: float) -> tuple[float | None, str]:
     return None, ""
 
 
-def _post(services: Services, job: Job, sync_wait_s: float) -> Answer:
+def _post(services: Services, job: Job) -> Answer:
     """The POST itself, under its total deadline."""
     settings, options = services.settings, job.options
     _, profile = settings.resolve(job.name)
@@ -198,8 +196,8 @@ def _post(services: Services, job: Job, sync_wait_s: float) -> Answer:
         )
     client = services.client(job.api_key_name)
     if options.sync:
-        timeout_s = sync_wait_s + 10
-        return client.run_sync(job.endpoint, job.input, wait=sync_wait_s, timeout=timeout_s, **extra)
+        wait_s = settings.sync_wait_s
+        return client.run_sync(job.endpoint, job.input, wait=wait_s, timeout=wait_s + 10, **extra)
     return client.run(job.endpoint, job.input, timeout=settings.submit_timeout_s, **extra)
 
 

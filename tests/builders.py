@@ -155,7 +155,7 @@ class Bench:
         job = self.job(task_id, **changes)
         self.store.ids.index(job, (), ())
         assert self.store.accept(job, self.now) == "accepted"
-        submit(self.services, job, self.now, sync_wait_s=1.0)
+        submit(self.services, job, self.now)
         plan_check(self.services, ENDPOINT, self.now)
         return self.record(task_id)
 

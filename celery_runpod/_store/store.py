@@ -158,8 +158,7 @@ class JobStore:
             endpoint=job.endpoint,
             task_id=job.task_id,
             due_at=due,
-            # A job with `sync` is submitted by the process that accepts it.
-            turn=job.turn if job.state is State.WAITING and job.not_before <= now and not job.options.sync else None,
+            turn=job.turn if job.state is State.WAITING and job.not_before <= now else None,
             decide_at=min(job.end_by, job.start_by or math.inf, job.expires_at or math.inf),
             now=now,
             cap=times and times.cap_s,

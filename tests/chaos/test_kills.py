@@ -34,7 +34,7 @@ def kill_at(chaos: World, die_at: Path, step: Step) -> tuple[str, AsyncResult]:
     """Send a chord while this step is armed, and wait until a process has died there; the chord's mark and result."""
     mark = uuid.uuid4().hex
     # One process may POST both jobs side by side: where it dies between the answers, the other is rightly unconfirmed.
-    fast = chaos.endpoint("single" if step is Step.SUBMIT_RECORDED else "fast")
+    fast = chaos.endpoint("single" if step is Step.SUBMIT_RECORDED else "fast", sync=step is Step.SYNC_RECEIVED)
     die_at.write_text(step)
     header = [chain(fast.s(n=1, mark=mark), same.s()), fast.s(n=2, mark=mark)]
     result = chord(header, collect.s()).delay()

@@ -10,7 +10,18 @@ import pytest
 
 from celery_app.overrides.fitting import misfit
 from celery_app.overrides.loss_tolerant_consumer import LossTolerantConsumer
-from celery_runpod._protocol import CANCEL, CHECK_STATUS, FINISH, HEALTH, PAUSE, PURGE_QUEUE, RETRY, RUN, WAIT_FOR_POD
+from celery_runpod._protocol import (
+    CANCEL,
+    CHECK_STATUS,
+    FINISH,
+    HEALTH,
+    PAUSE,
+    PURGE_QUEUE,
+    RETRY,
+    RUN,
+    SUBMIT_SYNC,
+    WAIT_FOR_POD,
+)
 from celery_runpod.errors import InvalidOption, decode
 from tests.builders import Bench
 
@@ -47,6 +58,7 @@ BAD = [
 GOOD = [
     (FINISH, ["e1", "t1", 1], {}),
     (CHECK_STATUS, ["e1"], {}),
+    (SUBMIT_SYNC, ["e1", "t1", 1_790_000_000.5], {}),
     (CANCEL, [["t1"]], {"scope": "step"}),
     (RETRY, ["t1", None], {"force": True}),
     (WAIT_FOR_POD, ["p1", 600, None, 1_790_000_000.5, 2], {}),

@@ -44,7 +44,7 @@ def states(bench: Bench, ids: list[str]) -> dict[str, int]:
 
 
 def submits(bench: Bench, task_id: str) -> Job:
-    submit(bench.services, bench.record(task_id), bench.now, sync_wait_s=20.0)
+    submit(bench.services, bench.record(task_id), bench.now)
     return bench.record(task_id)
 
 

@@ -248,7 +248,7 @@ def test_while_the_post_may_still_be_answered_no_id_is_asked_for() -> None:
     job = bench.job()
     bench.store.ids.index(job, (), ())
     bench.store.accept(job, bench.now)
-    post = plan_post(bench.services, job, 1.0, bench.now)
+    post = plan_post(bench.services, job, bench.now)
     bench.store.submits.claim_submit(job, post, bench.now, bench.now + bench.settings.window_s(False))
     hint(bench, "r-foreign")
     bench.check(after_s=1)

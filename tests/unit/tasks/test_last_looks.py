@@ -268,7 +268,7 @@ def shared(bench: Bench, deadline: float) -> None:
     bench.store.ids.index(call, (), ())
     _, _, job = join(bench.services, call, bench.now)
     if job is not None:
-        submit(bench.services, job, bench.now, sync_wait_s=1.0)
+        submit(bench.services, job, bench.now)
 
 
 @pytest.mark.parametrize("ends_at", [50, 70])
