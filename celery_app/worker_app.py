@@ -12,7 +12,7 @@ from celery import Celery
 from celery.signals import celeryd_init, setup_logging
 
 from celery_app.logs import configure_logging
-from celery_app.overrides import redis_channel
+from celery_app.overrides import ignored, redis_channel
 from celery_app.overrides.revoke import install as install_revocation
 from celery_app.process import Process
 from celery_app.watchdog.self_healing import SelfHeal
@@ -48,6 +48,7 @@ def create_app(settings: Settings | None = None) -> Celery:
     if is_redis(settings.broker_url):
         redis_channel.install()
         limit_imported(app, settings.visibility_timeout_s - END_S)
+    ignored.install()
     app.steps["worker"].add(SelfHeal)
     install_revocation(app)
 

@@ -25,7 +25,7 @@ from celery import shared_task
 from celery_runpod._protocol import CHECK_STATUS
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import AT_RUNPOD, State
-from celery_runpod._store.store import Leased
+from celery_runpod._store.store import Begun, Leased
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import (
     BadAnswer,
@@ -40,7 +40,7 @@ from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, hand_over
 from tasks.idempotency import let_expire
 from tasks.order_of_looks import Granted, Known, Looks, ask_budget, plan_looks, shared_by_late_calls, started_at
-from tasks.outstanding import publish_undelivered, send_cancels
+from tasks.outstanding import repeat_outstanding
 from tasks.own_verdicts import (
     MISSING_S,
     STUCK,
@@ -121,11 +121,8 @@ class Check:
             reach(Step.CHECK_LEASED)
             if leased.more:
                 plan_check(self.services, self.endpoint, self.started)
-            self._work_on(leased, begun.running)
-            with apart(endpoint=self.endpoint):
-                send_cancels(self.services, self.endpoint, self.stop_at)
-            with apart(endpoint=self.endpoint):
-                publish_undelivered(self.services, self.endpoint)
+            self._work_on(leased, begun)
+            repeat_outstanding(self.services, self.endpoint, self.stop_at)
         finally:
             now = self.services.clock()
             publish_at = self.store.end_check(
@@ -146,7 +143,7 @@ class Check:
         with apart(endpoint=self.endpoint):
             self.store.keep_place(self.endpoint, self.token, self.services.clock() + PLACE_S)
 
-    def _work_on(self, leased: Leased, running: int) -> None:
+    def _work_on(self, leased: Leased, begun: Begun) -> None:
         ids = [*leased.decided, *leased.looks]
         jobs = self.store.jobs(self.endpoint, ids)
         for gone in set(ids) - {job.task_id for job in jobs}:
@@ -157,13 +154,14 @@ class Check:
         at_runpod = {job.task_id: job for job in jobs if job.state in AT_RUNPOD or job.task_id in self.shared}
         if at_runpod:
             watched = self.store.watches.among(self.endpoint, at_runpod)
-            self.known = Known(self.submits.lengths(), running, leased.looks, watched)
+            self.known = Known(self.submits.lengths(), begun.running, leased.looks, watched)
         looks = self.looks = plan_looks(
             self.services,
             self.endpoint,
             [job for job in at_runpod.values() if job.task_id not in leased.looks],
             [job for job in at_runpod.values() if job.task_id in leased.looks],
             self.started,
+            begun.paused_until,
         )
         with apart(endpoint=self.endpoint):
             self.why_queued = why_queued(self.services, looks.granted, self.started)
@@ -172,7 +170,7 @@ class Check:
         work += [(self._give_back, job) for job in looks.others]
         troubles = set(self.services.side_by_side(self._do, work, self._keep_place))
         reach(Step.CHECK_LOOKED)
-        if "status" not in troubles and looks.granted:
+        if begun.paused_until is not None and "status" not in troubles and looks.granted:
             self.store.pauses.unpause(self.endpoint, "status")
 
     def _give_back(self, job: Job) -> str | None:

@@ -87,13 +87,19 @@ class Known:
         return waiting / self.running * self.lengths.quantile(0.5)
 
 
-def plan_looks(services: Services, endpoint: str, urgent: Iterable[Job], usual: Sequence[Job], now: float) -> Looks:
+def plan_looks(
+    services: Services,
+    endpoint: str,
+    urgent: Iterable[Job],
+    usual: Sequence[Job],
+    now: float,
+    paused_until: float | None = None,
+) -> Looks:
     """The order of the looks: at `urgent` jobs, on which something must be decided, by the time of their verdict; then
     the `usual` looks, which the budget has granted before."""
     first = sorted(urgent, key=verdict_at)
-    until = services.store.pauses.paused_until(endpoint, "status")
-    if until is not None and until > now:
-        return Looks([], [*first, *usual], until, paused=True)
+    if paused_until is not None and paused_until > now:
+        return Looks([], [*first, *usual], paused_until, paused=True)
     granted = services.budget.take(endpoint, "status", len(first)) if first else 0
     return Looks([*first[:granted], *usual], first[granted:], now + 1 + services.spread(), paused=False)
 

@@ -7,6 +7,7 @@ them in the time that it has left.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from celery_runpod._protocol import DAY_S
 from celery_runpod.errors import ConfigurationError, RateLimited, RequestRejected, RunPodError
@@ -31,12 +32,21 @@ BATCH_EVERY_S = CANCEL_BATCH * WINDOW_S / PER_WINDOW["cancel"]
 """After this time the budget has room for the next batch."""
 
 
-def send_cancels(services: Services, endpoint: str, stop_at: float) -> None:
-    """POST /cancel for the cancels that are due, if it can be over before `stop_at` (s since the epoch)."""
+def repeat_outstanding(services: Services, endpoint: str, stop_at: float) -> None:
+    """Do what is due again; a POST, only if it can be over before `stop_at` (s since the epoch)."""
+    with apart(endpoint=endpoint):
+        now = services.clock()
+        outstanding = services.store.outstanding(endpoint, now)
+        if outstanding.cancels:
+            with apart(endpoint=endpoint):
+                _send_cancels(services, endpoint, min(outstanding.cancels, CANCEL_BATCH), stop_at)
+        if outstanding.undelivered:
+            _publish_undelivered(services, endpoint, outstanding.undelivered, now)
+
+
+def _send_cancels(services: Services, endpoint: str, due: int, stop_at: float) -> None:
+    """POST /cancel for so many cancels, as far as the budget goes."""
     now = services.clock()
-    due = services.store.cancels.cancels_due(endpoint, now, CANCEL_BATCH)
-    if not due:
-        return
     too_late = now + services.settings.poll_timeout_s > stop_at
     granted = 0 if too_late else services.budget.take(endpoint, "cancel", due)
     if not granted:
@@ -79,14 +89,9 @@ def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPod
         log.warning("cancel.failed", extra=fields)
 
 
-def publish_undelivered(services: Services, endpoint: str) -> None:
+def _publish_undelivered(services: Services, endpoint: str, task_ids: Iterable[str], now: float) -> None:
     """Publish outcomes again that were not delivered in time."""
-    now = services.clock()
-    due = [
-        task_id
-        for task_id in services.store.undelivered(endpoint, now)
-        if services.store.republish(endpoint, task_id, now) == "publish"
-    ]
+    due = [task_id for task_id in task_ids if services.store.republish(endpoint, task_id, now) == "publish"]
     for job in services.store.jobs(endpoint, due):
         with apart(task_id=job.task_id):
             publish(services, job)

@@ -134,14 +134,6 @@ class Cancels(Part):
         words = self.scripts.together(build)
         return [task_id for task_id, word in zip(task_ids, words, strict=True) if word == "cancelled"]
 
-    def cancels_due(self, endpoint: str, now: float, most: int) -> int:
-        """How many cancels are due at RunPod, at most `most`; 0 while they are put off."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zcount(self.keys.cancels(endpoint), "-inf", now)
-            pipe.hget(self.keys.pause(endpoint, "cancel"), "until")
-            due, until = pipe.execute()
-        return 0 if until and float(until) > now else min(int(due), most)
-
     def put_off_cancels(self, endpoint: str, until: float, keep_s: int = 600) -> None:
         """Send no cancel of this endpoint to RunPod until then, however many are due."""
         with self.redis.pipeline(transaction=False) as pipe:

@@ -78,11 +78,22 @@ class Entered:
 @dataclass(frozen=True)
 class Begun:
     """What a check could do if the budget allows: `looks` that are due, and `submits`. So many jobs are `running`, as far
-    as looks have shown."""
+    as looks have shown. `paused_until`: until when looks are paused, also when that time is past and none was answered
+    since."""
 
     looks: int
     submits: int
     running: int
+    paused_until: float | None
+
+
+@dataclass(frozen=True)
+class Outstanding:
+    """What is not done yet: so many `cancels` that RunPod has not confirmed, and the task ids of `undelivered`
+    outcomes."""
+
+    cancels: int
+    undelivered: list[str]
 
 
 @dataclass(frozen=True)
@@ -227,7 +238,10 @@ class JobStore:
             max_checks=max_checks,
             max_in_flight=max_in_flight,
         )
-        return None if answer[0] == "busy" else Begun(int(answer[1]), int(answer[2]), int(answer[3]))
+        if answer[0] == "busy":
+            return None
+        looks, submits, running = map(int, answer[1:4])
+        return Begun(looks, submits, running, float(answer[4]) if answer[4] else None)
 
     def keep_place(self, endpoint: str, token: str, alive_until: float) -> None:
         """A check still works."""
@@ -469,9 +483,14 @@ class JobStore:
 
         return str(self.scripts.together(build)[0])
 
-    def undelivered(self, endpoint: str, now: float, limit: int = 500) -> list[str]:
-        ids: Any = self.redis.zrangebyscore(self.keys.undelivered(endpoint), "-inf", now, start=0, num=limit)
-        return list(ids)
+    def outstanding(self, endpoint: str, now: float, *, most: int = 500) -> Outstanding:
+        """What is to be repeated now, at most so many of each kind; no cancel while cancels are put off."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zcount(self.keys.cancels(endpoint), "-inf", now)
+            pipe.hget(self.keys.pause(endpoint, "cancel"), "until")
+            pipe.zrangebyscore(self.keys.undelivered(endpoint), "-inf", now, start=0, num=most)
+            cancels, until, undelivered = pipe.execute()
+        return Outstanding(0 if until and float(until) > now else min(int(cancels), most), list(undelivered))
 
     def published(self, endpoint: str, task_id: str) -> int:
         """How often a verdict was published again."""

@@ -2,7 +2,8 @@
   KEYS  checks(endpoint); next_check_at(endpoint); look(endpoint); look_pause = pause(endpoint, "status");
         waiting(endpoint); gate = pause(endpoint, "run"); posts(endpoint); inflight(endpoint)
   ARGV  token; now (s); alive_until (s); batch; max_checks; max_in_flight ("" = no limit)
-  Returns {"busy"} | {"begun", looks that are due, jobs that may be submitted (each at most `batch`), jobs in progress} ]]
+  Returns {"busy"} | {"begun", looks that are due, jobs that may be submitted (each at most `batch`), jobs in progress,
+        until when looks are or were paused (s, "" = they are not, and the last one was answered)} ]]
 redis.call('ZREMRANGEBYSCORE', checks, '-inf', now)
 local planned = redis.call('HGET', next_check_at, 'at')
 if planned and tonumber(planned) <= tonumber(now) + 0.5 then redis.call('DEL', next_check_at) end
@@ -10,8 +11,9 @@ if not redis.call('ZSCORE', checks, token) and redis.call('ZCARD', checks) >= to
   return {'busy'}
 end
 redis.call('ZADD', checks, alive_until, token)
-local paused = tonumber(redis.call('HGET', look_pause, 'until') or '0') > tonumber(now)
-local looks = paused and 0 or math.min(redis.call('ZCOUNT', look, '-inf', now), tonumber(batch))
+local paused_until = redis.call('HGET', look_pause, 'until') or ''
+local looks = paused_until ~= '' and tonumber(paused_until) > tonumber(now) and 0 or math.min(redis.call('ZCOUNT', look, '-inf', now), tonumber(batch))
 local submits, from = may_submit(waiting, gate, posts, inflight, tonumber(now), max_in_flight, batch)
 if from > tonumber(now) then submits = 0 end
-return {'begun', tostring(looks), tostring(submits), tostring(redis.call('ZCOUNT', inflight, '-inf', 0))}
+local running = redis.call('ZCOUNT', inflight, '-inf', 0)
+return {'begun', tostring(looks), tostring(submits), tostring(running), paused_until}

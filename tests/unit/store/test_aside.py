@@ -82,9 +82,9 @@ def test_an_outcome_that_cannot_be_read_returns_to_the_undelivered() -> None:
     bench.store.record_outcome(job, State.COMPLETED, {"output": 1}, bench.now, bench.now + 30)
     bench.redis.hset(bench.store.keys.job(ENDPOINT, "bad"), "outcome", "{")
     assert bench.store.jobs(ENDPOINT, ["bad"]) == []
-    assert bench.store.undelivered(ENDPOINT, bench.now + 60) == []
+    assert bench.store.outstanding(ENDPOINT, bench.now + 60).undelivered == []
     assert bench.store.aside.take_record_back(ENDPOINT, "bad", bench.now)
-    assert bench.store.undelivered(ENDPOINT, bench.now + 60) == ["bad"]
+    assert bench.store.outstanding(ENDPOINT, bench.now + 60).undelivered == ["bad"]
 
 
 def test_a_verdict_of_a_state_that_this_version_does_not_know_is_put_aside() -> None:
@@ -95,7 +95,7 @@ def test_a_verdict_of_a_state_that_this_version_does_not_know_is_put_aside() -> 
     bench.check(60.0)
     assert [kept.task_id for kept in bench.store.aside.records_aside()] == ["bad"]
     assert bench.store.aside.take_record_back(ENDPOINT, "bad", bench.now)
-    assert bench.store.undelivered(ENDPOINT, bench.now + 60) == ["bad"]
+    assert bench.store.outstanding(ENDPOINT, bench.now + 60).undelivered == ["bad"]
 
 
 def test_a_dropped_record_leaves_a_cancel_and_nothing_else() -> None:

@@ -129,7 +129,7 @@ def test_a_webhook_before_the_answer_ends_the_job_and_the_answer_cancels_nothing
     one = job(attempt=1)
     assert store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30, job_id="r1") == "recorded"
     assert store.submits.submitted(one, "r1", NOW + 1, NOW) == "already_ended"
-    assert store.cancels.cancels_due("e1", NOW, 10) == 0
+    assert store.outstanding("e1", NOW).cancels == 0
 
 
 def test_an_outcome_is_recorded_once(store: JobStore) -> None:
@@ -226,7 +226,7 @@ def test_an_undelivered_outcome_is_published_again_ever_more_rarely(store: JobSt
     assert store.republish("e1", "t1", NOW + 209, base_s=30) == "later"
     store.mark_delivered("e1", "t1", [], NOW)
     assert store.republish("e1", "t1", NOW + 999) == "gone"
-    assert store.undelivered("e1", NOW + 9999) == []
+    assert store.outstanding("e1", NOW + 9999).undelivered == []
 
 
 def test_a_check_is_planned_only_if_none_comes_early_enough(store: JobStore) -> None:

@@ -331,4 +331,4 @@ def test_all_of_a_large_group_are_decided_before_the_first_end_is_published(monk
     assert sorted(cancel_jobs(bench.services, ids)) == sorted(ids)
     assert open_ones == [0] * len(ids)
     # No check publishes them a second time meanwhile.
-    assert bench.store.undelivered(ENDPOINT, bench.now + 35) == []
+    assert bench.store.outstanding(ENDPOINT, bench.now + 35).undelivered == []

@@ -23,7 +23,7 @@ from celery_runpod.options import Options
 from tasks import put_back
 from tasks.cancel import cancel_jobs
 from tasks.delivery import MOST_CLAIMS
-from tasks.outstanding import publish_undelivered
+from tasks.outstanding import repeat_outstanding
 from tasks.parking import park, unpark
 from tasks.undeliverable import MOST_PUBLISHES
 from tests.builders import ENDPOINT, Bench
@@ -348,11 +348,11 @@ def test_a_continuation_that_cannot_be_published_stops_no_other_and_ends(bench: 
         bench.store.record_outcome(job, State.COMPLETED, {"output": 1}, bench.now, bench.now + 1)
     bench.redis.hset(bench.store.keys.job(ENDPOINT, "bad"), "continuation", '{"task": 7, "options": []}')
     bench.now += 2
-    publish_undelivered(bench.services, ENDPOINT)
+    repeat_outstanding(bench.services, ENDPOINT, bench.now + 60)
     assert bench.count("runpod.deliver") == 1
     for _ in range(MOST_PUBLISHES):
         bench.now += 5
-        publish_undelivered(bench.services, ENDPOINT)
+        repeat_outstanding(bench.services, ENDPOINT, bench.now + 60)
     told = bench.app.backend.get_task_meta("bad", cache=False)
     assert (told["status"], type(told["result"]).__name__) == ("FAILURE", "JobUndeliverable")
     assert bench.redis.hget(bench.store.keys.job(ENDPOINT, "bad"), "state") == "DELIVERED"

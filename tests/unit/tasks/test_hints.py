@@ -158,7 +158,7 @@ def test_an_id_that_status_knows_is_adopted_as_soon_as_it_is_named() -> None:
     assert bench.runpod.called("run") == 1
     # The POST's own answer, long after: nothing is cancelled.
     assert bench.store.submits.submitted(job, "r-hook", bench.now, bench.now) == "already_ended"
-    assert bench.store.cancels.cancels_due(ENDPOINT, bench.now, 10) == 0
+    assert bench.store.outstanding(ENDPOINT, bench.now).cancels == 0
 
 
 def test_an_id_that_status_does_not_know_is_dropped_and_the_window_closes() -> None:
