@@ -36,8 +36,8 @@ LONGEST_S = 30.0
 """The longest pause by the learned lengths: at most so late a start, progress, or an end that comes far too early is
 seen."""
 
-QUEUE_LONGEST_S = 60.0
-"""The same for a job behind others in RunPod's queue."""
+QUEUE_LONGEST_S = 1500.0
+"""The same for a job behind others in RunPod's queue: RunPod keeps a result for 1,800 s."""
 
 
 class Lengths:
@@ -60,13 +60,18 @@ class Lengths:
         high = min(low + 1, len(self._known) - 1)
         return float(self._known[low] + (place - low) * (self._known[high] - self._known[low]))
 
-    def delay_s(self, taken_s: float | None, ahead_s: float = 0.0) -> float:
+    def delay_s(self, taken_s: float | None, ahead_s: float = 0.0, waited_s: float = 0.0) -> float:
         """Seconds until the next look at a job on which a RunPod worker has worked for `taken_s` seconds; None: it is in
-        RunPod's queue, or was a moment ago, behind others that will take `ahead_s` seconds."""
+        RunPod's queue, or was a moment ago, where it has waited for `waited_s` seconds, behind others that will take
+        `ahead_s` seconds if no more workers come."""
         soonest_s = self.quantile(0.05)
         if taken_s is None:
-            # It cannot end before that, even if a worker takes it now. RunPod's queue is first in, first out, roughly.
-            return max(min(max(soonest_s, SOONEST_S), LONGEST_S), min(ahead_s / 2, QUEUE_LONGEST_S))
+            # It cannot end before that, even if a worker takes it now. RunPod's queue is first in, first out, roughly;
+            # more workers may come, so no pause is longer than it has waited.
+            soonest_s = min(max(soonest_s, SOONEST_S), LONGEST_S)
+            if not ahead_s:
+                return soonest_s
+            return max(soonest_s, min(0.75 * ahead_s + soonest_s, waited_s, QUEUE_LONGEST_S))
         least_s = max(SOONEST_S, LEAST_STEP * taken_s)
         for tenth in range(10):
             if (at := self.quantile(0.05 + tenth / 10)) >= taken_s + least_s:
@@ -100,7 +105,10 @@ def until_next_look_s(
     given, sync = job.options.backoff, bool(job.options.sync)
     if lengths and given is None and not webhook and not sync:
         # From the first sight of it in progress; RunPod may put a job into its queue again.
-        return lengths.delay_s(None if job.started_at is None else max(0.0, now - job.started_at), ahead_s)
+        if job.started_at is not None:
+            return lengths.delay_s(max(0.0, now - job.started_at))
+        waited_s = 0.0 if job.submitted_at is None else now - job.submitted_at
+        return lengths.delay_s(None, ahead_s, waited_s)
     return delay_s(checks, backoff_for(given, webhook=webhook, sync=sync), spread)
 
 

@@ -74,9 +74,25 @@ def test_no_lengths_make_looks_without_pause_or_end() -> None:
             assert SOONEST_S <= lengths.delay_s(taken_s) <= LONGEST_S
 
 
-def test_a_job_behind_others_in_the_queue_is_looked_at_when_half_of_them_are_done() -> None:
-    lengths = Lengths([10.0] * 50)
-    assert [lengths.delay_s(None, ahead_s) for ahead_s in (0, 15, 50, 1e6)] == [10, 10, 25, QUEUE_LONGEST_S]
+@pytest.mark.parametrize(
+    ("ahead_s", "waited_s", "pause_s"),
+    [(0, 1e6, 10), (0.1, 1e6, 10.075), (40, 1e6, 40), (40, 30, 30), (40, 3, 10), (1e6, 1e5, QUEUE_LONGEST_S)],
+)
+def test_a_job_behind_others_in_the_queue_is_looked_at_when_most_of_them_are_done(
+    ahead_s: float, waited_s: float, pause_s: float
+) -> None:
+    assert Lengths([10.0] * 50).delay_s(None, ahead_s, waited_s) == pause_s
+
+
+@pytest.mark.parametrize("really_s", [20, 100, 700, 3000, 9000])
+def test_an_end_that_comes_before_what_stands_ahead_had_foretold_is_late_by_its_own_time_at_most(
+    really_s: float,
+) -> None:
+    """More RunPod workers come: what would have taken hours takes minutes."""
+    lengths, at = Lengths([10.0] * 50), 0.0
+    while at < really_s:
+        at += lengths.delay_s(None, 9000.0, at)
+    assert at - really_s <= min(max(10.0, really_s), QUEUE_LONGEST_S)
 
 
 def test_a_job_in_the_queue_is_looked_at_while_a_worker_may_take_it() -> None:
