@@ -164,7 +164,9 @@ class Check:
             begun.paused_until,
         )
         with apart(endpoint=self.endpoint):
-            self.why_queued = why_queued(self.services, looks.granted, self.started)
+            self.why_queued, in_progress = why_queued(self.services, looks.granted, self.started)
+            # Looks show late that a job is in progress; what waits behind it would seem to wait for longer.
+            self.known = replace(self.known, running=max(self.known.running, in_progress))
         work: list[Work] = [(self._poll, job) for job in looks.granted]
         work += [(self._settle, job) for job in jobs if job.task_id not in at_runpod]
         work += [(self._give_back, job) for job in looks.others]

@@ -1,4 +1,5 @@
-"""Why a job waits in RunPod's queue: COLD_START, NO_CAPACITY or WORKERS_UNHEALTHY, from a look at /health.
+"""Why a job waits in RunPod's queue (COLD_START, NO_CAPACITY or WORKERS_UNHEALTHY), and how many are in progress, from a
+look at /health.
 
 One look at /health serves all workers and all jobs of an endpoint for some seconds. It is made only if a job is queued
 for longer than a start usually takes. An unanswered /health sets no reason.
@@ -23,22 +24,23 @@ LOOK_S = 4.0
 """A look at /health that takes longer is given up, because it holds up a check."""
 
 
-def why_queued(services: Services, jobs: Iterable[Job], now: float) -> str:
-    """Why the jobs of one endpoint wait in RunPod's queue; "" if it is not known, or was not asked."""
+def why_queued(services: Services, jobs: Iterable[Job], now: float) -> tuple[str, int]:
+    """Why the jobs of one endpoint wait in RunPod's queue, and how many are in progress; "" and 0 if it is not known, or
+    was not asked."""
     waiting = [job for job in jobs if job.state is State.IN_QUEUE and _waits_long(job, now)]
     if not waiting:
-        return ""
+        return "", 0
     job = waiting[0]
-    mine, known = services.store.health.claim_health_look(job.endpoint, now, LOOK_EVERY_S)
+    mine, reason, in_progress = services.store.health.claim_health_look(job.endpoint, now, LOOK_EVERY_S)
     if not mine:
-        return known
+        return reason, in_progress
     try:
-        reason = reason_of(services.client(job.api_key_name).health(job.endpoint, timeout=LOOK_S))
+        health = services.client(job.api_key_name).health(job.endpoint, timeout=LOOK_S)
     except RunPodError as error:
         log.info("health.unanswered", extra={"endpoint": job.name, "error": str(error)})
-        return known
-    services.store.health.note_health(job.endpoint, reason)
-    return reason
+        return reason, in_progress
+    services.store.health.note_health(job.endpoint, reason_of(health), health.in_progress)
+    return reason_of(health), health.in_progress
 
 
 def _waits_long(job: Job, now: float) -> bool:

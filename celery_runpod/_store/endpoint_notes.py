@@ -28,10 +28,11 @@ class Purges(Part):
 class HealthLooks(Part):
     """Looks at an endpoint's /health, which all workers share."""
 
-    def claim_health_look(self, endpoint: str, now: float, every_s: float) -> tuple[bool, str]:
-        """Whether the caller is to look at /health now, and the reason that the last look found."""
+    def claim_health_look(self, endpoint: str, now: float, every_s: float) -> tuple[bool, str, int]:
+        """Whether the caller is to look at /health now; and what the last look found: why jobs wait, and how many are in
+        progress."""
         answer = self.scripts.run("claim_health_look", endpoint=endpoint, now=now, every=every_s, kept=HEALTH_KEPT_S)
-        return answer[0] == "look", str(answer[1])
+        return answer[0] == "look", str(answer[1]), int(answer[2])
 
-    def note_health(self, endpoint: str, reason: str) -> None:
-        self.redis.hset(self.keys.health(endpoint), "told", reason)
+    def note_health(self, endpoint: str, reason: str, in_progress: int) -> None:
+        self.redis.hset(self.keys.health(endpoint), mapping={"told": reason, "in_progress": in_progress})

@@ -93,3 +93,17 @@ def test_a_key_that_is_refused_or_gone_ends_no_job_that_runs(error: Exception, r
     assert (bench.record().state, bench.record().reason) == (State.IN_QUEUE, reason)
     bench.check(after_s=60)
     assert reason in str(decode(bench.record().outcome["error"]))
+
+
+def test_how_many_are_in_progress_says_when_the_last_in_the_queue_is_looked_at() -> None:
+    """No look has seen one in progress; /health counts ten."""
+    bench = Bench()
+    bench.redis.rpush(bench.store.keys.lengths(ENDPOINT), *[10.0] * 50)
+    for number in range(20):
+        bench.accepted(f"t{number:02}")
+        bench.now += 0.01
+    bench.runpod.says("health", Health(in_queue=10, running=10, in_progress=10))
+    bench.check(after_s=100)
+    # Nine are between it and the ten: 9 s for each round of ten, and its own 10 s.
+    assert bench.due("t19") == pytest.approx(0.75 * 9 + 10)
+    assert bench.due("t05") == pytest.approx(10)
