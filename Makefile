@@ -67,7 +67,7 @@ lint: setup
 docs: setup
 	@set -euo pipefail; uv=uv; uv --version >/dev/null 2>&1 || uv=.uv/bin/uv; \
 	"$$uv" pip install --quiet --python $(BIN)/python --require-hashes -r docs/requirements.lock
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # The header names this command, and the lock nothing of the machine that ran it. Versions in it stay, unless asked.
 lock: setup

@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     rest_url: str | None = None
     """RunPod's management API (pods, endpoints), or a simulator. Without it RunPod's own."""
     allow_http: bool = False
-    """Let the three URLs be `http://` to a public host; loopback, private addresses and names without a dot always may."""
+    """URLs may be `http://` to a public host. Loopback, private addresses and names without a dot always may."""
     rest_version: Literal["v2", "v1"] = "v2"
     """The version of the management API; the simulator has `v2` alone."""
     on_unauthorized: Literal["fail", "wait"] = "fail"

@@ -1,8 +1,8 @@
 """Writes the pages that are made from the code, and completes the site's navigation; `make docs` runs it.
 
-    python docs/build_hooks.py     # writes docs/settings.md and docs/commands.md anew
+    python docs/build_hooks.py     # writes docs/settings.md, docs/commands.md and docs/reasons.md
 
-Both pages are in the repository, so that they can be read without the site. A test compares them with the code
+The pages are in the repository, so that they can be read without the site. A test compares them with the code
 (`tests/unit/test_docs_pages.py`). Not here: what a setting means, which stands under it in `config/settings.py`.
 """
 
@@ -22,8 +22,8 @@ OTHER_VARIABLES = {
     "RUNPOD_API_KEY_<NAME>_FILE": "A file with such a key; it is read again on each use.",
     "RUNPOD_ENDPOINT_<NAME>": "RunPod's endpoint id for a name.",
     "RUNPOD_ENDPOINT_<NAME>_API_KEY_NAMES": "The key names that calls of this endpoint may choose, with commas between.",
-    "FLOWER_BASIC_AUTH": "`user:password` for `celery-runpod flower`, which does not start without (or `--auth-provider` with "
-    "`--auth`).",
+    "FLOWER_BASIC_AUTH": "`user:password` for `celery-runpod flower`, which does not start without it, or without "
+    "`--auth-provider` and `--auth`.",
 }
 """Variables that are no fields of `Settings`."""
 
@@ -128,7 +128,20 @@ def _command(command: Any, context: Any, level: int) -> str:
     return text
 
 
-PAGES = {"settings.md": settings_page, "commands.md": commands_page}
+def reasons_page() -> str:
+    """docs/reasons.md: every reason of a job that waits."""
+    from celery_runpod._cli.rows import REASONS
+
+    rows = [f"| {reason} | {what} |" for reason, what in REASONS.items()]
+    return (
+        "# Why does a job wait?\n\n"
+        "`JobResult.reason`, `celery-runpod show ID`, Flower and a watched page say it in one word.\n"
+        "This page is made from `celery_runpod/_cli/rows.py` by `docs/build_hooks.py`.\n\n"
+        "| reason | what it means |\n|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+PAGES = {"settings.md": settings_page, "commands.md": commands_page, "reasons.md": reasons_page}
 
 
 def write() -> None:

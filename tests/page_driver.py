@@ -7,8 +7,8 @@ Uses the standard library alone, because a reader's environment has nothing of t
 
 - with a title: written to that file; with "(at the end)" behind its name, added to it;
 - `python`: executed, all in one namespace;
-- `sh`: given to bash; variables and the current folder stay for the next. A command that serves (`SERVERS`) is started, and is
-  ready when it says so; all of them are ended at the end;
+- `sh`: given to bash; variables and the current folder stay for the next. A command that serves (`SERVERS`) is started;
+  the next comes when it says that it is ready; all of them are ended at the end;
 - `text`: must be in what the step before has written, where `...` stands for anything.
 """
 
@@ -36,9 +36,15 @@ SERVERS = {
     r"python manage\.py runserver\b": r"Quit the server|Starting development server",
 }
 """A command that serves until it is ended -> what it writes when it is ready."""
+WITH_VARIABLES = r"(?:[A-Z_]+=\S+ )*"
 READY_WITHIN_S = 60.0
 AT_THE_END = " (at the end)"
 STATE = Path(".walk") / "state.sh"
+
+
+def readiness(line: str) -> str | None:
+    """What a command writes when it serves; None for a command that ends."""
+    return next((ready for form, ready in SERVERS.items() if re.match(WITH_VARIABLES + form, line)), None)
 
 
 class Walk:
@@ -73,13 +79,13 @@ class Walk:
     def shell(self, text: str) -> None:
         before: list[str] = []
         for line in text.replace("\\\n", " ").splitlines():
-            ready = next((ready for form, ready in SERVERS.items() if re.match(form, line.strip())), None)
+            ready = readiness(line.strip())
             if ready is None:
                 before.append(line)
             else:
                 self.run("\n".join(before))
                 before = []
-                self.serve(line.partition(" #")[0], ready)
+                self.serve(line.strip().partition(" #")[0], ready)
         self.run("\n".join(before))
 
     def run(self, script: str) -> None:
@@ -93,7 +99,7 @@ class Walk:
 
     def serve(self, command: str, ready: str) -> None:
         log = self.state.parent / f"server-{len(self.served)}.log"
-        whole = f"set -eu -o allexport; . {shlex.quote(str(self.state))}\nexec {command}"
+        whole = f"set -eu -o allexport; . {shlex.quote(str(self.state))}\nexec env {command}"
         with log.open("wb") as out:
             server = subprocess.Popen(
                 ["bash", "-c", whole], stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL

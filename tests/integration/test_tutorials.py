@@ -1,13 +1,12 @@
 """A stranger's walk: each tutorial is followed literally, in an empty folder, with only the wheel.
 
-`python -m venv` and `pip install` are the real ones; pip finds our wheel in a folder, and its dependencies are there already,
-so that the walk needs no network. The ports of the page are replaced by free ones.
+`python -m venv` and `pip install` are the real ones. pip finds our wheel in a folder; its dependencies are there
+already, so that the walk needs no network. The ports of the page are replaced by free ones.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import celery
@@ -60,8 +59,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def ports() -> Iterator[dict[str, str]]:
-    yield {port: str(free_port()) for port in PORTS}
+def ports() -> dict[str, str]:
+    return {port: str(free_port()) for port in PORTS}
 
 
 @pytest.mark.parametrize("page", TUTORIALS)
