@@ -9,6 +9,7 @@ The pages are in the repository, so that they can be read without the site. A te
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -173,6 +174,19 @@ def on_config(config: Any, **_: Any) -> Any:
     write()
     complete(config["nav"], sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")))
     return config
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """mkdocs: a page was read. A drawing becomes a table: what draws it in a browser would come from another host."""
+    return re.sub(r"^```mermaid\n(.*?)^```$", _table, markdown, flags=re.DOTALL | re.MULTILINE)
+
+
+def _table(drawing: re.Match[str]) -> str:
+    rooms: dict[str, list[str]] = {}
+    for left, right in re.findall(r"^ *(\w+) --> (\w+)$", drawing[1], re.MULTILINE):
+        rooms.setdefault(left, []).append(right)
+    rows = [f"| {room} | {', '.join(others)} |" for room, others in rooms.items()]
+    return "\n".join(["| room | imports |", "|---|---|", *rows])
 
 
 if __name__ == "__main__":

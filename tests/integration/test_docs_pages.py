@@ -1,7 +1,7 @@
 """Every block of Python and shell in README and docs runs, against real servers, in the order of its page.
 
-The pages share Redis, a local RunPod, a RunPod worker and the worker of the shop (docs/the-shop.md). Each page has a folder
-of its own. Three commands have a stand-in: `docker` runs a handler with the variables of its command, `pip` installs
+The pages of docs share Redis, a local RunPod, a RunPod worker and the worker of the shop (docs/the-shop.md); each has its own
+folder. Three commands have a stand-in: `docker` runs a handler with the variables of its command, `pip` installs
 nothing, and `make` says what it would do.
 """
 
@@ -24,21 +24,21 @@ ENDPOINTS = [
     "fails=synthetic:duration=0.2,failures=1",
 ]
 RUN_ELSEWHERE = {
-    "docs/live.md": "tests/unit/test_live_docs.py",
-    "docs/django.md": "tests/unit/test_django_docs.py",
-    "docs/testing.md": "tests/integration/test_testing_kit.py",
-    "docs/tutorial-django.md": "tests/integration/test_tutorials.py",
-    "docs/tutorial-flask.md": "tests/integration/test_tutorials.py",
-    "CONTRIBUTING.md": "tests/integration/test_demo.py",
+    "docs/django.md",
+    "docs/live.md",
+    "docs/rabbitmq.md",
+    "docs/testing.md",
+    "docs/tutorial-django.md",
+    "docs/tutorial-flask.md",
 }
-"""A page that is run as a project of its own -> the file that does it."""
+"""Pages that another test runs, which names them: each is a project of its own."""
 REPLACED = {"your-runpod-key": API_KEY, "ENDPOINT_SDXL=9zt0qb3c": "ENDPOINT_SDXL=sdxl"}
 """Of the README's `.env`."""
-THE_SHOP = "docs/the-shop.md"
+THE_SHOP, README = "docs/the-shop.md", "README.md"
 RUN_HERE = [
     page
     for page in pages()
-    if page not in RUN_ELSEWHERE
+    if page not in (README, *RUN_ELSEWHERE)
     and not page.startswith("docs/decisions/")
     and any(block.language in ("python", "sh") for block in blocks(page))
 ]
@@ -56,26 +56,30 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("pages")
     pods = ["--pod-provisioning", "0.1", "--pod-starting", "0.1"]
     with World(folder / "world", endpoints=ENDPOINTS, simulator=pods, env={"RUNPOD_MANAGEMENT": "on"}) as world:
-        env = world.stack.env
-        env["RUNPOD_REST_URL"] = env["RUNPOD_BASE_URL"]
-        commands = folder / "bin"
-        commands.mkdir()
-        programs = {
-            "docker": DOCKER.format(python=sys.executable, handler=str(ROOT / "examples/handlers/echo.py")),
-            "pip": "#!/bin/sh\n",
-            "make": f'#!/bin/sh\nexec /usr/bin/env PATH="{env["PATH"]}" make --dry-run -C {ROOT} "$@"\n',
-        }
-        for name, text in programs.items():
-            (commands / name).write_text(text)
-            (commands / name).chmod(0o755)
-        env["PATH"] = f"{commands}:{Path(sys.executable).parent}:{env['PATH']}"
-        write_shop(folder)
+        prepare(world, folder)
         world.start(application=None)
-        env["PYTHONPATH"] = str(folder)
         own = [sys.executable, "-m", "celery", "-A", "shop", "worker", "-n", "shop@%h", "-c", "2", "-l", "INFO"]
         world.stack.start("shop", own, cwd=folder, ready=lambda server: " ready." in server.text())
-        env["PYTHONPATH"] = f"{folder}:{ROOT}"
         yield world
+
+
+def prepare(world: World, folder: Path) -> None:
+    """Make the environment of a world that of a reader: the commands, and the shop."""
+    env, commands = world.stack.env, folder / "bin"
+    commands.mkdir()
+    programs = {
+        "docker": DOCKER.format(python=sys.executable, handler=str(ROOT / "examples/handlers/echo.py")),
+        "pip": "#!/bin/sh\n",
+        "make": f'#!/bin/sh\nPATH="{env["PATH"]}" exec make --dry-run -C {ROOT} "$@"\n',
+    }
+    for name, text in programs.items():
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    write_shop(folder)
+    env["RUNPOD_REST_URL"] = env["RUNPOD_BASE_URL"]
+    env["PATH"] = f"{commands}:{Path(sys.executable).parent}:{env['PATH']}"
+    # The page's own folder is first on the path of what it runs, and this one has the shop too.
+    env["PYTHONPATH"] = f"{folder}:{ROOT}"
 
 
 def write_shop(folder: Path) -> None:
@@ -90,16 +94,24 @@ def write_shop(folder: Path) -> None:
 @pytest.mark.parametrize("page", RUN_HERE)
 def test_every_block_of_a_page_runs(page: str, shop: World, tmp_path: Path) -> None:
     write_shop(tmp_path)
-    shop.redis.delete("celery")
     port = shop.redis_url.rpartition(":")[2].partition("/")[0]
-    run_page(page, tmp_path, shop.stack.env, replaced=REPLACED | {"6379": port, "8900": str(free_port())})
+    run_page(page, tmp_path, shop.stack.env, replaced={"6379": port, "8900": str(free_port())})
+
+
+def test_every_block_of_the_readme_runs(tmp_path: Path) -> None:
+    """It starts its own workers."""
+    with World(tmp_path / "world", endpoints=ENDPOINTS) as world:
+        prepare(world, tmp_path)
+        port = world.redis_url.rpartition(":")[2].partition("/")[0]
+        write_shop(tmp_path / "reader")
+        run_page(README, tmp_path / "reader", world.stack.env, replaced=REPLACED | {"6379": port})
 
 
 def test_no_page_is_left_out() -> None:
     assert THE_SHOP in RUN_HERE
-    for page, test in RUN_ELSEWHERE.items():
-        if (ROOT / page).exists():
-            assert Path(page).name in (ROOT / test).read_text() or page == "CONTRIBUTING.md", page
+    others = "".join(test.read_text() for test in ROOT.glob("tests/*/test_*.py") if test != Path(__file__))
+    for page in RUN_ELSEWHERE & set(pages()):
+        assert page in others or Path(page).name in others, page
 
 
 def test_every_fence_of_a_page_has_a_language_that_is_run_or_is_no_command() -> None:
