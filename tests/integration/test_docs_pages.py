@@ -1,7 +1,7 @@
 """Every block of Python and shell in README and docs runs, against real servers, in the order of its page.
 
-The pages of docs share Redis, a local RunPod, a RunPod worker and the worker of the shop (docs/the-shop.md); each has its own
-folder. Three commands have a stand-in: `docker` runs a handler with the variables of its command, `pip` installs
+The pages of docs share Redis, a local RunPod, a RunPod worker and the worker of the shop (docs/the-shop.md); each has its
+own folder. Three commands have a stand-in: `docker` runs a handler with the variables of its command, `pip` installs
 nothing, and `make` says what it would do.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import tomllib
+from dataclasses import fields
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from celery_runpod import errors
 from celery_runpod._connect import HOW_TO_CONFIGURE
 from celery_runpod._publish.caller_task import EAGER
+from celery_runpod.options import Options
 from tests.pages import ROOT, pages
 
 TASK, JOB = "3f1e9c7a", "9f2c-u1"
@@ -130,3 +132,10 @@ def test_every_link_from_a_page_to_another_finds_it() -> None:
             if not (ROOT / page).parent.joinpath(link).exists():
                 missing.append(f"{page}: {link}")
     assert missing == []
+
+
+def test_every_option_of_a_call_is_in_the_table_of_options() -> None:
+    table = (ROOT / "docs/calling.md").read_text().partition("## Options")[2]
+    first = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    described = [name for cell in first for name in re.findall("`([^`]+)`", cell)]
+    assert sorted(described) == sorted(field.name for field in fields(Options))
