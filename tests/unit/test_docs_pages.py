@@ -118,9 +118,9 @@ SOURCE = "https://github.com/celery-runpod/celery-runpod"
 def test_the_readmes_links_work_where_the_package_is_shown() -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / "README.md").read_text())
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
-    ours = [link.removeprefix(f"{SOURCE}/blob/main/") for link in links if link.startswith(SOURCE)]
+    ours = [re.sub(f"^{SOURCE}/(blob|tree)/main/", "", link) for link in links if link.startswith(SOURCE)]
     assert len(ours) > 20
-    assert [path for path in ours if not (ROOT / path).is_file()] == []
+    assert [path for path in ours if not (ROOT / path).exists()] == []
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
     assert urls["Source"] == SOURCE and {"Documentation", "Changelog", "Issues"} <= set(urls)
 
