@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from celery_runpod._devstack.process_guard import kill_group
+from celery_runpod._devstack.process_guard import Guard, kill_group
+from celery_runpod._devstack.stack import listens
 from tests.servers import ROOT
 
 DRIVER = Path(__file__).with_name("page_driver.py")
@@ -67,6 +69,8 @@ def run_page(
                 step["text"] = step["text"].replace(old, new)
             steps.append(step)
     folder.mkdir(parents=True, exist_ok=True)
+    # If this process is killed, the servers of the page end too.
+    guard = Guard()
     driver = subprocess.Popen(
         [str(python), str(DRIVER)],
         cwd=folder,
@@ -75,6 +79,7 @@ def run_page(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=guard.watch(),
         text=True,
     )
     try:
@@ -85,6 +90,7 @@ def run_page(
         raise AssertionError(f"{page} did not end within {within_s:g} s:\n{written}") from None
     finally:
         kill_group(driver.pid)
+        guard.close()
     assert driver.returncode == 0, written
     return written
 
@@ -92,3 +98,9 @@ def run_page(
 def plain_environment() -> dict[str, str]:
     """The variables of this process that a reader has too."""
     return {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "PATH", "TMPDIR")}
+
+
+def page_port() -> str:
+    """A port in the place of one that a page names. It is used some seconds later, so it is none of those that the system
+    gives to other tests meanwhile (from 32768 on)."""
+    return str(next(port for port in random.sample(range(20_000, 30_000), 1000) if not listens(port)))

@@ -7,14 +7,15 @@ already, so that the walk needs no network. The ports of the page are replaced b
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import celery
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from celery_runpod._devstack.stack import free_port, redis_server
-from tests.pages import blocks, plain_environment, run_page
+from celery_runpod._devstack.stack import redis_server
+from tests.pages import blocks, page_port, plain_environment, run_page
 from tests.servers import ROOT
 
 PORTS = ("6379", "8900", "5555", "5000", "8000")
@@ -25,6 +26,7 @@ TUTORIALS = ["docs/tutorial-flask.md", "docs/tutorial-django.md"]
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of somebody who has Python, Redis and the wheel."""
+    assert find_spec("ensurepip"), "a reader's `python -m venv` needs it (Debian, Ubuntu: apt install python3-venv)"
     folder = tmp_path_factory.mktemp("reader")
     next(iter(WheelBuilder(str(ROOT)).build(directory=str(folder / "wheels"), versions=["standard"])))
     dependencies, commands = folder / "dependencies", folder / "bin"
@@ -60,7 +62,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def ports() -> dict[str, str]:
-    return {port: str(free_port()) for port in PORTS}
+    return {port: page_port() for port in PORTS}
 
 
 @pytest.mark.parametrize("page", TUTORIALS)
