@@ -94,7 +94,7 @@ def write_shop(folder: Path) -> None:
 def test_every_block_of_a_page_runs(page: str, shop: World, tmp_path: Path) -> None:
     write_shop(tmp_path)
     port = shop.redis_url.rpartition(":")[2].partition("/")[0]
-    run_page(page, tmp_path, shop.stack.env, replaced={"6379": port, "8900": page_port()})
+    run_page(page, tmp_path, shop.stack.env, replaced={"6379": port, "8900": page_port(), "8000": page_port()})
 
 
 def test_every_block_of_the_readme_runs(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import tomllib
 from dataclasses import fields
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,8 @@ from celery_runpod import errors
 from celery_runpod._connect import HOW_TO_CONFIGURE
 from celery_runpod._publish.caller_task import EAGER
 from celery_runpod.options import Options
-from tests.pages import ROOT, pages
+from config.profiles import load_profiles
+from tests.pages import ROOT, blocks, pages
 
 TASK, JOB = "3f1e9c7a", "9f2c-u1"
 EXAMPLES: list[errors.RunPodError] = [
@@ -139,3 +141,23 @@ def test_every_option_of_a_call_is_in_the_table_of_options() -> None:
     first = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
     described = [name for cell in first for name in re.findall("`([^`]+)`", cell)]
     assert sorted(described) == sorted(field.name for field in fields(Options))
+
+
+def test_what_the_pages_have_installed_exists() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {
+        extra.strip()
+        for page in pages()
+        for given in re.findall(r"celery-runpod\[([^\]]+)\]", (ROOT / page).read_text())
+        for extra in given.split(",")
+    }
+    assert {"worker", "simulator", "django", "flask"} <= named <= set(extras)
+
+
+def test_the_profiles_of_the_pages_are_profiles(tmp_path: Path) -> None:
+    found = [one for page in pages() for one in blocks(page) if one.language == "toml" and "[endpoints." in one.text]
+    assert len(found) >= 2
+    for number, block in enumerate(found):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block.text)
+        assert load_profiles(file)["sdxl"].id == "9zt0qb3c"
