@@ -18,7 +18,7 @@ from celery import shared_task, states
 from celery.exceptions import Ignore, TaskRevokedError
 
 from celery_runpod._call_rules import returned_error
-from celery_runpod._protocol import FINISH, RUN
+from celery_runpod._protocol import FINISH
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
@@ -36,7 +36,7 @@ from celery_runpod.errors import (
 )
 from celery_runpod.options import Backoff
 from tasks.crash_points import Step, reach
-from tasks.job_events import ended_fields, show_end
+from tasks.job_events import show_end, show_revoked
 from tasks.parking import unpark
 from tasks.publish_check import admit_waiting, plan_check
 from tasks.purge import purge_of
@@ -274,9 +274,5 @@ def _end_revoked(task: Any, services: Services, job: Job, reason: str, *, errbac
     )
     reach(Step.FINISH_STORED)
     mark_delivered(services, job)
-    shown = ended_fields(job)
-    shown["revoked"] = shown.pop("ended")
-    task.send_event("task-revoked", terminated=False, signum=None, expired=reason == "expired", **shown)
-    # For Flower, which ranks REVOKED below every custom state and would go on showing IN_QUEUE.
-    task.send_event("task-cancelled", name=f"{RUN}[{job.name}]", reason=reason)
+    show_revoked(task, job, reason)
     reach(Step.FINISH_DELIVERED)

@@ -65,10 +65,26 @@ def show_end(task: Any, job: Job | None, error: BaseException | None) -> None:
         log.info("job.failed", extra={**fields, "error": f"{type(error).__name__}: {error}"})
         text = "".join(traceback.format_exception(error))
         kind, news = "task-failed", {"failed": ended, "exception": repr(error), "traceback": text}
+    _send(task, kind, **shown, **news)
+
+
+def show_revoked(task: Any, job: Job, reason: str) -> None:
+    """Show that a job has ended as REVOKED, as `show_end` does. `reason`: "revoked" or "expired"."""
+    log.info(
+        "job.revoked", extra={"task_id": job.task_id, "job_id": job.job_id, "endpoint": job.name, "reason": reason}
+    )
+    shown = ended_fields(job)
+    revoked = {"terminated": False, "signum": None, "expired": reason == "expired", "revoked": shown.pop("ended")}
+    _send(task, "task-revoked", **revoked, **shown)
+    # For Flower, which ranks REVOKED below every custom state and would go on showing IN_QUEUE.
+    _send(task, "task-cancelled", name=f"{RUN}[{job.name}]", reason=reason)
+
+
+def _send(task: Any, kind: str, **fields: Any) -> None:
     try:
-        task.send_event(kind, retry=False, **shown, **news)
+        task.send_event(kind, retry=False, **fields)
     except (RedisError, *NOT_PUBLISHED) as problem:
-        log.warning("state.not_shown", extra={"task_id": task_id, "state": kind, "error": str(problem)})
+        log.warning("state.not_shown", extra={"task_id": task.request.id, "state": kind, "error": str(problem)})
 
 
 def _line(*parts: str) -> str | None:
