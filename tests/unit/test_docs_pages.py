@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import tomllib
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,61 +18,94 @@ import yaml
 from celery_runpod import errors
 from celery_runpod._connect import HOW_TO_CONFIGURE
 from celery_runpod._publish.caller_task import EAGER
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
+from celery_runpod.api import check_input, parse_job
+from celery_runpod.api._http_errors import RawAnswer, Where, read
 from celery_runpod.options import Options
 from config.profiles import load_profiles
+from config.settings import load_settings
+from tasks.own_verdicts import expired, status_stuck, verdict_on
 from tests.pages import ROOT, blocks, pages
 
-TASK, JOB = "3f1e9c7a", "9f2c-u1"
+TASK, JOB, ENDPOINT_ID = "3f1e9c7a", "9f2c-u1", "9zt0qb3c"
+WAITING = Job(TASK, ENDPOINT_ID, "sdxl", TASK, "", Options(), accepted_at=0.0, not_before=0.0, end_by=900.0)
+AT_RUNPOD = replace(WAITING, job_id=JOB, attempt=1, submitted_at=1.0, state=State.IN_QUEUE)
+
+
+def raised(call: Callable[[], Any]) -> errors.RunPodError:
+    """The error that a call raises."""
+    with pytest.raises(errors.RunPodError) as found:
+        call()
+    return found.value
+
+
+def refused(status: int, reason: str, operation: str = "run", **ids: str) -> errors.RunPodError:
+    """The error of an answer of RunPod's API."""
+    where = Where(operation, ids.get("endpoint", ENDPOINT_ID), ids.get("job_id"), ids.get("pod_id"))
+    return raised(lambda: read(RawAnswer(status, {}, json.dumps({"error": reason}).encode()), where))
+
+
+def ended(status: str, **fields: Any) -> errors.RunPodError:
+    """The error with which an answer of `/status` ends a job."""
+    found = parse_job({"id": JOB, "status": status, **fields}).failure("sdxl", TASK)
+    assert found is not None
+    return found
+
+
+def verdict(job: Job, why_queued: str = "") -> errors.RunPodError:
+    """The error with which a worker ends a job whose time is over."""
+    found = verdict_on(job, 1000.0, why_queued)
+    assert found is not None
+    return found
+
+
 EXAMPLES: list[errors.RunPodError] = [
     errors.NotConfigured(HOW_TO_CONFIGURE),
     errors.EagerMode(EAGER.format(what="the Celery app has task_always_eager on", endpoint="sdxl")),
-    errors.ConfigurationError("wrong settings:\n  RUNPOD_CHECK_BATCH: Input should be less than or equal to 1000"),
+    raised(lambda: load_settings({"RUNPOD_CHECK_BATCH": "5000"})),
     errors.MissingExtra(
         "celery-runpod worker needs the package 'structlog' of the extra \"worker\": pip install 'celery-runpod[worker]'"
     ),
     errors.ConfigurationMismatch("result backend", "redis://shop:6379/1", "redis://shop:6379/0"),
-    errors.InvalidOption("deadline", -5, "0.1 to 604800 s"),
-    errors.InvalidInput("input.image is bytes, which is not JSON", "sdxl", TASK),
-    errors.PayloadTooLarge("the request has 12000000 bytes, and RunPod takes 10000000", "sdxl", TASK),
-    errors.IdempotencyConflict("the idempotency_key 'order-7' belongs to a job with another input", "sdxl", TASK),
+    raised(lambda: Options.parse({"deadline": -5})),
+    raised(lambda: check_input({"image": b"png"}, endpoint="sdxl")),
+    raised(lambda: check_input("x" * 12_000_000, endpoint="sdxl")),
+    errors.IdempotencyConflict("idempotency_key 'order-7' belongs to a job with another input", "sdxl", TASK),
     errors.BrokerUnavailable("broker", "redis://shop:6379/0", "Connection refused"),
     errors.BrokerUnavailable("broker", "amqp://shop:**@rabbit:5672//", "timed out", unconfirmed=True, task_id=TASK),
     errors.TooManyOpenJobs("runpod", "open jobs", 200_000, 200_000, "RUNPOD_MOST_OPEN_JOBS"),
-    errors.Unauthorized("RunPod does not accept the API key", "run", "9zt0qb3c", 401, None, TASK),
-    errors.EndpointNotFound("RunPod knows no endpoint of this id", "run", "9zt0qb3c", 404, None, TASK),
-    errors.JobNotFound("RunPod knows no job of this id", "status", "9zt0qb3c", 404, JOB, TASK),
-    errors.RequestRejected("the input has no prompt", "run", "9zt0qb3c", 400, None, TASK),
-    errors.RateLimited("too many requests", "health", "9zt0qb3c", 429),
-    errors.Unavailable("no answer within 10 s", "health", "9zt0qb3c"),
-    errors.BadAnswer("the answer is no JSON", "health", "9zt0qb3c", 200),
-    errors.PodNotFound("RunPod knows no pod of this id", "get_pod", None, 404),
-    errors.WaitTimeout("9zt0qb3c", JOB, 60.0, "IN_PROGRESS"),
+    refused(401, "unauthorized"),
+    refused(404, "endpoint not found"),
+    refused(404, "job not found", "status", job_id=JOB),
+    refused(400, "input.prompt is required"),
+    refused(429, "too many requests", "health"),
+    refused(502, "bad gateway", "health"),
+    raised(lambda: read(RawAnswer(200, {}, b"<html>"), Where("health", ENDPOINT_ID))),
+    refused(404, "pod not found", "pods.get", endpoint="", pod_id="pod-1"),
+    errors.WaitTimeout(ENDPOINT_ID, JOB, 60.0, "IN_PROGRESS"),
     errors.ResultTimeout(TASK, 30.0, "PENDING", "NO_WORKER"),
     errors.NoAnswer("runpod.health", 30.0, False, "sdxl"),
     errors.NotOffered("create_endpoint(type='LB')", "v1", "v2"),
     errors.NameTaken("pod", "train", "pod-1"),
     errors.CreateUnconfirmed("pod", "train", "no answer within 20 s"),
     errors.PodNotRunning("pod-1", 600.0, "EXITED"),
-    errors.PurgeRefused("9zt0qb3c", 4),
+    errors.PurgeRefused(ENDPOINT_ID, 4),
     errors.RetryRefused(TASK, "it is part of a group or chord, which has ended with it: call the whole again"),
-    errors.JobFailed("CUDA out of memory", "sdxl", TASK, JOB, "RuntimeError"),
-    errors.JobTimedOut(
-        "RunPod ended the job: it ran over its execution timeout, or its time to live", "sdxl", TASK, JOB
-    ),
-    errors.JobCancelled("revoked", "sdxl", TASK, JOB),
-    errors.StartTimeout("no RunPod worker took the job within 60 s: NO_CAPACITY", "sdxl", TASK, JOB, 60.0),
-    errors.DeadlineExceeded("the job did not end within 900 s; last state IN_PROGRESS", "sdxl", TASK, JOB, 900.0),
-    errors.JobExpired(
-        "RunPod does not know this job any more (job not found): it expired there, or was lost", "sdxl", TASK, JOB
-    ),
+    ended("FAILED", error={"error_type": "RuntimeError", "error_message": "CUDA out of memory"}),
+    ended("TIMED_OUT"),
+    errors.JobCancelled("revoked", task_id=TASK),
+    verdict(replace(AT_RUNPOD, start_by=60.0, end_by=9000.0), "NO_CAPACITY"),
+    verdict(replace(AT_RUNPOD, state=State.IN_PROGRESS)),
+    expired(AT_RUNPOD, errors.JobNotFound("job not found")),
     errors.JobPurged(
         "a purge of the endpoint's queue removed the job before any RunPod worker took it", "sdxl", TASK, JOB
     ),
     errors.OutputMissing(errors.OutputMissing.WHY, "sdxl", TASK, JOB),
-    errors.OutputTooDeep("the job is COMPLETED, but its output is nested deeper than 64 levels", "sdxl", TASK, JOB),
-    errors.StatusStuck("/status went on saying IN_PROGRESS", "sdxl", TASK, JOB),
+    ended("COMPLETED", output=json.loads("[" * 70 + "]" * 70)),
+    status_stuck(AT_RUNPOD),
     errors.JobUndeliverable("the outcome was fetched, but handing it over failed 10 times", "sdxl", TASK, JOB),
-    errors.SubmissionUnconfirmed("submit 1 got no answer before the deadline", "sdxl", TASK),
+    verdict(replace(WAITING, state=State.SUBMITTING, attempt=1, submitted_at=1.0)),
 ]
 BASES = {"RunPodError", "ApiError", "JobError"}
 PAGE = "docs/troubleshooting.md"
