@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | dev | lock | clean
+# make setup | demo | test | lint | docs | dev | lock | clean
 # Needs Python >= 3.11, git and make. Where `uv` is missing, it is put into a virtual environment in this folder.
 # Each recipe that is more than one command sets its own shell options: the make of macOS knows no .SHELLFLAGS.
 SHELL := /bin/bash
@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 LOCK_ARGS ?=
 export UV_LINK_MODE := copy
 
-.PHONY: setup demo test lint dev lock clean
+.PHONY: setup demo test lint docs dev lock clean
 
 # The shell's first lines of an installation: $$uv, and a virtual environment that runs.
 define PREPARE
@@ -63,12 +63,19 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Into site/. What builds the site is installed by this command alone, from a lock of its own.
+docs: setup
+	@set -euo pipefail; uv=uv; uv --version >/dev/null 2>&1 || uv=.uv/bin/uv; \
+	"$$uv" pip install --quiet --python $(BIN)/python --require-hashes -r docs/requirements.lock
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 # The header names this command, and the lock nothing of the machine that ran it. Versions in it stay, unless asked.
 lock: setup
 	@set -euo pipefail; uv=uv; uv --version >/dev/null 2>&1 || uv=.uv/bin/uv; \
-	"$$uv" pip compile --quiet --no-config --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-annotate --custom-compile-command "make lock" --python-version 3.11 --extra dev $(LOCK_ARGS) \
-	  pyproject.toml -o requirements.lock
+	lock() { "$$uv" pip compile --quiet --no-config --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --custom-compile-command "make lock" --python-version 3.11 $(LOCK_ARGS) pyproject.toml "$$@"; }; \
+	lock --extra dev -o requirements.lock; \
+	lock --extra docs --constraints requirements.lock -o docs/requirements.lock
 
 clean:
-	rm -rf $(VENV) .uv dist build demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .uv dist build site demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

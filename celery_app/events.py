@@ -20,6 +20,7 @@ from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.record import Job
 from celery_runpod._store.scripts import Scripts
+from tasks.job_events import open_fields
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +37,19 @@ class Announcer:
     def announce(self, job: Job, state: str, news: Mapping[str, Any]) -> None:
         """Show the state of an open job. `news` are fields such as progress, reason, delay_s."""
         shown = {"job_id": job.job_id, "endpoint": job.name, "attempt": job.attempt, **news}
+        small = {name: value for name, value in shown.items() if name != "progress"}
+        # A job that works may show progress at each look: that is no line of the log.
+        log.log(
+            logging.DEBUG if "progress" in news else logging.INFO,
+            "job.%s",
+            state.lower(),
+            extra={"task_id": job.task_id, **small},
+        )
         try:
             if not job.ignore_result:
                 self._write(job, state, shown)
             with self._app.events.default_dispatcher(self._hostname) as dispatcher:
-                small = {name: value for name, value in shown.items() if name != "progress"}
+                small |= open_fields(job, news)
                 # The name, because Flower may have been started after the task was received.
                 name = f"{RUN}[{job.name}]"
                 dispatcher.send(f"task-{state.lower()}", uuid=job.task_id, name=name, retry=False, **small)

@@ -15,9 +15,13 @@ import structlog
 from celery import current_task
 
 from celery_runpod._escaping import shown, shown_block
+from celery_runpod._protocol import CHECK_STATUS, FINISH, RUN
 from celery_runpod.api._signatures import hide_signatures
 
 CONSUMER = "celery.worker.consumer.consumer"
+TASK_LINES = ("celery.worker.strategy", "celery.app.trace")
+"""The loggers of Celery's lines "Task ... received", "succeeded in", "ignored" and "raised expected"."""
+OUR_WORK = (RUN, FINISH, CHECK_STATUS)
 _BODY = re.compile(r"(?s)(?:The full contents of the message body was:|\bbody: ).*")
 
 
@@ -62,6 +66,13 @@ def _escaped(name: str, value: Any) -> Any:
     return f"  {shown_block(value)}" if name in ("exception", "stack") else shown(value)
 
 
+def without_inner_work(record: logging.LogRecord) -> bool:
+    """Leave out what Celery logs at INFO on the messages of a job. The lines show how long a message took,
+    not the job, and checks have most of them. The job has lines of its own: `job.in_queue`, `job.succeeded`."""
+    name = str(getattr(record, "data", {}).get("name", "")).partition("[")[0]
+    return record.levelno != logging.INFO or name not in OUR_WORK
+
+
 def configure_logging(as_json: bool, level: int | str = logging.INFO, logfile: str | None = None) -> None:
     """Send every record of the standard library's logging from this level on through structlog to standard error, or
     to a file (which may be rotated from outside)."""
@@ -88,3 +99,9 @@ def configure_logging(as_json: bool, level: int | str = logging.INFO, logfile: s
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for name in TASK_LINES:
+        logger = logging.getLogger(name)
+        logger.removeFilter(without_inner_work)
+        # At DEBUG everything is shown.
+        if not root.isEnabledFor(logging.DEBUG):
+            logger.addFilter(without_inner_work)

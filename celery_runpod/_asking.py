@@ -42,7 +42,7 @@ def ask(
     app: Celery | None = None,
     endpoint: str | None = None,
 ) -> Any:
-    """Have a worker carry out a task such as `runpod.pods.start` (README, table of operations), and wait for its answer.
+    """Have a worker carry out a task such as `runpod.pods.start` (docs/operations.md), and wait for its answer.
 
     >>> ask("runpod.pods.start", ("9k2x7m4q",))["status"]
     'STARTING'

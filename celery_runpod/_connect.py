@@ -68,7 +68,7 @@ class ClientSettings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> ClientSettings:
-        """Read `REDIS_URL` and the `RUNPOD_*` variables (README, table of settings).
+        """Read `REDIS_URL` and the `RUNPOD_*` variables (docs/settings.md).
 
         Raises:
             ConfigurationError: the namespace has characters that queue or key names must not have, a URL cannot be used,

@@ -32,6 +32,7 @@
       kombu Resource._resource, _dirty
     asgiref SyncToAsync.thread_sensitive_context,   _job_views               an open stream keeps no thread
       context_to_thread_executor, _executor
+    tornado Loader._create_template                 flower (in config)       Flower offers to cancel each open job
     amqp Channel._basic_publish,                    confirms                 confirms with a bounded wait
       _confirm_selected
 

@@ -6,6 +6,7 @@ Not here: the command itself (`celery_runpod/_cli/celery_commands.py`).
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from celery_runpod.errors import ConfigurationError
 
@@ -57,6 +58,28 @@ def ask_password_for_metrics() -> None:
     from tornado.web import authenticated
 
     Metrics.get = authenticated(Metrics.get)
+
+
+OPEN_STATES = ("STARTED", "WAITING", "SUBMITTING", "JOINED", "IN_QUEUE", "IN_PROGRESS")
+
+
+def offer_cancel() -> None:
+    """Show Flower's button "Terminate", which cancels a job, on the page of every open job. Flower itself shows it in
+    Celery's state STARTED alone."""
+    from flower.urls import settings
+    from tornado.template import Loader, Template
+
+    class OpenJobs(Loader):
+        """Flower's own templates, with the condition of that button widened."""
+
+        def _create_template(self, name: str) -> Template:
+            text = (Path(self.root) / name).read_text(encoding="utf-8")
+            text = text.replace(
+                'if task.state == "STARTED" %}\n      <button', f"if task.state in {OPEN_STATES} %}}\n      <button"
+            )
+            return Template(text, name=name, loader=self)
+
+    settings["template_loader"] = OpenJobs(settings["template_path"])
 
 
 def _options(arguments: list[str]) -> dict[str, str]:

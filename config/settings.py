@@ -65,7 +65,7 @@ def _named(variable: str, default: Any = None) -> Any:
 
 
 class Settings(BaseSettings):
-    """Read from the environment; see the table in the README. Times are seconds.
+    """Read from the environment; docs/settings.md is made from this class. Times are seconds.
 
     The variable of a setting is `RUNPOD_` and the field's name in capitals, unless `_named` gives another.
     """
@@ -78,56 +78,104 @@ class Settings(BaseSettings):
     )
 
     redis_url: SecretStr = _named("REDIS_URL", SecretStr(DEFAULT_REDIS_URL))
+    """Broker, result backend and job store, unless they are named below."""
     broker_url_given: SecretStr | None = _named("RUNPOD_BROKER_URL CELERY_BROKER_URL")
+    """The broker: Redis, or RabbitMQ (`amqp://`). Without it `REDIS_URL`."""
     result_backend_given: SecretStr | None = _named("RUNPOD_RESULT_BACKEND")
+    """The result backend: Redis, the same as your app's. Without it `REDIS_URL`."""
     store_url_given: SecretStr | None = _named("RUNPOD_STORE_URL")
+    """The job store: Redis with AOF on and `maxmemory-policy noeviction`. Without it `REDIS_URL`."""
     namespace: str = DEFAULT_NAMESPACE
+    """The first queue's name, and the prefix of the other queues, keys and locks."""
 
     api_key: SecretStr | None = None
+    """RunPod's API key."""
     api_key_file: Path | None = None
+    """A file with RunPod's API key; it is read again on each use."""
     base_url: str = _named("RUNPOD_BASE_URL RUNPOD_ENDPOINT_BASE_URL", DEFAULT_BASE_URL)
+    """RunPod's API, or a simulator."""
     rest_url: str | None = None
+    """RunPod's management API (pods, endpoints), or a simulator. Without it RunPod's own."""
     allow_http: bool = False
+    """URLs may be `http://` to a public host. Loopback, private addresses and names without a dot always may."""
     rest_version: Literal["v2", "v1"] = "v2"
+    """The version of the management API; the simulator has `v2` alone."""
     on_unauthorized: Literal["fail", "wait"] = "fail"
+    """What to do with jobs while RunPod refuses the key: end them, or let them wait."""
     management: bool = False
+    """The worker serves `runpod.pods.*`, `runpod.endpoints.*` and `runpod.gpus`: whoever can write to the broker can
+    rent GPUs then."""
     management_key_names: Annotated[tuple[str, ...], NoDecode] = _named("RUNPOD_MANAGEMENT_API_KEY_NAMES", ())
+    """The key names that these tasks may choose, with commas between."""
 
     webhook_url: str | None = None
+    """Where RunPod reaches the webhook view."""
     webhook_secret: SecretStr | None = None
+    """Signs the webhook URLs; at least 16 characters. The view's process needs it too."""
     webhook_secret_previous: SecretStr | None = None
+    """The secret before the last change, which the view still accepts."""
 
     unconfirmed_submit: Literal["fail", "resubmit"] = "fail"
+    """A submit without an answer: `fail` never submits twice, `resubmit` at least once."""
     unconfirmed_window_s: float = Field(60.0, gt=0, le=7200)
+    """How long an unanswered submit may still be confirmed."""
     unconfirmed_window_webhook_s: float = Field(900.0, gt=0, le=86_400)
+    """The same, where webhooks may confirm it."""
 
     config_file: Path | None = _named("RUNPOD_CONFIG")
+    """A TOML file of profiles, see below."""
     imports: Annotated[tuple[str, ...], NoDecode] = ()
+    """Modules whose tasks (queue `default`) the RunPod worker runs too, with commas between. On Redis each is ended 5 s
+    before `RUNPOD_VISIBILITY_TIMEOUT_S`."""
     result_expires_s: float = Field(86_400.0, gt=0, le=30 * 86_400)
+    """How long results are kept; the same as your app's `result_expires`."""
     keep_failed_s: float = Field(86_400.0, ge=0, le=30 * 86_400)
+    """How long a failed job can be run again by `retry`; 0: not at all. A profile may say otherwise."""
     most_retries_by_hand: int = Field(3, ge=0, le=1000)
+    """How often a job, and what it is run again as, is run again by `retry` without force."""
     most_open_jobs: int = Field(200_000, ge=1, le=100_000_000)
+    """With this many open jobs calls raise `TooManyOpenJobs`."""
     most_in_flight: int = Field(1000, ge=0, le=1_000_000)
+    """How many jobs of an endpoint are at RunPod; the others wait here, where cancel and priority cost nothing. 0: any
+    number. A profile's `max_in_flight` goes first."""
     most_input_bytes: int = Field(2_000_000_000, ge=1_000_000, le=10**13)
+    """With this many bytes of inputs of open jobs calls raise `TooManyOpenJobs`."""
     idempotency_ttl_s: float | None = Field(None, gt=0, le=30 * 86_400)
+    """How long an `idempotency_key` is kept after its job's end. Without it as long as results."""
 
     connect_timeout_s: float = Field(5.0, gt=0, le=30)
+    """How long a connection to RunPod may take."""
     submit_timeout_s: float = Field(20.0, gt=0, le=60)
+    """How long a submit may take."""
     poll_timeout_s: float = Field(10.0, gt=0, le=60)
+    """How long a look may take."""
     sync_wait_s: float = Field(20.0, ge=1, le=20)
+    """How long `/runsync` is held."""
     check_total_s: float = Field(25.0, gt=0, le=120)
+    """How long a check works. Less than the next."""
     check_lease_s: float = Field(40.0, gt=0, le=300)
+    """How long a check holds its jobs. Less than the next but one."""
     check_batch: int = Field(200, ge=1, le=1000)
+    """How many jobs a check takes."""
     max_checks: int = Field(4, ge=1, le=32)
+    """How many checks of an endpoint run at once."""
     countdown_cap_s: float = Field(45.0, gt=0, le=3600)
+    """The longest countdown of a check."""
     # Over 21 s, Celery's own claim on a chord: a repeat of `finish` that meets the claim of a dead one loses the chord.
     claim_lease_s: float = Field(60.0, gt=21, le=600)
+    """How long one delivery is held before another may try."""
     visibility_timeout_s: float = Field(90.0, ge=10, le=43_200)
+    """How long Redis waits before it gives the message of a killed worker to another."""
     not_found_grace_s: float = Field(30.0, gt=0, le=3600)
+    """A 404 so soon after the submit is not believed; a later one only when it comes again, 5 s later."""
     selfheal_interval_s: float = Field(2.0, gt=0, le=60)
+    """How often lost checks are looked for."""
     http_threads: int = Field(32, ge=1, le=128)
+    """How many calls to RunPod a process makes at once."""
     state_dir: Path | None = Field(default_factory=_state_dir)
+    """Where a worker keeps a small file, by which it notices a Redis that was restored from an old snapshot."""
     log_json: bool = False
+    """Write log lines as JSON."""
 
     _env: Mapping[str, str] = PrivateAttr(default_factory=lambda: os.environ)
     """The environment, for variables that hold a name: `RUNPOD_API_KEY_<NAME>`, `RUNPOD_ENDPOINT_<NAME>`."""

@@ -18,7 +18,7 @@ from celery import shared_task, states
 from celery.exceptions import Ignore, TaskRevokedError
 
 from celery_runpod._call_rules import returned_error
-from celery_runpod._protocol import FINISH, RUN
+from celery_runpod._protocol import FINISH
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
@@ -36,6 +36,7 @@ from celery_runpod.errors import (
 )
 from celery_runpod.options import Backoff
 from tasks.crash_points import Step, reach
+from tasks.job_events import show_end, show_revoked
 from tasks.parking import unpark
 from tasks.publish_check import admit_waiting, plan_check
 from tasks.purge import purge_of
@@ -163,16 +164,19 @@ class Finish(CallersTask):
 
     abstract = True
     send_events = False
-    """`run` was received, and Flower knows the task; its Request sends the end."""
+    """`run` was received, and Flower knows the task; `show_end` sends the end."""
     resultrepr_maxsize = 0
-    """Keeps the output out of Celery's logs and events: it may be private."""
+    """Keeps the output out of what Celery sends to the worker's main process: it may be private."""
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         job = getattr(self.request, "runpod_job", None)
         if job is not None and status in (states.SUCCESS, states.FAILURE):
             reach(Step.FINISH_STORED)
             mark_delivered(services_of(self.app), job)
+            show_end(self, job, retval if status == states.FAILURE else None)
             reach(Step.FINISH_DELIVERED)
+        elif status == states.FAILURE:
+            show_end(self, None, retval)
 
 
 def mark_delivered(services: Services, job: Job) -> None:
@@ -235,6 +239,7 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         elif self.request.chord:
             self.backend.on_chord_part_return(self.request, states.SUCCESS, stored["result"])
         mark_delivered(services, job)
+        show_end(self, job, None)
         raise Ignore
     outcome = job.outcome or {}
     # The user's own workers may have stored REVOKED before a RunPod worker wrote a state. The caller has seen it, so it
@@ -269,7 +274,5 @@ def _end_revoked(task: Any, services: Services, job: Job, reason: str, *, errbac
     )
     reach(Step.FINISH_STORED)
     mark_delivered(services, job)
-    task.send_event("task-revoked", terminated=False, signum=None, expired=reason == "expired")
-    # For Flower, which ranks REVOKED below every custom state and would go on showing IN_QUEUE.
-    task.send_event("task-cancelled", name=f"{RUN}[{job.name}]", reason=reason)
+    show_revoked(task, job, reason)
     reach(Step.FINISH_DELIVERED)

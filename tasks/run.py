@@ -83,6 +83,7 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     else:
         entered = services.store.enter(job, due, now, times, followers=followers, above=above, noted=[*own, *others])
     reach(Step.RUN_ACCEPTED)
+    log.info("job.accepted", extra={"task_id": job.task_id, "endpoint": job.name})
     # Also for a repeated message: the process that accepted the call may have died before this.
     if not job.ended and cancel_if_wished(services, job, entered.notes, own, others, followers):
         log.info("run.cancelled", extra={"task_id": job.task_id})

@@ -18,7 +18,11 @@ from typing import Any
 from celery.exceptions import Reject
 from celery.worker.request import Request
 
+from celery_runpod._protocol import FINISH
+
 log = logging.getLogger(__name__)
+
+_ENDS = ("task-succeeded", "task-failed")
 
 
 class UnrevokedRequest(Request):
@@ -28,8 +32,10 @@ class UnrevokedRequest(Request):
         return False
 
     def send_event(self, type: str, **fields: Any) -> None:
-        """A job's events are those of one task: received by `run`, shown while it is open, and ended by `finish`."""
-        if type != "task-started" and self._eventer and self._eventer.enabled:
+        """A job's events are those of one task: received by `run`, shown while it is open, and ended by `finish`, which
+        sends its end itself: only there the job's own times are known."""
+        unwanted = type == "task-started" or (type in _ENDS and self.task.name == FINISH)
+        if not unwanted and self._eventer and self._eventer.enabled:
             self._eventer.send(type, uuid=self.id, **fields)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:

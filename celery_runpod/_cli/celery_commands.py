@@ -73,8 +73,9 @@ def flower(options: tuple[str, ...]) -> None:
     import_service()
     from celery.bin.celery import celery as celery_group
 
-    from config.flower import ask_password_for_metrics, flower_arguments
+    from config.flower import ask_password_for_metrics, flower_arguments, offer_cancel
 
     arguments = flower_arguments(options)
     ask_password_for_metrics()
+    offer_cancel()
     celery_group.main(args=["-A", "celery_app", "flower", *arguments], prog_name="celery-runpod")

@@ -69,6 +69,37 @@ def test_a_job_has_one_name_and_its_worker_in_every_event(world: World, monitor:
     assert named == {"runpod0"}
 
 
+def test_an_ended_job_has_runpods_id_and_times_and_not_those_of_the_delivery(world: World, monitor: Monitor) -> None:
+    result = world.endpoint("fast").delay(a=1)
+    assert result.get(timeout=60) == {"a": 1}
+    eventually(lambda: monitor.state_of(result.id), "SUCCESS")
+    shown = monitor.state.tasks[result.id]
+    assert result.job_id in shown.result and "..." not in shown.result
+    timings = result.timings
+    assert shown.runtime == timings["execution_s"] > 0
+    assert shown.received <= shown.started <= shown.succeeded
+    assert shown.succeeded - shown.started == pytest.approx(timings["execution_s"], abs=0.1)
+
+
+def test_an_open_job_has_runpods_id_and_its_reason_and_checks_are_not_listed(world: World, monitor: Monitor) -> None:
+    jobs = [world.endpoint("queued").delay(a=n) for n in range(2)]
+    eventually(lambda: sorted(str(monitor.state_of(job.id)) for job in jobs), ["IN_PROGRESS", "IN_QUEUE"])
+    eventually(
+        lambda: [job.job_id is not None and job.job_id in monitor.state.tasks[job.id].result for job in jobs],
+        [True, True],
+    )
+    working = next(job for job in jobs if monitor.state_of(job.id) == "IN_PROGRESS")
+    assert monitor.state.tasks[working.id].started
+    world.endpoint("queued").pause()
+    held = world.endpoint("queued").delay(a=3)
+    eventually(lambda: monitor.state.tasks[held.id].result if held.id in monitor.state.tasks else "", "reason ON_HOLD")
+    world.endpoint("queued").resume()
+    for job in (held, *jobs):
+        job.cancel()
+    names = {str(task.name).partition("[")[0] for task in monitor.state.tasks.values()}
+    assert not names & {"runpod.check_status", "runpod.finish"}
+
+
 def test_a_cancelled_job_is_no_longer_shown_in_the_queue(world: World, monitor: Monitor) -> None:
     blocking = world.endpoint("queued").delay(a=1)
     eventually(lambda: blocking.state, "IN_PROGRESS")

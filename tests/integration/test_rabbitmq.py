@@ -14,6 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from celery_runpod._devstack.stack import cli, free_port
 from celery_runpod._store.store import JobStore
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, JobFailed
 from tests.application import app, collect, note, note_error, same, wrap
+from tests.pages import run_page
 from tests.rabbitmq import rabbitmq_server
 from tests.servers import ROOT, World, forget_connections
 from tests.waiting import eventually
@@ -389,3 +391,9 @@ def test_doctor_is_content(world: World) -> None:
     lines = [line for line in doctor.stdout.splitlines() if "broker" in line or "queue" in line]
     assert any("RabbitMQ" in line and line.lstrip().startswith("ok") for line in lines), doctor.stdout
     assert not any("WRONG" in line for line in lines), doctor.stdout
+
+
+def test_the_blocks_of_the_page_run(world: World, tmp_path: Path) -> None:
+    """docs/rabbitmq.md, as a process that knows nothing of celery_runpod."""
+    urls = {"amqp://user:password@127.0.0.1:5672//": world.broker_url, "redis://127.0.0.1:6379/0": world.redis_url}
+    run_page("docs/rabbitmq.md", tmp_path, world.stack.env, replaced={**urls, '"sdxl"': '"fast"'})

@@ -51,6 +51,9 @@ def test_flower_shows_jobs_by_name_and_their_states(web: World) -> None:
             return task.get("name"), task.get("state")
 
         eventually(shown, ("runpod.run[slow]", "IN_PROGRESS"), within_s=30)
+        page = session.get(f"http://127.0.0.1:{port}/task/{result.id}", timeout=10).text
+        assert f"job {result.job_id}" in page and 'id="task-terminate"' in page
+        assert "nobody may read this" not in page
         session.post(f"http://127.0.0.1:{port}/api/task/revoke/{result.id}?terminate=true", timeout=10)
         eventually(lambda: result.state, "REVOKED")
         eventually(

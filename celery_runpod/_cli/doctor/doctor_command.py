@@ -108,7 +108,7 @@ def _settings(env: dict[str, str]) -> tuple[Any, dict[str, str], list[Finding]]:
         except ConfigurationError as error:
             problems += str(error).splitlines()
     unique = dict.fromkeys(problem.strip().replace("Value error, ", "") for problem in problems if problem.strip())
-    advice = "see the table of settings in the README"
+    advice = "see the page of settings (docs/settings.md)"
     return None, {}, [*found, *(wrong("settings", problem, advice) for problem in unique)]
 
 

@@ -356,3 +356,37 @@ def test_a_continuation_that_cannot_be_published_stops_no_other_and_ends(bench: 
     told = bench.app.backend.get_task_meta("bad", cache=False)
     assert (told["status"], type(told["result"]).__name__) == ("FAILURE", "JobUndeliverable")
     assert bench.redis.hget(bench.store.keys.job(ENDPOINT, "bad"), "state") == "DELIVERED"
+
+
+def sent_events(bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> list[dict[str, Any]]:
+    sent: list[dict[str, Any]] = []
+
+    def send_event(kind: str, **fields: Any) -> None:
+        sent.append({"type": kind, **fields})
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(bench.app.tasks[FINISH], "send_event", send_event)
+    return sent
+
+
+def test_the_end_that_flower_gets_is_the_jobs_and_not_the_deliverys(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = sent_events(bench, monkeypatch)
+    job = ended(bench, error=JobFailed("no memory", "sdxl", "t1"))
+    finish(bench)
+    (event,) = sent
+    assert (event["type"], event["name"]) == ("task-failed", f"runpod.run[{job.name}]")
+    assert event["failed"] == bench.now and "no memory" in event["exception"] and "no memory" in event["traceback"]
+
+
+@pytest.mark.parametrize("error", [OperationalError("away"), RedisConnectionError("away"), OSError("away")], ids=repr)
+def test_an_end_that_flower_does_not_get_is_the_callers_all_the_same(
+    error: Exception, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = sent_events(bench, monkeypatch, error)
+    ended(bench, output={"url": "secret"})
+    finish(bench)
+    assert state(bench) == states.SUCCESS and bench.store.jobs(ENDPOINT, ["t1"]) == []
+    assert [event["type"] for event in sent] == ["task-succeeded"] and "secret" not in str(sent)
