@@ -15,13 +15,13 @@ import structlog
 from celery import current_task
 
 from celery_runpod._escaping import shown, shown_block
-from celery_runpod._protocol import CHECK_STATUS, FINISH, RUN
+from celery_runpod._protocol import CHECK_STATUS, FINISH, RUN, SUBMIT_SYNC
 from celery_runpod.api._signatures import hide_signatures
 
 CONSUMER = "celery.worker.consumer.consumer"
 TASK_LINES = ("celery.worker.strategy", "celery.app.trace")
 """The loggers of Celery's lines "Task ... received", "succeeded in", "ignored" and "raised expected"."""
-OUR_WORK = (RUN, FINISH, CHECK_STATUS)
+OUR_WORK = (RUN, SUBMIT_SYNC, FINISH, CHECK_STATUS)
 _BODY = re.compile(r"(?s)(?:The full contents of the message body was:|\bbody: ).*")
 
 
