@@ -22,9 +22,10 @@ from celery_runpod import _stand_ins
 from celery_runpod._asking import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
 from celery_runpod._call_rules import merge_input
 from celery_runpod._connect import check_reachable, client_app, client_settings
+from celery_runpod._on_commit import on_commit
 from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import CALL, DEFAULT_DEADLINE_S, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues
-from celery_runpod._publish.caller_task import check_arguments, client_task, refuse_eager, refuse_wrong_links
+from celery_runpod._publish.caller_task import check_arguments, client_task, refuse_wrong_links
 from celery_runpod.api._answers import Health
 from celery_runpod.api._payload import check_depth, check_input
 from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
@@ -193,19 +194,28 @@ class Endpoint:
         return await asyncio.to_thread(self.apply_async, args, kwargs, **celery_options)
 
     def delay_on_commit(self, input: Any = None, /, **fields: Any) -> str:
-        """Enqueue once Django's current transaction has been committed; returns the task id at once.
+        """Enqueue once Django's current transaction has been committed, or at once if there is none; returns the task id
+        at once. For another database see `apply_async_on_commit`, for a canvas `celery_runpod.on_commit`.
 
-        A mistake in the call is raised here, not after the commit.
+        Raises:
+            as `apply_async`: a mistake in the call is raised here, not after the commit.
         """
-        from django.db import transaction
+        return self.apply_async_on_commit(() if input is None else (input,), fields)
 
-        task_id = str(uuid.uuid4())
-        args = () if input is None else (input,)
-        # Checked now, because Django's tests roll back and never reach the commit.
-        refuse_eager(self.app, self.name)
-        self.signature(args, fields)
-        transaction.on_commit(lambda: self.apply_async(args, fields, task_id=task_id) and None)
-        return task_id
+    def apply_async_on_commit(
+        self,
+        args: tuple[Any, ...] | list[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        using: str | None = None,
+        **celery_options: Any,
+    ) -> str:
+        """As `delay_on_commit`, with Celery's options.
+
+        Args:
+            using: the alias of the database whose transaction is waited for; Django's default one without it.
+        """
+        return str(on_commit(self.signature(args, kwargs, **celery_options), using=using, app=self.app).id)
 
     def health(self, *, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> Health:
         """How many jobs and workers the endpoint has. A celery-runpod worker asks RunPod, so no API key is needed here.

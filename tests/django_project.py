@@ -5,6 +5,7 @@ Whoever says in the header X-User that they are a stranger may see nothing. The 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import django
@@ -12,20 +13,14 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import escape
 
+from tests.django_shop import settings as shop
+
 CSP = "default-src 'none'; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'"
 
 if not settings.configured:
-    settings.configure(
-        ALLOWED_HOSTS=["*"],
-        SECRET_KEY="of the tests alone",
-        ROOT_URLCONF="tests.django_project",
-        INSTALLED_APPS=["django.contrib.staticfiles", "celery_runpod.django"],
-        # Compresses what it may: events must come at once all the same.
-        MIDDLEWARE=["django.middleware.gzip.GZipMiddleware", "django.middleware.common.CommonMiddleware"],
-        STATIC_URL="/static/",
-        RUNPOD={"MAY_SEE": "tests.django_project.may_see"},
-        USE_TZ=True,
-    )
+    if "DJANGO_SETTINGS_MODULE" not in os.environ:
+        # Not by the variable: the workers that a test starts would inherit it.
+        settings.configure(**{name: value for name, value in vars(shop).items() if name.isupper()})
     django.setup()
 
 
@@ -42,11 +37,13 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def _urls() -> list[Any]:
+    from django.contrib import admin
     from django.contrib.staticfiles.views import serve
     from django.urls import include, path
 
     return [
         path("page", page),
+        path("admin/", admin.site.urls),
         path("runpod/", include("celery_runpod.django.urls")),
         path("static/<path:path>", serve, {"insecure": True}),
     ]

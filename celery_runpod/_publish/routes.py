@@ -18,11 +18,14 @@ from celery import Celery, current_app, current_task
 from celery._state import _get_active_apps
 from celery.signals import after_task_publish, before_task_publish
 
-from celery_runpod._protocol import BEGUN_AT, CHECK_STATUS, ISSUED_AT, RUN
+from celery_runpod._protocol import BEGUN_AT, CHECK_STATUS, ENDED_QUEUE, ISSUED_AT, JOB_ENDED, RUN
+from celery_runpod._publish import job_ends
 from celery_runpod._publish.errbacks import wrap
 from celery_runpod._publish.keep_copies import begin, begun, keep
 from celery_runpod._publish.rabbitmq import confirm, declare_followers, mend_declarations
 
+_NEVER_BEGIN = ("link", "chain", "chord")
+"""What does not begin when a task fails; a chord's body does not if any of its members has failed."""
 _CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
 
 
@@ -38,6 +41,13 @@ def link_signatures(signature: MutableMapping[str, Any]) -> Iterator[MutableMapp
     for one in (signature, *signatures_after(signature)):
         yield from _listed((one.get("options") or {}).get("link"))
         yield from _listed((one.get("options") or {}).get("link_error"))
+
+
+def never_begin(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+    """Every signature that follows this one, and that does not begin if it fails."""
+    options = signature.get("options") or {}
+    kept = {name: options[name] for name in _NEVER_BEGIN if options.get(name)}
+    return signatures_after({"task": signature.get("task"), "options": kept})
 
 
 def _children(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
@@ -112,7 +122,8 @@ def _on_publish(
     if sender == RUN and isinstance(headers, dict):
         begin(app, str(headers.get("id")), properties or {})
     mend_declarations(app, declare)
-    carries_a_call = _pin_what_follows(app, sender, body, declare)
+    ended_queue = _own_queue(app) if job_ends.wanted(app) else None
+    carries_a_call = _pin_what_follows(app, sender, body, declare, ended_queue)
     # A lost check is planned again, so it need not wait for a confirm.
     confirm(declare, properties, wait=sender != CHECK_STATUS)
     if not carries_a_call or not isinstance(headers, dict):
@@ -122,6 +133,8 @@ def _on_publish(
         # RabbitMQ would drop an expired message, and its task would never end.
         (properties or {}).pop("expiration", None)
         headers.setdefault(ISSUED_AT, time.time())  # noqa: TID251 - the edge: it is published now
+        if ended_queue is not None:
+            headers.setdefault(ENDED_QUEUE, ended_queue)
 
 
 @after_task_publish.connect(sender=RUN)
@@ -132,7 +145,14 @@ def _on_published(body: Any = None, headers: Any = None, exchange: Any = None, r
         keep(publishing, headers, body, place, routing_key, float(headers[ISSUED_AT]))
 
 
-def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any) -> bool:
+def _own_queue(app: Celery) -> str:
+    """The queue of the caller's own worker for `runpod.job_ended`."""
+    message: dict[str, Any] = {"task": JOB_ENDED}
+    pin(app, message)
+    return str(message["options"].get("queue") or app.conf.task_default_queue)
+
+
+def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any, ended_queue: str | None) -> bool:
     """If the message is a call of an endpoint, or one follows it, write routes and ids into all that follows it. Returns
     whether it is so."""
     if not isinstance(body, tuple) or len(body) != 3 or not isinstance(body[2], dict):
@@ -148,9 +168,11 @@ def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any) 
         return False
     for signature in after:
         pin(app, signature)
+        if ended_queue is not None and signature["task"] == RUN:
+            job_ends.ask(signature, ended_queue)
     for signature in (message, *after):
         wrap(app, signature)
-    declare_followers(app, declare, queues_of(after))
+    declare_followers(app, declare, (*queues_of(after), *([ended_queue] if ended_queue else [])))
     for link in link_signatures(message):
         link["options"].setdefault("task_id", str(uuid.uuid4()))
     embed.update({name: message["options"][option] for name, option in names.items()})
