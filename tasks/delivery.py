@@ -141,7 +141,7 @@ def publish(services: Services, job: Job) -> None:
         log.exception("finish.not_published", extra={"task_id": job.task_id})
         if services.store.published(job.endpoint, job.task_id) >= MOST_PUBLISHES:
             undeliverable = end_alone(services, job, f"{type(error).__name__}: {error}"[:300])
-            close(services, job, End(states.FAILURE, error=undeliverable))
+            close(services, job, End(states.FAILURE, error=undeliverable), MOST_CLAIMS + 1)
         else:
             # A short pause: this error will probably come again, unlike that of a broker that is away.
             services.store.deliver_at(job.endpoint, job.task_id, services.clock() + UNPUBLISHED_S)
@@ -178,8 +178,9 @@ class Finish(CallersTask):
             reach(Step.FINISH_DELIVERED)
 
 
-def close(services: Services, job: Job, end: End, claims: int = 0) -> None:
-    """Mark a job as delivered once its end is published to the caller's own worker, if that asked for it."""
+def close(services: Services, job: Job, end: End, claims: int) -> None:
+    """Mark a job as delivered once its end is published to the caller's own worker, if that asked for it. Where that
+    fails, a later `finish` tries again, as often as MOST_CLAIMS says."""
     if tell_own_worker(services.app, job, end) or claims > MOST_CLAIMS:
         mark_delivered(services, job)
 

@@ -32,17 +32,21 @@ def end_of(state: str, found: Any) -> End:
 
 
 def tell_own_worker(app: Celery, job: Job, end: End) -> bool:
-    """Publish how a call has ended, and with an error also the ends of the calls behind it, which never begin. False: the
-    broker did not take it."""
+    """Publish how a call has ended, and with an error also the ends of the calls behind it, which never begin. False: it
+    could not be published."""
     if ENDED_QUEUE not in job.continuation:
         return True  # nobody asked; not parsed, because it may be long
-    signature = loads(job.continuation)
     try:
+        signature = loads(job.continuation)
         if queue := queue_asked(signature):
             publish_end(app, queue, job.task_id, job.name, end)
         if end.error is not None:
             publish_ends_after(app, never_begin(signature), end.error, end.state)
     except NOT_PUBLISHED as error:
         log.warning("job_ended.not_published", extra={"task_id": job.task_id, "error": str(error)})
+        return False
+    except Exception:
+        # It keeps no task from its end: see MOST_CLAIMS.
+        log.exception("job_ended.not_published", extra={"task_id": job.task_id})
         return False
     return True

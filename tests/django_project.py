@@ -6,6 +6,8 @@ Whoever says in the header X-User that they are a stranger may see nothing. The 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import django
@@ -22,6 +24,31 @@ if not settings.configured:
         # Not by the variable: the workers that a test starts would inherit it.
         settings.configure(**{name: value for name, value in vars(shop).items() if name.isupper()})
     django.setup()
+
+from celery_runpod.django.signals import job_ended  # noqa: E402 - its application is ready now
+
+RECEIVERS = list(job_ended.receivers)
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """The receivers of the project are connected meanwhile. Otherwise they would hear of the calls of all tests in a
+    process that imports this module."""
+    _set_receivers(RECEIVERS)
+    try:
+        yield
+    finally:
+        _set_receivers([])
+
+
+def _set_receivers(receivers: list[Any]) -> None:
+    with job_ended.lock:
+        job_ended.receivers = list(receivers)
+        job_ended.sender_receivers_cache.clear()
+
+
+if "DJANGO_SETTINGS_MODULE" not in os.environ:
+    _set_receivers([])
 
 
 def may_see(request: HttpRequest, task_id: str) -> bool:

@@ -116,7 +116,7 @@ def _tell_those_after(app: Celery, request: Any, error: BaseException, state: st
     if not job_ends.wanted(app):
         return
     options = {"link": request.callbacks, "chain": request.chain, "chord": request.chord}
-    after = never_begin({"task": request.task, "options": options})
+    after = never_begin({"options": options})
     try:
         job_ends.publish_ends_after(app, after, error, state)
     except NOT_PUBLISHED as problem:

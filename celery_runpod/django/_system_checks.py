@@ -20,11 +20,11 @@ SET_DEFAULT = "Call app.set_default() where the app is made, and import that mod
 
 @register()
 def check_celery_runpod(**_: Any) -> list[CheckMessage]:
-    """Errors: E001 (no Celery app), E002 (a variable of the environment, or what stands for it in the setting `RUNPOD`, has
-    a wrong value), E003 (the app and the RunPod workers do not share broker, result backend or job store), E004 (a wrong
-    name or value in the setting `RUNPOD`), E005 (the app has no result backend). Warnings: W001 (webhooks without a
-    secret), W002 (E003 could not be found out), W003 (the pages of jobs refuse everybody, because `MAY_SEE` is missing),
-    W004 (other threads of this process publish by another Celery app)."""
+    """Errors: E001 (no Celery app), E002 (a variable of the environment, or what stands for it in the setting `RUNPOD`,
+    has a wrong value), E003 (the app and the RunPod workers do not share broker, result backend or job store), E004 (a
+    wrong name or value in the setting `RUNPOD`), E005 (the app has no result backend). Warnings: W001 (webhooks without
+    a secret), W002 (E003 could not be found out), W003 (the pages of jobs refuse everybody, because `MAY_SEE` is
+    missing), W004 (other threads of this process publish by another Celery app)."""
     try:
         given_settings()
     except ConfigurationError as error:
@@ -65,7 +65,7 @@ def _hook_missing() -> list[CheckMessage]:
 
 
 def _of_other_threads(app: Celery) -> list[CheckMessage]:
-    """Celery's current app is the thread's that made it. Other threads, as those of a web server, have the default one."""
+    """Celery's current app is that of the thread that made it. Other threads, as a web server's, have the default one."""
     there: list[Celery | None] = [None]
 
     def look() -> None:

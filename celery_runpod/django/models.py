@@ -47,8 +47,8 @@ class JobModel(models.Model):
 
     Fields: `task_id`; `job_state`, empty before `start_job`, then "PENDING", and at the end "SUCCESS", "FAILURE" or
     "REVOKED"; `job_result`, the output; `job_error`, `{"type", "args", "message"}`; `job_ended_at`. How an open job
-    stands at the moment is in `job`. Set `keeps_job_result = False` in a class whose results are too large for its table, and
-    save what you need in `job_has_ended`.
+    stands at the moment is in `job`. Set `keeps_job_result = False` in a class whose results are too large for its
+    table, and save what you need in `job_has_ended`.
     """
 
     keeps_job_result = True

@@ -22,7 +22,7 @@ from celery_runpod._webhooks.signed_urls import sign_url
 from celery_runpod.errors import BrokerUnavailable, Unavailable
 from celery_runpod.flask import create_app
 from celery_runpod.options import Options
-from tests import django_project as _django_project  # configures Django
+from tests import django_project  # noqa: F401 - configures Django
 from tests.builders import ENDPOINT, Bench
 
 SECRET = "a-secret-of-the-tests-0123456789"
