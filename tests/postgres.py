@@ -1,4 +1,4 @@
-"""A PostgreSQL for one test module: its own cluster on loopback, with its own data. Debian's packages have what it needs."""
+"""A PostgreSQL for one test module: its own cluster on loopback, with its own data; from Debian's packages."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -195,7 +194,7 @@ def test_what_can_never_be_published_keeps_no_job_open(bench: Bench, monkeypatch
 
 
 @pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+def app(monkeypatch: pytest.MonkeyPatch) -> Celery:
     made = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
     made.conf.task_routes = {JOB_ENDED: {"queue": QUEUE}}
     monkeypatch.setattr(caller_task, "refuse", lambda *_: None)
@@ -205,7 +204,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     @made.task(name="shop.save", shared=False)
     def save(output: Any) -> Any: ...
 
-    yield made
+    return made
 
 
 def message_of(app: Celery, queue: str) -> Any:
