@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Collection, Iterator
+from datetime import timedelta
 from typing import Any
 
 from celery import states
@@ -28,6 +29,7 @@ from django.dispatch import receiver
 from django.utils import timezone
 from redis.exceptions import RedisError
 
+from celery_runpod._asking import DEFAULT_TIMEOUT_S, retry
 from celery_runpod._on_commit import prepared
 from celery_runpod._protocol import RUN
 from celery_runpod.django._storable import storable
@@ -115,6 +117,22 @@ class JobModel(models.Model):
 
         transaction.on_commit(publish_or_note, using=using)
         return JobResult(task_id)
+
+    def retry_job(self, *, force: bool = False, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> JobResult:
+        """Run the failed job again, with the chain and links that it had; it is paid for. The row becomes the new job.
+
+        Args:
+            force: as for `Endpoint.retry`.
+
+        Raises:
+            InvalidInput: the row is no job. RetryRefused, NoAnswer, BrokerUnavailable: as for `Endpoint.retry`.
+        """
+        if not self.task_id:
+            raise InvalidInput("this row is no job, so there is none to run again")
+        again = retry(self.task_id, force=force, timeout=timeout)
+        self.task_id = again.id
+        self.save(update_fields=_FIELDS)
+        return again
 
     def job_has_ended(self, result: Any, error: RunPodError | None) -> None:
         """For a subclass: called in the project's own worker once the end is saved, in the same transaction. What it

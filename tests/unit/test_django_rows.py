@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from celery import Celery, chain, states
 from celery.exceptions import Retry
-from django.core.management import call_command
 from django.db import connections, transaction
 
 from celery_runpod import Endpoint, JobResult, errors
@@ -19,44 +18,21 @@ from celery_runpod.django import _ended_task
 from celery_runpod.django.signals import job_ended
 from celery_runpod.errors import BrokerUnavailable, JobCancelled, JobFailed, encode
 from celery_runpod.testing import fake_endpoint
-from tests import django_project, postgres
+from tests import django_project
+from tests.django_database import database_of
 from tests.django_shop.models import Heard, Picture, Sketch
 
 sdxl = Endpoint("sdxl")
 
 
-def use(database: dict[str, Any]) -> None:
-    """Make it Django's default one."""
-    connections["default"].close()
-    connections.settings["default"] = connections.configure_settings({"default": database})["default"]
-    del connections["default"]
-    call_command("migrate", run_syncdb=True, verbosity=0)
-
-
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    before = connections.settings["default"]
-    if request.param == "sqlite":
-        file = tmp_path_factory.mktemp("rows") / "db.sqlite3"
-        use({"ENGINE": "django.db.backends.sqlite3", "NAME": str(file), "OPTIONS": {"timeout": 20}})
-        yield request.param
-    else:
-        if why := postgres.missing():
-            pytest.skip(why)
-        server = postgres.Postgres()
-        try:
-            use(server.settings())
-            yield request.param
-        finally:
-            connections["default"].close()
-            server.stop()
-    connections["default"].close()
-    connections.settings["default"] = before
-    del connections["default"]
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with database_of(request.param, tmp_path_factory.mktemp("rows")) as settings:
+        yield settings
 
 
 @pytest.fixture
-def app(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+def app(database: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     for model in (Picture, Sketch, Heard):
         model.objects.all().delete()
     made = Celery("shop", broker="memory://", backend="cache+memory://")
