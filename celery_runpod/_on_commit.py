@@ -21,7 +21,7 @@ from celery_runpod._protocol import RUN
 from celery_runpod._publish.caller_task import refuse_eager, refuse_wrong_links
 from celery_runpod._publish.routes import signatures_after
 from celery_runpod.errors import InvalidInput, NotConfigured
-from celery_runpod.results import with_job_results
+from celery_runpod.results import JobResult
 
 
 def on_commit(signature: Signature, *, using: str | None = None, app: Celery | None = None) -> ResultBase:
@@ -60,7 +60,7 @@ def prepared(signature: Signature, app: Celery | None) -> tuple[Any, Callable[[]
     # Frozen on a copy: the same signature may be given again, and each time it is another call.
     canvas = signature.clone()
     canvas._app = app
-    result = with_job_results(canvas.freeze(), app)
+    result = JobResult.of(canvas.freeze(), app=app).result
 
     def publish() -> None:
         canvas.apply_async()

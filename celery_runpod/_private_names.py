@@ -32,6 +32,9 @@
       kombu Resource._resource, _dirty
     asgiref SyncToAsync.thread_sensitive_context,   _job_views               an open stream keeps no thread
       context_to_thread_executor, _executor
+    django Model._meta, _base_manager               models, admin,           documented by Django, with an underscore
+                                                    _project_rows
+    django AdminSite._registry                      admin                    the page of the project's own row
     amqp Channel._basic_publish,                    confirms                 confirms with a bounded wait
       _confirm_selected
 

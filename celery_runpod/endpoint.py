@@ -24,18 +24,16 @@ from celery_runpod._call_rules import merge_input
 from celery_runpod._connect import check_reachable, client_app, client_settings
 from celery_runpod._on_commit import on_commit
 from celery_runpod._plain_json import plain_json
-from celery_runpod._protocol import CALL, DEFAULT_DEADLINE_S, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues
+from celery_runpod._protocol import CALL, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues
 from celery_runpod._publish.caller_task import check_arguments, client_task, refuse_wrong_links
+from celery_runpod._publish.expiry import check_expiry
 from celery_runpod.api._answers import Health
 from celery_runpod.api._payload import check_depth, check_input
-from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
+from celery_runpod.errors import InvalidInput, InvalidOption, NotConfigured
 from celery_runpod.options import Options
 from celery_runpod.results import JobResult
 
 __all__ = ["Endpoint"]
-
-_MARGIN_S = 600.0
-"""A chord's counter must outlive its slowest member by this much."""
 
 
 class Endpoint:
@@ -83,12 +81,13 @@ class Endpoint:
             start_timeout: within this time a RunPod worker must have taken the job.
             execution_timeout, ttl: RunPod's own limits (docs.runpod.io/serverless/endpoints/send-requests).
             low_priority: whether RunPod may let other jobs go first.
-            retries: how often a job that ends FAILED or TIMED_OUT is submitted again, as a new job that is paid for.
-            sync: submit by /runsync, for fast inference.
+            retries: how often a job that ends FAILED or TIMED_OUT is submitted again, as a new job that is paid for. Not
+                Celery's retries of a task.
+            sync: whether the worker submits by /runsync, for fast inference. The call itself returns at once, as ever.
             backoff: a dict with any of first_s, factor, cap_s, jitter: when to look at the job.
             webhook: False keeps this call from using the configured webhook.
             api_key_name: which of the worker's API keys to use.
-            labels: texts that go with the job.
+            labels: texts that `celery-runpod show` and Django's admin show of an open job.
             on_error: "raise", or "return": the error becomes the result, so that a fan-out survives it.
             idempotency_key: calls with one key (of one namespace and endpoint) and the same input share one job, also
                 after its end, as long as its result is kept. A job that failed frees its key.
@@ -152,7 +151,7 @@ class Endpoint:
         options = {**own, **self._celery_options(celery_options, arguments)}
         # A chain publishes with the current app. If only REDIS_URL is set, `self.app` makes that app now.
         with contextlib.suppress(NotConfigured):
-            self._check_expiry(self.app, arguments.get("not_before"))
+            check_expiry(self.app, self.name, self.options.deadline, arguments.get("not_before"))
         # Fields are keywords of the signature, so that a partial's keywords are merged over them as Celery does.
         kwargs = {CALL: arguments, **fields}
         return Signature(RUN, args=args, kwargs=kwargs, options=options, app=self._app, immutable=immutable)
@@ -251,8 +250,8 @@ class Endpoint:
         JobResult(task_id, app=self.app).cancel()
 
     def retry(self, task_id: str, *, force: bool = False, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> JobResult:
-        """Run a failed job of this endpoint again, under a new task id, with its chain and links. `force=True` allows it
-        also after `RUNPOD_MOST_RETRIES_BY_HAND` (3) retries by hand.
+        """Run a failed job of this endpoint again, under a new task id, with its chain and links; it is paid for again.
+        Not Celery's `Task.retry`. `force=True` allows it also after `RUNPOD_MOST_RETRIES_BY_HAND` (3) retries by hand.
 
         Raises:
             RetryRefused: the job has not failed, is kept no longer (`RUNPOD_KEEP_FAILED_S`), is part of a group or
@@ -291,15 +290,3 @@ class Endpoint:
             aware = eta if eta.tzinfo else eta.replace(tzinfo=self.app.timezone)
             arguments["not_before"] = aware.timestamp()
         return options
-
-    def _check_expiry(self, app: Celery, not_before: float | None) -> None:
-        wait_s = 0.0 if not_before is None else max(0.0, not_before - datetime.now(UTC).timestamp())
-        deadline_s = round(wait_s + (self.options.deadline or DEFAULT_DEADLINE_S))
-        for name in ("result_expires", "result_chord_expires"):
-            expires = app.conf.get(name)
-            seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
-            if seconds and seconds < deadline_s + _MARGIN_S:
-                raise ConfigurationError(
-                    f"{name} of the Celery app is {seconds:g} s, but a job of {self.name} may take {deadline_s:g} s "
-                    f"and a chord or result would be gone before its end: set it to at least {deadline_s + _MARGIN_S:g}"
-                )

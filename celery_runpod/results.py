@@ -284,7 +284,7 @@ class Flow:
             self._last: tuple[str, ...] = (result_or_id,)
             self._known[result_or_id] = ()
         else:
-            self.result = with_job_results(result_or_id, self._app)
+            self.result = _job_result(result_or_id, self._app)
             self._last = _order(self.result, (), self._known)
         self._looker = Looker(self._app)
 
@@ -398,13 +398,13 @@ def _all_ended(updates: list[JobUpdate]) -> bool:
     return all(update.ended for update in updates)
 
 
-def with_job_results(result: Any, app: Celery) -> Any:
+def _job_result(result: Any, app: Celery) -> Any:
     """The same result with a JobResult for each task in it."""
     if isinstance(result, JobResult) and result.parent is None:
         return result
-    parent = None if result.parent is None else with_job_results(result.parent, app)
+    parent = None if result.parent is None else _job_result(result.parent, app)
     if (children := getattr(result, "results", None)) is not None:
-        return GroupResult(result.id, [with_job_results(one, app) for one in children], parent=parent, app=app)
+        return GroupResult(result.id, [_job_result(one, app) for one in children], parent=parent, app=app)
     return JobResult(result.id, app=app, parent=parent)
 
 

@@ -74,6 +74,7 @@ class Row:
     ended_at: float | None = None
     delay_s: float | None = None
     execution_s: float | None = None
+    labels: tuple[str, ...] = ()
 
     def next_in_s(self, now: float) -> float | None:
         return None if self.next_at is None else round(max(0.0, self.next_at - now), 1)

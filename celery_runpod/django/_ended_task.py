@@ -81,7 +81,7 @@ def _of_a_fake(task_id: str, endpoint: str | None, end: job_ends.End) -> None:
 
 def run_catch_up(self: Any) -> None:
     """Save the ends that rows do not know."""
-    from celery_runpod.django.models import job_models
+    from celery_runpod.django._project_rows import job_models
 
     for model in job_models():
         if saved := model.catch_up_jobs():
@@ -90,7 +90,7 @@ def run_catch_up(self: Any) -> None:
 
 @worker_ready.connect
 def _catch_up(sender: Any = None, **_: Any) -> None:
-    from celery_runpod.django.models import job_models
+    from celery_runpod.django._project_rows import job_models
 
     app: Celery = sender.app
     if CATCH_UP not in app.tasks or is_worker(app) or not any(job_models()):

@@ -28,13 +28,14 @@ from celery_runpod._connect import client_app, store_unavailable
 from celery_runpod._escaping import shown
 from celery_runpod._live.job_rows import Row, ended_rows, open_rows
 from celery_runpod._store.store import store_of
-from celery_runpod.django.models import Job, job_models
+from celery_runpod.django._project_rows import job_models
+from celery_runpod.django.models import Job
 from celery_runpod.errors import RunPodError
 from celery_runpod.results import JobResult
 
 __all__: list[str] = []
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _MOST_ROWS = 200
 _MOST_AT_ONCE = 20
@@ -130,7 +131,7 @@ class _JobAdmin(admin.ModelAdmin):
                 break
             else:
                 worked += 1
-                log.info("%s: %s, by %s", action, task_id, request.user)
+                _log.info("%s: %s, by %s", action, task_id, request.user)
         if worked:
             self.message_user(request, f"{done} {worked} {'job' if worked == 1 else 'jobs'}", messages.SUCCESS)
         if len(task_ids) > most:

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from celery import states
 from celery.canvas import Signature
-from django.apps import apps
 from django.db import models, router, transaction
 from django.db.models.signals import class_prepared
 from django.dispatch import receiver
@@ -39,7 +38,7 @@ from celery_runpod.results import JobResult
 
 __all__ = ["Job", "JobModel"]
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _BATCH = 500
 
@@ -171,8 +170,9 @@ class JobModel(models.Model):
         return sum(row.catch_up_job() for row in rows.only("pk", *_FIELDS).iterator(_BATCH))
 
     @classmethod
-    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any]) -> JobModel:
-        row: JobModel = super().from_db(db, field_names, values)
+    def from_db(cls, *args: Any, **kwargs: Any) -> Any:
+        """As Django's, whose arguments differ by its version."""
+        row = super().from_db(*args, **kwargs)
         row._known_task_id = row.__dict__.get("task_id")
         return row
 
@@ -200,7 +200,7 @@ class JobModel(models.Model):
         try:
             self.catch_up_job()
         except (RunPodError, RedisError, OSError) as error:
-            log.warning("whether the job %s has ended is not known: %s", self.task_id, error)
+            _log.warning("whether the job %s has ended is not known: %s", self.task_id, error)
 
     @classmethod
     def _note_end(cls, task_id: str, state: str, result: Any, error: RunPodError | None) -> bool:
@@ -233,19 +233,10 @@ class Job(models.Model):
         permissions = [("cancel_job", "Can cancel a job"), ("retry_job", "Can run a failed job again")]
 
 
-def job_models() -> Iterator[type[JobModel]]:
-    """The models of the project that are jobs."""
-    return (one for one in apps.get_models() if issubclass(one, JobModel) and not one._meta.proxy)
-
-
 @receiver(class_prepared)
 def _listen(sender: Any, **_: Any) -> None:
     """The first model of a project that is a job has the ends of calls published to the project's worker."""
+    from celery_runpod.django._project_rows import save_end
+
     if issubclass(sender, JobModel):
-        job_ended.connect(_save_end, dispatch_uid="celery_runpod.rows")
-
-
-def _save_end(task_id: str, state: str, result: Any, error: RunPodError | None, **_: Any) -> None:
-    for model in job_models():
-        if model._note_end(task_id, state, result, error):
-            return
+        job_ended.connect(save_end, dispatch_uid="celery_runpod.rows")
