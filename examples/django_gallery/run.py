@@ -1,7 +1,7 @@
 """The whole gallery with one command: `python run.py`. It needs neither RunPod nor a Redis of yours.
 
-It starts `celery-runpod dev` (Redis, a local RunPod with the two handlers, a RunPod worker), the project's own worker and its
-web server, each a process, and ends them at Ctrl-C. Database and pictures stay in `data/`.
+It starts `celery-runpod dev` (Redis, a local RunPod with the two handlers, a RunPod worker), the project's own worker and
+its web server, each a process, and ends them at Ctrl-C. Database and pictures stay in `data/`.
 
     pip install 'celery-runpod[django,worker,simulator]'
     python run.py
@@ -59,17 +59,14 @@ def main():
         Path(env.get("GALLERY_DATA", HERE / "data")).mkdir(parents=True, exist_ok=True)
         subprocess.run([python, "manage.py", "migrate", "--verbosity=0"], cwd=HERE, env=env, check=True)
         password = secrets.token_urlsafe(9)
-        admin = {
-            **env,
-            "DJANGO_SUPERUSER_PASSWORD": password,
-            "DJANGO_SUPERUSER_USERNAME": f"admin-{secrets.token_hex(3)}",
-        }
+        name = f"admin-{secrets.token_hex(3)}"
+        admin = {**env, "DJANGO_SUPERUSER_PASSWORD": password, "DJANGO_SUPERUSER_USERNAME": name}
         create = [python, "manage.py", "createsuperuser", "--noinput", "--email=", "--verbosity=0"]
         subprocess.run(create, cwd=HERE, env=admin, check=True)
         start(python, "-m", "celery", "-A", "project", "worker", "-n", "own@%h", "-c", "2", "--loglevel", "WARNING")
         start(python, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}", stderr=subprocess.DEVNULL)
         print(f"\nGallery  http://127.0.0.1:{port}/")
-        print(f"Admin    http://127.0.0.1:{port}/admin/  {admin['DJANGO_SUPERUSER_USERNAME']} {password}", flush=True)
+        print(f"Admin    http://127.0.0.1:{port}/admin/  {name} {password}", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
         sys.exit("one of the processes has ended")

@@ -27,7 +27,7 @@ def handler(job):
         x, y, radius, *colour = (seed[(step * 3 + place) % 32] for place in range(6))
         x, y, radius = x * SIZE // 255, y * SIZE // 255, 24 + radius // 3
         canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(*colour, 150))
-        runpod.serverless.progress_update(job, {"step": step + 1, "of": STEPS})
+        runpod.serverless.progress_update(job, {"step": step + 1, "of": STEPS, "text": "drawing"})
         time.sleep(STEP_S)
     file = io.BytesIO()
     image.save(file, "PNG")
