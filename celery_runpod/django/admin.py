@@ -78,7 +78,7 @@ class _JobAdmin(admin.ModelAdmin):
             return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
         context = {
             **self.admin_site.each_context(request),
-            "title": "RunPod jobs",
+            "title": "Jobs that ended last" if ended else "Open jobs",
             "opts": self.opts,
             "ended": ended,
             "endpoint": endpoint,
@@ -164,7 +164,7 @@ class _Shown:
         self.row = row
         self.link = link
         self.state = row.verdict or row.state
-        self.why = "" if row.verdict else shown(row.why())
+        self.why = shown(row.why()) if row.reason and not row.verdict else ""
         self.progress = shown(row.progress)[:_MOST_TEXT]
         at = row.ended_at if row.verdict else row.accepted_at
         self.at = None if at is None else datetime.fromtimestamp(at, UTC)

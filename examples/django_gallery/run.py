@@ -43,7 +43,8 @@ def main():
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupted)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, interrupted)
     python = sys.executable
     beside = Path(python).with_name("celery-runpod")
     command = str(beside) if beside.exists() else "celery-runpod"
