@@ -18,10 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from celery import current_app
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from celery_runpod._connect import read_also
+from celery_runpod._connect import is_worker, read_also
 from celery_runpod.errors import ConfigurationError
 
 DJANGOS = {
@@ -68,11 +69,13 @@ def given_settings() -> dict[str, Any]:
 
 
 def variables() -> Mapping[str, str]:
-    """The environment variables that the setting stands for.
+    """The environment variables that the setting stands for; none in a RunPod worker that imports tasks of the project.
 
     Raises:
         ConfigurationError: as `given_settings`.
     """
+    if is_worker(current_app._get_current_object()):
+        return {}
     return {VARIABLES[name]: value for name, value in given_settings().items() if name in VARIABLES and value}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, current_app
 from django.test import override_settings
 
 from celery_runpod import _connect
@@ -63,6 +63,18 @@ def test_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
         assert client_settings().namespace == "of-django"
         monkeypatch.setenv("RUNPOD_NAMESPACE", "of-the-environment")
         assert client_settings().namespace == "of-the-environment"
+
+
+def test_a_runpod_worker_that_imports_the_project_keeps_its_own_settings() -> None:
+    worker = Celery("worker", set_as_current=False)
+    setattr(worker, _connect.WORKER, True)
+    before = current_app._get_current_object()
+    worker.set_current()
+    try:
+        with override_settings(RUNPOD={"NAMESPACE": "of-django"}):
+            assert client_settings().namespace == "runpod"
+    finally:
+        before.set_current()
 
 
 @pytest.mark.parametrize(
