@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests import django_project
 from tests.django_database import database_of
 from tests.django_shop.models import Heard, Picture
 from tests.django_shop.worker import app, fail, same
+from tests.rabbitmq import rabbitmq_server
 from tests.servers import ROOT, World, forget_connections
 from tests.waiting import eventually
 
@@ -54,9 +56,17 @@ class Shop:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    folder = tmp_path_factory.mktemp("shop")
+    with open_shop(request.param, tmp_path_factory.mktemp("shop")) as made:
+        yield made
+
+
+@contextmanager
+def open_shop(kind: str, folder: Path, broker: str = "redis") -> Iterator[Shop]:
     env = {"RUNPOD_DIE_AT": str(folder / "die-at"), "RUNPOD_CLAIM_LEASE_S": "22"}
-    with database_of(request.param, folder) as database, World(folder, endpoints=ENDPOINTS, env=env) as world:
+    with (
+        database_of(kind, folder) as database,
+        World(folder, endpoints=ENDPOINTS, env=env, broker=broker) as world,
+    ):
         world.start(application=None)
         app.conf.update(broker_url=world.broker_url, result_backend=world.redis_url)
         forget_connections()
@@ -189,3 +199,17 @@ def test_what_a_killed_worker_had_popped_is_saved_by_the_next_one(shop: Shop) ->
 def test_nothing_is_left(shop: Shop) -> None:
     eventually(shop.world.open_jobs, [], within_s=60)
     assert shop.world.redis.llen("shop") == 0
+
+
+@pytest.mark.skipif(rabbitmq_server() is None, reason="no rabbitmq-server is installed")
+def test_on_rabbitmq_the_end_of_a_job_arrives_and_waits_for_a_worker(tmp_path: Path) -> None:
+    with open_shop("sqlite", tmp_path, broker="rabbitmq") as rabbits:
+        picture = Picture.objects.create()
+        picture.start_job(endpoint("fast").s(n=1))
+        eventually(lambda: state_of(picture), ("SUCCESS", 1), within_s=60)
+        rabbits.kill_worker()
+        failed = Picture.objects.create()
+        failed.start_job(endpoint("failing").s(n=1))
+        eventually(lambda: rabbits.world.rabbit.waiting("shop"), 1, within_s=60)
+        rabbits.start_worker()
+        eventually(lambda: state_of(failed), ("FAILURE", 1), within_s=60)
