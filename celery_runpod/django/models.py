@@ -33,7 +33,7 @@ from celery_runpod._on_commit import prepared
 from celery_runpod._protocol import RUN
 from celery_runpod.django._storable import storable
 from celery_runpod.django.signals import job_ended
-from celery_runpod.errors import BrokerUnavailable, InvalidInput, RunPodError, decode, encode
+from celery_runpod.errors import BrokerUnavailable, InvalidInput, JobError, RunPodError, decode, encode
 from celery_runpod.results import JobResult
 
 __all__ = ["Job", "JobModel"]
@@ -78,7 +78,8 @@ class JobModel(models.Model):
 
     def start_job(self, call: Signature, within: Callable[[Signature], Signature] | None = None) -> JobResult:
         """Make this row the job of a call, save it, and publish the call once the current transaction is committed. A row
-        that was a job before becomes another one; the former job is not cancelled.
+        that was a job before becomes another one; the former job is not cancelled. Of a row that is in the table already,
+        only the fields of the job are saved.
 
         >>> picture.start_job(sdxl.s(prompt="a cat"), within=lambda job: chain(job, thumbnail.s(picture.pk)))
 
@@ -152,7 +153,8 @@ class JobModel(models.Model):
             return False
         error = found.error
         if error is not None and not isinstance(error, RunPodError):
-            return False
+            # Of a step before it, which was the project's own task.
+            error = JobError(f"{type(error).__name__}: {error}", task_id=self.task_id)
         saved = type(self)._note_end(self.task_id, state, None if error else found.result, error)
         if saved:
             self.refresh_from_db(fields=_FIELDS)

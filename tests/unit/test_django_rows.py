@@ -297,6 +297,13 @@ def test_a_worker_that_starts_saves_the_ends_that_were_lost(app: Celery) -> None
     assert Picture.objects.get(pk=lost.pk).handled == 1
 
 
+def test_an_error_of_a_task_of_the_projects_own_is_caught_up_with_too(app: Celery) -> None:
+    picture = Picture.objects.create()
+    app.backend.store_result(picture.start_job(sdxl.s()).id, ValueError("a step before"), states.FAILURE)
+    assert picture.catch_up_job() and not picture.catch_up_job()
+    assert "ValueError: a step before" in str(picture.job_exception)
+
+
 def test_own_task_that_fails_ends_the_calls_behind_it(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr("celery_runpod._publish.job_ends.publish_end", lambda app, *news: told.append(news))
