@@ -16,7 +16,7 @@ from typing import Any
 
 from celery import Celery, Task, states
 from celery._state import _get_active_apps, connect_on_app_finalize
-from celery.exceptions import TaskRevokedError
+from celery.exceptions import TaskRevokedError, WorkerLostError
 from celery.signals import task_failure, task_revoked, worker_ready
 
 from celery_runpod import _stand_ins
@@ -63,10 +63,14 @@ def send(task_id: str, endpoint: str | None, state: str, result: Any, error: Run
 
 
 def run_ended(self: Any, *, task_id: str, endpoint: str | None, state: str, output: Any, error: Any, **_: Any) -> None:
-    """Send the signal for one call; again later, if a receiver raises."""
+    """Send the signal for one call; again later, if a receiver raises, or if its worker was killed meanwhile."""
+    again_s = FIRST_REPEAT_S * 2**self.request.retries
+    if (self.request.delivery_info or {}).get("redelivered"):
+        # Counted, and not run at once: a receiver that kills its process each time would be called for ever.
+        raise self.retry(exc=WorkerLostError("the worker was lost while it ran"), countdown=again_s)
     failed = send(task_id, endpoint, state, output, None if error is None else decode(error))
     if failed is not None:
-        raise self.retry(exc=failed, countdown=FIRST_REPEAT_S * 2**self.request.retries)
+        raise self.retry(exc=failed, countdown=again_s)
 
 
 def _wanted() -> bool:

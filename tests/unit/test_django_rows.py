@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from celery import Celery, chain, states
+from celery.app.trace import build_tracer
 from celery.exceptions import Retry
 from django.db import connections, transaction
+from kombu.transport.memory import Channel
 
 from celery_runpod import Endpoint, JobResult, errors
 from celery_runpod._protocol import JOB_ENDED, RUN
@@ -35,6 +37,7 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def app(database: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     for model in (Picture, Sketch, Heard):
         model.objects.all().delete()
+    Channel.queues.clear()  # the memory of all apps
     made = Celery("shop", broker="memory://", backend="cache+memory://")
     made.conf.task_publish_retry = False
 
@@ -282,6 +285,22 @@ def test_a_receiver_that_always_raises_is_given_up(app: Celery, monkeypatch: pyt
     assert Heard.objects.count() == 1 + _ended_task.MOST_REPEATS
 
 
+@pytest.mark.parametrize("retries", [0, _ended_task.MOST_REPEATS])
+def test_a_message_whose_worker_was_killed_is_repeated_later_and_not_for_ever(app: Celery, retries: int) -> None:
+    task = app.tasks[JOB_ENDED]
+    tracer = build_tracer(task.name, task, app=app)
+    news = {"task_id": "t1", "endpoint": "sdxl", "state": "SUCCESS", "output": 1, "error": None}
+    request = {"id": "m1", "retries": retries, "delivery_info": {"redelivered": True}, "args": (), "kwargs": news}
+    tracer("m1", (), news, request=request)
+    assert Heard.objects.count() == 0
+    with app.connection_for_read() as connection:
+        message = connection.default_channel.basic_get("celery", no_ack=True)
+    if retries:
+        assert message is None
+    else:
+        assert message.headers["retries"] == 1 and message.headers["eta"] and message.decode()[1] == news
+
+
 def test_a_worker_that_starts_saves_the_ends_that_were_lost(app: Celery) -> None:
     lost, still_open = Picture.objects.create(), Picture.objects.create()
     sketch = Sketch.objects.create()
@@ -314,8 +333,6 @@ def test_own_task_that_fails_ends_the_calls_behind_it(app: Celery, monkeypatch: 
 
     behind = {"task": RUN, "kwargs": {"endpoint": "sdxl"}, "options": {"task_id": "behind"}}
     behind["options"]["headers"] = {"runpod_ended_queue": "celery"}  # type: ignore[index]
-    from celery.app.trace import build_tracer
-
     tracer = build_tracer(fails.name, fails, app=app)
     tracer("t0", (1,), {}, request={"id": "t0", "delivery_info": {}, "chain": [behind]})
     [(queue, task_id, endpoint, how)] = told
