@@ -29,7 +29,7 @@ def on_commit(signature: Signature, *, using: str | None = None, app: Celery | N
     if there is none. Its result is returned now: `.id` is the id that it will have, and `JobResult.of` takes it.
 
     >>> result = on_commit(chain(sdxl.s(prompt="a cat"), save.s(picture.id)))
-    >>> Picture.objects.filter(id=picture.id).update(task_id=result.id)
+    >>> request.session["flow"] = result.id
 
     Args:
         using: the alias of the database whose transaction is waited for; Django's default one without it.
@@ -80,6 +80,8 @@ def when_committed(call: Callable[[], None], using: str | None) -> None:
     except ImportError:
         raise NotConfigured("Django is not installed: without its transactions publish by .delay()") from None
     try:
-        transaction.on_commit(call, using=using)
+        connection = transaction.get_connection(using)
     except ImproperlyConfigured as error:
         raise NotConfigured(f"Django is not set up: {error}") from None
+    # Outside of the `try`: without a transaction it publishes now, and what that raises is its own.
+    connection.on_commit(call)

@@ -100,7 +100,7 @@ def _catch_up(sender: Any = None, **_: Any) -> None:
     if CATCH_UP not in app.tasks or is_worker(app) or not any(job_models()):
         return
     try:
-        app.send_task(CATCH_UP, expires=CATCH_UP_EXPIRES_S)
+        app.send_task(CATCH_UP, expires=CATCH_UP_EXPIRES_S, ignore_result=True)
     except NOT_PUBLISHED as error:
         log.warning("rows are not compared with the ends of their jobs: %s", error)
 
