@@ -24,7 +24,8 @@ from celery_runpod._publish.errbacks import wrap
 from celery_runpod._publish.keep_copies import begin, begun, keep
 from celery_runpod._publish.rabbitmq import confirm, declare_followers, mend_declarations
 
-_NEVER_BEGIN = ("link", "chain", "chord")
+_FOLLOWS = ("link", "link_error", "chain", "chord")
+_NEVER_BEGINS = ("link", "chain", "chord")
 """What does not begin when a task fails; a chord's body does not if any of its members has failed."""
 _CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
 
@@ -44,15 +45,18 @@ def link_signatures(signature: MutableMapping[str, Any]) -> Iterator[MutableMapp
 
 
 def never_begin(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
-    """Every signature that follows this one, and that does not begin if it fails."""
-    options = signature.get("options") or {}
-    kept = {name: options[name] for name in _NEVER_BEGIN if options.get(name)}
-    return signatures_after({"task": signature.get("task"), "options": kept})
+    """Every signature that follows this one, and that does not begin if it fails. Not its errbacks: the same one may hang
+    on each step of a chain, and begins."""
+    for child in _children(signature, _NEVER_BEGINS):
+        yield child
+        yield from never_begin(child)
 
 
-def _children(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+def _children(
+    signature: MutableMapping[str, Any], following: Iterable[str] = _FOLLOWS
+) -> Iterator[MutableMapping[str, Any]]:
     options, kwargs = signature.get("options") or {}, signature.get("kwargs") or {}
-    for name in ("link", "link_error", "chain", "chord"):
+    for name in following:
         yield from _listed(options.get(name))
     if signature.get("task") in _CANVAS:
         for name in ("tasks", "header", "body"):
@@ -122,8 +126,7 @@ def _on_publish(
     if sender == RUN and isinstance(headers, dict):
         begin(app, str(headers.get("id")), properties or {})
     mend_declarations(app, declare)
-    ended_queue = _own_queue(app) if job_ends.wanted(app) else None
-    carries_a_call = _pin_what_follows(app, sender, body, declare, ended_queue)
+    carries_a_call = _pin_what_follows(app, sender, body, declare)
     # A lost check is planned again, so it need not wait for a confirm.
     confirm(declare, properties, wait=sender != CHECK_STATUS)
     if not carries_a_call or not isinstance(headers, dict):
@@ -133,7 +136,7 @@ def _on_publish(
         # RabbitMQ would drop an expired message, and its task would never end.
         (properties or {}).pop("expiration", None)
         headers.setdefault(ISSUED_AT, time.time())  # noqa: TID251 - the edge: it is published now
-        if ended_queue is not None:
+        if (ended_queue := _ended_queue(app)) is not None:
             headers.setdefault(ENDED_QUEUE, ended_queue)
 
 
@@ -145,14 +148,16 @@ def _on_published(body: Any = None, headers: Any = None, exchange: Any = None, r
         keep(publishing, headers, body, place, routing_key, float(headers[ISSUED_AT]))
 
 
-def _own_queue(app: Celery) -> str:
-    """The queue of the caller's own worker for `runpod.job_ended`."""
+def _ended_queue(app: Celery) -> str | None:
+    """The queue of the caller's own worker for `runpod.job_ended`; None if this process does not ask for ends."""
+    if not job_ends.wanted(app):
+        return None
     message: dict[str, Any] = {"task": JOB_ENDED}
     pin(app, message)
     return str(message["options"].get("queue") or app.conf.task_default_queue)
 
 
-def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any, ended_queue: str | None) -> bool:
+def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any) -> bool:
     """If the message is a call of an endpoint, or one follows it, write routes and ids into all that follows it. Returns
     whether it is so."""
     if not isinstance(body, tuple) or len(body) != 3 or not isinstance(body[2], dict):
@@ -166,6 +171,7 @@ def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any, 
     after = list(signatures_after(message))
     if sender != RUN and not any(one["task"] == RUN for one in after):
         return False
+    ended_queue = _ended_queue(app)
     for signature in after:
         pin(app, signature)
         if ended_queue is not None and signature["task"] == RUN:

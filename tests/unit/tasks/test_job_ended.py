@@ -120,7 +120,7 @@ def test_calls_behind_one_that_failed_end_too(bench: Bench) -> None:
     ended(
         bench,
         JobFailed("boom", ENDPOINT, "t1"),
-        chain=[call("last"), members, save],
+        chain=[call("last", link_error=[call("errback")]), members, save],
         link=[call("linked")],
         link_error=[call("errback")],
         chord=call("body"),
