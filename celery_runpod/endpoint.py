@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, NoReturn, Self
 
 from celery import Celery
@@ -20,7 +20,7 @@ from celery.canvas import Signature
 
 from celery_runpod import _stand_ins
 from celery_runpod._asking import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
-from celery_runpod._call_rules import merge_input
+from celery_runpod._call_rules import merge_input, not_before
 from celery_runpod._connect import check_reachable, client_app, client_settings
 from celery_runpod._on_commit import on_commit
 from celery_runpod._plain_json import plain_json
@@ -29,7 +29,7 @@ from celery_runpod._publish.caller_task import check_arguments, client_task, ref
 from celery_runpod._publish.expiry import check_expiry
 from celery_runpod.api._answers import Health
 from celery_runpod.api._payload import check_depth, check_input
-from celery_runpod.errors import InvalidInput, InvalidOption, NotConfigured
+from celery_runpod.errors import InvalidInput, NotConfigured
 from celery_runpod.options import Options
 from celery_runpod.results import JobResult
 
@@ -148,7 +148,11 @@ class Endpoint:
             "kwargsrepr": HIDDEN,
             "shadow": f"{RUN}[{self.name}]",
         }
-        options = {**own, **self._celery_options(celery_options, arguments)}
+        # Redis would hand out a message with a long ETA again each time the visibility timeout passes.
+        countdown, eta = celery_options.pop("countdown", None), celery_options.pop("eta", None)
+        if (at := not_before(countdown, eta, lambda: self.app.timezone)) is not None:
+            arguments["not_before"] = at
+        options = {**own, **celery_options}
         # A chain publishes with the current app. If only REDIS_URL is set, `self.app` makes that app now.
         with contextlib.suppress(NotConfigured):
             check_expiry(self.app, self.name, self.options.deadline, arguments.get("not_before"))
@@ -271,22 +275,3 @@ class Endpoint:
     def _ask(self, task: str, timeout: float | timedelta) -> Any:
         arguments = {"api_key_name": self.options.api_key_name}
         return ask(task, (self.name,), arguments, timeout=timeout, app=self.app, endpoint=self.name)
-
-    def _celery_options(self, options: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-        """Celery's options, with `countdown` and `eta` turned into the argument `not_before`. Redis would hand out a
-        message with a long ETA again each time the visibility timeout passes."""
-        countdown, eta = options.pop("countdown", None), options.pop("eta", None)
-        now = datetime.now(UTC)
-        if countdown is not None:
-            seconds = countdown.total_seconds() if isinstance(countdown, timedelta) else countdown
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-                raise InvalidOption("countdown", repr(countdown), "seconds")
-            eta = now + timedelta(seconds=seconds)
-        if isinstance(eta, str):
-            eta = datetime.fromisoformat(eta)
-        if eta is not None:
-            if not isinstance(eta, datetime):
-                raise InvalidOption("eta", repr(eta), "a datetime")
-            aware = eta if eta.tzinfo else eta.replace(tzinfo=self.app.timezone)
-            arguments["not_before"] = aware.timestamp()
-        return options

@@ -32,9 +32,10 @@ from tasks.cancel import STAMP, cancel_if_wished
 from tasks.crash_points import Step, reach
 from tasks.delivery import REPUBLISH_S, hand_over, publish
 from tasks.idempotency import join
+from tasks.job_ended import TellsItsFailure
 from tasks.parking import ids_after
 from tasks.publish_check import check_times, plan_check, publish_check
-from tasks.put_back import CallersTask, nothing_but_verdicts, put_back
+from tasks.put_back import nothing_but_verdicts, put_back
 from tasks.services import Services, services_of
 from tasks.submit import submit
 
@@ -44,7 +45,7 @@ FIRST_TRY_S = 10.0
 """How long the accepting process alone may submit the job; then a check may."""
 
 
-@shared_task(bind=True, name=RUN, base=CallersTask)
+@shared_task(bind=True, name=RUN, base=TellsItsFailure)
 @nothing_but_verdicts
 def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     """Accept a call: positional the input (in a chain after the previous result), keyword arguments `endpoint` (name or

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,15 +12,17 @@ from celery.app.trace import build_tracer
 from kombu.exceptions import OperationalError
 from kombu.transport.memory import Channel
 
+from celery_app.overrides.poison import settle
 from celery_runpod import Endpoint
 from celery_runpod._protocol import ENDED_QUEUE, FINISH, JOB_ENDED, RUN
 from celery_runpod._publish import caller_task, job_ends
 from celery_runpod._publish.job_ends import ask
 from celery_runpod._store.states import State
-from celery_runpod.errors import JobCancelled, JobFailed, decode, encode
+from celery_runpod.errors import JobCancelled, JobFailed, JobUndeliverable, decode, encode
 from celery_runpod.options import Options
 from tasks.cancel import cancel_jobs
 from tasks.delivery import MOST_CLAIMS
+from tasks.put_back import MOST_TRIES
 from tests.builders import ENDPOINT, Bench
 
 QUEUE = "of-the-shop"
@@ -188,6 +191,34 @@ def test_what_can_never_be_published_keeps_no_job_open(bench: Bench, monkeypatch
         assert rounds <= MOST_CLAIMS + 2
         finish(bench)
         bench.now += 61
+
+
+def test_a_call_that_fails_before_it_has_a_record(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise TypeError("each time")
+
+    monkeypatch.setattr("tasks.run.read_call", broken)
+    task = bench.app.tasks[RUN]
+    tracer = build_tracer(RUN, task, app=bench.app)
+    request = {"id": "t1", "delivery_info": {}, "args": (), "chain": [call("behind")], ENDED_QUEUE: QUEUE}
+    for _ in range(MOST_TRIES):
+        tracer("t1", (), {"endpoint": ENDPOINT}, request=dict(request))
+        assert told(bench) == []
+    tracer("t1", (), {"endpoint": ENDPOINT}, request=dict(request))
+    news = told(bench)
+    assert [(one["task_id"], one["state"]) for one in news] == [("t1", "FAILURE"), ("behind", "FAILURE")]
+    assert isinstance(decode(news[0]["error"]), JobUndeliverable)
+
+
+def test_a_message_that_cannot_be_run(bench: Bench) -> None:
+    headers = {"id": "t1", "task": RUN, ENDED_QUEUE: QUEUE}
+    body = json.dumps([[], {}, {"chain": [call("behind")]}])
+    message = SimpleNamespace(body=body.encode(), headers=headers, content_type="application/json", properties={})
+    settle(bench.services, message, "nested too deeply", True)
+    assert [(one["task_id"], one["error"]["type"]) for one in told(bench)] == [
+        ("t1", "InvalidInput"),
+        ("behind", "InvalidInput"),
+    ]
 
 
 # The process that publishes calls
