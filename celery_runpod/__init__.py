@@ -8,6 +8,7 @@ or reads results.
 from celery_runpod import _errback_task as _errback_task  # registers a task
 from celery_runpod import errors
 from celery_runpod._asking import ask, pause, resume
+from celery_runpod._on_commit import on_commit
 from celery_runpod._publish import caller_task as _clienttask  # registers a task
 from celery_runpod._publish import forks as _forks  # connects a hook
 from celery_runpod._publish import routes as _routing  # connects the signal
@@ -26,6 +27,7 @@ __all__ = [
     "ask",
     "cancel",
     "errors",
+    "on_commit",
     "pause",
     "resume",
 ]

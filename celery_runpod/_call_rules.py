@@ -6,7 +6,8 @@ Not here: names and fields of the message (``_protocol.py``), the worker's readi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from celery import Celery
@@ -65,6 +66,27 @@ def merge_input(inputs: tuple[Any, ...] | list[Any], fields_: Mapping[str, Any],
             )
         merged = {**merged, **layer}
     return merged
+
+
+def not_before(countdown: Any, eta: Any, timezone: Callable[[], tzinfo]) -> float | None:
+    """Celery's `countdown` or `eta` as seconds since the epoch; None where neither is given. `timezone` is that of an eta
+    without one.
+
+    Raises:
+        InvalidOption: neither seconds nor a `timedelta`; or not a datetime.
+    """
+    if countdown is not None:
+        seconds = countdown.total_seconds() if isinstance(countdown, timedelta) else countdown
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise InvalidOption("countdown", repr(countdown), "seconds")
+        eta = datetime.now(UTC) + timedelta(seconds=seconds)
+    if isinstance(eta, str):
+        eta = datetime.fromisoformat(eta)
+    if eta is None:
+        return None
+    if not isinstance(eta, datetime):
+        raise InvalidOption("eta", repr(eta), "a datetime")
+    return (eta if eta.tzinfo else eta.replace(tzinfo=timezone())).timestamp()
 
 
 def takes_celerys_arguments(app: Celery, errback: Mapping[str, Any]) -> bool:

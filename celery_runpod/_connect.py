@@ -21,7 +21,7 @@ import functools
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,13 +68,13 @@ class ClientSettings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> ClientSettings:
-        """Read `REDIS_URL` and the `RUNPOD_*` variables (docs/settings.md).
+        """Read `REDIS_URL` and the `RUNPOD_*` variables (docs/settings.md); by default those of `environment`.
 
         Raises:
             ConfigurationError: the namespace has characters that queue or key names must not have, a URL cannot be used,
                 or a webhook secret is too short.
         """
-        env = os.environ if env is None else env
+        env = environment() if env is None else env
         return cls(
             namespace=check_namespace(env.get("RUNPOD_NAMESPACE") or DEFAULT_NAMESPACE),
             broker_url=_url(env, "RUNPOD_BROKER_URL", "CELERY_BROKER_URL", of_celery=True),
@@ -84,6 +84,25 @@ class ClientSettings:
             webhook_secret_previous=_secret(env, "RUNPOD_WEBHOOK_SECRET_PREVIOUS"),
             explicit=any(env.get(name) for name in ("REDIS_URL", "RUNPOD_BROKER_URL", "CELERY_BROKER_URL")),
         )
+
+
+_further: list[Callable[[], Mapping[str, str]]] = []
+
+
+def read_also(give: Callable[[], Mapping[str, str]]) -> None:
+    """Read variables from the settings of a web framework too: `give` returns those that are set there at the moment."""
+    if give not in _further:
+        _further.append(give)
+
+
+def environment() -> Mapping[str, str]:
+    """The variables of this process. One that is set in the environment goes before the framework's."""
+    if not _further:
+        return os.environ
+    given: dict[str, str] = {}
+    for give in _further:
+        given |= give()
+    return {**given, **{name: value for name, value in os.environ.items() if value or name not in given}}
 
 
 def check_namespace(namespace: str) -> str:
@@ -213,7 +232,7 @@ _lock = threading.Lock()
 
 
 def client_settings() -> ClientSettings:
-    """The settings of this process, read from the environment at each call."""
+    """The settings of this process, read at each call."""
     return ClientSettings.from_env()
 
 
@@ -302,7 +321,8 @@ def store_url(app: Celery) -> str:
     """The URL of the job store, with its password."""
     url = client_settings().store_url
     # Without a variable, the Redis of the app's own broker or backend holds the store.
-    if not (os.environ.get("RUNPOD_STORE_URL") or os.environ.get("REDIS_URL")):
+    env = environment()
+    if not (env.get("RUNPOD_STORE_URL") or env.get("REDIS_URL")):
         for candidate in (broker_of(app), app.conf.result_backend):
             if isinstance(candidate, str) and candidate.startswith(REDIS_SCHEMES):
                 return candidate

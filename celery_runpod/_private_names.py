@@ -33,6 +33,9 @@
     asgiref SyncToAsync.thread_sensitive_context,   _job_views               an open stream keeps no thread
       context_to_thread_executor, _executor
     tornado Loader._create_template                 flower (in config)       Flower offers to cancel each open job
+    django Model._meta, _base_manager               models, admin,           documented by Django, with an underscore
+                                                    _project_rows
+    django AdminSite._registry                      admin                    the page of the project's own row
     amqp Channel._basic_publish,                    confirms                 confirms with a bounded wait
       _confirm_selected
 

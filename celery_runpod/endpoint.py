@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, NoReturn, Self
 
 from celery import Celery
@@ -20,21 +20,20 @@ from celery.canvas import Signature
 
 from celery_runpod import _stand_ins
 from celery_runpod._asking import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
-from celery_runpod._call_rules import merge_input
+from celery_runpod._call_rules import merge_input, not_before
 from celery_runpod._connect import check_reachable, client_app, client_settings
+from celery_runpod._on_commit import on_commit
 from celery_runpod._plain_json import plain_json
-from celery_runpod._protocol import CALL, DEFAULT_DEADLINE_S, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues
-from celery_runpod._publish.caller_task import check_arguments, client_task, refuse_eager, refuse_wrong_links
+from celery_runpod._protocol import CALL, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues
+from celery_runpod._publish.caller_task import check_arguments, client_task, refuse_wrong_links
+from celery_runpod._publish.expiry import check_expiry
 from celery_runpod.api._answers import Health
 from celery_runpod.api._payload import check_depth, check_input
-from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
+from celery_runpod.errors import InvalidInput, NotConfigured
 from celery_runpod.options import Options
 from celery_runpod.results import JobResult
 
 __all__ = ["Endpoint"]
-
-_MARGIN_S = 600.0
-"""A chord's counter must outlive its slowest member by this much."""
 
 
 class Endpoint:
@@ -82,12 +81,13 @@ class Endpoint:
             start_timeout: within this time a RunPod worker must have taken the job.
             execution_timeout, ttl: RunPod's own limits (docs.runpod.io/serverless/endpoints/send-requests).
             low_priority: whether RunPod may let other jobs go first.
-            retries: how often a job that ends FAILED or TIMED_OUT is submitted again, as a new job that is paid for.
-            sync: submit by /runsync, for fast inference.
+            retries: how often a job that ends FAILED or TIMED_OUT is submitted again, as a new job that is paid for. Not
+                Celery's retries of a task.
+            sync: whether the worker submits by /runsync, for fast inference. The call itself returns at once, as ever.
             backoff: a dict with any of first_s, factor, cap_s, jitter: when to look at the job.
             webhook: False keeps this call from using the configured webhook.
             api_key_name: which of the worker's API keys to use.
-            labels: texts that go with the job.
+            labels: texts that `celery-runpod show` and Django's admin show of an open job.
             on_error: "raise", or "return": the error becomes the result, so that a fan-out survives it.
             idempotency_key: calls with one key (of one namespace and endpoint) and the same input share one job, also
                 after its end, as long as its result is kept. A job that failed frees its key.
@@ -148,10 +148,14 @@ class Endpoint:
             "kwargsrepr": HIDDEN,
             "shadow": f"{RUN}[{self.name}]",
         }
-        options = {**own, **self._celery_options(celery_options, arguments)}
+        # Redis would hand out a message with a long ETA again each time the visibility timeout passes.
+        countdown, eta = celery_options.pop("countdown", None), celery_options.pop("eta", None)
+        if (at := not_before(countdown, eta, lambda: self.app.timezone)) is not None:
+            arguments["not_before"] = at
+        options = {**own, **celery_options}
         # A chain publishes with the current app. If only REDIS_URL is set, `self.app` makes that app now.
         with contextlib.suppress(NotConfigured):
-            self._check_expiry(self.app, arguments.get("not_before"))
+            check_expiry(self.app, self.name, self.options.deadline, arguments.get("not_before"))
         # Fields are keywords of the signature, so that a partial's keywords are merged over them as Celery does.
         kwargs = {CALL: arguments, **fields}
         return Signature(RUN, args=args, kwargs=kwargs, options=options, app=self._app, immutable=immutable)
@@ -193,19 +197,28 @@ class Endpoint:
         return await asyncio.to_thread(self.apply_async, args, kwargs, **celery_options)
 
     def delay_on_commit(self, input: Any = None, /, **fields: Any) -> str:
-        """Enqueue once Django's current transaction has been committed; returns the task id at once.
+        """Enqueue once Django's current transaction has been committed, or at once if there is none; returns the task id
+        at once. For another database see `apply_async_on_commit`, for a canvas `celery_runpod.on_commit`.
 
-        A mistake in the call is raised here, not after the commit.
+        Raises:
+            as `apply_async`: a mistake in the call is raised here, not after the commit.
         """
-        from django.db import transaction
+        return self.apply_async_on_commit(() if input is None else (input,), fields)
 
-        task_id = str(uuid.uuid4())
-        args = () if input is None else (input,)
-        # Checked now, because Django's tests roll back and never reach the commit.
-        refuse_eager(self.app, self.name)
-        self.signature(args, fields)
-        transaction.on_commit(lambda: self.apply_async(args, fields, task_id=task_id) and None)
-        return task_id
+    def apply_async_on_commit(
+        self,
+        args: tuple[Any, ...] | list[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        using: str | None = None,
+        **celery_options: Any,
+    ) -> str:
+        """As `delay_on_commit`, with Celery's options.
+
+        Args:
+            using: the alias of the database whose transaction is waited for; Django's default one without it.
+        """
+        return str(on_commit(self.signature(args, kwargs, **celery_options), using=using, app=self.app).id)
 
     def health(self, *, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> Health:
         """How many jobs and workers the endpoint has. A celery-runpod worker asks RunPod, so no API key is needed here.
@@ -241,8 +254,8 @@ class Endpoint:
         JobResult(task_id, app=self.app).cancel()
 
     def retry(self, task_id: str, *, force: bool = False, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> JobResult:
-        """Run a failed job of this endpoint again, under a new task id, with its chain and links. `force=True` allows it
-        also after `RUNPOD_MOST_RETRIES_BY_HAND` (3) retries by hand.
+        """Run a failed job of this endpoint again, under a new task id, with its chain and links; it is paid for again.
+        Not Celery's `Task.retry`. `force=True` allows it also after `RUNPOD_MOST_RETRIES_BY_HAND` (3) retries by hand.
 
         Raises:
             RetryRefused: the job has not failed, is kept no longer (`RUNPOD_KEEP_FAILED_S`), is part of a group or
@@ -262,34 +275,3 @@ class Endpoint:
     def _ask(self, task: str, timeout: float | timedelta) -> Any:
         arguments = {"api_key_name": self.options.api_key_name}
         return ask(task, (self.name,), arguments, timeout=timeout, app=self.app, endpoint=self.name)
-
-    def _celery_options(self, options: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-        """Celery's options, with `countdown` and `eta` turned into the argument `not_before`. Redis would hand out a
-        message with a long ETA again each time the visibility timeout passes."""
-        countdown, eta = options.pop("countdown", None), options.pop("eta", None)
-        now = datetime.now(UTC)
-        if countdown is not None:
-            seconds = countdown.total_seconds() if isinstance(countdown, timedelta) else countdown
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-                raise InvalidOption("countdown", repr(countdown), "seconds")
-            eta = now + timedelta(seconds=seconds)
-        if isinstance(eta, str):
-            eta = datetime.fromisoformat(eta)
-        if eta is not None:
-            if not isinstance(eta, datetime):
-                raise InvalidOption("eta", repr(eta), "a datetime")
-            aware = eta if eta.tzinfo else eta.replace(tzinfo=self.app.timezone)
-            arguments["not_before"] = aware.timestamp()
-        return options
-
-    def _check_expiry(self, app: Celery, not_before: float | None) -> None:
-        wait_s = 0.0 if not_before is None else max(0.0, not_before - datetime.now(UTC).timestamp())
-        deadline_s = round(wait_s + (self.options.deadline or DEFAULT_DEADLINE_S))
-        for name in ("result_expires", "result_chord_expires"):
-            expires = app.conf.get(name)
-            seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
-            if seconds and seconds < deadline_s + _MARGIN_S:
-                raise ConfigurationError(
-                    f"{name} of the Celery app is {seconds:g} s, but a job of {self.name} may take {deadline_s:g} s "
-                    f"and a chord or result would be gone before its end: set it to at least {deadline_s + _MARGIN_S:g}"
-                )

@@ -18,6 +18,10 @@ from celery_runpod.errors import InvalidOption
 __all__ = ["Backoff", "Options"]
 
 _MOST_RETRIES = 20
+_CELERYS = frozenset(
+    ("countdown", "eta", "expires", "priority", "queue", "headers", "link", "link_error", "task_id", "ignore_result")
+)
+"""Options that Celery has for a call, and that are not an endpoint's."""
 _LABEL = re.compile(r"[^\x00-\x1f\ud800-\udfff]{1,200}")
 
 
@@ -96,6 +100,9 @@ class Options:
         known = {field.name for field in fields(cls)}
         values: dict[str, Any] = {}
         for name, value in given.items():
+            if name in _CELERYS:
+                allowed = f"not here: use apply_async(..., {name}=...), or in a canvas signature(..., {name}=...)"
+                raise InvalidOption(name, described(value), allowed)
             if name not in known:
                 raise InvalidOption(str(name)[:80], described(value), f"one of {', '.join(sorted(known))}")
             values[name] = None if value is None else cls._one(name, value)

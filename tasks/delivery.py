@@ -20,12 +20,14 @@ from celery.exceptions import Ignore, TaskRevokedError
 from celery_runpod._call_rules import returned_error
 from celery_runpod._protocol import FINISH
 from celery_runpod._publish.confirms import NOT_PUBLISHED
+from celery_runpod._publish.job_ends import End
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import (
     ApiError,
     InvalidInput,
+    JobCancelled,
     JobError,
     JobFailed,
     JobUndeliverable,
@@ -36,6 +38,7 @@ from celery_runpod.errors import (
 )
 from celery_runpod.options import Backoff
 from tasks.crash_points import Step, reach
+from tasks.job_ended import end_of, tell_own_worker
 from tasks.job_events import show_end, show_revoked
 from tasks.parking import unpark
 from tasks.publish_check import admit_waiting, plan_check
@@ -138,8 +141,8 @@ def publish(services: Services, job: Job) -> None:
         # What follows this task cannot be sent. Other jobs are not affected.
         log.exception("finish.not_published", extra={"task_id": job.task_id})
         if services.store.published(job.endpoint, job.task_id) >= MOST_PUBLISHES:
-            end_alone(services, job, f"{type(error).__name__}: {error}"[:300])
-            mark_delivered(services, job)
+            undeliverable = end_alone(services, job, f"{type(error).__name__}: {error}"[:300])
+            close(services, job, End(states.FAILURE, error=undeliverable), MOST_CLAIMS + 1)
         else:
             # A short pause: this error will probably come again, unlike that of a broker that is away.
             services.store.deliver_at(job.endpoint, job.task_id, services.clock() + UNPUBLISHED_S)
@@ -172,11 +175,18 @@ class Finish(CallersTask):
         job = getattr(self.request, "runpod_job", None)
         if job is not None and status in (states.SUCCESS, states.FAILURE):
             reach(Step.FINISH_STORED)
-            mark_delivered(services_of(self.app), job)
+            close(services_of(self.app), job, end_of(status, retval), self.request.runpod_claims)
             show_end(self, job, retval if status == states.FAILURE else None)
             reach(Step.FINISH_DELIVERED)
         elif status == states.FAILURE:
             show_end(self, None, retval)
+
+
+def close(services: Services, job: Job, end: End, claims: int) -> None:
+    """Mark a job as delivered once its end is published to the caller's own worker, if that asked for it. Where that
+    fails, a later `finish` tries again, as often as MOST_CLAIMS says."""
+    if tell_own_worker(services.app, job, end) or claims > MOST_CLAIMS:
+        mark_delivered(services, job)
 
 
 def mark_delivered(services: Services, job: Job) -> None:
@@ -229,8 +239,11 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     if claims > 2 * MOST_CLAIMS:
         # Errbacks or chord fail each time. If the task's own end fails too, give up.
         self.request.update(errbacks=None, chord=None)
-        if stored["status"] in states.READY_STATES or claims > 3 * MOST_CLAIMS:
-            mark_delivered(services, job)
+        if stored["status"] in states.READY_STATES:
+            close(services, job, end_of(stored["status"], stored["result"]), claims)
+            raise Ignore
+        if claims > 3 * MOST_CLAIMS:
+            close(services, job, End(states.FAILURE, error=undeliverable), claims)
             raise Ignore
     if claims > 1 and stored["status"] == states.SUCCESS:
         # The result is stored after links and chain were sent, so only the chord may be missing.
@@ -238,16 +251,16 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
             end_chord(self, undeliverable)
         elif self.request.chord:
             self.backend.on_chord_part_return(self.request, states.SUCCESS, stored["result"])
-        mark_delivered(services, job)
+        close(services, job, end_of(states.SUCCESS, stored["result"]), claims)
         show_end(self, job, None)
         raise Ignore
     outcome = job.outcome or {}
     # The user's own workers may have stored REVOKED before a RunPod worker wrote a state. The caller has seen it, so it
     # is final.
     if job.state is State.CANCELLED or stored["status"] == states.REVOKED:
-        _end_revoked(self, services, job, str(outcome.get("reason", "revoked")), errbacks=claims <= MOST_CLAIMS)
+        _end_revoked(self, services, job, str(outcome.get("reason", "revoked")), claims)
         raise Ignore
-    self.request.runpod_job = job
+    self.request.update(runpod_job=job, runpod_claims=claims)
     if claims > MOST_CLAIMS:
         raise undeliverable
     if not outcome.get("error"):
@@ -261,7 +274,7 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     raise error
 
 
-def _end_revoked(task: Any, services: Services, job: Job, reason: str, *, errbacks: bool) -> None:
+def _end_revoked(task: Any, services: Services, job: Job, reason: str, claims: int) -> None:
     """Store REVOKED for the task and its chain, fail the chord and call the errbacks."""
     task.backend.mark_as_failure(
         job.task_id,
@@ -269,10 +282,11 @@ def _end_revoked(task: Any, services: Services, job: Job, reason: str, *, errbac
         request=task.request,
         store_result=not job.ignore_result,
         # An errback that raises each time must not keep the task from its end.
-        call_errbacks=errbacks,
+        call_errbacks=claims <= MOST_CLAIMS,
         state=states.REVOKED,
     )
     reach(Step.FINISH_STORED)
-    mark_delivered(services, job)
+    cancelled = JobCancelled(reason, job.name, job.task_id, job.job_id)
+    close(services, job, End(states.REVOKED, error=cancelled), claims)
     show_revoked(task, job, reason)
     reach(Step.FINISH_DELIVERED)

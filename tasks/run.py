@@ -32,16 +32,17 @@ from tasks.cancel import STAMP, cancel_if_wished
 from tasks.crash_points import Step, reach
 from tasks.delivery import REPUBLISH_S, hand_over, publish
 from tasks.idempotency import join
+from tasks.job_ended import TellsItsFailure
 from tasks.parking import ids_after
 from tasks.publish_check import check_times, publish_check
-from tasks.put_back import CallersTask, nothing_but_verdicts, put_back
+from tasks.put_back import nothing_but_verdicts, put_back
 from tasks.services import Services, services_of
 from tasks.submit_sync import MESSAGE_S, publish_submit
 
 log = logging.getLogger(__name__)
 
 
-@shared_task(bind=True, name=RUN, base=CallersTask)
+@shared_task(bind=True, name=RUN, base=TellsItsFailure)
 @nothing_but_verdicts
 def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     """Accept a call: positional the input (in a chain after the previous result), keyword arguments `endpoint` (name or

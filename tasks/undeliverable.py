@@ -51,13 +51,14 @@ def _is_signature(value: Any) -> bool:
     )
 
 
-def end_alone(services: Services, job: Job, reason: str) -> None:
-    """End the caller's task without its links and chord, which cannot be sent."""
+def end_alone(services: Services, job: Job, reason: str) -> JobUndeliverable:
+    """End the caller's task without its links and chord, which cannot be sent. Returns the error it ends with."""
     problem = f"the outcome was fetched, but its delivery could not be published {MOST_PUBLISHES} times: {reason}"
     error = JobUndeliverable(problem, job.name, job.task_id, job.job_id)
     request = Context(id=job.task_id, task=RUN, root_id=job.root_id)
     backend = services.app.backend
     backend.mark_as_failure(job.task_id, error, request=request, store_result=not job.ignore_result)
+    return error
 
 
 def end_chord(task: Any, error: JobUndeliverable) -> None:

@@ -5,6 +5,9 @@ Whoever says in the header X-User that they are a stranger may see nothing. The 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import django
@@ -12,21 +15,40 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import escape
 
+from tests.django_shop import settings as shop
+
 CSP = "default-src 'none'; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'"
 
 if not settings.configured:
-    settings.configure(
-        ALLOWED_HOSTS=["*"],
-        SECRET_KEY="of the tests alone",
-        ROOT_URLCONF="tests.django_project",
-        INSTALLED_APPS=["django.contrib.staticfiles", "celery_runpod.django"],
-        # Compresses what it may: events must come at once all the same.
-        MIDDLEWARE=["django.middleware.gzip.GZipMiddleware", "django.middleware.common.CommonMiddleware"],
-        STATIC_URL="/static/",
-        RUNPOD={"MAY_SEE": "tests.django_project.may_see"},
-        USE_TZ=True,
-    )
+    if "DJANGO_SETTINGS_MODULE" not in os.environ:
+        # Not by the variable: the workers that a test starts would inherit it.
+        settings.configure(**{name: value for name, value in vars(shop).items() if name.isupper()})
     django.setup()
+
+from celery_runpod.django.signals import job_ended  # noqa: E402 - its application is ready now
+
+RECEIVERS = list(job_ended.receivers)
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """The receivers of the project are connected meanwhile. Otherwise they would hear of the calls of all tests in a
+    process that imports this module."""
+    _set_receivers(RECEIVERS)
+    try:
+        yield
+    finally:
+        _set_receivers([])
+
+
+def _set_receivers(receivers: list[Any]) -> None:
+    with job_ended.lock:
+        job_ended.receivers = list(receivers)
+        job_ended.sender_receivers_cache.clear()
+
+
+if "DJANGO_SETTINGS_MODULE" not in os.environ:
+    _set_receivers([])
 
 
 def may_see(request: HttpRequest, task_id: str) -> bool:
@@ -42,11 +64,13 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def _urls() -> list[Any]:
+    from django.contrib import admin
     from django.contrib.staticfiles.views import serve
     from django.urls import include, path
 
     return [
         path("page", page),
+        path("admin/", admin.site.urls),
         path("runpod/", include("celery_runpod.django.urls")),
         path("static/<path:path>", serve, {"insecure": True}),
     ]

@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from celery import states
 from celery.app.task import Context
 from redis.exceptions import RedisError
 
@@ -33,6 +34,7 @@ from celery_runpod._protocol import FINISH, REFUSED, RUN
 from celery_runpod._store.put_aside import MOST_BODY, AsideMessage
 from celery_runpod.api._depth import MAX_DEPTH, is_deeper, loads, pruned, too_deep
 from celery_runpod.errors import InvalidInput
+from tasks.job_ended import end_of, tell_by_request
 from tasks.services import INSIST_EVERY_S, Services
 
 log = logging.getLogger(__name__)
@@ -170,16 +172,18 @@ def _end(services: Services, message: Any, task_id: str, name: str, why: str) ->
         chain=embed.get("chain"),
         errbacks=embed.get("errbacks"),
         ignore_result=ignored,
+        callbacks=embed.get("callbacks"),
+        headers=headers,
     )
+    error = InvalidInput(why, None, task_id)
     try:
         # Not `app.tasks[name].backend`, which accepts only a verdict of the running task.
-        services.app.backend.mark_as_failure(
-            task_id, InvalidInput(why, None, task_id), request=request, store_result=not ignored
-        )
+        services.app.backend.mark_as_failure(task_id, error, request=request, store_result=not ignored)
+        tell_by_request(services.app, request, end_of(states.FAILURE, error))
     except (RedisError, OSError):
         raise
-    except Exception as error:
-        log.error("message.not_ended", extra={"task_id": task_id, "error": f"{type(error).__name__}: {error}"})
+    except Exception as problem:
+        log.error("message.not_ended", extra={"task_id": task_id, "error": f"{type(problem).__name__}: {problem}"})
         return False
     return True
 

@@ -139,6 +139,8 @@ def _lines(row: Row, worker_up: bool) -> list[tuple[str, str]]:
             lines.append((name, _local(value)))
     if row.end_by is not None:
         lines.append(("deadline", _local(row.end_by)))
+    if row.labels:
+        lines.append(("labels", ", ".join(row.labels)))
     if row.progress:
         lines.append(("progress", row.progress))
     if row.delay_s is not None:

@@ -6,8 +6,9 @@ started can be stopped.
 
 from __future__ import annotations
 
+import os
+import select
 import signal
-import threading
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -25,20 +26,24 @@ class StopSignals:
     """Remembers the first signal that asks to end; `check` and `wait` raise it."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
         self._signum = 0
 
     def __enter__(self) -> Self:
+        # A pipe, and not an Event: two signals at once would wait for each other within `Event.set()`.
+        self._reads, self._writes = os.pipe()
         self._before = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
+        os.close(self._reads)
+        os.close(self._writes)
 
     def _note(self, signum: int, frame: Any) -> None:
-        self._signum = self._signum or signum
-        self._asked.set()
+        if not self._signum:
+            self._signum = signum
+            os.write(self._writes, b".")
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal has come."""
@@ -47,5 +52,5 @@ class StopSignals:
 
     def wait(self, seconds: float) -> None:
         """Wait, or raise `Interrupted` as soon as a signal comes."""
-        self._asked.wait(seconds)
+        select.select([self._reads], [], [], seconds)
         self.check()

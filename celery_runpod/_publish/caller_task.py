@@ -29,10 +29,18 @@ from celery_runpod._protocol import RUN
 from celery_runpod._publish.agreement import refuse_mismatch
 from celery_runpod._publish.bounds import refuse_over_bounds
 from celery_runpod._publish.confirms import NOT_PUBLISHED
+from celery_runpod._publish.job_ends import End, tell_here
 from celery_runpod._publish.keep_copies import forget
 from celery_runpod._publish.routes import signatures_after
 from celery_runpod._store.store import store_of
-from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption, RunPodError
+from celery_runpod.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    EagerMode,
+    InvalidOption,
+    JobCancelled,
+    RunPodError,
+)
 
 _FOLLOWING: ContextVar[bool] = getattr(amqp, "_callback_publish_retry", ContextVar("never", default=False))
 """True while a Celery worker publishes what follows a task (Celery 5.7.0)."""
@@ -179,6 +187,7 @@ class ClientTask(Task):
                 errback.apply_async((task_id,))
         if ending.state == states.REVOKED:
             result.revoke()
+        tell_here(task_id, endpoint, _end_of(ending, task_id))
         return result
 
 
@@ -194,6 +203,14 @@ def _unavailable(
     reason = f"task {task_id}: {str(error) or type(error).__name__}"
     member, group_id = options.get("group_index"), options.get("group_id")
     return BrokerUnavailable(role, mask_url(url), reason, begun, task_id, group_id, member if group_id else None)
+
+
+def _end_of(ending: _stand_ins.Ending, task_id: str) -> End:
+    """How a fake has ended a call, as a RunPod worker would publish it."""
+    error = ending.error
+    if error is not None and not isinstance(error, RunPodError):
+        error = JobCancelled(str(error), task_id=task_id)
+    return End(ending.state, ending.output if error is None else None, error)
 
 
 def _run_here(self: Any, *args: Any, **kwargs: Any) -> Any:

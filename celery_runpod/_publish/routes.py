@@ -18,11 +18,15 @@ from celery import Celery, current_app, current_task
 from celery._state import _get_active_apps
 from celery.signals import after_task_publish, before_task_publish
 
-from celery_runpod._protocol import BEGUN_AT, CHECK_STATUS, ISSUED_AT, RUN
+from celery_runpod._protocol import BEGUN_AT, CHECK_STATUS, ENDED_QUEUE, ISSUED_AT, JOB_ENDED, RUN
+from celery_runpod._publish import job_ends
 from celery_runpod._publish.errbacks import wrap
 from celery_runpod._publish.keep_copies import begin, begun, keep
 from celery_runpod._publish.rabbitmq import confirm, declare_followers, mend_declarations
 
+_FOLLOWS = ("link", "link_error", "chain", "chord")
+_NEVER_BEGINS = ("link", "chain", "chord")
+"""What does not begin when a task fails; a chord's body does not if any of its members has failed."""
 _CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
 
 
@@ -40,9 +44,19 @@ def link_signatures(signature: MutableMapping[str, Any]) -> Iterator[MutableMapp
         yield from _listed((one.get("options") or {}).get("link_error"))
 
 
-def _children(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+def never_begin(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+    """Every signature that follows this one, and that does not begin if it fails. Not its errbacks: the same one may hang
+    on each step of a chain, and begins."""
+    for child in _children(signature, _NEVER_BEGINS):
+        yield child
+        yield from never_begin(child)
+
+
+def _children(
+    signature: MutableMapping[str, Any], following: Iterable[str] = _FOLLOWS
+) -> Iterator[MutableMapping[str, Any]]:
     options, kwargs = signature.get("options") or {}, signature.get("kwargs") or {}
-    for name in ("link", "link_error", "chain", "chord"):
+    for name in following:
         yield from _listed(options.get(name))
     if signature.get("task") in _CANVAS:
         for name in ("tasks", "header", "body"):
@@ -122,6 +136,8 @@ def _on_publish(
         # RabbitMQ would drop an expired message, and its task would never end.
         (properties or {}).pop("expiration", None)
         headers.setdefault(ISSUED_AT, time.time())  # noqa: TID251 - the edge: it is published now
+        if (ended_queue := _ended_queue(app)) is not None:
+            headers.setdefault(ENDED_QUEUE, ended_queue)
 
 
 @after_task_publish.connect(sender=RUN)
@@ -130,6 +146,15 @@ def _on_published(body: Any = None, headers: Any = None, exchange: Any = None, r
     if publishing is not None:
         place = getattr(exchange, "name", exchange) or ""
         keep(publishing, headers, body, place, routing_key, float(headers[ISSUED_AT]))
+
+
+def _ended_queue(app: Celery) -> str | None:
+    """The queue of the caller's own worker for `runpod.job_ended`; None if this process does not ask for ends."""
+    if not job_ends.wanted(app):
+        return None
+    message: dict[str, Any] = {"task": JOB_ENDED}
+    pin(app, message)
+    return str(message["options"].get("queue") or app.conf.task_default_queue)
 
 
 def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any) -> bool:
@@ -146,11 +171,14 @@ def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any) 
     after = list(signatures_after(message))
     if sender != RUN and not any(one["task"] == RUN for one in after):
         return False
+    ended_queue = _ended_queue(app)
     for signature in after:
         pin(app, signature)
+        if ended_queue is not None and signature["task"] == RUN:
+            job_ends.ask(signature, ended_queue)
     for signature in (message, *after):
         wrap(app, signature)
-    declare_followers(app, declare, queues_of(after))
+    declare_followers(app, declare, (*queues_of(after), *([ended_queue] if ended_queue else [])))
     for link in link_signatures(message):
         link["options"].setdefault("task_id", str(uuid.uuid4()))
     embed.update({name: message["options"][option] for name, option in names.items()})

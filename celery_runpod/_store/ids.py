@@ -13,6 +13,9 @@ from typing import Any
 from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
 
+MOST_ENDED = 1000
+"""How many ended calls of a namespace are listed; their tombstones live longer."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -64,6 +67,19 @@ class Ids(Part):
             pipe.set(keys.task(follower), place, ex=ttl, nx=True)
         for above in sorted({job.root_id, *groups}):
             self.scripts.run("join_root", any_id=above, task_id=job.task_id, ttl=ttl, on=pipe)
+
+    def put_ended(self, pipe: Any, endpoint: str, task_id: str) -> None:
+        """Note on a pipeline that a call has ended."""
+        key = self.keys.ended()
+        pipe.lpush(key, f"{endpoint} {task_id}")
+        pipe.ltrim(key, 0, MOST_ENDED - 1)
+        pipe.expire(key, self.lives.tombstone_s)
+
+    def ended(self) -> list[tuple[str, str]]:
+        """Endpoint and task id of the calls that ended last, the newest first, each once."""
+        found: Any = self.redis.lrange(self.keys.ended(), 0, -1)
+        pairs = (one.partition(" ") for one in dict.fromkeys(found))
+        return [(endpoint, task_id) for endpoint, _, task_id in pairs]
 
     def endpoints(self) -> list[str]:
         found: Any = self.redis.smembers(self.keys.endpoints())

@@ -130,6 +130,10 @@ class Keys:
         """While it exists, the records that were put aside are not tried again."""
         return f"{self._tag(endpoint)}:aside_looked"
 
+    def ended(self) -> str:
+        """list: endpoint and task id of the calls that ended last, the newest first."""
+        return f"{self.namespace}:ended"
+
     def troubles(self, task_id: str) -> str:
         """How often the task of this id met an error of an unknown kind; expires."""
         return f"{self.namespace}:troubles:{task_id}"

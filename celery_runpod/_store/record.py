@@ -168,6 +168,11 @@ class Job:
         return stamps_of({name: options.get(name) for name in options.get("stamped_headers") or ()})
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The caller's labels."""
+        return self.options.labels or ()
+
+    @property
     def turn(self) -> float:
         """Its place in the order of the submits: by Celery's priority (9 goes first), then by the time from which on it
         may be submitted."""

@@ -478,6 +478,7 @@ class JobStore:
             for any_id in above:
                 pipe.srem(self.keys.root(any_id), task_id)
             pipe.expire(self.keys.task(task_id), self.lives.tombstone_s)
+            self.ids.put_ended(pipe, endpoint, task_id)
             if job_id:
                 pipe.expire(self.keys.by_job_id(endpoint, job_id), self.lives.tombstone_s)
 

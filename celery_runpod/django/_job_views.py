@@ -10,62 +10,21 @@ Not here: what is answered (`celery_runpod/_live/job_pages.py`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
 from asgiref.sync import SyncToAsync, async_to_sync
-from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.module_loading import import_string
 
 from celery_runpod._connect import client_app
 from celery_runpod._live import job_pages
 from celery_runpod._live.job_pages import Answer
-from celery_runpod.errors import ConfigurationError, NotConfigured
-
-
-def given_settings() -> dict[str, Any]:
-    """The project's setting `RUNPOD`.
-
-    Raises:
-        ConfigurationError: it is no dict.
-    """
-    given = getattr(settings, "RUNPOD", {})
-    if not isinstance(given, dict):
-        raise ConfigurationError(f"the setting RUNPOD is a {type(given).__name__}; allowed: a dict")
-    return given
-
-
-def may_see_hook() -> Callable[..., Any] | None:
-    """The project's function that says who may see a job; None if none is set.
-
-    Raises:
-        ConfigurationError: it cannot be imported, or called.
-    """
-    given = given_settings().get("MAY_SEE")
-    try:
-        found = import_string(given) if isinstance(given, str) else given
-    except ImportError as error:
-        raise ConfigurationError(f'the setting RUNPOD["MAY_SEE"] is {given!r}: {error}') from None
-    if found is not None and not callable(found):
-        raise ConfigurationError(f'the setting RUNPOD["MAY_SEE"] is a {type(found).__name__}; allowed: a function')
-    return found  # type: ignore[no-any-return]
-
-
-def most_streams() -> int | None:
-    """How many streams a process may have open; None for the default.
-
-    Raises:
-        ConfigurationError: it is no whole number.
-    """
-    given = given_settings().get("MOST_STREAMS")
-    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 0):
-        raise ConfigurationError(f'the setting RUNPOD["MOST_STREAMS"] is {given!r}; allowed: a whole number, 0 or more')
-    return given
+from celery_runpod.django._settings import may_see_hook, most_streams
+from celery_runpod.errors import NotConfigured
 
 
 def job_status(request: HttpRequest) -> HttpResponseBase:

@@ -1,4 +1,5 @@
-"""The Django application: registers the system checks."""
+"""The Django application: registers the system checks, reads the setting `RUNPOD`, and has the ends of jobs published to
+the project's own worker."""
 
 from __future__ import annotations
 
@@ -15,4 +16,6 @@ class CeleryRunPodConfig(AppConfig):
     verbose_name = "RunPod"
 
     def ready(self) -> None:
-        from celery_runpod.django import _system_checks  # noqa: F401 - registers them
+        from celery_runpod.django import _ended_task, _system_checks  # noqa: F401 - registers the checks
+
+        _ended_task.connect()

@@ -18,6 +18,7 @@ from redis.exceptions import NoPermissionError
 
 from celery_app.overrides.refusals import wrong_keys
 from celery_runpod._devstack.stack import Stack, redis_server
+from celery_runpod._live.job_rows import ended_rows, open_rows
 from celery_runpod._store.store import JobStore
 from tests.compose import GIVEN, ROLES, ROOT, password, rights_for, services, version_of
 
@@ -131,6 +132,10 @@ def test_what_each_role_needs(url: str, redis: Any) -> None:
     assert caller.hgetall(RECORD)["state"] == "IN_QUEUE"
     assert caller.set("runpod:cancel:t1", "job") and caller.zadd("runpod:outbox", {"t1": 1}) is not None
     assert caller.set("celery-task-meta-t1", "{}") and caller.publish("celery-task-meta-t1", "{}") == 0
+    # Django's admin lists what has ended.
+    JobStore(as_user(url, "worker"), "runpod").mark_delivered("e1", "t0", [], 1000.0)
+    assert ("e1", "t0") in JobStore(caller, "runpod").ids.ended()
+    assert open_rows(JobStore(caller, "runpod"), None, 10) and ended_rows(JobStore(caller, "runpod"), None, 10) == []
     JobStore(caller, "runpod").watches.note("e1", "t1")
     assert JobStore(as_user(url, "worker"), "runpod").watches.among("e1", ["t1", "t2"]) == {"t1"}
     assert webhooks.hmget(RECORD, "state", "attempt") == ["IN_QUEUE", None]

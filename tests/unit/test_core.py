@@ -309,5 +309,5 @@ def test_every_task_is_registered_and_every_name_is_public() -> None:
 
     assert {*TASK_NAMES, *MANAGEMENT} <= set(create_app().tasks)
     public = ["Backoff", "Endpoint", "Flow", "JobResult", "JobUpdate", "Options", "ask", "cancel", "errors"]
-    public += ["pause", "resume"]
+    public += ["on_commit", "pause", "resume"]
     assert sorted(celery_runpod.__all__) == public

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from celery import Celery
+from django.test import override_settings
 
 from celery_runpod._devstack.stack import free_port
 from celery_runpod.django import _system_checks as checks
 from celery_runpod.errors import NotConfigured
+from tests import django_project  # noqa: F401 - configures Django
 
 
 def found(monkeypatch: pytest.MonkeyPatch, app: Celery | None) -> dict[str, str]:
@@ -50,3 +52,27 @@ def test_a_broker_that_is_away_is_a_warning_that_names_it(monkeypatch: pytest.Mo
     app = Celery("project", broker=url, backend=url, set_as_current=False)
     [(name, message)] = found(monkeypatch, app).items()
     assert name == "celery_runpod.W002" and url in message
+
+
+def test_an_app_without_a_result_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Celery("project", broker=f"redis://127.0.0.1:{free_port()}/0", set_as_current=False)
+    assert list(found(monkeypatch, app)) == ["celery_runpod.E005"]
+
+
+def test_pages_without_the_hook(monkeypatch: pytest.MonkeyPatch, eager: Celery) -> None:
+    with override_settings(RUNPOD={}):
+        assert "/runpod/job" in found(monkeypatch, eager)["celery_runpod.W003"]
+    with override_settings(RUNPOD={}, ROOT_URLCONF="django.contrib.auth.urls"):  # without the pages
+        assert found(monkeypatch, eager) == {}
+
+
+def test_an_app_that_other_threads_do_not_have() -> None:
+    app = Celery("mine")
+    app.conf.task_always_eager = True
+    try:
+        [(name, message)] = ((one.id, one.msg) for one in checks.check_celery_runpod())
+        assert name == "celery_runpod.W004" and "'mine'" in str(message)
+        app.set_default()
+        assert checks.check_celery_runpod() == []
+    finally:
+        app.close()

@@ -12,8 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from django.conf import settings as django_settings
-from django.test import RequestFactory
+from django.test import RequestFactory, override_settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_runpod._protocol import CHECK_STATUS
@@ -23,6 +22,7 @@ from celery_runpod._webhooks.signed_urls import sign_url
 from celery_runpod.errors import BrokerUnavailable, Unavailable
 from celery_runpod.flask import create_app
 from celery_runpod.options import Options
+from tests import django_project  # noqa: F401 - configures Django
 from tests.builders import ENDPOINT, Bench
 
 SECRET = "a-secret-of-the-tests-0123456789"
@@ -208,14 +208,13 @@ def flask_post(query: dict[str, str], body: bytes) -> int:
 
 
 def django_post(query: dict[str, str], body: bytes) -> int:
-    if not django_settings.configured:
-        django_settings.configure(DEFAULT_CHARSET="utf-8", DATA_UPLOAD_MAX_MEMORY_SIZE=1000)
     from urllib.parse import urlencode
 
     from celery_runpod.django._webhook_view import webhook
 
     request = RequestFactory().post(f"/webhook?{urlencode(query)}", body, content_type="application/json")
-    return webhook(request).status_code
+    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=1000):
+        return webhook(request).status_code
 
 
 @pytest.fixture(params=[flask_post, django_post], ids=["flask", "django"])

@@ -13,6 +13,7 @@ from redis import Redis
 from celery_runpod._cli import jobs as jobs_module
 from celery_runpod._cli import rows, worker_calls
 from celery_runpod._cli.jobs import cancel, jobs, show
+from celery_runpod._live import job_rows
 from celery_runpod._store.keys import Keys
 from tests.unit.cli.conftest import put, worker_up
 
@@ -68,7 +69,7 @@ def test_the_limit_takes_the_soonest_of_all_endpoints(runner: CliRunner, redis: 
 def test_what_is_left_out_are_jobs_of_the_endpoint_that_was_asked_for(
     runner: CliRunner, redis: Redis, monkeypatch: pytest.MonkeyPatch, wanted: str, batch: int
 ) -> None:
-    monkeypatch.setattr(rows, "BATCH", batch)
+    monkeypatch.setattr(job_rows, "BATCH", batch)
     for number in range(4):
         put(redis, f"sdxl-{number}", endpoint="abc")
         put(redis, f"flux-{number}", endpoint="zzz", name="flux")

@@ -1,4 +1,4 @@
-"""The project's Celery app: `celery -A project worker` runs the project's own tasks."""
+"""The project's Celery app: `celery -A project worker` runs the project's own tasks, and saves the ends of its jobs."""
 
 import os
 
@@ -8,7 +8,7 @@ import celery_runpod  # noqa: F401 - connects the routing of what follows an end
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
-app = Celery("project")
+app = Celery("gallery")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.set_default()

@@ -1,4 +1,4 @@
-"""Django's command line: `python manage.py check`, `python manage.py runserver`."""
+"""Django's command line."""
 
 import os
 import sys

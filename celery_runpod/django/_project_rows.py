@@ -1,0 +1,30 @@
+"""The models of a project whose rows are jobs, and the receiver that saves the ends of jobs in them.
+
+Not here: what such a model is (``models.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+
+from celery_runpod.errors import RunPodError
+
+if TYPE_CHECKING:
+    from celery_runpod.django.models import JobModel
+
+
+def job_models() -> Iterator[type[JobModel]]:
+    """The models of the project that are jobs."""
+    from celery_runpod.django.models import JobModel
+
+    return (one for one in apps.get_models() if issubclass(one, JobModel) and not one._meta.proxy)
+
+
+def save_end(task_id: str, state: str, result: Any, error: RunPodError | None, **_: Any) -> None:
+    """Save the end of a job in the row that is this job, if there is one."""
+    for model in job_models():
+        if model._note_end(task_id, state, result, error):
+            return

@@ -1,0 +1,244 @@
+"""JobModel: a row of the project's own that is a job, and keeps how the job ended.
+
+    class Picture(JobModel):
+        prompt = models.TextField()
+
+    picture = Picture.objects.create(prompt="a cat")
+    picture.start_job(sdxl.s(prompt=picture.prompt))
+
+The project's own worker saves the end, by the signal `job_ended`. It saves it once, whether it comes before the row is
+committed, or twice. This package has no table: `Job` is what the admin lists, and stands in the job store.
+
+Not here: the signal (``signals.py``); the admin (``admin.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from celery import states
+from celery.canvas import Signature
+from django.db import models, router, transaction
+from django.db.models.signals import class_prepared
+from django.dispatch import receiver
+from django.utils import timezone
+from redis.exceptions import RedisError
+
+from celery_runpod._asking import DEFAULT_TIMEOUT_S, retry
+from celery_runpod._on_commit import prepared
+from celery_runpod._protocol import RUN
+from celery_runpod.django._storable import storable
+from celery_runpod.django.signals import job_ended
+from celery_runpod.errors import BrokerUnavailable, InvalidInput, JobError, RunPodError, decode, encode
+from celery_runpod.results import JobResult
+
+__all__ = ["Job", "JobModel"]
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 500
+
+
+class JobModel(models.Model):
+    """A row that is a job. `start_job` makes it one; so does setting `task_id` by hand to the id of an endpoint's call.
+
+    Fields: `task_id`; `job_state`, empty before `start_job`, then "PENDING", and at the end "SUCCESS", "FAILURE" or
+    "REVOKED"; `job_result`, the output; `job_error`, `{"type", "args", "message"}`; `job_ended_at`. How an open job
+    stands at the moment is in `job`. Set `keeps_job_result = False` in a class whose results are too large for its
+    table, and save what you need in `job_has_ended`.
+    """
+
+    keeps_job_result = True
+
+    task_id = models.CharField(max_length=255, null=True, blank=True, unique=True, editable=False)
+    job_state = models.CharField(max_length=16, blank=True, default="", editable=False)
+    job_result = models.JSONField(null=True, blank=True, editable=False)
+    job_error = models.JSONField(null=True, blank=True, editable=False)
+    job_ended_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        abstract = True
+
+    _known_task_id: str | None = None
+    """The task id that is in the table, or that `start_job` has just set."""
+
+    @property
+    def job(self) -> JobResult | None:
+        """The job: its state, reason and progress at the moment, and `cancel()`. None before `start_job`."""
+        return JobResult(self.task_id) if self.task_id else None
+
+    @property
+    def job_exception(self) -> RunPodError | None:
+        """The error that the job ended with, in its own class; None if there is none."""
+        return decode(self.job_error) if self.job_error else None
+
+    def start_job(self, call: Signature, within: Callable[[Signature], Signature] | None = None) -> JobResult:
+        """Make this row the job of a call, save it, and publish the call once the current transaction is committed. A row
+        that was a job before becomes another one; the former job is not cancelled. Of a row that is in the table already,
+        only the fields of the job are saved.
+
+        >>> picture.start_job(sdxl.s(prompt="a cat"), within=lambda job: chain(job, thumbnail.s(picture.pk)))
+
+        Args:
+            call: a signature of an endpoint, as `Endpoint.s` makes it.
+            within: makes a canvas of it. The row is the call in it, not the whole canvas.
+
+        Returns:
+            the result of the call.
+
+        Raises:
+            InvalidInput: `call` is no signature of an endpoint.
+            InvalidOption, EagerMode: as for `Endpoint.apply_async`.
+            BrokerUnavailable: raised by the commit. The row then has this error, unless the broker may have the call.
+        """
+        if not isinstance(call, Signature) or call.task != RUN:
+            raise InvalidInput(
+                f"start_job() takes a call of an endpoint, as sdxl.s(...); {type(call).__name__} was given"
+            )
+        task_id, call = str(uuid.uuid4()), call.clone()
+        call.set(task_id=task_id)
+        _, publish = prepared(call if within is None else within(call), None)
+        self._be(task_id)
+        self._known_task_id = task_id
+        self.save(update_fields=None if self._state.adding else _FIELDS)
+        using = self._state.db
+
+        def publish_or_note() -> None:
+            try:
+                publish()
+            except RunPodError as error:
+                if not (isinstance(error, BrokerUnavailable) and error.unconfirmed):
+                    type(self)._note_end(task_id, states.FAILURE, None, error)
+                raise
+
+        transaction.on_commit(publish_or_note, using=using)
+        return JobResult(task_id)
+
+    def retry_job(self, *, force: bool = False, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> JobResult:
+        """Run the failed job again, with the chain and links that it had; it is paid for. The row becomes the new job.
+
+        Args:
+            force: as for `Endpoint.retry`.
+
+        Raises:
+            InvalidInput: the row is no job. RetryRefused, NoAnswer, BrokerUnavailable: as for `Endpoint.retry`.
+        """
+        if not self.task_id:
+            raise InvalidInput("this row is no job, so there is none to run again")
+        again = retry(self.task_id, force=force, timeout=timeout)
+        self.task_id = again.id
+        self.save(update_fields=_FIELDS)
+        return again
+
+    def job_has_ended(self, result: Any, error: RunPodError | None) -> None:
+        """For a subclass: called in the project's own worker once the end is saved, in the same transaction. What it
+        saves is saved once; if it raises, nothing is saved, and the whole is repeated later."""
+
+    def catch_up_job(self) -> bool:
+        """Save the end, if the job has ended and this row does not know it. Nothing needs to call it but code that sets
+        `task_id` without `save()`, as `bulk_create` and `update` do. Returns whether the end was saved now.
+
+        Raises:
+            redis.exceptions.RedisError: the result backend does not answer.
+        """
+        if not self.task_id or self.job_ended_at:
+            return False
+        found = JobResult(self.task_id)
+        state = found.state
+        if state not in states.READY_STATES:
+            return False
+        error = found.error
+        if error is not None and not isinstance(error, RunPodError):
+            # Of a step before it, which was the project's own task.
+            error = JobError(f"{type(error).__name__}: {error}", task_id=self.task_id)
+        saved = type(self)._note_end(self.task_id, state, None if error else found.result, error)
+        if saved:
+            self.refresh_from_db(fields=_FIELDS)
+        return saved
+
+    @classmethod
+    def catch_up_jobs(cls) -> int:
+        """`catch_up_job` for each row that is open. The project's own worker does it when it starts, because Celery's
+        Redis transport may lose what a killed worker had just taken. Returns how many ends were saved.
+
+        Raises:
+            redis.exceptions.RedisError: the result backend does not answer.
+        """
+        rows = cls._base_manager.using(router.db_for_write(cls)).filter(task_id__isnull=False, job_ended_at=None)
+        return sum(row.catch_up_job() for row in rows.only("pk", *_FIELDS).iterator(_BATCH))
+
+    @classmethod
+    def from_db(cls, *args: Any, **kwargs: Any) -> Any:
+        """As Django's, whose arguments differ by its version."""
+        row = super().from_db(*args, **kwargs)
+        row._known_task_id = row.__dict__.get("task_id")
+        return row
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As Django's. A `task_id` that was set by hand makes the row another job."""
+        task_id = self.__dict__.get("task_id")  # not loaded where it is deferred
+        update_fields = kwargs.get("update_fields")
+        by_hand = bool(task_id) and task_id != self._known_task_id
+        if by_hand and (update_fields is None or "task_id" in update_fields):
+            self._be(str(task_id))
+            if update_fields is not None:
+                kwargs["update_fields"] = {*update_fields, *_FIELDS}
+        super().save(*args, **kwargs)
+        if by_hand and (update_fields is None or "task_id" in update_fields):
+            self._known_task_id = task_id
+            # The job may have ended before this row can be found. Its result is stored before its end is published: so
+            # either the receiver finds the row, or this finds the result.
+            transaction.on_commit(self._catch_up_or_log, using=self._state.db)
+
+    def _be(self, task_id: str) -> None:
+        self.task_id, self.job_state = task_id, states.PENDING
+        self.job_result = self.job_error = self.job_ended_at = None
+
+    def _catch_up_or_log(self) -> None:
+        try:
+            self.catch_up_job()
+        except (RunPodError, RedisError, OSError) as error:
+            _log.warning("whether the job %s has ended is not known: %s", self.task_id, error)
+
+    @classmethod
+    def _note_end(cls, task_id: str, state: str, result: Any, error: RunPodError | None) -> bool:
+        """Save how a job ended, unless its row knows it, or there is none. Whoever comes first locks the row."""
+        using = router.db_for_write(cls)
+        stored = None if error is None else storable({**encode(error), "message": str(error)})
+        changes = {"job_state": state, "job_error": stored, "job_ended_at": timezone.now()}
+        if cls.keeps_job_result:
+            changes["job_result"] = None if error else storable(result)
+        with transaction.atomic(using=using):
+            rows = cls._base_manager.using(using).filter(task_id=task_id, job_ended_at=None)
+            # One statement, and not a read before it: it decides who is first on SQLite too, which locks no rows.
+            if not rows.update(**changes):
+                return False
+            cls._base_manager.using(using).get(task_id=task_id).job_has_ended(result, error)
+        return True
+
+
+_FIELDS = ("task_id", "job_state", "job_result", "job_error", "job_ended_at")
+
+
+class Job(models.Model):
+    """What the admin lists: the jobs of the job store. It has no table, and exists for the admin's permissions."""
+
+    task_id = models.CharField(primary_key=True, max_length=255)
+
+    class Meta:
+        managed = False
+        default_permissions = ("view",)
+        permissions = [("cancel_job", "Can cancel a job"), ("retry_job", "Can run a failed job again")]
+
+
+@receiver(class_prepared)
+def _listen(sender: Any, **_: Any) -> None:
+    """The first model of a project that is a job has the ends of calls published to the project's worker."""
+    from celery_runpod.django._project_rows import save_end
+
+    if issubclass(sender, JobModel):
+        job_ended.connect(save_end, dispatch_uid="celery_runpod.rows")

@@ -1,1 +1,0 @@
-"""The application: a view that enqueues, a task that follows."""

@@ -1,0 +1,1 @@
+"""Pictures that two endpoints make, one after the other."""

@@ -1,0 +1,357 @@
+"""A row that is a job keeps how the job ended: once, whatever comes first. On SQLite, and on PostgreSQL where it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery, chain, states
+from celery.app.trace import build_tracer
+from celery.exceptions import Retry
+from django.db import connections, transaction
+from kombu.transport.memory import Channel
+
+from celery_runpod import Endpoint, JobResult, errors
+from celery_runpod._protocol import JOB_ENDED, RUN
+from celery_runpod._publish import caller_task
+from celery_runpod.django import _ended_task
+from celery_runpod.django.signals import job_ended
+from celery_runpod.errors import BrokerUnavailable, JobCancelled, JobFailed, encode
+from celery_runpod.testing import fake_endpoint
+from tests import django_project
+from tests.django_database import database_of
+from tests.django_shop.models import Heard, Picture, Sketch
+
+sdxl = Endpoint("sdxl")
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with database_of(request.param, tmp_path_factory.mktemp("rows")) as settings:
+        yield settings
+
+
+@pytest.fixture
+def app(database: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+    for model in (Picture, Sketch, Heard):
+        model.objects.all().delete()
+    Channel.queues.clear()  # the memory of all apps
+    made = Celery("shop", broker="memory://", backend="cache+memory://")
+    made.conf.task_publish_retry = False
+
+    @made.task(name="shop.save", shared=False)
+    def save(output: Any, pk: int) -> Any:
+        return pk
+
+    made.set_current()
+    made.set_default()
+    monkeypatch.setattr(caller_task, "refuse", lambda *_: None)
+    with django_project.listening():
+        yield made
+
+
+def end(app: Celery, task_id: str, output: Any = None, error: Exception | None = None) -> None:
+    """What follows a job's end: its result is stored, and the own worker takes the message."""
+    state = states.SUCCESS if error is None else states.FAILURE
+    app.backend.store_result(task_id, output if error is None else error, state)
+    hear(app, task_id, state, output, error)
+
+
+def hear(app: Celery, task_id: str, state: str, output: Any, error: Any) -> None:
+    news = {"task_id": task_id, "endpoint": "sdxl", "state": state, "output": output}
+    found = app.tasks[JOB_ENDED].apply(kwargs={**news, "error": None if error is None else encode(error)}).result
+    assert found is None or isinstance(found, Retry | ConnectionError), found
+
+
+def test_a_row_becomes_a_job_and_keeps_its_output(app: Celery) -> None:
+    picture = Picture.objects.create(prompt="a cat")
+    assert (picture.job, picture.job_state) == (None, "")
+    result = picture.start_job(sdxl.s(prompt="a cat"))
+    found = Picture.objects.get()
+    assert (found.task_id, found.job_state, found.job.id) == (result.id, "PENDING", result.id)
+    end(app, result.id, {"url": "x"})
+    found = Picture.objects.get()
+    assert (found.job_state, found.job_result, found.job_exception) == ("SUCCESS", {"url": "x"}, None)
+    assert found.job_ended_at is not None and (found.prompt, found.handled) == ("a cat", 1)
+    [heard] = Heard.objects.all()
+    assert (heard.task_id, heard.endpoint, heard.result) == (result.id, "sdxl", {"url": "x"})
+
+
+def test_an_unsaved_row_is_saved_with_its_job(app: Celery) -> None:
+    picture = Picture(prompt="a dog")
+    result = picture.start_job(sdxl.s())
+    assert Picture.objects.get().task_id == result.id
+
+
+def test_an_error_keeps_its_class(app: Celery) -> None:
+    picture = Picture.objects.create()
+    error = JobFailed("boom", "sdxl", "t", "r1", "ValueError", "Traceback ...", {"a": 1})
+    end(app, picture.start_job(sdxl.s()).id, error=error)
+    picture.refresh_from_db()
+    assert (picture.job_state, picture.job_result) == ("FAILURE", None)
+    assert isinstance(picture.job_exception, JobFailed) and picture.job_exception.args == error.args
+    assert (picture.job_error["type"], picture.job_error["message"]) == ("JobFailed", str(error))
+
+
+def test_a_cancelled_job(app: Celery) -> None:
+    picture = Picture.objects.create()
+    task_id = picture.start_job(sdxl.s()).id
+    hear(app, task_id, states.REVOKED, None, JobCancelled("revoked", "sdxl", task_id))
+    picture.refresh_from_db()
+    assert picture.job_state == "REVOKED" and isinstance(picture.job_exception, JobCancelled)
+
+
+def test_it_is_published_after_the_commit_and_not_after_a_rollback(app: Celery) -> None:
+    def waiting() -> int:
+        with app.connection_for_read() as connection:
+            return int(connection.default_channel._size("runpod"))
+
+    before = waiting()
+    with transaction.atomic():
+        Picture.objects.create().start_job(sdxl.s())
+        assert waiting() == before
+    assert waiting() == before + 1
+    with transaction.atomic():
+        Picture.objects.create().start_job(sdxl.s())
+        transaction.set_rollback(True)
+    assert waiting() == before + 1 and Picture.objects.count() == 1
+
+
+def test_the_end_that_comes_twice_is_handled_once(app: Celery) -> None:
+    picture = Picture.objects.create()
+    task_id = picture.start_job(sdxl.s()).id
+    end(app, task_id, {"n": 1})
+    first = Picture.objects.get().job_ended_at
+    hear(app, task_id, states.SUCCESS, {"n": 2}, None)
+    found = Picture.objects.get()
+    assert (found.job_result, found.job_ended_at, found.handled) == ({"n": 1}, first, 1)
+
+
+def test_two_workers_at_once_handle_it_once(app: Celery) -> None:
+    picture = Picture.objects.create()
+    task_id = picture.start_job(sdxl.s()).id
+    begun, raised = threading.Barrier(2), []
+
+    def work() -> None:
+        begun.wait()
+        try:
+            Picture._note_end(task_id, states.SUCCESS, {"n": 1}, None)
+        except Exception as error:
+            raised.append(error)
+        finally:
+            connections["default"].close()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (raised, Picture.objects.get().handled) == ([], 1)
+
+
+def test_the_end_that_comes_before_the_row_is_committed(app: Celery) -> None:
+    result = sdxl.delay(prompt="published inside of the transaction")
+    with transaction.atomic():
+        picture = Picture(prompt="a cat", task_id=result.id)
+        picture.save()
+        # What the own worker sees meanwhile: nobody is this job.
+        app.backend.store_result(result.id, {"url": "x"}, states.SUCCESS)
+        assert not Sketch._note_end(result.id, states.SUCCESS, {"url": "x"}, None)
+        assert Picture.objects.get().job_state == "PENDING"
+    found = Picture.objects.get()
+    assert (found.job_state, found.job_result, found.handled) == ("SUCCESS", {"url": "x"}, 1)
+    hear(app, result.id, states.SUCCESS, {"url": "x"}, None)
+    assert Picture.objects.get().handled == 1
+
+
+@pytest.mark.parametrize("update_fields", [None, ["task_id"], ["prompt", "task_id"]])
+def test_a_task_id_that_is_set_by_hand_makes_the_row_another_job(app: Celery, update_fields: Any) -> None:
+    picture = Picture.objects.create()
+    end(app, picture.start_job(sdxl.s()).id, {"n": 1})
+    picture = Picture.objects.get()
+    picture.task_id = sdxl.delay().id
+    picture.save(update_fields=update_fields)
+    found = Picture.objects.get()
+    assert (found.job_state, found.job_result, found.job_ended_at) == ("PENDING", None, None)
+    end(app, found.task_id, {"n": 2})
+    assert Picture.objects.get().job_result == {"n": 2}
+
+
+def test_saving_something_else_changes_nothing_of_the_job(app: Celery) -> None:
+    picture = Picture.objects.create()
+    stale = Picture.objects.get()
+    end(app, picture.start_job(sdxl.s()).id, {"n": 1})
+    stale.prompt = "written by a view that read the row before"
+    stale.save(update_fields=["prompt"])
+    only = Picture.objects.only("prompt").get()
+    only.prompt = "and with deferred fields"
+    only.save()
+    assert (Picture.objects.get().job_result, Picture.objects.get().handled) == ({"n": 1}, 1)
+
+
+def test_a_row_that_starts_again_does_not_take_the_end_of_its_former_job(app: Celery) -> None:
+    picture = Picture.objects.create()
+    former, latter = picture.start_job(sdxl.s()).id, picture.start_job(sdxl.s()).id
+    end(app, former, {"n": 1})
+    assert Picture.objects.get().job_state == "PENDING"
+    end(app, latter, {"n": 2})
+    assert Picture.objects.get().job_result == {"n": 2}
+
+
+def test_one_signature_starts_many_rows(app: Celery) -> None:
+    call = sdxl.s(prompt="a cat")
+    ids = {Picture.objects.create().start_job(call).id for _ in range(3)}
+    assert len(ids) == 3 and "task_id" not in call.options
+
+
+def test_within_a_canvas_the_row_is_the_call(app: Celery) -> None:
+    picture = Picture.objects.create()
+    result = picture.start_job(sdxl.s(), within=lambda job: chain(job, app.tasks["shop.save"].s(picture.pk)))
+    end(app, result.id, {"n": 1})
+    assert Picture.objects.get().job_result == {"n": 1}
+
+
+def test_what_cannot_be_published_is_the_rows_error(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(unconfirmed: bool) -> Any:
+        def refuse(*_: Any) -> None:
+            raise BrokerUnavailable("broker", "redis://x", "gone", unconfirmed)
+
+        return refuse
+
+    for unconfirmed, state in ((False, "FAILURE"), (True, "PENDING")):
+        monkeypatch.setattr(caller_task, "refuse", away(unconfirmed))
+        picture = Picture.objects.create()
+        with pytest.raises(BrokerUnavailable), transaction.atomic():
+            picture.start_job(sdxl.s())
+        picture.refresh_from_db()
+        assert picture.job_state == state
+
+
+@pytest.mark.parametrize("wrong", [sdxl, "sdxl", chain(sdxl.s(), sdxl.s())])
+def test_only_a_call_of_an_endpoint_can_be_a_row(app: Celery, wrong: Any) -> None:
+    with pytest.raises(errors.InvalidInput, match="start_job"):
+        Picture.objects.create().start_job(wrong)
+    assert Picture.objects.get().task_id is None
+
+
+def test_a_class_may_keep_no_result(app: Celery) -> None:
+    sketch = Sketch.objects.create()
+    end(app, sketch.start_job(sdxl.s()).id, {"n": 1})
+    assert (Sketch.objects.get().job_state, Sketch.objects.get().job_result) == ("SUCCESS", None)
+
+
+def test_what_a_database_refuses_in_json_is_replaced(app: Celery) -> None:
+    picture = Picture.objects.create()
+    with job_ended.lock:
+        job_ended.receivers = [one for one in job_ended.receivers if one[0][0] == "celery_runpod.rows"]
+        job_ended.sender_receivers_cache.clear()
+    end(app, picture.start_job(sdxl.s()).id, {"a\x00": ["\ud800x", float("nan"), 1.5, True, None]})
+    assert Picture.objects.get().job_result == {"a\ufffd": ["\ufffdx", None, 1.5, True, None]}
+
+
+def test_a_receiver_that_raises_is_called_again_and_nothing_is_saved_twice(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = Picture.objects.create()
+    task_id, fails = picture.start_job(sdxl.s()).id, [True]
+    handle = Picture.job_has_ended
+
+    def fails_once(self: Picture, result: Any, error: Any) -> None:
+        handle(self, result, error)
+        if fails:
+            fails.clear()
+            raise ConnectionError("the shop's storage is away")
+
+    monkeypatch.setattr(Picture, "job_has_ended", fails_once)
+    monkeypatch.setattr(_ended_task, "FIRST_REPEAT_S", 0.0)
+    end(app, task_id, {"n": 1})
+    found = Picture.objects.get()
+    assert (found.job_result, found.handled, fails) == ({"n": 1}, 1, [])
+    assert Heard.objects.filter(task_id=task_id).count() == 2  # at least once
+
+
+def test_a_receiver_that_always_raises_is_given_up(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def always(*_: Any) -> None:
+        raise ConnectionError("away")
+
+    picture = Picture.objects.create()
+    task_id = picture.start_job(sdxl.s()).id
+    monkeypatch.setattr(Picture, "job_has_ended", always)
+    monkeypatch.setattr(_ended_task, "FIRST_REPEAT_S", 0.0)
+    end(app, task_id, {"n": 1})
+    assert Picture.objects.get().job_state == "PENDING"
+    assert Heard.objects.count() == 1 + _ended_task.MOST_REPEATS
+
+
+@pytest.mark.parametrize("retries", [0, _ended_task.MOST_REPEATS])
+def test_a_message_whose_worker_was_killed_is_repeated_later_and_not_for_ever(app: Celery, retries: int) -> None:
+    task = app.tasks[JOB_ENDED]
+    tracer = build_tracer(task.name, task, app=app)
+    news = {"task_id": "t1", "endpoint": "sdxl", "state": "SUCCESS", "output": 1, "error": None}
+    request = {"id": "m1", "retries": retries, "delivery_info": {"redelivered": True}, "args": (), "kwargs": news}
+    tracer("m1", (), news, request=request)
+    assert Heard.objects.count() == 0
+    with app.connection_for_read() as connection:
+        message = connection.default_channel.basic_get("celery", no_ack=True)
+    if retries:
+        assert message is None
+    else:
+        assert message.headers["retries"] == 1 and message.headers["eta"] and message.decode()[1] == news
+
+
+def test_a_worker_that_starts_saves_the_ends_that_were_lost(app: Celery) -> None:
+    lost, still_open = Picture.objects.create(), Picture.objects.create()
+    sketch = Sketch.objects.create()
+    for row, output in ((lost, {"n": 1}), (sketch, {"n": 2})):
+        app.backend.store_result(row.start_job(sdxl.s()).id, output, states.SUCCESS)
+    still_open.start_job(sdxl.s())
+    app.tasks[_ended_task.CATCH_UP].apply(throw=True)
+    assert [one.job_state for one in (*Picture.objects.order_by("pk"), *Sketch.objects.all())] == [
+        *("SUCCESS", "PENDING"),
+        "SUCCESS",
+    ]
+    app.tasks[_ended_task.CATCH_UP].apply(throw=True)
+    assert Picture.objects.get(pk=lost.pk).handled == 1
+
+
+def test_an_error_of_a_task_of_the_projects_own_is_caught_up_with_too(app: Celery) -> None:
+    picture = Picture.objects.create()
+    app.backend.store_result(picture.start_job(sdxl.s()).id, ValueError("a step before"), states.FAILURE)
+    assert picture.catch_up_job() and not picture.catch_up_job()
+    assert "ValueError: a step before" in str(picture.job_exception)
+
+
+def test_own_task_that_fails_ends_the_calls_behind_it(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr("celery_runpod._publish.job_ends.publish_end", lambda app, *news: told.append(news))
+
+    @app.task(name="shop.fails", shared=False)
+    def fails(value: Any) -> Any:
+        raise ValueError("no")
+
+    behind = {"task": RUN, "kwargs": {"endpoint": "sdxl"}, "options": {"task_id": "behind"}}
+    behind["options"]["headers"] = {"runpod_ended_queue": "celery"}  # type: ignore[index]
+    tracer = build_tracer(fails.name, fails, app=app)
+    tracer("t0", (1,), {}, request={"id": "t0", "delivery_info": {}, "chain": [behind]})
+    [(queue, task_id, endpoint, how)] = told
+    assert (queue, task_id, endpoint, how.state) == ("celery", "behind", "sdxl", "FAILURE")
+    assert "ValueError: no" in str(how.error)
+
+
+@pytest.mark.parametrize("how", ["output", "error"])
+def test_a_fake_ends_the_row_in_a_test(app: Celery, how: str) -> None:
+    given = {"output": {"n": 1}} if how == "output" else {"error": JobFailed("boom")}
+    with fake_endpoint("sdxl", **given):
+        picture = Picture.objects.create()
+        picture.start_job(sdxl.s())
+    picture.refresh_from_db()
+    assert picture.job_state == ("SUCCESS" if how == "output" else "FAILURE")
+    assert picture.handled == 1
+
+
+def test_the_rows_job_is_the_result(app: Celery) -> None:
+    picture = Picture.objects.create()
+    picture.start_job(sdxl.s())
+    assert isinstance(Picture.objects.get().job, JobResult)
