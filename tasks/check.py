@@ -56,6 +56,7 @@ from tasks.publish_check import check_times, plan_check, publish_check
 from tasks.purge import purge_of
 from tasks.schedule import FAILED, delay_s, look_before, next_look
 from tasks.services import Services, apart, services_of
+from tasks.streaming import ask
 from tasks.submit import close_window, submit
 from tasks.submit_round import SubmitRound
 from tasks.why_queued import refusal, why_queued
@@ -166,7 +167,9 @@ class Check:
         )
         with apart(endpoint=self.endpoint):
             self.why_queued = why_queued(self.services, looks.granted, self.started)
-        work: list[Work] = [(self._poll, job) for job in looks.granted]
+        # A streamed job takes longest: the others do not wait for it.
+        granted = sorted(looks.granted, key=lambda job: bool(job.options.stream))
+        work: list[Work] = [(self._poll, job) for job in granted]
         work += [(self._settle, job) for job in jobs if job.task_id not in at_runpod]
         work += [(self._give_back, job) for job in looks.others]
         troubles = set(self.services.side_by_side(self._do, work, self._keep_place))
@@ -238,13 +241,15 @@ class Check:
             return None
         asked = self.shared.get(job.task_id, job)
         try:
-            client = self.services.client(asked.api_key_name)
-            answer = client.status(asked.endpoint, str(asked.job_id), timeout=timeout_s)
+            answer = ask(self.services, asked, timeout_s, read=job.task_id in self.known.watched)
         except (JobNotFound, EndpointNotFound) as error:
             self._not_found(job, error, began)
             return None
         except RunPodError as error:
             return self._poll_failed(job, error, began)
+        if answer is None:
+            self._put_off(job, began + 1)
+            return None
         if asked is job:
             self._answered(job, answer, began)
             return None

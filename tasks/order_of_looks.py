@@ -77,7 +77,10 @@ class Known:
         ahead_s = self._ahead_s(job)
         checks = job.checks + 1
         pause_s = until_next_look_s(job, checks, now, self.lengths, webhook=webhook, spread=spread, ahead_s=ahead_s)
-        return now + (min(pause_s, WATCHED_S) if job.task_id in self.watched else pause_s)
+        if job.task_id not in self.watched:
+            return now + pause_s
+        # What is streamed is followed without a pause (``streaming.py``).
+        return now + (0.0 if job.options.stream and job.state is State.IN_PROGRESS else min(pause_s, WATCHED_S))
 
     def _ahead_s(self, job: Job) -> float:
         """How long the jobs before it in RunPod's queue will take; 0 where that is not known."""
