@@ -129,6 +129,13 @@ class InMemoryResults(KeyValueStoreBackend):
     def note(self, task_id: str, notes: Mapping[str, Any]) -> None:
         self._kept["notes", task_id] = dict(notes)
 
+    def chunks(self, task_id: str) -> list[str]:
+        """What the handler of a job has yielded so far, each as JSON."""
+        return list(self._kept.get(("chunks", task_id)) or ())
+
+    def add_chunk(self, task_id: str, text: str) -> None:
+        self._kept.setdefault(("chunks", task_id), []).append(text)
+
     def _ensure_not_eager(self) -> None:
         """Does not warn: these results are stored in eager mode."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
 
 MOST_CHUNKS = 20_000
 MOST_BYTES = 16_000_000
@@ -96,6 +97,11 @@ class Streams(Part):
         """The entry of this id, if it is kept."""
         found: Any = self.redis.xrange(self.keys.stream(endpoint, task_id), entry_id, entry_id, count=1)
         return _entry(*found[0]) if found else None
+
+    def noted(self, endpoint: str, task_id: str) -> int:
+        """How many entries there were when the job ended; 0 where that is not noted (yet)."""
+        found: Any = self.redis.hmget(self.keys.job(endpoint, task_id), ["state", "stream"])
+        return int(found[1] or 0) if found[0] == State.DELIVERED else 0
 
     def of_this_run(self, job: Job) -> tuple[list[str], bool]:
         """The chunks (JSON) of the job's latest attempt, and whether these are all that RunPod has given."""
