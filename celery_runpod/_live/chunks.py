@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from celery import Celery
@@ -55,6 +56,11 @@ class Source(Protocol):
     def noted(self, endpoint: str, task_id: str) -> int: ...
 
 
+def is_chunk_id(after: Any) -> bool:
+    """Whether this may be the id of a chunk."""
+    return isinstance(after, str) and _ID.fullmatch(after) is not None
+
+
 def checked_id(after: str | None) -> str:
     """The id of a chunk, as the store has it; None: the beginning.
 
@@ -63,7 +69,7 @@ def checked_id(after: str | None) -> str:
     """
     if after is None:
         return START
-    if not isinstance(after, str) or not _ID.fullmatch(after):
+    if not is_chunk_id(after):
         given = after if isinstance(after, str) and len(after) <= 80 and after.isprintable() else type(after).__name__
         raise InvalidOption("after", given, "the id of a Chunk, as '1790000000000-0'")
     return after
@@ -107,8 +113,11 @@ class ChunkReader:
     def __init__(self, app: Celery, task_id: str, after: str) -> None:
         self._app, self._task_id = app, task_id
         self._endpoint: str | None = None
-        self._source: Source = source_of(app)
         self._cursor = Cursor(after)
+
+    @cached_property
+    def _source(self) -> Source:
+        return source_of(self._app)
 
     def read(self, block_s: float = 0.0) -> list[Chunk]:
         """The next chunks; waits up to `block_s` where there is none.

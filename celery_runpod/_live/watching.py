@@ -57,7 +57,7 @@ def followed(
     while True:
         try:
             update = look()
-            if update.ended and reader is not None:
+            if update.ended and update.streamed and reader is not None:
                 while rest := reader.rest():
                     yield from rest
         except (RedisError, OSError):
