@@ -29,7 +29,6 @@ from celery_runpod._live.hub import watched
 from celery_runpod._live.looking import Looker, notes
 from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
 from celery_runpod._live.watching import changes, followed
-from celery_runpod._store.states import State
 from celery_runpod._store.store import JobStore, store_of
 from celery_runpod.errors import InvalidOption, JobError, ResultTimeout
 
@@ -197,13 +196,16 @@ class JobResult(AsyncResult):
             InvalidOption: the call does not stream.
         """
         if not update.ended:
-            if update.state not in (states.PENDING, State.JOINED) and not update.streamed:
+            if update.state != states.PENDING and not update.streamed:
                 raise InvalidOption("stream", False, "True: this call was made without using(stream=True)")
             return False
         if update.error is not None:
             raise update.error
         if update.state != states.SUCCESS:
             raise JobError(f"the job ended as {update.state}, and its error is not kept", None, self.id)
+        if not update.streamed:
+            why = "True: this call was made without using(stream=True), or nothing is known of it any more"
+            raise InvalidOption("stream", False, why)
         return True
 
     def cancel(self) -> None:

@@ -10,7 +10,7 @@ one step keeps the chunks and ends the look. A look that was not ended is a gap 
       unreadable,                                            gives the whole output at the end
       killed
 
-While somebody reads, a check follows the job for about a second, in requests that RunPod holds until there is a chunk;
+While somebody reads, a check follows the job for half a second, in requests that RunPod holds until there is a chunk;
 then it gives its process back, and the next check goes on. Otherwise a look is one request.
 
 Not here: which jobs a check looks at, and when again (``check.py``, ``order_of_looks.py``).
@@ -36,8 +36,9 @@ from tasks.services import INSIST_EVERY_S, Services
 
 log = logging.getLogger(__name__)
 
-FOLLOWED_S = 1.0
-"""How long a check follows a job that somebody reads. Meanwhile it keeps its process from other tasks."""
+FOLLOWED_S = 0.5
+"""How long a check follows a job that somebody reads. Meanwhile it keeps its process from other tasks, and jobs that are
+due from their looks (`benchmarks/streams.py`)."""
 HELD_S = 1.0
 """How long RunPod holds a request while there is no chunk: the least that its documents name for such a `wait`
 (docs.runpod.io/serverless/endpoints/operation-reference)."""
@@ -107,7 +108,7 @@ def _incomplete(job: Job, answer: Answer, why: str) -> StreamIncomplete:
 
 
 def _follow(services: Services, client: RunPodClient, job: Job, timeout_s: float, *, read: bool) -> Answer | None:
-    """Look at a streamed job: once, or for `FOLLOWED_S` if somebody reads and nothing else is new."""
+    """Look at a streamed job: once, or for `FOLLOWED_S` if it runs and somebody reads."""
     until = min(services.clock() + FOLLOWED_S, verdict_at(job))
     while True:
         began = services.clock()
@@ -115,8 +116,7 @@ def _follow(services: Services, client: RunPodClient, job: Job, timeout_s: float
         if taken is None:
             return None
         answer, chunks = taken
-        again = read and answer.state == job.state == State.IN_PROGRESS
-        if not again or services.clock() >= until:
+        if not read or answer.state != State.IN_PROGRESS or services.clock() >= until:
             return answer
         # Without chunks a request that was not held must not come again at once.
         services.sleep(max(0.0, (PACE_S if chunks else 2 * PACE_S) - (services.clock() - began)))

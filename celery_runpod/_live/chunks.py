@@ -177,5 +177,10 @@ class _OfFakes:
         return 0
 
     def _entries(self, task_id: str) -> list[Entry]:
-        texts = self._results.chunks(task_id)
-        return [Entry(f"{number}-0", "fake", 1, number, CHUNK, text) for number, text in enumerate(texts, 1)]
+        found: list[Entry] = []
+        attempt, number = 1, 0
+        for place, text in enumerate(self._results.chunks(task_id) or (), 1):
+            attempt, number = (attempt + 1, 0) if text is None else (attempt, number + 1)
+            kind = RETRY if text is None else CHUNK
+            found.append(Entry(f"{place}-0", str(attempt), attempt, number, kind, text or ""))
+        return found

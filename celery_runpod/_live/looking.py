@@ -125,16 +125,14 @@ class Looker:
 def _of_a_fake(results: _stand_ins.InMemoryResults, task_id: str) -> JobUpdate:
     """How a call stands in a test with fakes: there is no record."""
     meta, notes = results.get_task_meta(task_id), results.notes(task_id)
-    state, value = str(meta["status"]), meta["result"]
+    state, value, streamed = str(meta["status"]), meta["result"], results.chunks(task_id) is not None
     if state not in states.READY_STATES:
         shown = value if isinstance(value, Mapping) else {}
-        streamed = bool(shown.get("streamed"))
         return JobUpdate(
             task_id, state, shown.get("reason"), shown.get("progress"), shown.get("job_id"), streamed=streamed
         )
     error = as_cancelled(value, task_id) if state == states.REVOKED else value if state == states.FAILURE else None
     result = value if state == states.SUCCESS else None
-    streamed = bool(results.chunks(task_id))
     return JobUpdate(
         task_id, state, job_id=notes.get("job_id"), ended=True, error=error, result=result, streamed=streamed
     )
@@ -344,8 +342,8 @@ class _Look:
 
 
 def _streamed(record: Record) -> bool:
-    """Whether there are chunks to be read, or will be: a tombstone says how many entries there were."""
-    return record.get("stream", "0") != "0"
+    """Whether the call was made with `using(stream=True)`; a tombstone says how many entries there were."""
+    return "stream" in record
 
 
 def _json(text: str | None) -> Any:
