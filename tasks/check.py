@@ -167,9 +167,7 @@ class Check:
         )
         with apart(endpoint=self.endpoint):
             self.why_queued = why_queued(self.services, looks.granted, self.started)
-        # A streamed job takes longest: the others do not wait for it.
-        granted = sorted(looks.granted, key=lambda job: bool(job.options.stream))
-        work: list[Work] = [(self._poll, job) for job in granted]
+        work: list[Work] = [(self._poll, job) for job in looks.granted]
         work += [(self._settle, job) for job in jobs if job.task_id not in at_runpod]
         work += [(self._give_back, job) for job in looks.others]
         troubles = set(self.services.side_by_side(self._do, work, self._keep_place))

@@ -92,12 +92,13 @@ class Known:
 
 def plan_looks(services: Services, endpoint: str, urgent: Iterable[Job], usual: Sequence[Job], now: float) -> Looks:
     """The order of the looks: at `urgent` jobs, on which something must be decided, by the time of their verdict; then
-    the `usual` looks, which the budget has granted before."""
+    the `usual` looks, which the budget has granted before; of these last those at streamed jobs, which take longest."""
     first = sorted(urgent, key=verdict_at)
     until = services.store.pauses.paused_until(endpoint, "status")
     if until is not None and until > now:
         return Looks([], [*first, *usual], until, paused=True)
     granted = services.budget.take(endpoint, "status", len(first)) if first else 0
+    usual = sorted(usual, key=lambda job: bool(job.options.stream))
     return Looks([*first[:granted], *usual], first[granted:], now + 1 + services.spread(), paused=False)
 
 
