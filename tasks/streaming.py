@@ -77,9 +77,11 @@ def whole_output(services: Services, job: Job, answer: Answer) -> tuple[Answer, 
     if job.job_id is None:
         # The submit itself was answered with the end (/runsync), so nobody has asked for chunks.
         try:
-            _take(services, services.client(job.api_key_name), job, answer.id, services.settings.poll_timeout_s)
+            taken = _take(services, services.client(job.api_key_name), job, answer.id, services.settings.poll_timeout_s)
         except ApiError as error:
             return answer, _incomplete(job, answer, f"asking for its chunks failed: {error.message}")
+        if taken is None:
+            return answer, _incomplete(job, answer, "its chunks could not be asked for within the budget")
     texts, whole = services.store.streams.of_this_run(job)
     if not whole:
         return answer, _incomplete(job, answer, "some of its chunks are lost")
@@ -90,6 +92,12 @@ def whole_output(services: Services, job: Job, answer: Answer) -> tuple[Answer, 
             job, answer, "RunPod ran it again, and which chunks are of the last run is not known"
         )
     return replace(answer, output=[json.loads(text) for text in texts], has_output=True), None
+
+
+def before_chunks(job: Job, answer: Answer) -> Answer:
+    """The answer of a job of which nobody has asked for chunks yet: an end does not count before that."""
+    unasked = answer.final and (job.options.stream or _may_be_chunks(job, answer))
+    return replace(answer, state=State.IN_PROGRESS, output=None, execution_s=None) if unasked else answer
 
 
 def _may_be_chunks(job: Job, answer: Answer) -> bool:
@@ -110,11 +118,12 @@ def _incomplete(job: Job, answer: Answer, why: str) -> StreamIncomplete:
 def _follow(services: Services, client: RunPodClient, job: Job, timeout_s: float, *, read: bool) -> Answer | None:
     """Look at a streamed job: once, or for `FOLLOWED_S` if it runs and somebody reads."""
     until = min(services.clock() + FOLLOWED_S, verdict_at(job))
+    answer: Answer | None = None
     while True:
         began = services.clock()
         taken = _take(services, client, job, str(job.job_id), timeout_s)
         if taken is None:
-            return None
+            return answer
         answer, chunks = taken
         if not read or answer.state != State.IN_PROGRESS or services.clock() >= until:
             return answer

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from celery_runpod import Endpoint
 from celery_runpod._store.states import State
 from celery_runpod._store.streams import START, Entry
 from celery_runpod.api import Job as Answer
@@ -259,3 +260,49 @@ def test_a_stream_expires_and_sooner_once_its_job_has_ended() -> None:
 def test_what_excludes_a_stream_is_refused(other: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption, match="'stream': True given; allowed: without"):
         Options.parse({"stream": True, **other})
+
+
+def test_an_adopted_job_is_asked_for_its_chunks_before_its_end_counts() -> None:
+    bench = Bench()
+    bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
+    bench.accepted()
+    assert bench.store.hint(ENDPOINT, "t1", 1, bench.now, "r9") in ("publish", "planned")
+    done = Answer("r9", "COMPLETED", output=[], has_output=True)
+    bench.runpod.says("status", done, done)
+    bench.runpod.says("stream", (done, ["a", "b"]))
+    bench.check(after_s=1)
+    assert bench.record().job_id == "r9" and not bench.record().ended
+    bench.check(after_s=6)
+    assert outcome(bench) == ["a", "b"]
+
+
+def test_chunks_for_which_the_budget_has_no_request_wait_at_runpod(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    running(bench)
+    take = bench.services.budget.take
+    monkeypatch.setattr(
+        bench.services.budget,
+        "take",
+        lambda e, operation, *n, **more: operation != "stream" and take(e, operation, *n, **more),
+    )
+    asked = bench.runpod.called("stream")
+    bench.check(after_s=2)
+    assert bench.runpod.called("stream") == asked and bench.due() == pytest.approx(1, abs=0.1)
+    monkeypatch.undo()
+    bench.runpod.says("stream", (Answer("r1", "COMPLETED"), ["a"]))
+    bench.runpod.says("status", DONE)
+    bench.check(after_s=2)
+    assert outcome(bench) == ["a"]
+
+
+def test_a_sync_call_whose_chunks_cannot_be_asked_for_is_no_empty_list() -> None:
+    bench = Bench()
+    bench.runpod.says("runsync", DONE)
+    bench.runpod.says("stream", RateLimited("429", "stream", ENDPOINT, 429))
+    bench.accepted(options=Options(deadline=600.0, sync=True))
+    assert isinstance(outcome(bench), StreamIncomplete)
+
+
+def test_options_that_exclude_each_other_are_refused_also_one_by_one() -> None:
+    with pytest.raises(InvalidOption):
+        Endpoint("sdxl").using(stream=True).using(sync=True)
