@@ -14,11 +14,12 @@ from celery_runpod._publish import forks as _forks  # connects a hook
 from celery_runpod._publish import routes as _routing  # connects the signal
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.options import Backoff, Options
-from celery_runpod.results import Flow, JobResult, JobUpdate, cancel
+from celery_runpod.results import Chunk, Flow, JobResult, JobUpdate, cancel
 
 __version__ = "0.1.0"
 __all__ = [
     "Backoff",
+    "Chunk",
     "Endpoint",
     "Flow",
     "JobResult",

@@ -129,6 +129,16 @@ class InMemoryResults(KeyValueStoreBackend):
     def note(self, task_id: str, notes: Mapping[str, Any]) -> None:
         self._kept["notes", task_id] = dict(notes)
 
+    def chunks(self, task_id: str) -> list[str | None] | None:
+        """What the handler of a job has yielded so far, each as JSON, and None where it began again; None for a call that
+        does not stream."""
+        found = self._kept.get(("chunks", task_id))
+        return None if found is None else list(found)
+
+    def add_chunks(self, task_id: str, *texts: str | None) -> None:
+        """The handler of a streamed job yields; without texts it is about to begin."""
+        self._kept.setdefault(("chunks", task_id), []).extend(texts)
+
     def _ensure_not_eager(self) -> None:
         """Does not warn: these results are stored in eager mode."""
 

@@ -88,6 +88,7 @@ class Endpoint:
             webhook: False keeps this call from using the configured webhook.
             api_key_name: which of the worker's API keys to use.
             labels: texts that `celery-runpod show` and Django's admin show of an open job.
+            stream: what the handler yields can be read while the job runs; not with sync or idempotency_key.
             on_error: "raise", or "return": the error becomes the result, so that a fan-out survives it.
             idempotency_key: calls with one key (of one namespace and endpoint) and the same input share one job, also
                 after its end, as long as its result is kept. A job that failed frees its key.
@@ -95,9 +96,9 @@ class Endpoint:
                 RunPod loses a result over about 20 MB, and drops an empty dict. A null is an output.
 
         Raises:
-            InvalidOption: unknown, of a wrong type or out of bounds. A bare number over a day must be a timedelta.
+            InvalidOption: unknown, of a wrong type, out of bounds (as a bare number over a day), or excluded by another.
         """
-        return type(self)(self.name, app=self._app, options=Options.parse(options).over(self.options))
+        return type(self)(self.name, app=self._app, options=Options.parse(options).over(self.options).checked())
 
     def s(self, input: Any = None, /, **fields: Any) -> Signature:
         """A signature: the positional is the input, keywords are fields merged over it. In a chain the previous

@@ -41,6 +41,7 @@
         ├── OutputMissing
         ├── OutputTooDeep
         ├── StatusStuck
+        ├── StreamIncomplete
         ├── JobUndeliverable
         └── SubmissionUnconfirmed
 
@@ -99,6 +100,7 @@ __all__ = [
     "RunPodError",
     "StartTimeout",
     "StatusStuck",
+    "StreamIncomplete",
     "SubmissionUnconfirmed",
     "TooManyOpenJobs",
     "Unauthorized",
@@ -557,6 +559,12 @@ class OutputTooDeep(JobError):
 class StatusStuck(JobError):
     """The job has ended, but /status said IN_PROGRESS until RunPod's retention, or the deadline, was over: a late
     progress update hides the result (runpod-python#250). The job was cancelled at RunPod."""
+
+
+@dataclass(eq=False)
+class StreamIncomplete(JobError):
+    """The handler yields its output in chunks, and some of them are lost: RunPod gives each chunk once. The job has
+    ended, and RunPod has no whole output of it, because the handler does not set `return_aggregate_stream`."""
 
 
 @dataclass(eq=False)

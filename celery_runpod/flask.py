@@ -97,15 +97,15 @@ def _webhook() -> tuple[Response, int]:
 
 @jobs.get("/job", endpoint="job")
 def _job_status() -> Response:
-    """How a job stands, as JSON."""
+    """How a job stands, as JSON; with `after` its chunks too."""
     runpod, task_id = _extension(), request.args.get("task", "")
     refused = runpod._refusal(task_id)
-    return _response(refused or job_pages.status(task_id, runpod.celery))
+    return _response(refused or job_pages.status(task_id, runpod.celery, request.args.get("after")))
 
 
 @jobs.get("/job/events", endpoint="job_events")
 def _job_events() -> Response:
-    """How a job stands, and each change of it, as server-sent events."""
+    """How a job stands, each change of it, and its chunks, as server-sent events."""
     runpod, task_id = _extension(), request.args.get("task", "")
     if (refused := runpod._refusal(task_id)) is not None:
         return _response(refused)

@@ -80,6 +80,7 @@ class Options:
     on_error: str | None = None
     idempotency_key: str | None = None
     allow_empty_output: bool | None = None
+    stream: bool | None = None
 
     SECONDS = {
         # docs.runpod.io/serverless/endpoints/send-requests: executionTimeout 5 s to 7 days, ttl 10 s to 7 days.
@@ -106,13 +107,13 @@ class Options:
             if name not in known:
                 raise InvalidOption(str(name)[:80], described(value), f"one of {', '.join(sorted(known))}")
             values[name] = None if value is None else cls._one(name, value)
-        return cls(**values)
+        return cls(**values).checked()
 
     @classmethod
     def _one(cls, name: str, value: Any) -> Any:
         if name in cls.SECONDS:
             return _seconds(name, value, *cls.SECONDS[name])
-        if name in ("low_priority", "sync", "webhook", "allow_empty_output"):
+        if name in ("low_priority", "sync", "webhook", "allow_empty_output", "stream"):
             if not isinstance(value, bool):
                 raise InvalidOption(name, described(value), "True or False")
             return value
@@ -136,6 +137,18 @@ class Options:
         if not isinstance(value, str) or not _LABEL.fullmatch(value):
             raise InvalidOption(name, described(value), "a text of 1 to 200 characters")
         return value
+
+    def checked(self) -> Options:
+        """These options.
+
+        Raises:
+            InvalidOption: two of them exclude each other.
+        """
+        if self.stream and self.sync:
+            raise InvalidOption("stream", True, "without sync: /runsync gives no chunks while the job runs")
+        if self.stream and self.idempotency_key is not None:
+            raise InvalidOption("stream", True, "without idempotency_key: each call reads the chunks of its own job")
+        return self
 
     def over(self, defaults: Options) -> Options:
         """These options; those that are None are taken from `defaults`."""

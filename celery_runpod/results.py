@@ -10,6 +10,7 @@ import asyncio
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -22,14 +23,16 @@ from redis.exceptions import RedisError
 from celery_runpod import _stand_ins
 from celery_runpod._cancelling import publish_cancel
 from celery_runpod._connect import client_app, store_unavailable
+from celery_runpod._live.chunk_hub import chunks_and_changes
+from celery_runpod._live.chunks import Chunk, ChunkReader, checked_id
 from celery_runpod._live.hub import watched
 from celery_runpod._live.looking import Looker, notes
 from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
-from celery_runpod._live.watching import changes
+from celery_runpod._live.watching import changes, followed
 from celery_runpod._store.store import JobStore, store_of
-from celery_runpod.errors import ResultTimeout
+from celery_runpod.errors import InvalidOption, JobError, ResultTimeout
 
-__all__ = ["Flow", "JobResult", "JobUpdate", "cancel"]
+__all__ = ["Chunk", "Flow", "JobResult", "JobUpdate", "cancel"]
 
 _FIRST_LOOK_S, _LOOK_GROWS, _LONGEST_LOOK_S = 0.05, 1.5, 1.0
 
@@ -140,6 +143,70 @@ class JobResult(AsyncResult):
         """As `watch`, without blocking the event loop. All who watch in one event loop share one connection to Redis."""
         async for update in watched(self.app, self.id, _seconds(timeout)):
             yield update
+
+    def stream(self, after: str | None = None, timeout: float | timedelta | None = None) -> Iterator[Chunk]:
+        """What the handler yields, as it comes, until the job has ended; for a call made with `using(stream=True)`. From
+        any process, by any number of readers: none takes a chunk from another.
+
+        >>> for chunk in result.stream():
+        ...     print(chunk.output, end="")
+
+        Args:
+            after: the `id` of a chunk, to go on behind it; None begins with the first.
+            timeout: seconds or a `timedelta`; None: until the job ends.
+
+        Raises:
+            JobError: how the job ended, after its last chunk; StreamIncomplete if chunks are lost, and RunPod has no
+                whole output.
+            ResultTimeout: the job did not end in time, and goes on.
+            InvalidOption: `after` is no chunk's id, or the call was made without `stream=True`.
+            BrokerUnavailable: the job store has not answered for half a minute.
+        """
+        return self._streamed(checked_id(after), _seconds(timeout))
+
+    def _streamed(self, after: str, timeout_s: float | None) -> Iterator[Chunk]:
+        app, looker, reader = self.app, Looker(self.app), ChunkReader(self.app, self.id, after)
+        look = lambda: looker.look([self.id], time.time())[self.id]  # noqa: E731, TID251 - the edge
+        try:
+            for one in followed(look, reader, timeout_s=timeout_s, clock=time.monotonic, sleep=time.sleep):
+                if isinstance(one, Chunk):
+                    yield one
+                elif one is not None and self._stream_over(one):
+                    return
+        except (RedisError, OSError) as error:
+            raise store_unavailable(app, error) from None
+        raise self._still_open(timeout_s)
+
+    async def astream(self, after: str | None = None, timeout: float | timedelta | None = None) -> AsyncIterator[Chunk]:
+        """As `stream`, without blocking the event loop. All who read in one event loop share one connection to Redis."""
+        from_id, timeout_s = checked_id(after), _seconds(timeout)
+        async with aclosing(chunks_and_changes(self.app, self.id, from_id, timeout_s)) as found:
+            async for one in found:
+                if isinstance(one, Chunk):
+                    yield one
+                elif self._stream_over(one):
+                    return
+        raise await asyncio.to_thread(self._still_open, timeout_s)
+
+    def _stream_over(self, update: JobUpdate) -> bool:
+        """Whether a stream ends with this update.
+
+        Raises:
+            JobError: how the job ended, if it did not succeed.
+            InvalidOption: the call does not stream.
+        """
+        if not update.ended:
+            if update.state != states.PENDING and not update.streamed:
+                raise InvalidOption("stream", False, "True: this call was made without using(stream=True)")
+            return False
+        if update.error is not None:
+            raise update.error
+        if update.state != states.SUCCESS:
+            raise JobError(f"the job ended as {update.state}, and its error is not kept", None, self.id)
+        if not update.streamed:
+            why = "True: this call was made without using(stream=True), or nothing is known of it any more"
+            raise InvalidOption("stream", False, why)
+        return True
 
     def cancel(self) -> None:
         """Cancel this job, at RunPod too, and the tasks that follow it; no effect if it has ended. Cancelling a later

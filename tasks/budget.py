@@ -14,7 +14,7 @@ from celery_runpod._connect import redis_url
 
 WINDOW_S = 10
 # docs.runpod.io/serverless/endpoints/operation-reference: base limits per endpoint in 10 s
-PER_WINDOW = {"run": 1000, "runsync": 2000, "status": 2000, "cancel": 100, "purge-queue": 2}
+PER_WINDOW = {"run": 1000, "runsync": 2000, "status": 2000, "stream": 2000, "cancel": 100, "purge-queue": 2}
 SPARED = 20
 """One in this many calls of a window is reserved for urgent calls (`take` without `spare`)."""
 

@@ -26,7 +26,7 @@ from celery_runpod._store.record import HIGHEST_PRIORITY, Job
 from celery_runpod._store.states import State
 from celery_runpod.api._payload import check_input
 from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError, SubmissionUnconfirmed, encode
-from celery_runpod.options import Options
+from celery_runpod.options import Backoff, Options
 from tasks.parking import park
 from tasks.services import Services
 from tasks.undeliverable import drop_unfit
@@ -37,6 +37,9 @@ NO_ENDPOINT = "_"
 """The endpoint of a wrong call: its record is kept under this name until its error is delivered."""
 
 MOST_AHEAD_S = 366 * 86_400.0
+
+STREAMED = Backoff(first_s=0.25, factor=1.5, cap_s=5.0, jitter=0.1)
+"""Looks at a streamed job that nobody reads. The first comes at once: a reader waits for the first chunk."""
 
 
 def read_call(
@@ -92,7 +95,9 @@ def _checked(
     endpoint, profile = services.settings.resolve(job.name)
     if not _is_id(endpoint):
         raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which cannot be an endpoint id of RunPod")
-    options = Options.parse(arguments.get("options") or {}).over(profile.options)
+    options = Options.parse(arguments.get("options") or {}).over(profile.options).checked()
+    if options.stream and options.backoff is None:
+        options = replace(options, backoff=STREAMED)
     services.settings.check_key_name(endpoint, job.name, options.api_key_name)
     if doubt := _may_have_run(services, request, now):
         problem = f"{doubt}, and whether it ran is not known; it was not sent, so that it is not paid for twice"

@@ -56,6 +56,7 @@ from tasks.publish_check import check_times, plan_check, publish_check
 from tasks.purge import purge_of
 from tasks.schedule import FAILED, delay_s, look_before, next_look
 from tasks.services import Services, apart, services_of
+from tasks.streaming import ask
 from tasks.submit import close_window, submit
 from tasks.submit_round import SubmitRound
 from tasks.submit_sync import MESSAGE_S, publish_submit
@@ -155,14 +156,9 @@ class Check:
         if at_runpod:
             watched = self.store.watches.among(self.endpoint, at_runpod)
             self.known = Known(self.submits.lengths(), begun.running, leased.looks, watched)
-        looks = self.looks = plan_looks(
-            self.services,
-            self.endpoint,
-            [job for job in at_runpod.values() if job.task_id not in leased.looks],
-            [job for job in at_runpod.values() if job.task_id in leased.looks],
-            self.started,
-            begun.paused_until,
-        )
+        urgent = [job for job in at_runpod.values() if job.task_id not in leased.looks]
+        usual = [job for job in at_runpod.values() if job.task_id in leased.looks]
+        looks = self.looks = plan_looks(self.services, self.endpoint, urgent, usual, self.started, begun.paused_until)
         with apart(endpoint=self.endpoint):
             self.why_queued, in_progress = why_queued(self.services, looks.granted, self.started)
             # Looks show late that a job is in progress; what waits behind it would seem to wait for longer.
@@ -242,13 +238,15 @@ class Check:
             return None
         asked = self.shared.get(job.task_id, job)
         try:
-            client = self.services.client(asked.api_key_name)
-            answer = client.status(asked.endpoint, str(asked.job_id), timeout=timeout_s)
+            answer = ask(self.services, asked, timeout_s, read=job.task_id in self.known.watched)
         except (JobNotFound, EndpointNotFound) as error:
             self._not_found(job, error, began)
             return None
         except RunPodError as error:
             return self._poll_failed(job, error, began)
+        if answer is None:
+            self._put_off(job, began + 1)
+            return None
         if asked is job:
             self._answered(job, answer, began)
             return None

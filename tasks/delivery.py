@@ -46,6 +46,7 @@ from tasks.purge import purge_of
 from tasks.put_back import CallersTask, nothing_but_verdicts
 from tasks.schedule import delay_s
 from tasks.services import Services, apart, services_of
+from tasks.streaming import whole_output
 from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
 
 log = logging.getLogger(__name__)
@@ -65,8 +66,11 @@ def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
     failure = answer.failure(job.name, job.task_id)
     if failure is not None and _try_again(services, job, answer):
         return "waiting"
+    answer, lost = whole_output(services, job, answer)
     state = State(answer.state)
-    if answer.without_output and not job.options.allow_empty_output:
+    if lost is not None:
+        state, failure = State.ENDED_HERE, lost
+    elif answer.without_output and not job.options.allow_empty_output:
         # Our own verdict: it frees the idempotency key and keeps the input for a retry by hand.
         state, failure = State.ENDED_HERE, OutputMissing(OutputMissing.WHY, job.name, job.task_id, answer.id)
     outcome = {
@@ -192,12 +196,14 @@ def close(services: Services, job: Job, end: End, claims: int) -> None:
 def mark_delivered(services: Services, job: Job) -> None:
     """Replace the record by a tombstone. If a process dies before, the next `finish` finds the stored result and does
     it."""
-    timings = {name: repr(value) for name, value in timings_of(job).items()}
+    kept = {name: repr(value) for name, value in timings_of(job).items()}
+    if job.options.stream:
+        kept["stream"] = str(services.store.streams.ended(job))
     above = (job.root_id, *job.group_ids)
     now = services.clock()
     leave_shared(services, job)
     keep_failed_s = services.settings.keep_failed(job.name)
-    services.store.mark_delivered(job.endpoint, job.task_id, above, now, timings, keep_failed_s, job.job_id)
+    services.store.mark_delivered(job.endpoint, job.task_id, above, now, kept, keep_failed_s, job.job_id)
 
 
 def leave_shared(services: Services, job: Job) -> None:

@@ -22,6 +22,7 @@ from celery_runpod.api import Job as Answer
 from celery_runpod.errors import ApiError, RunPodError, StatusStuck
 from tasks.own_verdicts import status_stuck
 from tasks.services import Services
+from tasks.streaming import before_chunks
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | Non
             log.info("webhook.adopted", extra=fields)
             found = replace(job, state=State.IN_QUEUE, job_id=job_id, submitted_at=now, checks=0, reason="")
             services.show(found, State.IN_QUEUE, {})
-            return Adopted(found, answer)
+            return Adopted(found, before_chunks(found, answer))
         log.warning("webhook.not_adopted", extra=fields | {"answer": adopted})
     if not store.submits.candidates(job):
         return None

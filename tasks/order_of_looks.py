@@ -77,7 +77,10 @@ class Known:
         ahead_s = self._ahead_s(job)
         checks = job.checks + 1
         pause_s = until_next_look_s(job, checks, now, self.lengths, webhook=webhook, spread=spread, ahead_s=ahead_s)
-        return now + (min(pause_s, WATCHED_S) if job.task_id in self.watched else pause_s)
+        if job.task_id not in self.watched:
+            return now + pause_s
+        # What is streamed is followed without a pause (``streaming.py``).
+        return now + (0.0 if job.options.stream and job.state is State.IN_PROGRESS else min(pause_s, WATCHED_S))
 
     def _ahead_s(self, job: Job) -> float:
         """How long the jobs before it in RunPod's queue will take; 0 where that is not known."""
@@ -96,11 +99,12 @@ def plan_looks(
     paused_until: float | None = None,
 ) -> Looks:
     """The order of the looks: at `urgent` jobs, on which something must be decided, by the time of their verdict; then
-    the `usual` looks, which the budget has granted before."""
+    the `usual` looks, which the budget has granted before; of these last those at streamed jobs, which take longest."""
     first = sorted(urgent, key=verdict_at)
     if paused_until is not None and paused_until > now:
         return Looks([], [*first, *usual], paused_until, paused=True)
     granted = services.budget.take(endpoint, "status", len(first)) if first else 0
+    usual = sorted(usual, key=lambda job: bool(job.options.stream))
     return Looks([*first[:granted], *usual], first[granted:], now + 1 + services.spread(), paused=False)
 
 

@@ -65,10 +65,9 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
         # Celery's revoke while no RunPod worker was up: the user's own workers have stored it.
         job = replace(job, state=State.CANCELLED, outcome={"reason": "revoked"})
     own, others = [job.task_id, *(f"{STAMP}{stamp}" for stamp in job.stamps())], [job.root_id, *groups, *followers]
+    due = job.not_before if job.not_before > now else now + MESSAGE_S if job.options.sync else now
     if job.ended:
         due = now + REPUBLISH_S
-    else:
-        due = job.not_before if job.not_before > now else now + MESSAGE_S if job.options.sync else now
     times = check_times(services)
     to_submit: Job | None = job
     if job.options.idempotency_key and not job.ended and now < (job.expires_at or math.inf):

@@ -67,6 +67,9 @@ class ScriptedRunPod:
     def status(self, endpoint: str, job_id: str, **_: Any) -> Answer:
         return self._answer("status", Answer(job_id, "IN_QUEUE"), endpoint, job_id)
 
+    def take_chunks(self, endpoint: str, job_id: str, **_: Any) -> tuple[Answer, list[Any]]:
+        return self._answer("stream", (Answer(job_id, "IN_QUEUE"), []), endpoint, job_id)
+
     def cancel(self, endpoint: str, job_id: str, **_: Any) -> Answer:
         return self._answer("cancel", Answer(job_id, "CANCELLED"), endpoint, job_id)
 

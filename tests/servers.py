@@ -46,6 +46,7 @@ PASSING = (
     ":aside",
     ":troubles:",
     ":watched:",
+    ":stream:",
 )
 """Parts of keys that say nothing of an open job."""
 

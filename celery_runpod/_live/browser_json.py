@@ -1,10 +1,11 @@
 """A JobUpdate for a browser: as JSON, and as a server-sent event.
 
 A browser gets how a job stands, and of an error its type and, if the job is a RunPod job, its message. It gets no output,
-no traceback and no id of RunPod's: who may see more is for the application's own views to say.
+no traceback and no id of RunPod's: who may see more is for the application's own views to say. Of a job that streams it
+gets the chunks.
 
 An event has a name, so that events of another kind can be added: a browser hears only those that it listens to. Its id is
-for nobody to take apart, but that of a last one ends with `ENDED`.
+what `Position` makes of it; that of a last one ends with `ENDED`.
 
 Not here: who may see a job (the views), and showing text safely (`celery_runpod.js` writes it as text alone).
 """
@@ -17,7 +18,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from celery_runpod._live.chunks import Chunk, is_chunk_id
 from celery_runpod._live.update import JobUpdate
+from celery_runpod._store.streams import START
 from celery_runpod.errors import JobError
 
 MOST_PROGRESS = 65_536
@@ -51,9 +54,41 @@ def event_id(update: JobUpdate) -> str:
     return digest + (ENDED if update.ended else "")
 
 
-def to_event(update: JobUpdate) -> bytes:
-    """One event `update`. JSON escapes line breaks, so the data are one line."""
-    return f"id: {event_id(update)}\nevent: update\ndata: {json.dumps(to_json(update))}\n\n".encode()
+class Position:
+    """What one browser has: the last update, and the last chunk if the job streams. A browser that lost its connection
+    names both, as the id of the last event that it got."""
+
+    def __init__(self, last_event_id: str | None) -> None:
+        chunk, _, update = (last_event_id or "").rpartition("_")
+        self._chunk = chunk if is_chunk_id(chunk) else ""
+        self._update = update
+
+    @property
+    def after(self) -> str:
+        """The id of the last chunk, as a reader takes it."""
+        return self._chunk or START
+
+    def event(self, news: JobUpdate | Chunk | None) -> bytes | None:
+        """What is sent: an event `update` or `chunk`; nothing for an update that the browser has; for None a comment, so
+        that nobody closes a quiet connection. JSON escapes line breaks, so the data are one line."""
+        if news is None:
+            return HEARTBEAT
+        if isinstance(news, Chunk):
+            self._chunk = news.id
+            return self._named("chunk", chunk_json(news))
+        if event_id(news) == self._update:
+            return None
+        self._update = event_id(news)
+        return self._named("update", to_json(news))
+
+    def _named(self, name: str, data: Mapping[str, Any]) -> bytes:
+        of_both = f"{self._chunk}_{self._update}" if self._chunk else self._update
+        return f"id: {of_both}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def chunk_json(chunk: Chunk) -> dict[str, Any]:
+    """What an event `chunk` carries, and the status view beside the update."""
+    return {"id": chunk.id, "output": _sound(chunk.output), "attempt": chunk.attempt, "event": chunk.event}
 
 
 def _without_seconds(shown: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the views of any framework do for a browser that watches a job: the status, and the stream of events.
+"""What the views of any framework do for a browser that watches a job: the status, the stream of events, the chunks.
 
 Whoever asks must be allowed to: `refusal` calls the application's own hook, and without a hook it refuses everybody.
 Under WSGI each stream occupies a thread, so their number is bounded; in an event loop all streams share one Redis
@@ -21,11 +21,13 @@ from celery import Celery
 from redis.exceptions import RedisError
 
 from celery_runpod._connect import client_app
-from celery_runpod._live.browser_json import ENDED, HEARTBEAT, RETRY, event_id, to_event, to_json
-from celery_runpod._live.hub import hub_of
+from celery_runpod._live import chunk_hub
+from celery_runpod._live.browser_json import ENDED, RETRY, Position, chunk_json, to_json
+from celery_runpod._live.chunks import Chunk, ChunkReader, is_chunk_id
 from celery_runpod._live.looking import Looker
 from celery_runpod._live.update import JobUpdate
-from celery_runpod._live.watching import changes
+from celery_runpod._live.watching import followed
+from celery_runpod._store.streams import START
 from celery_runpod.errors import NotConfigured
 
 log = logging.getLogger(__name__)
@@ -82,15 +84,20 @@ def refusal(task_id: str | None, may_see: Callable[[str], Any] | None) -> Answer
     return None if found is True else NOT_FOUND
 
 
-def status(task_id: str, app: Celery | None = None) -> Answer:
-    """How the job stands now."""
+def status(task_id: str, app: Celery | None = None, after: str | None = None) -> Answer:
+    """How the job stands now. With `after`, the id of a chunk or "", also the next chunks behind it; if there are some,
+    there may be more of them."""
     try:
         app = app if app is not None else client_app()
         update = Looker(app).look([task_id], time.time())[task_id]  # noqa: TID251 - the edge
+        if after is None:
+            return Answer(200, to_json(update))
+        reader = ChunkReader(app, task_id, after if is_chunk_id(after) else START)
+        chunks = (reader.rest() if update.ended else reader.read()) if update.streamed else []
     except (RedisError, OSError, NotConfigured) as error:
         log.error("the status of task %s cannot be read: %s", task_id, error)
         return AWAY
-    return Answer(200, to_json(update))
+    return Answer(200, {**to_json(update), "chunks": [chunk_json(chunk) for chunk in chunks]})
 
 
 def ended_already(last_event_id: str | None) -> bool:
@@ -131,10 +138,10 @@ places = Places()
 
 
 class BoundedStream:
-    """The chunks of a stream that has a place, which it leaves at its end, when it is closed, or when it is forgotten."""
+    """The events of a stream that has a place, which it leaves at its end, when it is closed, or when it is forgotten."""
 
-    def __init__(self, chunks: Iterator[bytes], held: Places) -> None:
-        self._chunks, self._held = chunks, held
+    def __init__(self, events: Iterator[bytes], held: Places) -> None:
+        self._events, self._held = events, held
         self._left = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -142,7 +149,7 @@ class BoundedStream:
 
     def __next__(self) -> bytes:
         try:
-            return next(self._chunks)
+            return next(self._events)
         except BaseException:
             self.close()
             raise
@@ -164,54 +171,49 @@ def wsgi_stream(
     would keep it from all else."""
     if not multithread or not places.take(WSGI_STREAMS if most is None else most):
         return None
-    looker = Looker(app)
-    updates = changes(
+    looker, position = Looker(app), Position(last_event_id)
+    news = followed(
         lambda: looker.look([task_id], time.time())[task_id],  # noqa: TID251 - the edge
+        ChunkReader(app, task_id, position.after),
         timeout_s=WSGI_LIFE_S,
         heartbeat_s=HEARTBEAT_S,
         clock=time.monotonic,
         sleep=time.sleep,
     )
-    return BoundedStream(_events(updates, last_event_id), places)
+    return BoundedStream(_events(news, position), places)
 
 
-def _events(updates: Iterator[JobUpdate | None], last_event_id: str | None) -> Iterator[bytes]:
+def _events(news: Iterator[JobUpdate | Chunk | None], position: Position) -> Iterator[bytes]:
     yield RETRY
     try:
-        for update in updates:
-            if (chunk := _chunk(update, last_event_id)) is not None:
-                yield chunk
+        for one in news:
+            if (event := position.event(one)) is not None:
+                yield event
     except (RedisError, OSError) as error:
         # The browser connects again, and names the last event that it has.
         log.error("a stream of events ends: %s", error)
 
 
 async def asgi_stream(task_id: str, last_event_id: str | None, app: Celery) -> AsyncIterator[bytes]:
-    """The events for one browser, in the running event loop. Its place is counted from its first chunk to its end."""
+    """The events for one browser, in the running event loop. Its place is counted from its first event to its end."""
     places.enter()
-    updates = hub_of(app).changes(task_id, HEARTBEAT_S)
+    position = Position(last_event_id)
+    news = chunk_hub.followed(app, task_id, position.after, HEARTBEAT_S)
     over_at = time.monotonic() + ASGI_LIFE_S
     try:
         yield RETRY
-        async for update in updates:
-            if (chunk := _chunk(update, last_event_id)) is not None:
-                yield chunk
+        async for one in news:
+            if (event := position.event(one)) is not None:
+                yield event
             if time.monotonic() >= over_at:
                 return
     except (RedisError, OSError) as error:
         log.error("a stream of events ends: %s", error)
     finally:
         places.leave()
-        await updates.aclose()  # type: ignore[attr-defined]
+        await news.aclose()
 
 
 def asgi_place(most: int | None) -> bool:
     """Whether one more stream may be opened in this process."""
     return places.taken < (ASGI_STREAMS if most is None else most)
-
-
-def _chunk(update: JobUpdate | None, last_event_id: str | None) -> bytes | None:
-    """What is sent for an update: nothing for the one that the browser has."""
-    if update is None:
-        return HEARTBEAT
-    return None if event_id(update) == last_event_id else to_event(update)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from celery import Celery, states
@@ -24,7 +25,7 @@ from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_ca
 from celery_runpod._store.states import OUTCOMES, State
 from celery_runpod._store.store import JobStore, store_of
 
-FIELDS = ("state", "reason", "progress", "job_id", "begun_at", "verdict", "ended_at")
+FIELDS = ("state", "reason", "progress", "job_id", "begun_at", "verdict", "ended_at", "stream")
 MOST_STEPS = 10
 """So many open steps before a later one are read: a chord's body may wait for thousands."""
 NOTE_EVERY_S = 2.0
@@ -124,13 +125,17 @@ class Looker:
 def _of_a_fake(results: _stand_ins.InMemoryResults, task_id: str) -> JobUpdate:
     """How a call stands in a test with fakes: there is no record."""
     meta, notes = results.get_task_meta(task_id), results.notes(task_id)
-    state, value = str(meta["status"]), meta["result"]
+    state, value, streamed = str(meta["status"]), meta["result"], results.chunks(task_id) is not None
     if state not in states.READY_STATES:
         shown = value if isinstance(value, Mapping) else {}
-        return JobUpdate(task_id, state, shown.get("reason"), shown.get("progress"), shown.get("job_id"))
+        return JobUpdate(
+            task_id, state, shown.get("reason"), shown.get("progress"), shown.get("job_id"), streamed=streamed
+        )
     error = as_cancelled(value, task_id) if state == states.REVOKED else value if state == states.FAILURE else None
     result = value if state == states.SUCCESS else None
-    return JobUpdate(task_id, state, job_id=notes.get("job_id"), ended=True, error=error, result=result)
+    return JobUpdate(
+        task_id, state, job_id=notes.get("job_id"), ended=True, error=error, result=result, streamed=streamed
+    )
 
 
 class _Look:
@@ -284,7 +289,8 @@ class _Look:
 
     def _open_job(self, task_id: str, record: Record) -> JobUpdate:
         progress = _json(record.get("progress"))
-        return self._open(task_id, record["state"], record.get("reason"), progress, record.get("job_id"))
+        update = self._open(task_id, record["state"], record.get("reason"), progress, record.get("job_id"))
+        return replace(update, streamed=_streamed(record))
 
     def _step_before(self, task_id: str) -> JobUpdate | None:
         """The open job before this step that has come furthest."""
@@ -331,7 +337,13 @@ class _Look:
             ended=True,
             error=error,
             result=value if status == states.SUCCESS else None,
+            streamed=_streamed(record),
         )
+
+
+def _streamed(record: Record) -> bool:
+    """Whether the call was made with `using(stream=True)`; a tombstone says how many entries there were."""
+    return "stream" in record
 
 
 def _json(text: str | None) -> Any:

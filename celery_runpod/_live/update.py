@@ -36,6 +36,8 @@ class JobUpdate:
         error: what an ended job failed with; JobCancelled for a cancelled one.
         result: what an ended job returned; None also where results are not kept (`ignore_result`).
         step: if this is a later step of a flow, the earlier one that it waits for and that has come furthest.
+        streamed: whether its chunks can be read (`JobResult.stream`): a worker has accepted the call, which was made with
+            `using(stream=True)`.
     """
 
     task_id: str
@@ -48,6 +50,7 @@ class JobUpdate:
     error: BaseException | None = None
     result: Any = field(default=None, repr=False)
     step: JobUpdate | None = None
+    streamed: bool = False
 
     def differs(self, other: JobUpdate | None) -> bool:
         """Whether more than the time has passed since the other one."""

@@ -101,6 +101,10 @@ class Keys:
         """When the endpoint's queue at RunPod was purged by us last, in seconds since the epoch."""
         return f"{self._tag(endpoint)}:purged"
 
+    def stream(self, endpoint: str, task_id: str) -> str:
+        """stream: what the handler of a job has yielded so far (``stream.lua``); expires."""
+        return f"{self._tag(endpoint)}:stream:{task_id}"
+
     def watched(self, endpoint: str, task_id: str) -> str:
         """While it exists, somebody watches this job; expires in seconds."""
         return f"{self._tag(endpoint)}:watched:{task_id}"

@@ -106,6 +106,7 @@ class Job:
             "priority": str(self.priority) if self.priority else None,
             "joined": self.joined or None,
             "shares": self.shares or None,
+            "stream": "1" if self.options.stream else None,
             "ignore_result": "1" if self.ignore_result else None,
             "input": json.dumps(self.input) if self.state is State.WAITING else None,
             "outcome": None if self.outcome is None else json.dumps(self.outcome),

@@ -8,7 +8,7 @@ A script's header is read here, so that neither side counts positions:
 A key is a method of `Keys` with what the call gives, or a fixed text; it is a local of the script under its own name, or
 under the one before "=". An argument is a local too; the last one may be a list ("..."). What stands in parentheses
 after an argument is for the reader. In front of each script stand the table of states (``states.py``) and the functions
-that scripts share (``gate.lua``, ``lease.lua``, ``inputs.lua``, ``cancel.lua``, ``plan.lua``).
+that scripts share (``gate.lua``, ``lease.lua``, ``inputs.lua``, ``cancel.lua``, ``plan.lua``, ``stream.lua``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from celery_runpod._store.keys import Keys
 from celery_runpod._store.states import lua_prelude
 
 FOLDER = Path(__file__).parent / "scripts"
-SHARED = ("gate", "lease", "inputs", "cancel", "plan")
+SHARED = ("gate", "lease", "inputs", "cancel", "plan", "stream")
 _KEY = re.compile(r"(?:(\w+) = )?(\w+)\(([^()]*)\)")
 _ARGUMENT = re.compile(r"(\w+)( \.\.\.)?")
 

@@ -9,7 +9,7 @@ the same store: it reads, and leaves wishes to cancel and the hints of webhooks.
     pauses      of one operation; brake: of submits, by hand    retries   jobs that failed, and may run again
     workers     heartbeats, and which Redis process is known    open_jobs counts, and their bounds
     purges      when a queue was purged                         health    looks at /health
-    watches     which jobs somebody watches
+    watches     which jobs somebody watches                     streams   the chunks that handlers yield
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from celery_runpod._store.retries import Retries
 from celery_runpod._store.scripts import Scripts
 from celery_runpod._store.shared import SharedJobs
 from celery_runpod._store.states import State
+from celery_runpod._store.streams import Streams
 from celery_runpod._store.submits import Submits
 from celery_runpod._store.watches import Watches
 
@@ -129,6 +130,7 @@ class JobStore:
         self.submits = Submits(*part, self.cancels)
         self.aside = Aside(*part, self.workers)
         self.watches = Watches(*part)
+        self.streams = Streams(*part)
 
     # A job's way in
 

@@ -14,7 +14,7 @@ import inspect
 import json
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -122,12 +122,15 @@ class FakeEndpoint:
         self._one_at_a_time = threading.RLock()
         given = {"output": output is not UNGIVEN, "error": error is not None, "outputs": outputs is not None}
         given["chunks"] = chunks is not None
+        if chunks is not None:
+            given["error"] = False  # a handler may fail after some chunks
         if len(names := [one for one, is_given in given.items() if is_given]) > 1:
             raise TypeError(f"fake_endpoint({name!r}): {' and '.join(names)} given; allowed: one of them")
         self._error = None if error is None else _checked_error(error)
         self._output = None if output is UNGIVEN else _checked_output(output, "output")
-        if chunks is not None:
-            self._output = as_json(list(chunks), "chunks")
+        self._chunks: list[Any] = [] if chunks is None else as_json(list(chunks), "chunks")
+        if chunks is not None and error is None:
+            self._output = self._chunks
         self._outputs = None
         if outputs is not None:
             if isinstance(outputs, str | bytes | Mapping) or not isinstance(outputs, Iterable):
@@ -275,7 +278,7 @@ class FakeEndpoint:
         for attempt in range(1, (call.options.retries or 0) + 2):
             with self._lock:
                 self._calls[place] = replace(call, attempts=attempt)
-            self._work(job_id, show)
+            self._work(self._calls[place], job_id, show)
             with self._noting_mistakes():
                 end = self._next_end(call, job_id)
             ending = _deliver(end, call, job_id)
@@ -283,20 +286,24 @@ class FakeEndpoint:
                 break
         return ending
 
-    def _work(self, job_id: str, show: Show) -> None:
-        """Show what the result of an open job shows, for as long as `delay` says."""
+    def _work(self, call: FakeCall, job_id: str, show: Show) -> None:
+        """Show what the result of an open job shows, and yield its chunks, for as long as `delay` says."""
+        yielded = _yielding(call)
+        if call.options.stream:
+            again = [None] if call.attempts > 1 else []
+            _stand_ins.results_of(client_app()).add_chunks(call.task_id, *again)
         show("IN_PROGRESS", {"job_id": job_id})
-        pause_s = self._delay_s / max(1, len(self._progress))
-        for said in self._progress:
-            show("IN_PROGRESS", {"job_id": job_id, "progress": said})
-            self._interrupt.wait(pause_s)
-        if not self._progress:
-            self._interrupt.wait(pause_s)
+        steps = max(1, len(self._progress), len(self._chunks))
+        for step in range(steps):
+            yielded(*_part(self._chunks, step, steps))
+            for said in _part(self._progress, step, steps):
+                show("IN_PROGRESS", {"job_id": job_id, "progress": said})
+            self._interrupt.wait(self._delay_s / steps)
 
     def _next_end(self, call: FakeCall, job_id: str) -> _End:
         if self._outputs is None:
             given = self._output if self._error is None else self._error
-            return _run_handler(given, call.input, job_id, is_error=self._error is not None)
+            return _run_handler(given, call, job_id, is_error=self._error is not None)
         with self._lock:
             index, self._used = self._used, self._used + 1
         if index >= len(self._outputs):
@@ -304,7 +311,7 @@ class FakeEndpoint:
                 f"fake_endpoint({self.name!r}) has {len(self._outputs)} outputs, and a run number {index + 1} was asked "
                 f"for, with the input {_shown(call.input)}: give outputs= one more entry"
             )
-        return _run_handler(self._outputs[index], call.input, job_id)
+        return _run_handler(self._outputs[index], call, job_id)
 
     @contextmanager
     def _noting_mistakes(self) -> Iterator[None]:
@@ -346,7 +353,8 @@ def fake_endpoint(
             filled in), another exception as the handler raises it, or a text as the handler returns it under `error`.
             BrokerUnavailable, TooManyOpenJobs, ConfigurationMismatch and ConfigurationError are raised by the call.
         outputs: one entry for each run of the handler, in order: an output, a function or an exception.
-        chunks: what a generator handler yields; the output is the list of them.
+        chunks: what a generator handler yields; the output is the list of them. With `error` it fails after the last one.
+            `JobResult.stream` gives them for a call made with `using(stream=True)`.
         progress: what the handler reports. Each is shown on the result while the call runs.
         delay: how long each run takes, in seconds or as a `timedelta`. The call blocks for as long.
 
@@ -428,12 +436,25 @@ def _through_the_broker(value: Any, endpoint: str) -> Any:
         raise
 
 
-def _run_handler(given: Any, input: Any, job_id: str, *, is_error: bool = False) -> _End:
+def _part(items: Sequence[Any], step: int, steps: int) -> Sequence[Any]:
+    """Those of the items whose turn it is, where all are spread over so many steps."""
+    return items[step * len(items) // steps : (step + 1) * len(items) // steps]
+
+
+def _yielding(call: FakeCall) -> Callable[..., None]:
+    """What takes the chunks of a call that streams; of another call nobody reads them."""
+    if not call.options.stream:
+        return lambda *chunks: None
+    results = _stand_ins.results_of(client_app())
+    return lambda *chunks: results.add_chunks(call.task_id, *(json.dumps(as_json(one, "a chunk")) for one in chunks))
+
+
+def _run_handler(given: Any, call: FakeCall, job_id: str, *, is_error: bool = False) -> _End:
     if callable(given):
         try:
-            given = given(as_json(input, "input"))
+            given = given(as_json(call.input, "input"))
             if inspect.isgenerator(given):
-                given = list(given)
+                given = _drained(given, _yielding(call))
         except AssertionError:
             raise  # of the test, not of the handler
         except Exception as error:
@@ -447,6 +468,15 @@ def _run_handler(given: Any, input: Any, job_id: str, *, is_error: bool = False)
     if isinstance(given, Exception):
         return _End(answer_raised(given, job_id), error=given)
     return _End(answer_failed(given, job_id) if is_error else answer_with(given, job_id))
+
+
+def _drained(handler: Iterator[Any], yielded: Callable[..., None]) -> list[Any]:
+    """The chunks of a generator, each shown as it comes."""
+    chunks = []
+    for chunk in handler:
+        yielded(chunk)
+        chunks.append(chunk)
+    return chunks
 
 
 def _deliver(end: _End, call: FakeCall, job_id: str) -> Ending:

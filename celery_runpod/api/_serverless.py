@@ -275,14 +275,41 @@ class RunPodClient:
         ['Once', ' upon', ' a', ' time']
         """
         wait_s = bounded("wait", wait, 1, 300)
-        path = f"{path_of(endpoint, 'stream', job_id)}?wait={milliseconds(wait_s)}"
-        where = Where("stream", endpoint, job_id)
+        path_of(endpoint, "stream", job_id)  # refuses what cannot be an id now, not at the first chunk
 
         def take() -> tuple[Job, list[Any]]:
-            data = self._http.request("GET", path, where, held_s=wait_s)
-            return _parsed(where, parse_job, data), parse_chunks(data)
+            return self.take_chunks(endpoint, job_id, wait=wait_s)
 
         return stream_until_final(take, lambda: self.status(endpoint, job_id), endpoint, clock, sleep)
+
+    def take_chunks(
+        self,
+        endpoint: str,
+        job_id: str,
+        *,
+        wait: float | timedelta = 10.0,
+        timeout: float | timedelta | None = None,
+    ) -> tuple[Job, list[Any]]:
+        """One GET /stream: the state of the job, and the chunks that its handler has yielded since the last one. RunPod
+        gives each chunk once: after Unavailable with `sent`, or BadAnswer, chunks may be lost. The job has no output and
+        no error; `status` has them.
+
+        Args:
+            wait: how long RunPod holds the request while there is nothing new; 1 s to 300 s.
+            timeout: for the call as a whole, `wait` included; by default `wait` and the client's own.
+
+        Raises:
+            JobNotFound: RunPod does not know the job, or keeps it no longer.
+            InvalidOption: `wait` is out of its bounds.
+
+        >>> RunPodClient().take_chunks("9zt0qb3c", "9f-u1")[1]
+        ['Once', ' upon', ' a', ' time']
+        """
+        wait_s = bounded("wait", wait, 1, 300)
+        path = f"{path_of(endpoint, 'stream', job_id)}?wait={milliseconds(wait_s)}"
+        where = Where("stream", endpoint, job_id)
+        data = self._http.request("GET", path, where, timeout_s=_timeout(timeout), held_s=wait_s)
+        return _parsed(where, parse_job, data), parse_chunks(data)
 
     def _post(
         self, operation: str, parse: Callable[[Any], T], timeout: float | timedelta | None, endpoint: str, *job_id: str

@@ -28,14 +28,14 @@ from celery_runpod.errors import NotConfigured
 
 
 def job_status(request: HttpRequest) -> HttpResponseBase:
-    """GET ?task=<task id>: how the job stands, as JSON."""
+    """GET ?task=<task id>: how the job stands, as JSON; with &after=<id of a chunk, or nothing> its chunks too."""
     task_id, refused = _asked(request)
-    return refused or _response(job_pages.status(task_id))
+    return refused or _response(job_pages.status(task_id, after=request.GET.get("after")))
 
 
 @transaction.non_atomic_requests  # a stream must not hold a transaction open
 def job_events(request: HttpRequest) -> HttpResponseBase:
-    """GET ?task=<task id>: how the job stands, and each change of it, as server-sent events."""
+    """GET ?task=<task id>: how the job stands, each change of it, and its chunks, as server-sent events."""
     task_id, refused = _asked(request)
     if refused is not None:
         return refused

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from celery_runpod.errors import InvalidInput, JobFailed, JobPurged, OutputTooDeep, SubmissionUnconfirmed
-from tasks.crash_points import Step as DeathStep
 from tests.chaos.evidence import End, Evidence
 from tests.chaos.plan import (
     BREAKS,
     BROKEN,
+    DEATHS,
     DEEP,
     FAST,
     FAULTS,
@@ -185,7 +185,7 @@ def test_a_long_plan_holds_everything_under_ids_of_its_own() -> None:
     assert plan.jobs >= 10_000 and max(ids.values()) == 1
     assert {load.kind for load in plan.loads} == set(LOADS)
     assert {one.kind for one in plan.breaks} == set(BREAKS)
-    assert {one.step for one in plan.breaks} - {None} == set(DeathStep)
+    assert {one.step for one in plan.breaks} - {None} == set(DEATHS)
     rules = [{name: value for name, value in one.fault.items() if name != "seed"} for one in plan.breaks if one.fault]
     assert all(dict(rule) in rules for rule in FAULTS)
 

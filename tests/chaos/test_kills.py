@@ -24,7 +24,8 @@ def submits(world: World, mark: str) -> list[int]:
     return sorted(job["input"]["n"] for job in world.submits(mark))
 
 
-CHORD = [step for step in Step if step not in UNKNOWN | RETRIED]
+STREAMED = {step for step in Step if step.startswith("stream.")}
+CHORD = [step for step in Step if step not in UNKNOWN | RETRIED | STREAMED]
 LONG = [Step.OUTCOME_RECORDED, Step.FINISH_CLAIMED, Step.FINISH_STORED]
 """What is claimed there is free again only when the claim lapses, after RUNPOD_CLAIM_LEASE_S. One process is killed at
 each of them right after the other, so that all three claims lapse in the same time."""

@@ -138,6 +138,9 @@ def test_what_each_role_needs(url: str, redis: Any) -> None:
     assert open_rows(JobStore(caller, "runpod"), None, 10) and ended_rows(JobStore(caller, "runpod"), None, 10) == []
     JobStore(caller, "runpod").watches.note("e1", "t1")
     assert JobStore(as_user(url, "worker"), "runpod").watches.among("e1", ["t1", "t2"]) == {"t1"}
+    redis.xadd("{runpod:e1}:stream:t1", {"run": "0.1", "attempt": "1", "n": "1", "bytes": "1", "chunk": "1"}, id="1-1")
+    assert [one.text for one in JobStore(caller, "runpod").streams.read([("e1", "t1", "0-0")])["e1", "t1"]] == ["1"]
+    assert JobStore(caller, "runpod").streams.holds("e1", "t1", "1-1") is not None
     assert webhooks.hmget(RECORD, "state", "attempt") == ["IN_QUEUE", None]
     JobStore(caller, "runpod").outbox.keep_message("t2", 1.0, "{}", "{}")
     assert JobStore(caller, "runpod").outbox.kept_calls() == ["t1", "t2"]

@@ -308,6 +308,6 @@ def test_every_task_is_registered_and_every_name_is_public() -> None:
     import celery_runpod
 
     assert {*TASK_NAMES, *MANAGEMENT} <= set(create_app().tasks)
-    public = ["Backoff", "Endpoint", "Flow", "JobResult", "JobUpdate", "Options", "ask", "cancel", "errors"]
+    public = ["Backoff", "Chunk", "Endpoint", "Flow", "JobResult", "JobUpdate", "Options", "ask", "cancel", "errors"]
     public += ["on_commit", "pause", "resume"]
     assert sorted(celery_runpod.__all__) == public

@@ -268,6 +268,54 @@ def test_a_generator_function_and_chunks_give_the_list(app: Celery) -> None:
         assert flux.delay().get() == ["a", "cat"]
 
 
+def words(result: JobResult, after: str | None = None) -> list[Any]:
+    return [chunk.output if chunk.event == "chunk" else chunk.event for chunk in result.stream(after, timeout=10)]
+
+
+def test_chunks_are_streamed_to_every_reader(app: Celery) -> None:
+    def generator(input: Any) -> Iterator[str]:
+        yield from input["text"].split()
+
+    with fake_endpoint("sdxl", output=generator), fake_endpoint("flux", chunks=["a", {"b": None}]):
+        result = flux.using(stream=True).delay()
+        assert words(result) == words(JobResult(result.id)) == ["a", {"b": None}]
+        first = next(iter(result.stream()))
+        assert (first.attempt, words(result, after=first.id)) == (1, [{"b": None}])
+        assert words(sdxl.using(stream=True).delay(text="one two")) == ["one", "two"]
+
+
+def test_a_stream_may_fail_after_some_chunks_and_begin_again(app: Celery) -> None:
+    with fake_endpoint("sdxl", chunks=["a", "b"], error=errors.JobFailed("boom")):
+        found = sdxl.using(stream=True, retries=1).delay().stream(timeout=10)
+        assert [(one.event, one.output, one.attempt) for one in (next(found) for _ in range(5))] == [
+            *[("chunk", "a", 1), ("chunk", "b", 1)],
+            *[("retry", None, 2), ("chunk", "a", 2), ("chunk", "b", 2)],
+        ]
+        with pytest.raises(errors.JobFailed, match="boom"):
+            next(found)
+
+
+def test_a_call_that_does_not_stream_has_no_chunks_to_read(app: Celery) -> None:
+    with fake_endpoint("sdxl", chunks=["a"]), pytest.raises(errors.InvalidOption, match="stream"):
+        words(sdxl.delay())
+
+
+def test_chunks_come_while_the_call_runs(app: Celery) -> None:
+    async def read() -> list[Any]:
+        found = JobResult("t1", app=app).astream(timeout=20)
+        return [chunk.output async for chunk in found]
+
+    with fake_endpoint("sdxl", chunks=["a", "b", "c"], delay=1.5):
+        call = threading.Thread(target=lambda: sdxl.using(stream=True).apply_async((), {}, task_id="t1"))
+        call.start()
+        seen = JobResult("t1", app=app).stream(timeout=20)
+        assert next(seen).output == "a"
+        assert call.is_alive()
+        assert [chunk.output for chunk in seen] == ["b", "c"]
+        call.join()
+        assert asyncio.run(read()) == ["a", "b", "c"]
+
+
 def test_outputs_one_for_each_call(app: Celery) -> None:
     failed = errors.JobFailed("no face")
     with fake_endpoint("sdxl", outputs=[["a", "list"], failed, lambda input: input, ValueError("x")]):
@@ -811,8 +859,8 @@ def test_nothing_of_a_result_asks_a_server(app: Celery, monkeypatch: pytest.Monk
         raise RedisConnectionError("a test connects to nothing")
 
     monkeypatch.setattr(AbstractConnection, "connect", connect)
-    with fake_endpoint("sdxl", output="done") as fake:
-        assert {"reason", "progress", "aget", "cancel"} <= set(_everything_public(sdxl.delay()))
+    with fake_endpoint("sdxl", chunks=["done"]) as fake:
+        assert {"reason", "progress", "aget", "cancel"} <= set(_everything_public(sdxl.using(stream=True).delay()))
         fake.show("t1", "IN_PROGRESS", progress=1)
         for name in ("reason", "progress", "job_id", "timings", "error"):
             getattr(JobResult("t1"), name)

@@ -71,7 +71,7 @@ def test_every_reason_of_the_workers_is_known_to_the_commands_and_in_the_docs() 
     from celery_runpod._store.states import State
     from celery_runpod.results import JobResult
 
-    no_reasons = {*State, "RUNPOD_DIE_AT", "LIMIT", "WITHSCORES", "SUCCESS", "FAILURE", "REVOKED"}
+    no_reasons = {*State, "RUNPOD_DIE_AT", "LIMIT", "WITHSCORES", "COUNT", "MAXLEN", "SUCCESS", "FAILURE", "REVOKED"}
     words: set[str] = {"NO_WORKER", "EARLIER_STEP"}  # a reader finds these out
     for path in [*(ROOT / "tasks").rglob("*.*"), *(ROOT / "celery_runpod" / "_store").rglob("*.lua")]:
         if path.suffix == ".py" and path.name != "management.py":  # the states of a pod

@@ -14,8 +14,9 @@ from celery import Celery, current_app, states
 
 import celery_runpod
 from celery_runpod import JobResult, results
-from celery_runpod._live import hub, looking
+from celery_runpod._live import chunks, hub, looking
 from celery_runpod.errors import JobFailed
+from celery_runpod.options import Options
 from tests.builders import Bench
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs/live.md").read_text()
@@ -37,7 +38,7 @@ def run(part: str, **names: Any) -> dict[str, Any]:
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A project whose calls are not published; what they end with is stored by the test."""
     made = Bench()
-    for module in (results, looking):
+    for module in (results, looking, chunks):
         monkeypatch.setattr(module, "store_of", lambda app: made.store)
 
     def apply_async(self: Any, *_: Any, **__: Any) -> JobResult:
@@ -56,6 +57,33 @@ def test_the_loop_over_updates(bench: Bench, capsys: pytest.CaptureFixture[str])
     bench.app.backend.store_result("t1", JobFailed("no memory"), states.FAILURE)
     run("result.watch(timeout=600)")
     assert "it failed: no memory" in capsys.readouterr().out
+
+
+def streamed(bench: Bench) -> None:
+    """The job of the calls, which has yielded two words and ended."""
+    bench.accepted(options=Options(deadline=600.0, stream=True))
+    job = bench.record()
+    assert bench.store.streams.begin_look(job, "look", bench.now, bench.now + 10) == "begun"
+    assert bench.store.streams.end_look(job, "look", ['"Once"', '" upon"'], bench.now) == "kept"
+    bench.redis.hset(bench.store.keys.job("e1", "t1"), mapping={"state": "COMPLETED", "outcome": "{}"})
+    bench.app.backend.store_result("t1", ["Once", " upon"], states.SUCCESS)
+
+
+def test_the_loop_over_chunks(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    streamed(bench)
+    run("result.stream(timeout=600)")
+    assert capsys.readouterr().out == "Once upon"
+
+
+def test_the_loop_over_chunks_in_async_code(bench: Bench) -> None:
+    streamed(bench)
+    tell, sent = run("result.astream()")["tell"], []
+
+    async def send(text: str) -> None:
+        sent.append(text)
+
+    asyncio.run(tell(JobResult("t1", app=bench.app), send))
+    assert sent == ["Once", " upon"]
 
 
 def test_the_loop_in_async_code(bench: Bench) -> None:
@@ -155,6 +183,8 @@ def test_every_block_is_run() -> None:
         "JobResult.of(result)",
         "INSTALLED_APPS",
         "urlpatterns = ",
+        "result.stream(timeout=600)",
+        "result.astream()",
     )
     run_here += ("request.user.is_authenticated", "RunPod(app, celery=celery)")
     assert sorted(BLOCKS) == sorted(block(part) for part in run_here)

@@ -152,6 +152,24 @@ const scenarios = {
       await settle();
     }
   },
+  async chunks() {
+    element.setAttribute("task", "t1");
+    element.connectedCallback();
+    const chunk = (id, output) => ({ id, output, attempt: 1, event: "chunk" });
+    EventSource.last.listeners.chunk({ data: JSON.stringify(chunk("1-0", "<b>")) });
+    const ended = { ...RUNNING, state: "SUCCESS", ended: true };
+    answers = [
+      { status: 200, body: { ...RUNNING, chunks: [chunk("2-0", "b")] } },
+      { status: 200, body: { ...ended, chunks: [chunk("3-0", "c")] } },
+      { status: 200, body: { ...ended, chunks: [] } },
+    ];
+    EventSource.last.fail();
+    await settle();
+    for (let turn = 0; turn < 2; turn += 1) {
+      timers.at(-1)[0]();
+      await settle();
+    }
+  },
   async refused() {
     element.setAttribute("task", "t1");
     element.connectedCallback();

@@ -10,11 +10,18 @@ from typing import Any
 
 import pytest
 
-from celery_runpod._live.browser_json import MOST_MESSAGE, MOST_PROGRESS, event_id, to_event, to_json
+from celery_runpod._live.browser_json import MOST_MESSAGE, MOST_PROGRESS, Position, event_id, to_json
+from celery_runpod._live.chunks import Chunk
 from celery_runpod._live.update import JobUpdate
 from celery_runpod.errors import JobCancelled, JobFailed
 
 RUNNING = JobUpdate("t1", "IN_PROGRESS", progress={"step": 3}, job_id="r1", seconds=12.345)
+
+
+def event_of(news: JobUpdate | Chunk) -> bytes:
+    event = Position(None).event(news)
+    assert event is not None
+    return event
 
 
 def strict(text: str) -> Any:
@@ -63,7 +70,7 @@ def test_what_an_update_shows() -> None:
     ids=["html", "lines", "odd characters", "nested", "not finite", "no JSON", "huge"],
 )
 def test_an_event_is_one_event_whatever_the_progress_holds(progress: Any) -> None:
-    lines = to_event(replace(RUNNING, progress=progress)).decode("ascii").split("\n")
+    lines = event_of(replace(RUNNING, progress=progress)).decode("ascii").split("\n")
     assert [line.split(":")[0] for line in lines] == ["id", "event", "data", "", ""]
     shown = strict(lines[2].removeprefix("data: "))
     assert shown["state"] == "IN_PROGRESS"
@@ -102,4 +109,32 @@ def test_of_a_jobs_error_the_message_is_shown_and_of_others_the_type() -> None:
 
 def test_neither_the_output_nor_runpods_id_is_shown() -> None:
     done = JobUpdate("t1", "SUCCESS", job_id="r1", ended=True, result={"private": "output"})
-    assert "output" not in to_event(done).decode() and "r1" not in to_event(done).decode()
+    assert "output" not in event_of(done).decode() and "r1" not in event_of(done).decode()
+
+
+def id_of(event: bytes | None) -> str:
+    assert event is not None
+    return event.decode().splitlines()[0].removeprefix("id: ")
+
+
+def test_a_browser_that_comes_again_names_the_last_update_and_the_last_chunk() -> None:
+    position = Position(None)
+    assert id_of(position.event(RUNNING)) == event_id(RUNNING)
+    last = id_of(position.event(Chunk("7-1", "a")))
+    again = Position(last)
+    assert again.after == "7-1" and again.event(RUNNING) is None
+    done = replace(RUNNING, ended=True)
+    assert id_of(again.event(done)) == f"7-1_{event_id(done)}"
+
+
+@pytest.mark.parametrize("last", ["", "x_y", "_", "9" * 40 + "-1_d", "1-1-1_d", "\n_d"])
+def test_what_a_browser_cannot_have_got_is_the_beginning(last: str) -> None:
+    assert Position(last).after == "0-0"
+
+
+@pytest.mark.parametrize("output", ["</script>\n\ndata: x", {"a": float("nan")}, None, "\u2028"])
+def test_a_chunk_is_one_event_whatever_it_holds(output: Any) -> None:
+    first, name, data, *rest = event_of(Chunk("7-1", output, 2)).decode("ascii").split("\n")
+    assert (first, name, rest) == ("id: 7-1_", "event: chunk", ["", ""])
+    found = strict(data.removeprefix("data: "))
+    assert {**found, "output": None} == {"id": "7-1", "output": None, "attempt": 2, "event": "chunk"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from flask import Flask, abort
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 import celery_runpod.flask
-from celery_runpod._live import job_pages
+from celery_runpod._live import chunk_hub, chunks, job_pages
 from celery_runpod._live.browser_json import event_id
 from celery_runpod._live.hub import Hub
 from celery_runpod._live.job_pages import Places
 from celery_runpod._live.update import JobUpdate
+from celery_runpod._store.streams import Entry
 from celery_runpod.errors import ConfigurationError, InvalidOption
 from celery_runpod.flask import RunPod, jobs
 from tests import django_project
@@ -50,7 +52,7 @@ def jobs_seen(monkeypatch: pytest.MonkeyPatch) -> Jobs:
 
     made, app = Jobs(), Celery("project", broker="memory://", set_as_current=False)
     monkeypatch.setattr(job_pages, "Looker", lambda _: made)
-    monkeypatch.setattr(job_pages, "hub_of", lambda _: Hub(made.look, every_s=0.01))
+    monkeypatch.setattr(chunk_hub, "hub_of", lambda _: Hub(made.look, every_s=0.01))
     monkeypatch.setattr(job_pages, "places", Places())
     monkeypatch.setattr("celery_runpod._live.watching.LOOK_EVERY_S", 0.001)
     for module in (job_pages, _job_views, celery_runpod.flask):
@@ -244,6 +246,57 @@ def test_a_browser_that_comes_again_is_not_sent_what_it_has(views: Framework) ->
     assert b"anybody" not in body and list(events(body))
 
 
+class KeptChunks:
+    """A stream with three chunks."""
+
+    entries = tuple(Entry(f"{n}-0", "0.1", 1, n, "chunk", json.dumps(f"<i>{n}</i>")) for n in (1, 2, 3))
+
+    def read(self, places: Any, *, block_s: float = 0.0) -> dict[Any, list[Entry]]:
+        found = {(e, t): [one for one in self.entries if one.number > int(after[0])] for e, t, after in places}
+        return {place: some for place, some in found.items() if some}
+
+    def holds(self, endpoint: str, task_id: str, entry_id: str) -> Entry | None:
+        return next((one for one in self.entries if one.id == entry_id), None)
+
+    def noted(self, endpoint: str, task_id: str) -> int:
+        return len(self.entries)
+
+
+@pytest.fixture
+def streamed(jobs_seen: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (chunks, chunk_hub):
+        monkeypatch.setattr(module, "source_of", lambda app: KeptChunks())
+        monkeypatch.setattr(module, "endpoint_of", lambda app, task_id: "e1")
+    running, done = (replace(one, streamed=True) for one in (RUNNING, DONE))
+    jobs_seen.script = [running] * 20 + [done]
+
+
+@pytest.mark.usefixtures("streamed")
+def test_chunks_are_events_before_the_end_and_a_browser_goes_on_where_it_stood(views: Framework) -> None:
+    _, _, body = views.get("/runpod/job/events?task=t1", yes)
+    found = list(events(body))
+    said = [json.loads(one["data"]) for one in found if one["event"] == "chunk"]
+    assert [one["output"] for one in said] == ["<i>1</i>", "<i>2</i>", "<i>3</i>"]
+    assert (
+        found[-1]["event"] == "update" and found[-1]["id"].startswith("3-0_") and json.loads(found[-1]["data"])["ended"]
+    )
+    (second,) = [one["id"] for one in found if one["event"] == "chunk" and "<i>2</i>" in one["data"]]
+    _, _, body = views.get("/runpod/job/events?task=t1", yes, headers={"Last-Event-ID": second})
+    again = [json.loads(one["data"])["output"] for one in events(body) if one["event"] == "chunk"]
+    assert again == ["<i>3</i>"]
+
+
+@pytest.mark.usefixtures("streamed")
+def test_where_events_do_not_get_through_the_status_has_the_chunks(views: Framework) -> None:
+    def asked(query: str) -> Any:
+        return json.loads(views.get(f"/runpod/job?task=t1{query}", yes)[2])
+
+    assert "chunks" not in asked("")
+    assert [one["id"] for one in asked("&after=")["chunks"]] == ["1-0", "2-0", "3-0"]
+    assert [one["output"] for one in asked("&after=2-0")["chunks"]] == ["<i>3</i>"]
+    assert asked("&after=3-0")["chunks"] == [] and len(asked("&after=of+anybodys+making")["chunks"]) == 3
+
+
 def test_silence_is_broken_by_comments(views: Framework, jobs_seen: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_pages, "HEARTBEAT_S", 0.02)
     jobs_seen.script = [RUNNING] * 60 + [DONE]
@@ -263,7 +316,7 @@ def test_a_stream_does_not_live_for_ever(views: Framework, jobs_seen: Jobs, monk
 @pytest.mark.parametrize("path", PATHS)
 def test_a_store_that_is_away(views: Framework, jobs_seen: Jobs, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("celery_runpod._live.watching.PATIENCE_S", 0.0)
-    monkeypatch.setattr(job_pages, "hub_of", lambda _: Hub(jobs_seen.look, every_s=0.01, patience_s=0.0))
+    monkeypatch.setattr(chunk_hub, "hub_of", lambda _: Hub(jobs_seen.look, every_s=0.01, patience_s=0.0))
     jobs_seen.script = [RedisConnectionError("redis://secret@host is away")]
     status, headers, body = views.get(f"{path}?task=t1", yes)
     assert b"secret" not in body
@@ -365,7 +418,7 @@ def test_thousands_of_open_pages_are_served_up_to_the_bound(jobs_seen: Jobs, mon
 
     async def test() -> None:
         hub = Hub(jobs_seen.look, every_s=3600)
-        monkeypatch.setattr(job_pages, "hub_of", lambda _: hub)
+        monkeypatch.setattr(chunk_hub, "hub_of", lambda _: hub)
         app = Celery("project", broker="memory://", set_as_current=False)
         streams = []
         while job_pages.asgi_place(None):

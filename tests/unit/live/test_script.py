@@ -80,9 +80,19 @@ def test_the_end_closes_the_stream() -> None:
 @needs_node
 def test_without_a_stream_the_status_is_asked_for() -> None:
     found = run("polling")
-    assert found["requests"] == [["/gpu/job?task=t1", "same-origin"]] * 4
+    assert found["requests"] == [["/gpu/job?task=t1&after=", "same-origin"]] * 4
     assert found["waits"] == [3000, 6000, 12000], "slower while the server is in trouble"
     assert [name for name, _ in found["events"]] == ["runpod-update", "runpod-update", "runpod-end"]
+
+
+@needs_node
+def test_chunks_come_by_events_and_by_the_status_and_all_before_the_end() -> None:
+    found = run("chunks")
+    names = [name for name, _ in found["events"]]
+    assert [detail["output"] for name, detail in found["events"] if name == "runpod-chunk"] == ["<b>", "b", "c"]
+    assert names[-3:] == ["runpod-chunk", "runpod-update", "runpod-end"] and names.count("runpod-end") == 1
+    assert [url.partition("after=")[2] for url, _ in found["requests"]] == ["1-0", "2-0", "3-0"]
+    assert found["waits"] == [500, 500], "sooner while there are chunks"
 
 
 @needs_node

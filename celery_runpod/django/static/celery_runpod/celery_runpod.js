@@ -4,10 +4,11 @@
      <runpod-job task="3f1e9c7a-..." src="/runpod/job"></runpod-job>
 
    The element shows state, reason and progress, as text alone, and fires `runpod-update`, `runpod-end` and
-   `runpod-error`, whose `detail` is the update, or {status} of the answer that ended it. Its parts have classes for your
-   style sheet: runpod-job-state, -reason, -bar, -progress, -error; the element itself has data-state.
+   `runpod-error`, whose `detail` is the update, or {status} of the answer that ended it; and `runpod-chunk` for each
+   chunk {id, output, attempt, event} of a job that streams. Its parts have classes for your style sheet:
+   runpod-job-state, -reason, -bar, -progress, -error; the element itself has data-state.
 
-     const watch = CeleryRunPod.watch({task, src: "/runpod/job", onUpdate, onEnd, onError});
+     const watch = CeleryRunPod.watch({task, src: "/runpod/job", onUpdate, onChunk, onEnd, onError});
      watch.close();
 
    It listens to the events of the server. Where these are refused (no place is left, a proxy in between), it asks for the
@@ -17,6 +18,7 @@
 
   const POLL_MS = 3000;
   const SLOWEST_POLL_MS = 30000;
+  const POLL_WITH_CHUNKS_MS = 500;
   const MOST_TEXT = 200;
 
   const texts = {
@@ -41,12 +43,13 @@
     RETRY: "it is tried again",
   };
 
-  function watch({ task, src = "/runpod/job", onUpdate, onEnd, onError }) {
+  function watch({ task, src = "/runpod/job", onUpdate, onChunk, onEnd, onError }) {
     const query = `?task=${encodeURIComponent(task)}`;
     let source = null;
     let timer = null;
     let closed = false;
     let waitMs = POLL_MS;
+    let after = ""; // the id of the last chunk
 
     function close() {
       closed = true;
@@ -54,14 +57,22 @@
       if (source) source.close();
     }
 
-    function take(text) {
-      if (closed) return;
-      let update;
+    function parsed(text) {
       try {
-        update = JSON.parse(text);
+        return JSON.parse(text);
       } catch {
-        return; // cut off in between: the next one is whole
+        return null; // cut off in between: the next one is whole
       }
+    }
+
+    function takeChunk(chunk) {
+      if (closed || !chunk) return;
+      after = chunk.id;
+      if (onChunk) onChunk(chunk);
+    }
+
+    function take(update) {
+      if (closed || !update) return;
       if (update.ended) close();
       if (onUpdate) onUpdate(update);
       if (update.ended && onEnd) onEnd(update);
@@ -69,9 +80,16 @@
 
     async function poll() {
       let answer = null;
+      let more = false;
       try {
-        answer = await fetch(src + query, { credentials: "same-origin", headers: { Accept: "application/json" } });
-        if (answer.ok) take(await answer.text());
+        const url = `${src}${query}&after=${encodeURIComponent(after)}`;
+        answer = await fetch(url, { credentials: "same-origin", headers: { Accept: "application/json" } });
+        const update = answer.ok ? parsed(await answer.text()) : null;
+        const chunks = (update && update.chunks) || [];
+        chunks.forEach(takeChunk);
+        more = chunks.length > 0;
+        // The end comes after the last chunk.
+        if (update && !(update.ended && more)) take(update);
       } catch {
         answer = null; // the network is away: ask again
       }
@@ -83,14 +101,15 @@
         return;
       }
       waitMs = answer && answer.ok ? POLL_MS : Math.min(2 * waitMs, SLOWEST_POLL_MS);
-      timer = setTimeout(poll, waitMs);
+      timer = setTimeout(poll, more ? POLL_WITH_CHUNKS_MS : waitMs);
     }
 
     if (typeof EventSource === "undefined") {
       poll();
     } else {
       source = new EventSource(`${src}/events${query}`);
-      source.addEventListener("update", (event) => take(event.data));
+      source.addEventListener("update", (event) => take(parsed(event.data)));
+      source.addEventListener("chunk", (event) => takeChunk(parsed(event.data)));
       source.addEventListener("error", () => {
         // While it is CONNECTING, the browser connects again by itself, and says which event it had last.
         if (!closed && source.readyState === EventSource.CLOSED) poll();
@@ -150,6 +169,7 @@
         task,
         src: this.getAttribute("src") || "/runpod/job",
         onUpdate: (update) => this.show(update),
+        onChunk: (chunk) => this.fire("runpod-chunk", chunk),
         onEnd: (update) => this.fire("runpod-end", update),
         onError: (detail) => this.fire("runpod-error", detail),
       });

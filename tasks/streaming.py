@@ -1,0 +1,167 @@
+"""What RunPod says of a job that streams: each chunk is fetched once, kept once, and missed loudly.
+
+GET /stream gives each chunk once, without a number. So the store notes that a look has begun, then comes the request, and
+one step keeps the chunks and ends the look. A look that was not ended is a gap (`celery_runpod/_store/streams.py`).
+
+    kept            the readers have the chunks
+    429, 4xx,       RunPod has given nothing                 the look ends, and another follows
+      not sent
+    5xx, cut,       chunks may be lost                       a gap: the job ends with StreamIncomplete, unless RunPod
+      unreadable,                                            gives the whole output at the end
+      killed
+
+While somebody reads, a check follows the job for half a second, in requests that RunPod holds until there is a chunk;
+then it gives its process back, and the next check goes on. Otherwise a look is one request.
+
+Not here: which jobs a check looks at, and when again (``check.py``, ``order_of_looks.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from dataclasses import replace
+
+from redis.exceptions import RedisError
+
+from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
+from celery_runpod.api import Job as Answer
+from celery_runpod.api import RunPodClient
+from celery_runpod.errors import ApiError, BadAnswer, RunPodError, StreamIncomplete, Unavailable
+from tasks.crash_points import Step, reach
+from tasks.own_verdicts import verdict_at
+from tasks.services import INSIST_EVERY_S, Services
+
+log = logging.getLogger(__name__)
+
+FOLLOWED_S = 0.5
+"""How long a check follows a job that somebody reads. Meanwhile it keeps its process from other tasks, and jobs that are
+due from their looks (`benchmarks/streams.py`)."""
+HELD_S = 1.0
+"""How long RunPod holds a request while there is no chunk: the least that its documents name for such a `wait`
+(docs.runpod.io/serverless/endpoints/operation-reference)."""
+PACE_S = 0.1
+"""Between two requests, so that a handler that yields a hundred times a second does not cost a hundred requests."""
+OVER_S = 2.0
+"""After a request's own deadline nobody holds its answer any more."""
+INSIST_S = 15.0
+"""How long chunks that were fetched are tried to be kept while the store is away."""
+
+
+def ask(services: Services, job: Job, timeout_s: float, *, read: bool) -> Answer | None:
+    """How a job at RunPod stands, with its chunks kept; None if it cannot be asked now, because another process asks, or
+    the budget is used up. `read`: somebody reads its chunks.
+
+    Raises:
+        ApiError: as `RunPodClient.status` and `take_chunks`.
+    """
+    client, job_id = services.client(job.api_key_name), str(job.job_id)
+    if job.options.stream:
+        answer = _follow(services, client, job, timeout_s, read=read)
+        if answer is None or not answer.final:
+            return answer
+    answer = client.status(job.endpoint, job_id, timeout=timeout_s)
+    if not job.options.stream and _may_be_chunks(job, answer):
+        taken = _take(services, client, job, job_id, timeout_s)
+        return None if taken is None else answer
+    return answer
+
+
+def whole_output(services: Services, job: Job, answer: Answer) -> tuple[Answer, StreamIncomplete | None]:
+    """The answer of a job that has ended, with its chunks as the output where RunPod has none; and the error with which
+    it ends instead if some are lost."""
+    if not _may_be_chunks(job, answer):
+        return answer, None
+    if job.job_id is None:
+        # The submit itself was answered with the end (/runsync), so nobody has asked for chunks.
+        try:
+            taken = _take(services, services.client(job.api_key_name), job, answer.id, services.settings.poll_timeout_s)
+        except ApiError as error:
+            return answer, _incomplete(job, answer, f"asking for its chunks failed: {error.message}")
+        if taken is None:
+            return answer, _incomplete(job, answer, "its chunks could not be asked for within the budget")
+    texts, whole = services.store.streams.of_this_run(job)
+    if not whole:
+        return answer, _incomplete(job, answer, "some of its chunks are lost")
+    if not texts:
+        return answer, None
+    if answer.retries:
+        return answer, _incomplete(
+            job, answer, "RunPod ran it again, and which chunks are of the last run is not known"
+        )
+    return replace(answer, output=[json.loads(text) for text in texts], has_output=True), None
+
+
+def before_chunks(job: Job, answer: Answer) -> Answer:
+    """The answer of a job of which nobody has asked for chunks yet: an end does not count before that."""
+    unasked = answer.final and (job.options.stream or _may_be_chunks(job, answer))
+    return replace(answer, state=State.IN_PROGRESS, output=None, execution_s=None) if unasked else answer
+
+
+def _may_be_chunks(job: Job, answer: Answer) -> bool:
+    """Whether a success may be that of a generator handler without `return_aggregate_stream`: its output is `[]`."""
+    if answer.state != State.COMPLETED or answer.too_deep:
+        return False
+    return answer.output == [] or (bool(job.options.stream) and answer.output is None)
+
+
+def _incomplete(job: Job, answer: Answer, why: str) -> StreamIncomplete:
+    problem = (
+        f"the handler yields its output, and {why}; RunPod gives each chunk once, and keeps the whole output only "
+        "where the handler sets return_aggregate_stream"
+    )
+    return StreamIncomplete(problem, job.name, job.task_id, answer.id)
+
+
+def _follow(services: Services, client: RunPodClient, job: Job, timeout_s: float, *, read: bool) -> Answer | None:
+    """Look at a streamed job: once, or for `FOLLOWED_S` if it runs and somebody reads."""
+    until = min(services.clock() + FOLLOWED_S, verdict_at(job))
+    answer: Answer | None = None
+    while True:
+        began = services.clock()
+        taken = _take(services, client, job, str(job.job_id), timeout_s)
+        if taken is None:
+            return answer
+        answer, chunks = taken
+        if not read or answer.state != State.IN_PROGRESS or services.clock() >= until:
+            return answer
+        # Without chunks a request that was not held must not come again at once.
+        services.sleep(max(0.0, (PACE_S if chunks else 2 * PACE_S) - (services.clock() - began)))
+
+
+def _take(
+    services: Services, client: RunPodClient, job: Job, job_id: str, timeout_s: float
+) -> tuple[Answer, int] | None:
+    """One GET /stream: what it says, and how many chunks were kept. None if it was not made, or came too late."""
+    if not services.budget.take(job.endpoint, "stream", 1):
+        return None
+    token, now = str(uuid.uuid4()), services.clock()
+    if services.store.streams.begin_look(job, token, now, now + timeout_s + OVER_S) != "begun":
+        return None
+    reach(Step.STREAM_BEGUN)
+    try:
+        answer, chunks = client.take_chunks(job.endpoint, job_id, wait=HELD_S, timeout=timeout_s)
+    except RunPodError as error:
+        lost = isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.sent)
+        if lost:
+            log.error("stream.gap", extra={"task_id": job.task_id, "job_id": job_id, "error": str(error)})
+        _keep(services, job, token, [], gap=lost)
+        raise
+    reach(Step.STREAM_TAKEN)
+    word = _keep(services, job, token, [json.dumps(chunk) for chunk in chunks])
+    reach(Step.STREAM_KEPT)
+    return (answer, len(chunks)) if word == "kept" else None
+
+
+def _keep(services: Services, job: Job, token: str, chunks: list[str], *, gap: bool = False) -> str:
+    """End the look with its chunks. If the store is away, insist: RunPod does not give them again."""
+    give_up = services.clock() + INSIST_S
+    while True:
+        try:
+            return services.store.streams.end_look(job, token, chunks, services.clock(), gap=gap)
+        except RedisError:
+            if services.clock() + INSIST_EVERY_S >= give_up:
+                raise
+        services.sleep(INSIST_EVERY_S)

@@ -1,0 +1,289 @@
+"""A reader gets each chunk once, goes on where it stood, and is told what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from celery import states
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from celery_runpod import Chunk, JobResult, errors, results
+from celery_runpod._live import chunk_hub, chunks, hub, looking
+from celery_runpod._live.chunk_hub import MOST_RECENT, ChunkHub
+from celery_runpod._live.chunks import Cursor
+from celery_runpod._live.looking import Notes
+from celery_runpod._store.streams import START, Entry
+from celery_runpod.options import Options
+from tests.builders import ENDPOINT, Bench
+
+STREAMED = Options(deadline=600.0, stream=True)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench()
+    for module in (results, looking, chunks):
+        monkeypatch.setattr(module, "store_of", lambda app: made.store)
+    monkeypatch.setattr(results, "notes", Notes())
+    monkeypatch.setattr(hub, "LOOK_EVERY_S", 0.01)
+    made.store.workers.heartbeat("runpod@host", 4_000_000_000.0, 3600.0)
+    return made
+
+
+def accepted(bench: Bench, task_id: str = "t1", options: Options = STREAMED) -> None:
+    bench.accepted(task_id, options=options)
+
+
+def yields(bench: Bench, *texts: str, task_id: str = "t1", gap: bool = False, token: str = "look") -> None:
+    """What a worker keeps after a look at RunPod."""
+    job = bench.record(task_id)
+    assert bench.store.streams.begin_look(job, token, bench.now, bench.now + 10) == "begun"
+    assert bench.store.streams.end_look(job, token, texts, bench.now, gap=gap) == "kept"
+
+
+def ends(bench: Bench, error: Exception | None = None, task_id: str = "t1") -> None:
+    """A worker delivers the job."""
+    state, result = (states.SUCCESS, "done") if error is None else (states.FAILURE, error)
+    job = bench.record(task_id)
+    bench.redis.hset(bench.store.keys.job(ENDPOINT, task_id), mapping={"state": "COMPLETED", "outcome": "{}"})
+    bench.app.backend.store_result(task_id, result, state)
+    kept = {"stream": str(bench.store.streams.ended(job))}
+    assert bench.store.mark_delivered(ENDPOINT, task_id, (), bench.now, kept) == "delivered"
+
+
+def read(bench: Bench, after: str | None = None, task_id: str = "t1") -> list[Any]:
+    """What a reader gets until the end: outputs, and the events that are none."""
+    return [shown(one) for one in JobResult(task_id, app=bench.app).stream(after, timeout=10)]
+
+
+def shown(chunk: Chunk) -> Any:
+    return chunk.output if chunk.event == "chunk" else chunk.event
+
+
+def test_every_reader_gets_every_chunk_and_goes_on_where_it_stood(bench: Bench) -> None:
+    accepted(bench)
+    yields(bench, '"a"', '{"b": 1}')
+    first = next(iter(JobResult("t1", app=bench.app).stream()))
+    assert (first.output, first.attempt, first.event) == ("a", 1, "chunk")
+    yields(bench, '"c"')
+    ends(bench)
+    assert read(bench) == read(bench) == ["a", {"b": 1}, "c"]
+    assert read(bench, after=first.id) == [{"b": 1}, "c"]
+
+
+def test_a_chunk_is_there_while_the_job_runs(bench: Bench) -> None:
+    accepted(bench)
+    yields(bench, "1")
+    found = JobResult("t1", app=bench.app).stream(timeout=10)
+    assert next(found).output == 1
+    yields(bench, "2")
+    assert next(found).output == 2
+    ends(bench)
+    assert list(found) == []
+
+
+def test_the_jobs_error_comes_after_its_last_chunk(bench: Bench) -> None:
+    accepted(bench)
+    yields(bench, "1")
+    ends(bench, errors.JobFailed("boom", "sdxl", "t1"))
+    found = JobResult("t1", app=bench.app).stream()
+    assert next(found).output == 1
+    with pytest.raises(errors.JobFailed, match="boom"):
+        next(found)
+
+
+def test_a_gap_and_a_retry_are_told(bench: Bench) -> None:
+    accepted(bench)
+    yields(bench, '"a"', gap=True)
+    bench.redis.hset(bench.store.keys.job(ENDPOINT, "t1"), "attempt", "2")
+    yields(bench, '"A"')
+    ends(bench)
+    found = list(JobResult("t1", app=bench.app).stream())
+    assert [shown(one) for one in found] == ["a", "gap", "retry", "A"]
+    assert [one.attempt for one in found] == [1, 1, 2, 2]
+
+
+def test_what_was_dropped_from_a_full_stream_is_a_gap(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celery_runpod._store.streams.MOST_CHUNKS", 2)
+    accepted(bench)
+    yields(bench, "1")
+    first = next(iter(JobResult("t1", app=bench.app).stream()))
+    yields(bench, "2", "3", "4")
+    ends(bench)
+    assert read(bench) == ["gap", 3, 4]
+    assert read(bench, after=first.id) == ["gap", 3, 4]
+
+
+def test_chunks_that_are_kept_no_longer_are_a_gap(bench: Bench) -> None:
+    accepted(bench)
+    yields(bench, "1")
+    ends(bench)
+    bench.redis.delete(bench.store.keys.stream(ENDPOINT, "t1"))
+    assert read(bench) == ["gap"]
+
+
+def test_a_handler_that_yields_nothing_is_no_gap(bench: Bench) -> None:
+    accepted(bench)
+    ends(bench)
+    assert read(bench) == []
+
+
+def test_a_call_without_stream_says_so(bench: Bench) -> None:
+    accepted(bench, options=Options(deadline=600.0))
+    with pytest.raises(errors.InvalidOption, match="without using"):
+        read(bench)
+
+
+@pytest.mark.parametrize("after", ["", "1", "0-0-0", "a-b", 7, "9" * 30 + "-0"])
+def test_what_is_no_chunks_id_is_refused_at_once(bench: Bench, after: Any) -> None:
+    with pytest.raises(errors.InvalidOption, match="the id of a Chunk"):
+        JobResult("t1", app=bench.app).stream(after)
+
+
+def test_a_time_that_is_over_is_no_end(bench: Bench) -> None:
+    accepted(bench)
+    yields(bench, "1")
+    found = JobResult("t1", app=bench.app).stream(timeout=0.1)
+    assert next(found).output == 1
+    with pytest.raises(errors.ResultTimeout):
+        next(found)
+
+
+# In an event loop
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await test()
+
+    asyncio.run(bounded())
+
+
+def test_in_an_event_loop_hundreds_read_with_one_thread(bench: Bench) -> None:
+    accepted(bench)
+    yields(bench, "0")
+    threads: set[int] = set()
+    source = bench.store.streams
+    original = source.read
+
+    def counted(*args: Any, **more: Any) -> Any:
+        threads.add(threading.get_ident())
+        return original(*args, **more)
+
+    source.read = counted  # type: ignore[method-assign]
+
+    async def test() -> None:
+        got: list[list[Any]] = [[] for _ in range(300)]
+
+        async def reader(into: list[Any]) -> None:
+            async for chunk in JobResult("t1", app=bench.app).astream(timeout=20):
+                into.append(shown(chunk))
+
+        tasks = [asyncio.create_task(reader(into)) for into in got]
+        while any(len(into) < 1 for into in got):
+            await asyncio.sleep(0.01)
+        yields(bench, "1", "2")
+        while any(len(into) < 3 for into in got):
+            await asyncio.sleep(0.01)
+        ends(bench)
+        await asyncio.gather(*tasks)
+        assert got == [[0, 1, 2]] * 300
+
+    run(test)
+    assert len(threads) == 1
+    assert chunk_hub._hubs == {}
+
+
+def test_in_an_event_loop_the_error_comes_after_the_last_chunk(bench: Bench) -> None:
+    accepted(bench)
+    yields(bench, "1", "2")
+    ends(bench, errors.JobFailed("boom", "sdxl", "t1"))
+
+    async def test() -> None:
+        found = JobResult("t1", app=bench.app).astream()
+        assert [(await anext(found)).output for _ in range(2)] == [1, 2]
+        with pytest.raises(errors.JobFailed, match="boom"):
+            await anext(found)
+
+    run(test)
+
+
+def test_in_an_event_loop_a_time_that_is_over_is_no_end(bench: Bench) -> None:
+    accepted(bench)
+    yields(bench, "1")
+
+    async def test() -> None:
+        found = JobResult("t1", app=bench.app).astream(timeout=0.3)
+        assert (await anext(found)).output == 1
+        with pytest.raises(errors.ResultTimeout):
+            await anext(found)
+
+    run(test)
+    assert chunk_hub._hubs == {}
+
+
+def entry(number: int) -> Entry:
+    return Entry(f"{number}-0", "0.1", 1, number, "chunk", str(number))
+
+
+class Kept:
+    """A stream of one job, read by the hub; a test adds to it."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.away = 0
+        self.reads = 0
+
+    def read(self, places: Any, *, block_s: float = 0.0) -> dict[Any, list[Entry]]:
+        self.reads += 1
+        if self.away:
+            self.away -= 1
+            raise RedisConnectionError("away")
+        found = {}
+        for endpoint, task_id, after in places:
+            known = int(after.partition("-")[0])
+            if more := [one for one in self.entries if one.number > known][:500]:
+                found[endpoint, task_id] = more
+        return found
+
+    def holds(self, endpoint: str, task_id: str, entry_id: str) -> Entry | None:
+        return next((one for one in self.entries if one.id == entry_id), None)
+
+    def noted(self, endpoint: str, task_id: str) -> int:
+        return len(self.entries)
+
+
+def test_a_reader_who_is_far_behind_is_read_for_and_the_others_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunk_hub, "AGAIN_S", 0.01)
+    kept = Kept()
+    kept.away = 2
+
+    async def test() -> None:
+        made = ChunkHub(kept, every_s=0.001)
+        made.enter()
+        made.join(("e", "t"), START)
+        made.enter()
+        made.join(("e", "t"), START)
+        kept.entries = [entry(1)]
+        (one,) = await made.entries(("e", "t"), START)
+        assert one.id == "1-0"
+        many = MOST_RECENT + 50
+        kept.entries = [entry(number) for number in range(1, many + 1)]
+        quick = Cursor("1-0")
+        while quick.after != f"{many}-0":
+            quick.take(await made.entries(("e", "t"), quick.after))
+        assert len(made._topics[("e", "t")].recent) == MOST_RECENT
+        slow = Cursor(START)
+        got: list[Any] = []
+        while slow.after != f"{many}-0":
+            got += [chunk.output for chunk in slow.take(await made.entries(("e", "t"), slow.after))]
+        assert got == list(range(1, many + 1))
+        for _ in range(2):
+            made.leave(("e", "t"))
+
+    run(test)
