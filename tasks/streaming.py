@@ -79,18 +79,16 @@ def whole_output(services: Services, job: Job, answer: Answer) -> tuple[Answer, 
         try:
             taken = _take(services, services.client(job.api_key_name), job, answer.id, services.settings.poll_timeout_s)
         except ApiError as error:
-            return answer, _incomplete(job, answer, f"asking for its chunks failed: {error.message}")
+            return answer, incomplete(job, answer, f"asking for its chunks failed: {error.message}")
         if taken is None:
-            return answer, _incomplete(job, answer, "its chunks could not be asked for within the budget")
+            return answer, incomplete(job, answer, "its chunks could not be asked for within the budget")
     texts, whole = services.store.streams.of_this_run(job)
     if not whole:
-        return answer, _incomplete(job, answer, "some of its chunks are lost")
+        return answer, incomplete(job, answer, "some of its chunks are lost")
     if not texts:
         return answer, None
     if answer.retries:
-        return answer, _incomplete(
-            job, answer, "RunPod ran it again, and which chunks are of the last run is not known"
-        )
+        return answer, incomplete(job, answer, "RunPod ran it again, and which chunks are of the last run is not known")
     return replace(answer, output=[json.loads(text) for text in texts], has_output=True), None
 
 
@@ -107,7 +105,7 @@ def _may_be_chunks(job: Job, answer: Answer) -> bool:
     return answer.output == [] or (bool(job.options.stream) and answer.output is None)
 
 
-def _incomplete(job: Job, answer: Answer, why: str) -> StreamIncomplete:
+def incomplete(job: Job, answer: Answer, why: str) -> StreamIncomplete:
     problem = (
         f"the handler yields its output, and {why}; RunPod gives each chunk once, and keeps the whole output only "
         "where the handler sets return_aggregate_stream"

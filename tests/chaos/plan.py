@@ -18,8 +18,8 @@ from typing import Any
 
 from tasks.crash_points import Step as DeathStep
 
-DEATHS = tuple(step for step in DeathStep if not step.startswith("stream."))
-"""No load of the mixed runs streams; `test_streams.py` has those steps."""
+DEATHS = tuple(step for step in DeathStep if not step.startswith(("stream.", "sync.")))
+"""No load of the mixed runs streams or uses /runsync: `test_streams.py` and `test_kills.py` have those steps."""
 
 USER = "user"
 FAST, SLOW, BROKEN, NARROW = "fast", "slow", "broken", "narrow"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from celery import chain, chord
 
+from tasks.crash_points import Step
 from tests.application import collect, same
 from tests.chaos.conftest import chaos_world
 from tests.chaos.test_kills import CHORD, submits
@@ -29,10 +30,10 @@ def test_chords_outlive_the_kill_of_a_whole_worker_at_every_step(chaos: World, d
     time: another one might be killed before its answer, and then nobody can know whether RunPod took the job."""
     chaos.stack.remove(next(server for server in chaos.stack.servers if server.name == "runpod0"))
     chaos.stack.worker("before", concurrency=1, cwd=ROOT)
-    fast = chaos.endpoint("fast")
     sent = []
     for number, step in enumerate(CHORD):
         mark = uuid.uuid4().hex
+        fast = chaos.endpoint("fast", sync=step is Step.SYNC_RECEIVED)
         die_at.write_text(f"{step} all")
         header = [chain(fast.s(n=1, mark=mark), same.s()), fast.s(n=2, mark=mark)]
         sent.append((step, mark, chord(header, collect.s()).delay()))

@@ -20,12 +20,14 @@ from celery_runpod._connect import HOW_TO_CONFIGURE
 from celery_runpod._publish.caller_task import EAGER
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
+from celery_runpod.api import Job as Answer
 from celery_runpod.api import check_input, parse_job
 from celery_runpod.api._http_errors import RawAnswer, Where, read
 from celery_runpod.options import Options
 from config.profiles import load_profiles
 from config.settings import load_settings
 from tasks.own_verdicts import expired, status_stuck, verdict_on
+from tasks.streaming import incomplete
 from tests.pages import ROOT, blocks, pages
 
 TASK, JOB, ENDPOINT_ID = "3f1e9c7a", "9f2c-u1", "9zt0qb3c"
@@ -103,6 +105,7 @@ EXAMPLES: list[errors.RunPodError] = [
     ),
     errors.OutputMissing(errors.OutputMissing.WHY, "sdxl", TASK, JOB),
     ended("COMPLETED", output=json.loads("[" * 70 + "]" * 70)),
+    incomplete(AT_RUNPOD, Answer(JOB, "COMPLETED"), "some of its chunks are lost"),
     status_stuck(AT_RUNPOD),
     errors.JobUndeliverable("the outcome was fetched, but handing it over failed 10 times", "sdxl", TASK, JOB),
     verdict(replace(WAITING, state=State.SUBMITTING, attempt=1, submitted_at=1.0)),
