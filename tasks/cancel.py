@@ -89,7 +89,12 @@ def reached_by(services: Services, ids: Iterable[str]) -> list[str]:
 
 def cancelled_by(job: Job) -> tuple[list[str], list[str]]:
     """The ids under which a cancel of this job may be noted: its own; and those of its root, groups and later steps."""
-    return [job.task_id, *(f"{STAMP}{stamp}" for stamp in job.stamps())], [job.root_id, *job.group_ids]
+    return [job.task_id, *stamp_ids(job)], [job.root_id, *job.group_ids]
+
+
+def stamp_ids(job: Job) -> list[str]:
+    """The ids under which a cancel by Celery's stamps finds this job."""
+    return [f"{STAMP}{stamp}" for stamp in job.stamps()]
 
 
 def is_cancelled(notes: Mapping[str, str], own: Iterable[str], others: Iterable[str]) -> bool:

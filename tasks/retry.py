@@ -27,6 +27,7 @@ from celery_runpod._store.record import Job
 from celery_runpod._store.states import OUTCOMES, State
 from celery_runpod.errors import InvalidInput, RetryRefused, RunPodError
 from celery_runpod.options import Options
+from tasks.cancel import stamp_ids
 from tasks.parking import ids_after
 from tasks.publish_check import plan_check
 from tasks.services import Services, services_of
@@ -99,7 +100,7 @@ def _again(services: Services, task_id: str, new_id: str, endpoint: str | None, 
     if services.store.cancels.tree_cancelled([kept["root_id"], *(any_id for _, any_id in after)]):
         raise RetryRefused(task_id, "the chain or group that it belongs to was cancelled less than a day ago")
     now, options = services.clock(), replace(Options.parse(json.loads(kept["options"])), idempotency_key=None)
-    return Job(
+    job = Job(
         task_id=new_id,
         endpoint=place.endpoint,
         name=kept["name"],
@@ -118,6 +119,7 @@ def _again(services: Services, task_id: str, new_id: str, endpoint: str | None, 
         reason="RETRY",
         generation=generation + 1,
     )
+    return replace(job, group_ids=(*job.group_ids, *stamp_ids(job)))
 
 
 def _kept(services: Services, endpoint: str, task_id: str) -> dict[str, str] | None:

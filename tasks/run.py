@@ -28,7 +28,7 @@ from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod._store.store import Entered
 from tasks.call_message import read_call
-from tasks.cancel import STAMP, cancel_if_wished
+from tasks.cancel import cancel_if_wished, stamp_ids
 from tasks.crash_points import Step, reach
 from tasks.delivery import REPUBLISH_S, hand_over, publish
 from tasks.idempotency import join
@@ -59,12 +59,11 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     groups = [any_id for kind, any_id in after if kind == "group"]
     followers = [any_id for kind, any_id in after if kind == "task"]
     # Also what follows: a cancel of a chord's body must reach its members, which have other roots.
-    above = tuple(dict.fromkeys([*groups, *followers]))
-    job = replace(job, group_ids=above)
+    job = replace(job, group_ids=(above := tuple(dict.fromkeys([*groups, *followers, *stamp_ids(job)]))))
     if not job.ended and self.backend.get_state(job.task_id) == states.REVOKED:
         # Celery's revoke while no RunPod worker was up: the user's own workers have stored it.
         job = replace(job, state=State.CANCELLED, outcome={"reason": "revoked"})
-    own, others = [job.task_id, *(f"{STAMP}{stamp}" for stamp in job.stamps())], [job.root_id, *groups, *followers]
+    own, others = [job.task_id, *stamp_ids(job)], [job.root_id, *groups, *followers]
     due = job.not_before if job.not_before > now else now + MESSAGE_S if job.options.sync else now
     if job.ended:
         due = now + REPUBLISH_S

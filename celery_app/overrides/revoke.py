@@ -79,15 +79,9 @@ def _cancel(services: Services, ids: Sequence[str]) -> None:
 def _cancel_stamped(services: Services, stamps: Sequence[str]) -> None:
     """Cancel the open jobs with any of these stamps, and those that are accepted later."""
     services.store.cancels.note_cancel([f"{STAMP}{stamp}" for stamp in stamps], scope="job")
-    matching = []
-    for endpoint in services.store.ids.endpoints():
-        open_ids: Any = services.store.redis.zrange(services.store.keys.due(endpoint), 0, -1)
-        for start in range(0, len(open_ids), 500):
-            for job in services.store.jobs(endpoint, open_ids[start : start + 500]):
-                if set(stamps) & set(job.stamps()):
-                    matching.append(job.task_id)
+    matching = {task_id for stamp in stamps for task_id in services.store.ids.members(f"{STAMP}{stamp}")}
     if matching:
-        _cancel(services, matching)
+        _cancel(services, sorted(matching))
 
 
 def _off_the_loop(services: Services, work: Callable[[], None]) -> None:

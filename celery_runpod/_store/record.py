@@ -30,7 +30,8 @@ class Job:
     Calls with one idempotency key share one job: it has a record of its own, without a continuation, in which `shares`
     is the key's hash; the record of each call has in `joined` the id of that record.
 
-    `group_ids` are those by which a cancel reaches the job, beside its own and its root's: its groups, what follows it.
+    `group_ids` are those by which a cancel reaches the job, beside its own and its root's: its groups, what follows it,
+    its stamps.
 
     `priority` is that of the call's message, from 0 to 9.
 

@@ -308,6 +308,22 @@ def test_stamps_are_read_as_from_code_and_from_the_command_line(command: dict[st
     assert [args[1] for args in command["revoke_by_stamped_headers"]] == [False]
 
 
+def test_a_revoke_by_stamps_reads_no_other_job(command: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker gets the command, and a hundred thousand jobs may be open."""
+    bench = Bench()
+    run(bench, "t1", stamped_headers=["order"], stamps={"order": ["7"]}, headers={})
+    run(bench, "t2", stamped_headers=["order"], stamps={"order": ["8"]}, headers={})
+    read: list[str] = []
+    jobs = bench.store.jobs
+    monkeypatch.setattr(bench.store, "jobs", lambda endpoint, ids: [read.extend(ids), *jobs(endpoint, ids)][1:])
+    monkeypatch.setattr(bench.store.redis, "zrange", None)
+    revoke._by_stamps(SimpleNamespace(app=bench.app), {"order": "7"})
+    assert set(read) == {"t1"}
+    assert [jobs(ENDPOINT, [task_id])[0].state for task_id in ("t1", "t2")] == [State.CANCELLED, State.IN_QUEUE]
+    bench.deliver("t1")
+    assert bench.store.ids.members("stamp:order=7") == set()
+
+
 def test_the_commands_of_another_app_are_celerys_own(command: dict[str, list[Any]]) -> None:
     revoke._revoke(SimpleNamespace(app=object()), "t1", False)
     assert [args[0] for args in command["revoke"]] == ["t1"]
