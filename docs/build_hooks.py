@@ -109,11 +109,12 @@ def commands_page() -> str:
         "# Commands\n",
         "What `celery-runpod COMMAND --help` says. This page is made from the commands by `docs/build_hooks.py`.\n",
     ]
-    context = click.Context(group, info_name="celery-runpod", max_content_width=100)
+    settings = {"max_content_width": 100, **group.context_settings}
+    context = click.Context(group, info_name="celery-runpod", **settings)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        parts.append(_command(command, click.Context(command, context, info_name=name, max_content_width=100), 2))
+        parts.append(_command(command, click.Context(command, context, info_name=name, **settings), 2))
     return "\n".join(parts)
 
 

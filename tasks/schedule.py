@@ -67,7 +67,7 @@ class Lengths:
         soonest_s = self.quantile(0.05)
         if taken_s is None:
             # It cannot end before that, even if a worker takes it now. RunPod's queue is first in, first out, roughly;
-            # more workers may come, so no pause is longer than it has waited.
+            # more workers may come, so no pause is longer than it has waited (benchmarks/schedule.py).
             soonest_s = min(max(soonest_s, SOONEST_S), LONGEST_S)
             if not ahead_s:
                 return soonest_s
