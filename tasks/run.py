@@ -59,11 +59,12 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     groups = [any_id for kind, any_id in after if kind == "group"]
     followers = [any_id for kind, any_id in after if kind == "task"]
     # Also what follows: a cancel of a chord's body must reach its members, which have other roots.
-    job = replace(job, group_ids=(above := tuple(dict.fromkeys([*groups, *followers, *stamp_ids(job)]))))
+    above = tuple(dict.fromkeys([*groups, *followers, *(stamps := stamp_ids(job))]))
+    job = replace(job, group_ids=above)
     if not job.ended and self.backend.get_state(job.task_id) == states.REVOKED:
         # Celery's revoke while no RunPod worker was up: the user's own workers have stored it.
         job = replace(job, state=State.CANCELLED, outcome={"reason": "revoked"})
-    own, others = [job.task_id, *stamp_ids(job)], [job.root_id, *groups, *followers]
+    own, others = [job.task_id, *stamps], [job.root_id, *groups, *followers]
     due = job.not_before if job.not_before > now else now + MESSAGE_S if job.options.sync else now
     if job.ended:
         due = now + REPUBLISH_S

@@ -39,8 +39,9 @@ def why_queued(services: Services, jobs: Iterable[Job], now: float) -> tuple[str
     except RunPodError as error:
         log.info("health.unanswered", extra={"endpoint": job.name, "error": str(error)})
         return reason, in_progress
-    services.store.health.note_health(job.endpoint, reason_of(health), health.in_progress)
-    return reason_of(health), health.in_progress
+    reason = reason_of(health)
+    services.store.health.note_health(job.endpoint, reason, health.in_progress)
+    return reason, health.in_progress
 
 
 def _waits_long(job: Job, now: float) -> bool:

@@ -51,6 +51,14 @@ PASSING = (
 """Parts of keys that say nothing of an open job."""
 
 
+def answers(url: str) -> bool:
+    """Whether a web server is there and its application has started."""
+    try:
+        return requests.get(url, timeout=2).status_code < 500
+    except requests.ConnectionError:
+        return False
+
+
 def forget_connections() -> None:
     """One process of tests speaks to several Redis servers, one after the other; Celery keeps its backend and its pools,
     whatever the configuration says afterwards."""

@@ -19,9 +19,8 @@ from typing import Any, TypeVar
 from celery import Celery
 from redis.exceptions import RedisError
 
-from celery_runpod._connect import store_unavailable
 from celery_runpod._live.chunks import Chunk, Cursor, Source, endpoint_of, source_of
-from celery_runpod._live.hub import hub_of
+from celery_runpod._live.hub import hub_of, until_over
 from celery_runpod._live.update import JobUpdate
 from celery_runpod._store.streams import Entry
 
@@ -278,7 +277,7 @@ async def _over(waiting: asyncio.Future[Any]) -> None:
         waiting.exception()
 
 
-async def chunks_and_changes(
+def chunks_and_changes(
     app: Celery, task_id: str, after: str, timeout_s: float | None
 ) -> AsyncGenerator[JobUpdate | Chunk, None]:
     """As `followed`, until the time is over.
@@ -286,20 +285,4 @@ async def chunks_and_changes(
     Raises:
         BrokerUnavailable: the job store has not answered for half a minute.
     """
-    loop = asyncio.get_running_loop()
-    over_at = None if timeout_s is None else loop.time() + timeout_s
-    found = followed(app, task_id, after)
-    try:
-        while True:
-            left = None if over_at is None else over_at - loop.time()
-            try:
-                async with asyncio.timeout(left):
-                    one = await anext(found)
-            except (StopAsyncIteration, TimeoutError):
-                return
-            if one is not None:
-                yield one
-    except (RedisError, OSError) as error:
-        raise store_unavailable(app, error) from None
-    finally:
-        await found.aclose()
+    return until_over(app, lambda: followed(app, task_id, after), timeout_s)

@@ -76,7 +76,7 @@ def checked_id(after: str | None) -> str:
 
 
 class Cursor:
-    """Where one reader stands, and what it is told next."""
+    """The place of one reader in a stream, and the chunks that it gets next."""
 
     def __init__(self, after: str) -> None:
         self.after = after

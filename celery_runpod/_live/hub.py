@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from celery import Celery
 from redis.exceptions import RedisError
@@ -23,6 +24,8 @@ from celery_runpod._live.update import JobUpdate
 from celery_runpod._live.watching import LOOK_EVERY_S, PATIENCE_S
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BATCH = 500
 """So many jobs are looked at in one round trip."""
@@ -177,25 +180,36 @@ def _drop(key: tuple[asyncio.AbstractEventLoop, Celery]) -> None:
     _hubs.pop(key, None)
 
 
-async def watched(app: Celery, task_id: str, timeout_s: float | None) -> AsyncIterator[JobUpdate]:
+def watched(app: Celery, task_id: str, timeout_s: float | None) -> AsyncGenerator[JobUpdate, None]:
     """The changes of one job, until it has ended or the time is over.
+
+    Raises:
+        BrokerUnavailable: the job store has not answered for half a minute.
+    """
+    return until_over(app, lambda: hub_of(app).changes(task_id), timeout_s)
+
+
+async def until_over(
+    app: Celery, begin: Callable[[], AsyncIterator[T | None]], timeout_s: float | None
+) -> AsyncGenerator[T, None]:
+    """What an iterator gives that is begun here, without its heartbeats, until it ends or the time is over.
 
     Raises:
         BrokerUnavailable: the job store has not answered for half a minute.
     """
     loop = asyncio.get_running_loop()
     over_at = None if timeout_s is None else loop.time() + timeout_s
-    found = hub_of(app).changes(task_id)
+    found = begin()
     try:
         while True:
             left = None if over_at is None else over_at - loop.time()
             try:
                 async with asyncio.timeout(left):
-                    update = await anext(found)
+                    one = await anext(found)
             except (StopAsyncIteration, TimeoutError):
                 return
-            if update is not None:
-                yield update
+            if one is not None:
+                yield one
     except (RedisError, OSError) as error:
         raise store_unavailable(app, error) from None
     finally:

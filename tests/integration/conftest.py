@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.servers import World
+from celery_runpod._devstack.stack import Server, free_port
+from tests.servers import ROOT, World, answers
 from tests.waiting import eventually
 
 ENDPOINTS = (
@@ -35,3 +37,17 @@ def world(servers: World) -> Iterator[World]:
     yield servers
     servers.no_faults()
     eventually(servers.open_jobs, [], within_s=90)
+
+
+@pytest.fixture
+def django(world: World) -> Iterator[tuple[Server, int]]:
+    """The Django project of the tests on uvicorn, and its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "tests.django_project:asgi", "--factory", "--port", str(port)]
+    command += ["--log-level", "warning", "--backlog", "1024"]
+    url = f"http://127.0.0.1:{port}/page"
+    server = world.stack.start("web", command, cwd=ROOT, ready=lambda _: answers(url))
+    try:
+        yield server, port
+    finally:
+        world.stack.remove(server)

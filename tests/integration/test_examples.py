@@ -11,15 +11,8 @@ import pytest
 import requests
 
 from celery_runpod._devstack.stack import Stack, free_port
-from tests.servers import ROOT, World
+from tests.servers import ROOT, World, answers
 from tests.waiting import eventually
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=2).status_code < 500
-    except requests.ConnectionError:
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +26,7 @@ def test_the_flask_application_enqueues_and_shows_the_result(alone: World) -> No
     port, env = free_port(), {"PYTHONPATH": str(ROOT)}
     base = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "flask", "--app", "examples.flask_app.app", "run", "--port", str(port)]
-    web = alone.stack.start("web", command, env=env, cwd=ROOT, ready=lambda _: _answers(f"{base}/images/none"))
+    web = alone.stack.start("web", command, env=env, cwd=ROOT, ready=lambda _: answers(f"{base}/images/none"))
     worker = alone.stack.application("examples.flask_app.app:celery", "web-worker", concurrency=1, env=env, cwd=ROOT)
     try:
         asked = requests.post(f"{base}/images", json={"prompt": "a cat", "order": "7"}, timeout=10).json()
@@ -54,7 +47,7 @@ def chat(tmp_path: Path) -> Iterator[str]:
     base = f"http://127.0.0.1:{port}"
     with Stack(tmp_path, {}) as stack:
         command = [sys.executable, "-m", "examples.flask_chat", str(port)]
-        stack.start("chat", command, cwd=ROOT, ready=lambda _: _answers(base))
+        stack.start("chat", command, cwd=ROOT, ready=lambda _: answers(base))
         yield base
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -17,12 +16,12 @@ from flask import Flask
 from waitress.server import create_server
 
 from celery_runpod import JobResult
-from celery_runpod._devstack.stack import Server, free_port
+from celery_runpod._devstack.stack import Server
 from celery_runpod._live import job_pages
 from celery_runpod._store.store import store_of
 from celery_runpod.flask import RunPod
 from tests import django_project
-from tests.servers import ROOT, World
+from tests.servers import World
 from tests.waiting import eventually
 
 STREAMS, SLOW = 500, 10
@@ -37,34 +36,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world.start(application=None)
     finally:
         world.stack.stop()
-
-
-@pytest.fixture
-def world(servers: World) -> Iterator[World]:
-    servers.app()
-    yield servers
-    eventually(servers.open_jobs, [], within_s=90)
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=2).status_code < 500
-    except requests.ConnectionError:
-        return False
-
-
-@pytest.fixture
-def django(world: World) -> Iterator[tuple[Server, int]]:
-    """The Django project of the tests on uvicorn, and its port."""
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "tests.django_project:asgi", "--factory", "--port", str(port)]
-    command += ["--log-level", "warning", "--backlog", "1024"]
-    url = f"http://127.0.0.1:{port}/page"
-    server = world.stack.start("web", command, cwd=ROOT, ready=lambda _: answers(url))
-    try:
-        yield server, port
-    finally:
-        world.stack.remove(server)
 
 
 class Page:

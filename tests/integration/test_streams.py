@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +13,9 @@ import requests
 from celery import chain
 
 from celery_runpod import Endpoint, JobResult, errors
-from celery_runpod._devstack.stack import Server, free_port
+from celery_runpod._devstack.stack import Server
 from tests.application import same
-from tests.servers import ROOT, World
+from tests.servers import World
 from tests.waiting import eventually
 
 WAIT_S = 90
@@ -44,14 +43,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     endpoints = [f"parts={folder / 'parts.py'},workers=1", "whole=examples/handlers/generator.py"]
     with World(folder, endpoints=endpoints) as world:
         yield world.start()
-
-
-@pytest.fixture
-def world(servers: World) -> Iterator[World]:
-    servers.app()
-    yield servers
-    servers.no_faults()
-    eventually(servers.open_jobs, [], within_s=WAIT_S)
 
 
 def parts(world: World, **options: Any) -> Endpoint:
@@ -118,33 +109,13 @@ def test_answers_that_are_cut_are_a_gap_and_never_a_wrong_success(world: World) 
         list(found)
     with pytest.raises(errors.StreamIncomplete):
         result.get(timeout=WAIT_S)
-    # A later reader is told too.
+    # A reader who comes later gets the gap too.
     again, events = result.stream(timeout=WAIT_S), []
     while "gap" not in events:
         events.append(next(again).event)
 
 
 # Pages
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=2).status_code < 500
-    except requests.ConnectionError:
-        return False
-
-
-@pytest.fixture
-def django(world: World) -> Iterator[tuple[Server, int]]:
-    """The Django project of the tests on uvicorn, and its port."""
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "tests.django_project:asgi", "--factory", "--port", str(port)]
-    command += ["--log-level", "warning", "--backlog", "1024"]
-    server = world.stack.start("web", command, cwd=ROOT, ready=lambda _: answers(f"http://127.0.0.1:{port}/page"))
-    try:
-        yield server, port
-    finally:
-        world.stack.remove(server)
 
 
 class Page:

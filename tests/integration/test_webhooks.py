@@ -41,14 +41,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world.start()
 
 
-@pytest.fixture
-def world(servers: World) -> Iterator[World]:
-    servers.app()
-    yield servers
-    servers.no_faults()
-    eventually(servers.open_jobs, [], within_s=90)
-
-
 def looks(world: World) -> int:
     return sum(world.requests().get("status", {}).values())
 

@@ -1,4 +1,4 @@
-"""A reader gets each chunk once, goes on where it stood, and is told what is missing."""
+"""A reader gets each chunk once, goes on where it stopped, and gets a gap where chunks are missing."""
 
 from __future__ import annotations
 
