@@ -132,13 +132,13 @@ def _command(command: Any, context: Any, level: int) -> str:
 
 def reasons_page() -> str:
     """docs/reasons.md: every reason of a job that waits."""
-    from celery_runpod._cli.rows import REASONS
+    from celery_runpod._live.job_rows import REASONS
 
     rows = [f"| {reason} | {what} |" for reason, what in REASONS.items()]
     return (
         "# Why does a job wait?\n\n"
         "`JobResult.reason`, `celery-runpod show ID`, Flower and a watched page say it in one word.\n"
-        "This page is made from `celery_runpod/_cli/rows.py` by `docs/build_hooks.py`.\n\n"
+        "This page is made from `celery_runpod/_live/job_rows.py` by `docs/build_hooks.py`.\n\n"
         "| reason | what it means |\n|---|---|\n" + "\n".join(rows) + "\n"
     )
 

@@ -19,10 +19,11 @@ from rich.live import Live
 from rich.table import Table
 
 from celery_runpod._cli.output import echo, table_of
-from celery_runpod._cli.rows import Row, open_store, rows_of
+from celery_runpod._cli.rows import open_store
 from celery_runpod._demo import APPLICATION, HANDLER
 from celery_runpod._devstack.stack import Stack, environment_of, local_stack
 from celery_runpod._devstack.stop_signals import Interrupted, StopSignals
+from celery_runpod._live.job_rows import Row, rows_of
 from celery_runpod._store.store import JobStore
 from celery_runpod.errors import ConfigurationError
 

@@ -22,6 +22,7 @@ from rich.text import Text
 from celery_runpod._cli import rows
 from celery_runpod._cli.output import echo
 from celery_runpod._escaping import shown, shown_block, shown_json
+from celery_runpod._live import job_rows
 from celery_runpod._store.store import JobStore
 from celery_runpod.results import JobResult
 
@@ -92,7 +93,7 @@ def _line(started: float) -> Iterator[Callable[[str], None]]:
 def _verdict_without_result(job: JobResult, reader: JobStore) -> str | None:
     """The verdict of a job that has ended and left no result: `ignore_result`, or a result that was forgotten."""
     place = reader.ids.place(job.id)
-    row = rows.rows_of(reader, place.endpoint, [job.id])[0] if place and place.endpoint else None
+    row = job_rows.rows_of(reader, place.endpoint, [job.id])[0] if place and place.endpoint else None
     # The result is stored before the record says DELIVERED, so it is looked for after that was read.
     # The result is stored before the record says DELIVERED, so `job.state` is read after the record.
     return row.verdict if row and row.state == "DELIVERED" and job.state == states.PENDING else None
@@ -102,7 +103,7 @@ def _standing(job: JobResult) -> str:
     reason, progress = job.reason, job.progress
     words = [job.state]
     if reason:
-        words.append(f"({reason}: {rows.REASONS[reason]})" if reason in rows.REASONS else f"({reason})")
+        words.append(f"({reason}: {job_rows.REASONS[reason]})" if reason in job_rows.REASONS else f"({reason})")
     if progress is not None:
         words.append(str(progress))
     return " ".join(words)

@@ -1,6 +1,6 @@
-"""The job store as a command reads it, and the rows of jobs that it prints.
+"""The job store as a command reads it.
 
-Not here: what a row is (`celery_runpod/_live/job_rows.py`).
+Not here: the rows of jobs that it prints (`celery_runpod/_live/job_rows.py`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ from redis.exceptions import RedisError
 
 from celery_runpod._connect import COMMAND, client_settings, connect, mask_url
 from celery_runpod._escaping import shown
-from celery_runpod._live.job_rows import REASONS as REASONS
-from celery_runpod._live.job_rows import Row as Row
-from celery_runpod._live.job_rows import open_rows as open_rows
-from celery_runpod._live.job_rows import rows_of as rows_of
 from celery_runpod._protocol import EVERY_ENDPOINT
 from celery_runpod._store.store import JobStore
 

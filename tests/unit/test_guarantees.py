@@ -67,7 +67,7 @@ def test_every_setting_is_in_the_page_of_settings() -> None:
 
 
 def test_every_reason_of_the_workers_is_known_to_the_commands_and_in_the_docs() -> None:
-    from celery_runpod._cli.rows import REASONS
+    from celery_runpod._live.job_rows import REASONS
     from celery_runpod._store.states import State
     from celery_runpod.results import JobResult
 

@@ -156,13 +156,13 @@ def test_a_result_that_comes_while_the_record_is_read_is_not_missed(
 ) -> None:
     put(redis, "t1", state="DELIVERED", verdict="COMPLETED")
     passing(nothing)
-    rows_of = following.rows.rows_of
+    rows_of = following.job_rows.rows_of
 
     def read(*arguments: Any) -> Any:
         app.backend.store_result("t1", 3, "SUCCESS")
         return rows_of(*arguments)
 
-    monkeypatch.setattr(following.rows, "rows_of", read)
+    monkeypatch.setattr(following.job_rows, "rows_of", read)
     job = JobResult("t1", app=app)
     assert follow(job, 0.0) is None
     assert job.result == 3

@@ -35,7 +35,7 @@ def test_nothing_is_written_but_text_and_no_policy_is_met() -> None:
 
 
 def test_every_reason_with_a_text_is_one() -> None:
-    from celery_runpod._cli.rows import REASONS
+    from celery_runpod._live.job_rows import REASONS
     from celery_runpod._store.states import State
 
     texts = SCRIPT.read_text().partition("const texts = {")[2].partition("};")[0]
