@@ -368,8 +368,7 @@ class Settings(BaseSettings):
         Raises:
             InvalidOption: no profile or variable of this endpoint lists the name.
         """
-        allowed = self._key_names(endpoint)
-        if given is not None and given not in allowed:
+        if given is not None and given not in (allowed := self._key_names(endpoint)):
             lists = f"api_key_names of its profile, or {ENDPOINT_PREFIX}<NAME>{KEY_NAMES_SUFFIX}, lists them"
             raise InvalidOption(
                 "api_key_name", _shown_name(given), f"for endpoint {name}: {_listed(allowed)} ({lists})"

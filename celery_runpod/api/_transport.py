@@ -202,7 +202,6 @@ class Transport:
             timeout=(call.connect_timeout_s, call.read_timeout_s),
             allow_redirects=False,
             stream=True,
-            verify=True,
         )
 
     def _read(self, answer: RawAnswer, where: Where, auth: Bearer, has_body: bool = True) -> Any:
@@ -229,6 +228,9 @@ class Transport:
         adapter: HTTPAdapter = Adapter(pool_connections=4, pool_maxsize=self._pool_size, max_retries=0)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
+        # Read once, not at each request: proxies and REQUESTS_CA_BUNDLE, for the one host that this session talks to.
+        found = session.merge_environment_settings(self.base_url, {}, None, True, None)
+        session.proxies, session.verify, session.trust_env = found["proxies"], found["verify"], False
         return session
 
 

@@ -6,11 +6,12 @@
         until when looks are or were paused (s, "" = they are not, and the last one was answered)} ]]
 redis.call('ZREMRANGEBYSCORE', checks, '-inf', now)
 local planned = redis.call('HGET', next_check_at, 'at')
-if planned and tonumber(planned) <= tonumber(now) + 0.5 then redis.call('DEL', next_check_at) end
+if planned and tonumber(planned) <= tonumber(now) + 0.5 then redis.call('HDEL', next_check_at, 'at', 'lost') end
 if not redis.call('ZSCORE', checks, token) and redis.call('ZCARD', checks) >= tonumber(max_checks) then
   return {'busy'}
 end
 redis.call('ZADD', checks, alive_until, token)
+check_begins(next_check_at, now)
 local paused_until = redis.call('HGET', look_pause, 'until') or ''
 local looks = paused_until ~= '' and tonumber(paused_until) > tonumber(now) and 0 or math.min(redis.call('ZCOUNT', look, '-inf', now), tonumber(batch))
 local submits, from = may_submit(waiting, gate, posts, inflight, tonumber(now), max_in_flight, batch)

@@ -22,7 +22,10 @@ if cancel then
   local until_s = math.max(tonumber(cancel), tonumber(redis.call('HGET', cancel_pause, 'until') or '0'))
   by(until_s)
 end
-if not at then return {'nothing'} end
+if not at then
+  redis.call('HDEL', next_check_at, 'rested')
+  return {'nothing'}
+end
 local publish_at = plan(next_check_at, at, now, cap, whole, overdue)
 if publish_at then return {'publish', publish_at} end
 return {'planned'}

@@ -257,6 +257,33 @@ def test_checks_do_not_pile_up_where_nobody_has_time_for_them(store: JobStore) -
     assert store.plan_check("e1", NOW + 605, NOW + 605, TIMES)
 
 
+def begin(store: JobStore, at: float) -> None:
+    assert store.begin_check("e1", f"token{at}", at, at + 1, 9, 99)
+
+
+def test_a_few_checks_begin_at_once_and_many_in_a_row_keep_apart(store: JobStore) -> None:
+    at, begun = NOW, []
+    while at < NOW + 10:
+        # Each time there is something to do at once.
+        publish_at = store.plan_check("e1", at, at, TIMES)
+        assert publish_at is not None
+        at = max(at, publish_at)
+        begin(store, at)
+        begun.append(at)
+    assert begun[:4] == [NOW] * 4
+    assert 40 <= len(begun) <= 45, "four a second"
+    # After a rest, and on RabbitMQ, which counts whole seconds, they begin at once again.
+    assert store.plan_check("e1", at + 2, at + 2, TIMES) == at + 2
+    begin(store, at + 2)
+    assert store.plan_check("e1", at + 2, at + 2, CheckTimes(60.0, whole=True)) == at + 2
+
+
+def test_an_endpoint_without_jobs_remembers_nothing_of_its_checks(store: JobStore) -> None:
+    begin(store, NOW)
+    assert store.end_check("e1", f"token{NOW}", NOW + 0.1, TIMES) is None
+    assert not store.redis.exists(store.keys.next_check_at("e1"))
+
+
 def test_the_end_of_a_check_plans_the_next_one(store: JobStore) -> None:
     assert store.end_check("e1", "first", NOW, TIMES) is None
     store.accept(job(), NOW + 7)
