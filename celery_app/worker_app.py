@@ -11,14 +11,14 @@ from typing import Any
 from celery import Celery
 from celery.signals import celeryd_init, setup_logging
 
+import tasks
 from celery_app.logs import configure_logging
 from celery_app.overrides import ignored, redis_channel
 from celery_app.overrides.revoke import install as install_revocation
 from celery_app.process import Process
 from celery_app.watchdog.self_healing import SelfHeal
 from celery_runpod._connect import WORKER, is_amqp, is_redis
-from celery_runpod._protocol import FINISH, RUN, TASK_NAMES
-from celery_runpod.api._operations import MANAGEMENT
+from celery_runpod._protocol import FINISH, RUN
 from config.celery_config import celery_config
 from config.settings import Settings, load_settings
 
@@ -67,5 +67,5 @@ def limit_imported(app: Celery, most_s: float) -> None:
     """Give tasks of `RUNPOD_IMPORTS` a time limit below the visibility timeout. After that Redis delivers the message
     again, and the task would run twice at once, and pay twice for what it submits."""
     for name, task in app.tasks.items():
-        if name not in (*TASK_NAMES, *MANAGEMENT) and not name.startswith("celery."):
+        if name not in tasks.NAMES and not name.startswith("celery."):
             task.time_limit = min(task.time_limit or most_s, most_s)

@@ -89,7 +89,8 @@ def reached_by(services: Services, ids: Iterable[str]) -> list[str]:
 
 def cancelled_by(job: Job) -> tuple[list[str], list[str]]:
     """The ids under which a cancel of this job may be noted: its own; and those of its root, groups and later steps."""
-    return [job.task_id, *stamp_ids(job)], [job.root_id, *job.group_ids]
+    stamps = [any_id for any_id in job.group_ids if any_id.startswith(STAMP)]
+    return [job.task_id, *stamps], [job.root_id, *job.group_ids]
 
 
 def stamp_ids(job: Job) -> list[str]:

@@ -6,6 +6,7 @@ Not here: how they are made, after fork (`celery_app/process.py`).
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celery_runpod._store.record import Job
@@ -88,6 +89,21 @@ class Services:
             for each in begun:
                 each.cancel()
         return [each.result() for each in begun]
+
+    def insist(self, work: Callable[[], R], away: Callable[[Exception], None], until: float = math.inf) -> R:
+        """Do a step that must not be lost: again each `INSIST_EVERY_S` while the store is away. `away` hears of each try.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: the store was still away at this time (s since 1970).
+        """
+        while True:
+            try:
+                return work()
+            except (RedisError, OSError) as error:
+                away(error)
+                if self.clock() + INSIST_EVERY_S >= until:
+                    raise
+            self.sleep(INSIST_EVERY_S)
 
     def show(self, job: Job, state: str, news: Mapping[str, Any]) -> None:
         """Show the state of an open job; for a shared job, on every call that waits for it."""

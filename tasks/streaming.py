@@ -23,8 +23,6 @@ import logging
 import uuid
 from dataclasses import replace
 
-from redis.exceptions import RedisError
-
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
@@ -32,7 +30,7 @@ from celery_runpod.api import RunPodClient
 from celery_runpod.errors import ApiError, BadAnswer, RunPodError, StreamIncomplete, Unavailable
 from tasks.crash_points import Step, reach
 from tasks.own_verdicts import verdict_at
-from tasks.services import INSIST_EVERY_S, Services
+from tasks.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -155,11 +153,11 @@ def _take(
 
 def _keep(services: Services, job: Job, token: str, chunks: list[str], *, gap: bool = False) -> str:
     """End the look with its chunks. If the store is away, insist: RunPod does not give them again."""
-    give_up = services.clock() + INSIST_S
-    while True:
-        try:
-            return services.store.streams.end_look(job, token, chunks, services.clock(), gap=gap)
-        except RedisError:
-            if services.clock() + INSIST_EVERY_S >= give_up:
-                raise
-        services.sleep(INSIST_EVERY_S)
+
+    def end() -> str:
+        return services.store.streams.end_look(job, token, chunks, services.clock(), gap=gap)
+
+    def away(error: Exception) -> None:
+        log.error("stream.store_away", extra={"task_id": job.task_id, "error": str(error)})
+
+    return services.insist(end, away, until=services.clock() + INSIST_S)

@@ -47,7 +47,7 @@ from tasks.gate import claim_attempt, plan_post, post_over
 from tasks.idempotency import let_all_expire
 from tasks.publish_check import admit_waiting
 from tasks.schedule import Lengths, next_look, until_next_look_s
-from tasks.services import INSIST_EVERY_S, Services
+from tasks.services import Services
 from tasks.submit_round import SubmitRound
 
 log = logging.getLogger(__name__)
@@ -138,16 +138,16 @@ def accept_answer(services: Services, job: Job, job_id: str, post: Post, took_s:
 def _insist(services: Services, job: Job, record: Callable[[], str], job_id: str) -> str:
     """Record RunPod's answer, and retry until the window closes if the store is away: the job runs, and only this process
     knows its id. After the window the job counts as unconfirmed in any case."""
-    while True:
-        try:
-            return record()
-        except RedisError as error:
-            fields = {"task_id": job.task_id, "job_id": job_id, "error": str(error)}
-            if services.clock() + INSIST_EVERY_S >= (job.window_ends or 0.0):
-                log.critical("submit.not_recorded", extra=fields)
-                raise
-            log.error("submit.store_away", extra=fields)
-        services.sleep(INSIST_EVERY_S)
+    fields = {"task_id": job.task_id, "job_id": job_id}
+
+    def away(error: Exception) -> None:
+        log.error("submit.store_away", extra={**fields, "error": str(error)})
+
+    try:
+        return services.insist(record, away, until=job.window_ends or 0.0)
+    except RedisError as error:
+        log.critical("submit.not_recorded", extra={**fields, "error": str(error)})
+        raise
 
 
 def close_window(services: Services, job: Job, lease: float) -> None:

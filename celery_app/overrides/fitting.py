@@ -21,8 +21,8 @@ from typing import Any
 from celery import Celery
 from pydantic import TypeAdapter, ValidationError
 
-from celery_runpod._protocol import RUN, TASK_NAMES
-from celery_runpod.api._operations import MANAGEMENT
+import tasks
+from celery_runpod._protocol import RUN
 
 MOST_TEXT = 200
 
@@ -68,7 +68,7 @@ def misfit(app: Celery, message: Any) -> str | None:
         kinds = ", ".join(type(one).__name__ for one in body)
         return f"the body holds a {kinds}; allowed: a list, a dict, and a dict or null"
     name = headers["task"]
-    if name == RUN or name not in (*TASK_NAMES, *MANAGEMENT) or name not in app.tasks:
+    if name == RUN or name not in tasks.NAMES or name not in app.tasks:
         return None
     try:
         json.dumps(body[:2], ensure_ascii=False, default=repr).encode()

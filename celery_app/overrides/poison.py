@@ -35,7 +35,7 @@ from celery_runpod._store.put_aside import MOST_BODY, AsideMessage
 from celery_runpod.api._depth import MAX_DEPTH, is_deeper, loads, pruned, too_deep
 from celery_runpod.errors import InvalidInput
 from tasks.job_ended import end_of, tell_by_request
-from tasks.services import INSIST_EVERY_S, Services
+from tasks.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +125,11 @@ class PoisonWard:
                 log.exception("message.not_settled")
 
     def _insist(self, refused: Refused) -> None:
-        while True:
-            services = self._services()
-            try:
-                return settle(services, *refused)
-            except (RedisError, OSError) as error:
-                log.error("message.store_away", extra={"error": str(error)})
-            services.sleep(INSIST_EVERY_S)
+        def away(error: Exception) -> None:
+            log.error("message.store_away", extra={"error": str(error)})
+
+        services = self._services()
+        services.insist(lambda: settle(services, *refused), away)
 
 
 def settle(services: Services, message: Any, why: str, ends_task: bool) -> None:

@@ -16,12 +16,11 @@ from typing import Any
 from celery import Celery
 from celery.worker import state as worker_state
 from celery.worker.control import Panel
-from redis.exceptions import RedisError
 
 from celery_runpod._protocol import FINISH, RUN
 from celery_runpod._store.record import stamps_of
 from tasks.cancel import STAMP, carry_out
-from tasks.services import INSIST_EVERY_S, Services, services_of
+from tasks.services import Services, services_of
 
 log = logging.getLogger(__name__)
 
@@ -87,15 +86,13 @@ def _cancel_stamped(services: Services, stamps: Sequence[str]) -> None:
 def _off_the_loop(services: Services, work: Callable[[], None]) -> None:
     """Do the work in a thread, and repeat it while the store is away: a revoke command has no answer for errors."""
 
+    def away(error: Exception) -> None:
+        log.error("revoke.store_away", extra={"error": str(error)})
+
     def insist() -> None:
-        while True:
-            try:
-                return work()
-            except RedisError as error:
-                log.error("revoke.store_away", extra={"error": str(error)})
-            except Exception:
-                log.exception("revoke.failed")
-                return None
-            services.sleep(INSIST_EVERY_S)
+        try:
+            services.insist(work, away)
+        except Exception:
+            log.exception("revoke.failed")
 
     threading.Thread(target=insist, name="runpod-revoke", daemon=True).start()

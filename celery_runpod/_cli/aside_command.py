@@ -16,7 +16,7 @@ from celery.app.task import Context
 from kombu.connection import Connection
 
 from celery_runpod._cli.output import Columns, echo, print_rows
-from celery_runpod._cli.rows import store_or_sentence
+from celery_runpod._cli.store_for_commands import store_or_sentence
 from celery_runpod._escaping import shown
 from celery_runpod._protocol import RUN
 from celery_runpod.errors import JobUndeliverable

@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from celery_runpod._cli.output import echo, table_of
-from celery_runpod._cli.rows import open_store
+from celery_runpod._cli.store_for_commands import open_store
 from celery_runpod._demo import APPLICATION, HANDLER
 from celery_runpod._devstack.stack import Stack, environment_of, local_stack
 from celery_runpod._devstack.stop_signals import Interrupted, StopSignals

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.text import Text
 
-from celery_runpod._cli import rows
+from celery_runpod._cli import store_for_commands
 from celery_runpod._cli.output import echo
 from celery_runpod._escaping import shown, shown_block, shown_json
 from celery_runpod._live import job_rows
@@ -47,7 +47,7 @@ def follow(job: JobResult, started: float) -> str | None:
         ClickException: Redis has not answered for `PATIENCE_S`; the job goes on.
     """
     echo(f"task {job.id}", err=True)
-    reader = rows.open_store()
+    reader = store_for_commands.open_store()
     answered_at = clock()
     with _line(started) as show:
         while True:

@@ -19,7 +19,7 @@ from celery_runpod._cancelling import publish_cancel
 from celery_runpod._cli.following import follow, report
 from celery_runpod._cli.jobs import client
 from celery_runpod._cli.output import INTERRUPTED, ask_first, echo, json_option, print_one, say, yes_option
-from celery_runpod._cli.rows import on_hold, store_or_sentence
+from celery_runpod._cli.store_for_commands import on_hold, store_or_sentence
 from celery_runpod._protocol import HEALTH
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.results import JobResult

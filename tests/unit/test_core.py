@@ -13,13 +13,13 @@ import pytest
 from celery import Celery, chain, chord, current_app
 from celery.signals import before_task_publish
 
+import tasks
 from celery_app.worker_app import create_app, limit_imported
 from celery_runpod import Endpoint, JobResult, errors
 from celery_runpod._call_rules import merge_input
-from celery_runpod._protocol import CALL, RUN, TASK_NAMES
+from celery_runpod._protocol import CALL, RUN
 from celery_runpod._publish import routes
 from celery_runpod._webhooks.signed_urls import WebhookTarget, sign_url, verify
-from celery_runpod.api._operations import MANAGEMENT
 from celery_runpod.errors import InvalidInput, InvalidOption, NotConfigured, PayloadTooLarge, RunPodError
 from celery_runpod.options import Backoff, Options
 from config.settings import load_settings
@@ -307,7 +307,7 @@ def test_a_result_can_be_pickled(app: Celery, monkeypatch: pytest.MonkeyPatch) -
 def test_every_task_is_registered_and_every_name_is_public() -> None:
     import celery_runpod
 
-    assert {*TASK_NAMES, *MANAGEMENT} <= set(create_app().tasks)
+    assert set(tasks.NAMES) <= set(create_app().tasks)
     public = ["Backoff", "Chunk", "Endpoint", "Flow", "JobResult", "JobUpdate", "Options", "ask", "cancel", "errors"]
     public += ["on_commit", "pause", "resume"]
     assert sorted(celery_runpod.__all__) == public

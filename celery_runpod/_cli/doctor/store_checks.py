@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery_runpod._cli.doctor.findings import CHECK_S, Finding, ok, warning, within, wrong
 from celery_runpod._cli.doctor.server_checks import TROUBLE, unreachable
-from celery_runpod._cli.rows import on_hold
+from celery_runpod._cli.store_for_commands import on_hold
 from celery_runpod._connect import COMMAND, connect, mask_url
 from celery_runpod._publish.bounds import MOST_INPUT_BYTES, MOST_OPEN_JOBS
 from celery_runpod._store.open_jobs import Totals

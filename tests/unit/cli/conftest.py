@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from redis import Redis
 
 from celery_runpod import _cancelling, results
-from celery_runpod._cli import rows
+from celery_runpod._cli import store_for_commands
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.record import Job
 from celery_runpod._store.store import JobStore
@@ -42,7 +42,7 @@ def runner() -> CliRunner:
 def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
     fake = fakeredis.FakeRedis(decode_responses=True)
     reader = JobStore(fake, "runpod")
-    monkeypatch.setattr(rows, "open_store", lambda: reader)
+    monkeypatch.setattr(store_for_commands, "open_store", lambda: reader)
     monkeypatch.setattr(results, "store_of", lambda app: reader)
     monkeypatch.setattr(_cancelling, "store_of", lambda app: reader)
     yield fake

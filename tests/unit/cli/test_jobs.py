@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from redis import Redis
 
 from celery_runpod._cli import jobs as jobs_module
-from celery_runpod._cli import rows, worker_calls
+from celery_runpod._cli import store_for_commands, worker_calls
 from celery_runpod._cli.jobs import cancel, jobs, show
 from celery_runpod._live import job_rows
 from celery_runpod._store.keys import Keys
@@ -173,7 +173,7 @@ def test_a_store_that_is_away_is_one_sentence_without_the_password(
 
 def test_the_store_is_opened_with_the_words_that_celery_has_for_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNPOD_STORE_URL", "rediss://127.0.0.1:6379/0?ssl_cert_reqs=CERT_NONE")
-    assert rows.open_store().redis.connection_pool.connection_kwargs["ssl_cert_reqs"] == "none"
+    assert store_for_commands.open_store().redis.connection_pool.connection_kwargs["ssl_cert_reqs"] == "none"
 
 
 def test_cancel_leaves_the_wish_in_the_store(runner: CliRunner, redis: Redis, keys: Keys) -> None:
