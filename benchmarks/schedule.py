@@ -19,6 +19,8 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+from chart import line_chart
+
 from tasks.schedule import Lengths
 
 WORKERS, LENGTH_S, SPREAD = 200, 20.0, 0.05
@@ -87,35 +89,13 @@ def simulate(jobs: int, window: int, seed: int = 1) -> Held:
 
 
 def drawn(runs: list[Held], window: int) -> str:
-    """Delay (95 %) and looks a second against open jobs, as an SVG of two curves; the x axis is logarithmic."""
-    width, height, left, bottom = 640, 300, 60, 40
+    """Looks a second, and how late ends are seen, against the open jobs."""
     chosen = [one for one in runs if one.window == window]
-    most = max([*(one.looks_a_s for one in chosen), *(one.p95_s for one in chosen), 1.0]) * 1.1
-    least, greatest = len(str(chosen[0].jobs)) - 1, len(str(chosen[-1].jobs)) - 1
-
-    def x(jobs: int) -> float:
-        return left + (width - left - 20) * (len(str(jobs)) - 1 - least) / max(1, greatest - least)
-
-    def y(value: float) -> float:
-        return height - bottom - (height - bottom - 30) * value / most
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"',
-        ' font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        f'<path d="M{left} 20V{height - bottom}H{width - 10}" fill="none" stroke="#666"/>',
-    ]
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f'<text x="{left - 6}" y="{y(most * share) + 4:.0f}" text-anchor="end">{most * share:.0f}</text>')
-    for one in chosen:
-        parts.append(f'<text x="{x(one.jobs):.0f}" y="{height - bottom + 18}" text-anchor="middle">{one.jobs:,}</text>')
-    parts.append(f'<text x="{(left + width) / 2:.0f}" y="{height - 6}" text-anchor="middle">open jobs</text>')
-    curves = (("looks a second", "#06c", "looks_a_s"), ("end seen late by, 95 % (s)", "#c50", "p95_s"))
-    for number, (name, color, field) in enumerate(curves):
-        points = " ".join(f"{x(one.jobs):.1f},{y(getattr(one, field)):.1f}" for one in chosen)
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
-        parts.append(f'<text x="{left + 20}" y="{32 + 16 * number}" fill="{color}">{name}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    curves = {
+        "looks a second": [one.looks_a_s for one in chosen],
+        "end seen late by, 95 % (s)": [one.p95_s for one in chosen],
+    }
+    return line_chart("open jobs", [one.jobs for one in chosen], curves)
 
 
 def main() -> None:
