@@ -13,7 +13,6 @@ Next: ``schedule.py``.
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from collections.abc import Callable
@@ -39,6 +38,7 @@ from tasks import hints
 from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, hand_over
 from tasks.idempotency import let_expire
+from tasks.job_events import progress_of
 from tasks.order_of_looks import Granted, Known, Looks, ask_budget, plan_looks, shared_by_late_calls, started_at
 from tasks.outstanding import repeat_outstanding
 from tasks.own_verdicts import (
@@ -145,9 +145,8 @@ class Check:
             self.store.keep_place(self.endpoint, self.token, self.services.clock() + PLACE_S)
 
     def _work_on(self, leased: Leased, begun: Begun) -> None:
-        ids = [*leased.decided, *leased.looks]
-        jobs = self.store.jobs(self.endpoint, ids)
-        for gone in set(ids) - {job.task_id for job in jobs}:
+        jobs = self.store.jobs(self.endpoint, leased.decided, light=leased.looks)
+        for gone in {*leased.decided, *leased.looks} - {job.task_id for job in jobs}:
             self.store.forget_due(self.endpoint, gone)
         self.shared = shared_by_late_calls(self.services, self.endpoint, jobs, self.started)
         waiting = [job for job in jobs if job.state is State.WAITING]
@@ -272,7 +271,7 @@ class Check:
         seen = replace(job, state=state) if state is State.IN_PROGRESS else job
         if self._end_ours(seen, began):
             return
-        progress = json.dumps(answer.output) if state is State.IN_PROGRESS and answer.output is not None else ""
+        progress, shown = progress_of(answer)
         now = self.services.clock()
         if state is State.IN_PROGRESS and job.started_at is None:
             seen = replace(seen, started_at=started_at(job, answer, now))
@@ -283,7 +282,6 @@ class Check:
             reason = STUCK
         news: dict[str, Any] = {"state": state, "progress": progress, "started_at": seen.started_at}
         if self._observe(job, due, now, decide_at(seen, due, now), reason=reason, **news):
-            shown: dict[str, Any] = {"progress": answer.output} if progress else {}
             if reason:
                 shown["reason"] = reason
             if answer.delay_s is not None:

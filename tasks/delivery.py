@@ -114,7 +114,7 @@ def end_revoked(services: Services, job: Job, reason: str) -> str:
 
 def _end(services: Services, job: Job, state: State, outcome: dict[str, Any], **extra: Any) -> str:
     now = services.clock()
-    answer = services.store.record_outcome(job, state, outcome, now, now + REPUBLISH_S, **extra)
+    answer, job = services.store.end(job, state, outcome, now, now + REPUBLISH_S, **extra)
     if answer in ("recorded", "recorded_others_wait"):
         reach(Step.OUTCOME_RECORDED)
         publish(services, job)

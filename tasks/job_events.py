@@ -6,6 +6,7 @@ in it, because it may be private. Not here: when an open job is shown (`celery_a
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from collections.abc import Mapping
@@ -16,8 +17,13 @@ from redis.exceptions import RedisError
 from celery_runpod._protocol import RUN
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
+from celery_runpod.api import Job as Answer
 
 log = logging.getLogger(__name__)
+
+MOST_PROGRESS = 65_536
+"""Characters of JSON."""
 
 
 def open_fields(job: Job, news: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,6 +33,18 @@ def open_fields(job: Job, news: Mapping[str, Any]) -> dict[str, Any]:
     if job.submitted_at is not None and delay_s is not None:
         started = job.submitted_at + float(delay_s)
     return {"result": _line(f"reason {reason}" if reason else "", *_which_job(job)), "started": started}
+
+
+def progress_of(answer: Answer) -> tuple[str, dict[str, Any]]:
+    """The handler's latest progress, as JSON for the record and as a field to show; "" and none where there is none.
+    A progress over `MOST_PROGRESS` is replaced by a word on it: everybody who looks at the job reads it."""
+    if answer.state != State.IN_PROGRESS or answer.output is None:
+        return "", {}
+    progress, text = answer.output, json.dumps(answer.output)
+    if len(text) > MOST_PROGRESS:
+        progress = {"left_out": f"a progress of {len(text)} characters; at most {MOST_PROGRESS} are shown"}
+        text = json.dumps(progress)
+    return text, {"progress": progress}
 
 
 def ended_fields(job: Job) -> dict[str, Any]:

@@ -97,18 +97,18 @@ class Row:
 
 def rows_of(reader: JobStore, endpoint: str, task_ids: Iterable[str]) -> list[Row | None]:
     """The rows of these tasks, in their order; None where there is no record."""
-    ids = list(task_ids)
+    ids, fields = list(task_ids), [*LIGHT, "progress"]
     keys = reader.keys
     with reader.redis.pipeline(transaction=False) as pipe:
         for task_id in ids:
-            pipe.hmget(keys.job(endpoint, task_id), list(LIGHT))
+            pipe.hmget(keys.job(endpoint, task_id), fields)
             for key in (keys.due, keys.look, keys.undelivered):
                 pipe.zscore(key(endpoint), task_id)
         found = pipe.execute()
     rows = []
     for place, task_id in enumerate(ids):
         values, *times = found[4 * place : 4 * place + 4]
-        raw = {name: value for name, value in zip(LIGHT, values, strict=True) if value is not None}
+        raw = {name: value for name, value in zip(fields, values, strict=True) if value is not None}
         rows.append(_row(endpoint, task_id, raw, min((at for at in times if at is not None), default=None)))
     return rows
 

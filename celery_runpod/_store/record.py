@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,13 +195,18 @@ LIGHT = (
         "submitted_at",
         "started_at",
         "window_ends",
-        "progress",
         "missing_since",
         "priority",
     ),
     *("failures", "hinted_at", "ended_at", "verdict", "delay_s", "execution_s"),
 )
-"""The fields of record and tombstone without those that may be megabytes: input, outcome, continuation."""
+"""The fields of record and tombstone without those that may be large: input, outcome, continuation, progress."""
+
+
+def light_hash(values: Sequence[str | None]) -> dict[str, str]:
+    """The hash of an HMGET of `LIGHT`; empty where there is no record."""
+    raw = {name: value for name, value in zip(LIGHT, values, strict=True) if value is not None}
+    return {**raw, "continuation": ""} if "state" in raw else {}
 
 
 @dataclass(frozen=True)

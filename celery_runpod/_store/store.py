@@ -19,7 +19,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from celery import Celery
@@ -37,7 +37,7 @@ from celery_runpod._store.open_jobs import OpenJobs
 from celery_runpod._store.part import Lives
 from celery_runpod._store.pauses import Brake, Pauses
 from celery_runpod._store.put_aside import Aside
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import LIGHT, Job, light_hash
 from celery_runpod._store.retries import Retries
 from celery_runpod._store.scripts import Scripts
 from celery_runpod._store.shared import SharedJobs
@@ -302,16 +302,22 @@ class JobStore:
         )
         return float(answer[1]) if answer[0] == "publish" else None
 
-    def jobs(self, endpoint: str, task_ids: Iterable[str]) -> list[Job]:
-        """The open records among these ids. One of a newer format is left out: another version works on it. One that
-        cannot be read is left out and put aside."""
-        ids = list(task_ids)
+    def jobs(self, endpoint: str, task_ids: Iterable[str], light: Iterable[str] = ()) -> list[Job]:
+        """The open records among these ids; those of `light` without what may be megabytes: input, continuation,
+        progress. A record of a newer format is left out: another version works on it. One that cannot be read is left out
+        and put aside."""
+        whole, rest = list(task_ids), list(light)
         with self.redis.pipeline(transaction=False) as pipe:
-            for task_id in ids:
+            for task_id in whole:
                 pipe.hgetall(self.keys.job(endpoint, task_id))
-            found = pipe.execute()
+            for task_id in rest:
+                pipe.hmget(self.keys.job(endpoint, task_id), list(LIGHT))
+            found: list[Any] = pipe.execute()
+        raws = found[: len(whole)] + [light_hash(values) for values in found[len(whole) :]]
         jobs = [
-            self.aside.read_or_put_aside(endpoint, task_id, raw) for task_id, raw in zip(ids, found, strict=True) if raw
+            self.aside.read_or_put_aside(endpoint, task_id, raw)
+            for task_id, raw in zip([*whole, *rest], raws, strict=True)
+            if raw
         ]
         return [job for job in jobs if job is not None]
 
@@ -404,14 +410,31 @@ class JobStore:
         outcome: Mapping[str, Any],
         now: float,
         deliver_again_at: float,
+        **more: Any,
+    ) -> str:
+        """A verdict on the latest attempt; answers in the words of ``scripts/record_outcome.lua``.
+
+        Args:
+            job_id: RunPod's.
+            cancel: the job is also cancelled at RunPod.
+            length_s: for how many seconds RunPod worked on it.
+        """
+        return str(self._record_outcome(job, state, outcome, now, deliver_again_at, **more))
+
+    def _record_outcome(
+        self,
+        job: Job,
+        state: State,
+        outcome: Mapping[str, Any],
+        now: float,
+        deliver_again_at: float,
         *,
         job_id: str = "",
         cancel: bool = False,
         length_s: float | None = None,
-    ) -> str:
-        """A verdict on the latest attempt; answers in the words of ``scripts/record_outcome.lua``. `length_s`: for how
-        many seconds RunPod worked on it."""
-        answer = self.scripts.run(
+        on: Any = None,
+    ) -> Any:
+        return self.scripts.run(
             "record_outcome",
             endpoint=job.endpoint,
             task_id=job.task_id,
@@ -425,8 +448,22 @@ class JobStore:
             api_key_name=job.api_key_name,
             index_ttl=self.lives.index_s(job, now),
             length=length_s,
+            on=on,
         )
-        return str(answer)
+
+    def end(
+        self, job: Job, state: State, outcome: Mapping[str, Any], now: float, deliver_again_at: float, **more: Any
+    ) -> tuple[str, Job]:
+        """`record_outcome`, and the job with its continuation, which a look does not read."""
+        if job.continuation or job.shares:
+            return self.record_outcome(job, state, outcome, now, deliver_again_at, **more), job
+
+        def build(pipe: Any) -> None:
+            self._record_outcome(job, state, outcome, now, deliver_again_at, **more, on=pipe)
+            pipe.hget(self.keys.job(job.endpoint, job.task_id), "continuation")
+
+        answer, continuation = self.scripts.together(build)
+        return str(answer), replace(job, continuation=continuation or "")
 
     def lengths(self, endpoint: str) -> list[float]:
         """For how many seconds RunPod worked on each of the latest jobs of an endpoint that ended."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -18,6 +20,7 @@ from celery_runpod.errors import (
     decode,
 )
 from celery_runpod.options import Options
+from tasks.job_events import MOST_PROGRESS
 from tests.builders import ENDPOINT, Bench
 
 GONE = JobNotFound("job not found", "status", ENDPOINT, 404)
@@ -130,3 +133,30 @@ def test_a_store_that_stays_away_is_given_up_before_the_window_ends() -> None:
         bench.accepted()
     assert sum(bench.slept) < bench.settings.unconfirmed_window_s
     assert bench.record().state is State.SUBMITTING
+
+
+def test_a_look_reads_neither_input_nor_continuation_and_the_end_finds_its_way_all_the_same() -> None:
+    """They may be megabytes, and a job is looked at many times."""
+    bench = Bench()
+    bench.accepted()
+    record = bench.store.keys.job(ENDPOINT, "t1")
+    continuation = bench.store.redis.hget(record, "continuation")
+    bench.store.redis.hset(record, mapping={"input": "{not to be read", "continuation": "{nor this"})
+    bench.runpod.says("status", Answer("r1", "IN_PROGRESS"))
+    bench.check(after_s=2)
+    assert bench.store.redis.hget(record, "state") == State.IN_PROGRESS
+    bench.store.redis.hset(record, mapping={"input": "{}", "continuation": continuation})
+    bench.runpod.says("status", Answer("r1", "COMPLETED", output=7))
+    bench.check(after_s=30)
+    assert bench.record().outcome["output"] == 7
+    assert bench.count(bench.services.settings.queues.deliver) == 1
+
+
+def test_a_progress_beyond_the_bound_is_replaced_by_a_word_on_it() -> None:
+    bench = Bench()
+    bench.accepted()
+    bench.runpod.says("status", Answer("r1", "IN_PROGRESS", output={"preview": "x" * MOST_PROGRESS}))
+    bench.check(after_s=2)
+    assert json.loads(bench.record().progress) == {
+        "left_out": f"a progress of {MOST_PROGRESS + 15} characters; at most {MOST_PROGRESS} are shown"
+    }

@@ -39,9 +39,9 @@ def read_by_a_check(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     read = bench.store.jobs
 
-    def jobs(endpoint: str, task_ids: Any) -> Any:
-        found.extend(task_ids)
-        return read(endpoint, task_ids)
+    def jobs(endpoint: str, task_ids: Any, light: Any = ()) -> Any:
+        found.extend([*task_ids, *light])
+        return read(endpoint, task_ids, light)
 
     monkeypatch.setattr(bench.store, "jobs", jobs)
     return found
