@@ -59,7 +59,7 @@ from tasks.services import Services, apart, services_of
 from tasks.streaming import ask
 from tasks.submit import close_window, submit
 from tasks.submit_round import SubmitRound
-from tasks.submit_sync import MESSAGE_S, publish_submit
+from tasks.submit_sync import again_at, publish_submit
 from tasks.why_queued import refusal, why_queued
 
 log = logging.getLogger(__name__)
@@ -220,9 +220,9 @@ class Check:
                 close_window(self.services, job, self.lease)
         elif job.state is State.WAITING:
             if job.options.sync and job.not_before <= now:
-                again_at = now + MESSAGE_S
-                publish_submit(self.services, job, again_at)
-                self._put_off(job, again_at)
+                at = again_at(job, now)
+                publish_submit(self.services, job, at)
+                self._put_off(job, at)
             elif now + self.services.settings.submit_timeout_s > self.stop_at:
                 self._put_off(job, now)
             else:

@@ -104,3 +104,10 @@ def test_a_job_that_has_ended_meanwhile_is_not_submitted(bench: Bench) -> None:
     submit(bench, message)
     submit(bench, (ENDPOINT, "nobody", bench.now))
     assert bench.runpod.calls == []
+
+
+def test_messages_do_not_pile_up_where_no_slot_is_free(bench: Bench) -> None:
+    run(bench, {"a": 1}, arguments={"options": {"sync": True, "deadline": 7200.0}})
+    for _ in range(360):
+        bench.check(after_s=10)
+    assert bench.count(bench.services.settings.queues.run) <= 12, "in an hour"
