@@ -12,10 +12,9 @@ from typing import Any
 
 from celery_runpod._protocol import DAY_S, Scope
 from celery_runpod._store.ids import Ids
-from celery_runpod._store.part import Part
+from celery_runpod._store.part import BATCH, Part
 
 CANCEL_NOTE_S = int(DAY_S)
-BATCH = 1000
 
 
 @dataclass(eq=False)
