@@ -56,6 +56,11 @@ class Ids(Part):
         """Task ids of the jobs that were accepted under a root or group id."""
         return self.scanned_set(self.keys.root(any_id))
 
+    def count_members(self, any_id: str) -> int:
+        """How many jobs `members` would name."""
+        found: Any = self.redis.scard(self.keys.root(any_id))
+        return int(found)
+
     def index(self, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
         """Write the indexes of a job that is about to be accepted; harmless if it never is."""
         self.scripts.together(lambda pipe: self.put_index(pipe, job, followers, groups))
