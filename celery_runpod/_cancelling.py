@@ -19,6 +19,9 @@ from celery_runpod._store.store import store_of
 
 log = logging.getLogger(__name__)
 
+BATCH = 1000
+"""So many ids are in one message."""
+
 
 def publish_cancel(app: Celery, ids: list[str], *, scope: Scope) -> None:
     """Ask for a cancel of these ids; see `Scope`.
@@ -31,6 +34,11 @@ def publish_cancel(app: Celery, ids: list[str], *, scope: Scope) -> None:
             _stand_ins.results_of(app).cancel(one)
         return
     check_reachable(app)
+    for start in range(0, len(ids), BATCH):
+        _publish(app, ids[start : start + BATCH], scope=scope)
+
+
+def _publish(app: Celery, ids: list[str], *, scope: Scope) -> None:
     # Kept in the store first: a worker may lose the message, and a job may be accepted after it.
     try:
         store_of(app).cancels.wish_cancel(ids, time.time(), scope=scope)  # noqa: TID251 - the edge

@@ -48,7 +48,11 @@ def carry_out(services: Services, ids: list[str], *, scope: Scope) -> None:
     if scope == "tree":
         cancel_jobs(services, reached_by(services, ids))
     else:
-        before = [any_id for any_id in ids if scope == "step" and not services.store.ids.is_job(any_id)]
+        before = [
+            any_id
+            for any_id in ids
+            if any_id.startswith(STAMP) or (scope == "step" and not services.store.ids.is_job(any_id))
+        ]
         cancel_jobs(services, [*ids, *(task_id for any_id in before for task_id in services.store.ids.members(any_id))])
     services.store.cancels.fulfil_wishes(ids, scope=scope)
 
@@ -60,18 +64,23 @@ def sweep_wishes(services: Services, older_than_s: float) -> None:
     wishes = services.store.cancels.cancel_wishes(now - older_than_s)
     for scope in SCOPES:
         if ids := [any_id for any_id, wished in wishes if wished == scope]:
-            services.app.tasks[CANCEL].apply_async(
-                (ids, scope),
-                queue=services.settings.queues.deliver,
-                # It need not stay in the queue once the next one is published.
-                expires=REPEAT_S,
-                ignore_result=True,
-                add_to_parent=False,
-            )
+            publish_cancel(services, ids, scope=scope)
             for any_id in services.store.cancels.note_repeats(
                 ids, now, scope=scope, again_s=REPEAT_S, most=MOST_REPEATS
             ):
                 log.critical("cancel.not_carried_out", extra={"task_id": any_id, "repeats": MOST_REPEATS})
+
+
+def publish_cancel(services: Services, ids: list[str], *, scope: Scope) -> None:
+    """Let a worker carry out a cancel that is kept as a wish."""
+    services.app.tasks[CANCEL].apply_async(
+        (ids, scope),
+        queue=services.settings.queues.deliver,
+        # It need not stay in the queue once the next one is published.
+        expires=REPEAT_S,
+        ignore_result=True,
+        add_to_parent=False,
+    )
 
 
 def reached_by(services: Services, ids: Iterable[str]) -> list[str]:

@@ -104,7 +104,7 @@ def resume(self: Any, endpoint: str) -> bool:
     held = _held(services, endpoint)
     services.store.brake.lift(held)
     log.warning("endpoint.resumed", extra={"endpoint": endpoint})
-    for one in services.store.ids.endpoints() if held == EVERY_ENDPOINT else [held]:
+    for one in services.store.endpoints.all() if held == EVERY_ENDPOINT else [held]:
         if services.store.brake.on_hold(one) is None:
             now = services.clock()
             services.store.submits.may_submit(one, now, services.settings.max_in_flight(one), released=True)

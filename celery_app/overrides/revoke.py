@@ -1,9 +1,9 @@
 """Celery's revoke commands for jobs: `revoke`, `terminate`, `revoke_by_stamped_headers`, Flower's button.
 
-Each command reaches every worker's main process, in its event loop. A thread cancels the ids in the store, because the
-loop must not wait. Celery's own command does not get the ids of jobs, so it terminates no process that works on one; if
-the worker also runs tasks of the user (RUNPOD_IMPORTS), it gets all other ids. Celery's list of revoked ids is not read
-for jobs (``unrevoked_request.py``).
+Each command reaches every worker's main process, in its event loop. In the first of them a thread cancels the ids in the
+store, because the loop must not wait; many are cancelled by a task. Celery's own command does not get the ids of jobs, so
+it terminates no process that works on one; if the worker also runs tasks of the user (RUNPOD_IMPORTS), it gets all other
+ids. Celery's list of revoked ids is not read for jobs (``unrevoked_request.py``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from celery.worker.control import Panel
 
 from celery_runpod._protocol import FINISH, RUN
 from celery_runpod._store.record import stamps_of
-from tasks.cancel import STAMP, carry_out
+from tasks.cancel import BATCH, STAMP, carry_out, publish_cancel
 from tasks.services import Services, services_of
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def _by_stamps(state: Any, headers: Any, terminate: Any = False, signal: Any = N
         # The command line gives texts, `header=value`.
         stamps = stamps_of(headers) if isinstance(headers, Mapping) else [str(one) for one in headers]
         services = services_of(state.app)
-        _off_the_loop(services, lambda: _cancel_stamped(services, stamps))
+        _off_the_loop(services, lambda: _cancel(services, [f"{STAMP}{stamp}" for stamp in stamps]))
     return answer
 
 
@@ -70,17 +70,16 @@ def _works_for(task_id: str) -> bool:
 
 
 def _cancel(services: Services, ids: Sequence[str]) -> None:
-    # Kept until it is carried out: Celery sends the command once, and this process may die.
-    services.store.cancels.wish_cancel(ids, services.clock(), scope="job")
-    carry_out(services, list(ids), scope="job")
-
-
-def _cancel_stamped(services: Services, stamps: Sequence[str]) -> None:
-    """Cancel the open jobs with any of these stamps, and those that are accepted later."""
-    services.store.cancels.note_cancel([f"{STAMP}{stamp}" for stamp in stamps], scope="job")
-    matching = {task_id for stamp in stamps for task_id in services.store.ids.members(f"{STAMP}{stamp}")}
-    if matching:
-        _cancel(services, sorted(matching))
+    """Cancel these jobs and, for the id of a stamp, all that have it, also those that are accepted later."""
+    # Kept until it is carried out: Celery sends the command once, and this process may die. Every worker gets it, and the
+    # first one does it.
+    if not ids or not services.store.cancels.wish_cancel(ids, services.clock(), scope="job"):
+        return
+    if sum(services.store.ids.count_members(one) if one.startswith(STAMP) else 1 for one in ids) > BATCH:
+        # In a process of the pool: it would hold up the event loop.
+        publish_cancel(services, list(ids), scope="job")
+    else:
+        carry_out(services, list(ids), scope="job")
 
 
 def _off_the_loop(services: Services, work: Callable[[], None]) -> None:

@@ -1,25 +1,29 @@
 """Finds calls whose message was lost before any worker had accepted it, and publishes their copy.
 
-A message is missing if it is neither held by a worker nor in its queue. A queue is first in, first out, so the message is
-not in it if the queue is empty, or if its oldest message was published later. A message that is missing at two looks is
-published again, with doubling pauses. The first copy that arrives is accepted; the others change nothing.
+A message is missing if it is neither held by a worker nor in its queue. kombu keeps one list for each queue and priority,
+first in, first out: a message is not in its list if the list is empty, or if its oldest message was published later. So a
+look reads the front of each such lane, and not what waits behind it. A message that is missing at two looks is published
+again, with doubling pauses. The first copy that arrives is accepted; the others change nothing.
 
 A queue that was purged looks the same as a Redis that lost it, so its calls are published again too. To get rid of them,
 cancel them (`celery-runpod purge --calls`, docs/decisions/0015).
 
 A call that was missing for longer than the unconfirmed window is not submitted: a store that was restored from an old
-snapshot holds copies of calls that were paid for long ago. It ends with SubmissionUnconfirmed.
+snapshot holds copies of calls that were paid for long ago. It ends with SubmissionUnconfirmed. For that each look notes
+how old the front of each lane is: what was published after the front was in its list at that time.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from celery_runpod._protocol import ISSUED_AT, LOST, REPUBLISHED, UNCONFIRMED
-from celery_runpod._store.kept_calls import Kept
+from celery_runpod._store.kept_calls import Kept, Lane
 from tasks.services import Services
 
 log = logging.getLogger(__name__)
@@ -30,9 +34,13 @@ CONFIRM_S = 1.0
 """The time between the two looks. A message is nowhere for an instant, between its queue and the record of its holder."""
 AGAIN_S, AGAIN_CAP_S = 10.0, 600.0
 MOST = 500
+"""So many calls of a lane are found missing at one look, beside those that are known to be."""
+MOST_KNOWN = 5000
 MANY = 8
 PURGE = "if the queue was purged on purpose, cancel its calls: celery-runpod purge --calls"
 """A Redis that lost its data looks the same as a queue that was purged (docs/decisions/0015)."""
+FRONTS = 60
+"""So many looks at a lane are remembered over the unconfirmed window."""
 
 
 @dataclass
@@ -50,49 +58,82 @@ class OutboxWatch:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._missing: dict[str, Missing] = {}
+        self._held = HeldMessages()
+        self._noted = True
 
     def look(self) -> list[str]:
         """Publish the copies of lost calls; returns their task ids."""
-        now = self._services.clock()
-        kept = self._services.store.outbox.kept_messages(now - YOUNG_S, MOST)
-        self._missing = {one.task_id: self._missing[one.task_id] for one in kept if one.task_id in self._missing}
-        if not kept:
+        outbox, now = self._services.store.outbox, self._services.clock()
+        lanes = outbox.lanes()
+        if not lanes:
+            self._missing = {}
+            if self._noted:
+                outbox.note_fronts({})
+            self._noted = False
             return []
-        published, waiting = [], []
+        published: list[str] = []
+        fronts = outbox.fronts()
         with self._services.app.connection_for_read() as connection:
-            queues = Queues(connection.default_channel)
-            for one in kept:
-                if not queues.is_missing(one):
-                    self._missing.pop(one.task_id, None)
-                    waiting.append(one.task_id)
-                elif self._is_lost(one.task_id, now):
-                    self._publish(connection, one, now)
-                    published.append(one.task_id)
-        self._services.store.outbox.note_in_queue(waiting, now)
+            channel = connection.default_channel
+            missing = self._out_of_their_lists(channel, lanes, fronts, now)
+            self._missing = {task_id: self._missing.get(task_id, Missing(now)) for task_id in missing}
+            lost = [task_id for task_id in missing if self._is_due(task_id, now)]
+            held = self._held.among(channel, lost) if lost else set()
+            outbox.note_held(sorted(held), now)
+            for task_id in lost:
+                if task_id in held:
+                    del self._missing[task_id]
+                else:
+                    lane, one = missing[task_id]
+                    self._count(task_id, now)
+                    self._publish(connection, lane, one, fronts.get(lane.text, []), now)
+                    published.append(task_id)
+        outbox.note_fronts(fronts)
+        self._noted = True
         if len(published) >= MANY:
             log.warning("outbox.many_published_again", extra={"calls": len(published), "hint": PURGE})
         return published
 
-    def _is_lost(self, task_id: str, now: float) -> bool:
-        missing = self._missing.setdefault(task_id, Missing(now))
-        if now - missing.since < CONFIRM_S or now < missing.next_at:
-            return False
+    def _out_of_their_lists(
+        self, channel: Any, lanes: list[Lane], fronts: dict[str, list[tuple[float, float]]], now: float
+    ) -> dict[str, tuple[Lane, Kept]]:
+        """The calls that are not in the list of their lane; `fronts` is brought up to date."""
+        window_s = self._services.settings.unconfirmed_window_s
+        for gone in fronts.keys() - {lane.text for lane in lanes}:
+            del fronts[gone]
+        most = min(MOST + len(self._missing), MOST_KNOWN)
+        found: dict[str, tuple[Lane, Kept]] = {}
+        for lane in lanes:
+            front = front_of(channel, lane)
+            if front is not None:
+                fronts[lane.text] = noted(fronts.get(lane.text, []), (now, front), window_s)
+            until = now - YOUNG_S if front is None else min(now - YOUNG_S, front)
+            found |= {one.task_id: (lane, one) for one in self._services.store.outbox.oldest(lane, until, most)}
+        return found
+
+    def _is_due(self, task_id: str, now: float) -> bool:
+        missing = self._missing[task_id]
+        return now - missing.since >= CONFIRM_S and now >= missing.next_at
+
+    def _count(self, task_id: str, now: float) -> None:
+        missing = self._missing[task_id]
         missing.next_at = now + min(AGAIN_S * 2**missing.times, AGAIN_CAP_S)
         missing.times += 1
-        return True
 
-    def _publish(self, connection: Any, one: Kept, now: float) -> None:
-        copy = self._services.store.outbox.copy_of_message(one.task_id)
+    def _publish(self, connection: Any, lane: Lane, one: Kept, fronts: list[tuple[float, float]], now: float) -> None:
+        outbox = self._services.store.outbox
+        copy = outbox.copy_of_message(one.task_id)
         if copy is None:
             return  # accepted meanwhile
-        missing_s = now - one.last_seen
+        seen = [at for at, front in fronts if front <= one.issued_at]
+        missing_s = now - max(one.issued_at, outbox.held_at(one.task_id) or 0.0, *seen)
         why = LOST if missing_s <= self._services.settings.unconfirmed_window_s else UNCONFIRMED
         log.warning("outbox.published_again", extra={"task_id": one.task_id, "missing_s": missing_s, "why": why})
         properties = {name: value for name, value in copy["properties"].items() if name not in NOT_REPEATED}
         connection.Producer(serializer="json").publish(
             copy["body"],
-            exchange=one.exchange,
-            routing_key=one.routing_key,
+            exchange=lane.exchange,
+            routing_key=lane.routing_key,
             headers={**copy["headers"], REPUBLISHED: why},
             retry=False,
             **properties,
@@ -103,37 +144,50 @@ NOT_REPEATED = frozenset({"delivery_tag", "delivery_info", "body_encoding", "del
 """Properties that the transport sets itself."""
 
 
-class Queues:
-    """What is in the lists of kombu's Redis transport; each list is read once."""
-
-    def __init__(self, channel: Any) -> None:
-        self._channel = channel
-        self._oldest: dict[str, Any] = {}
-        self._held: list[bytes] | None = None
-
-    def is_missing(self, one: Kept) -> bool:
-        """Whether a message is neither in its queue nor held by a worker."""
-        priority = self._channel._get_message_priority({"properties": {"priority": one.priority}}, reverse=False)
-        for queue in self._channel._lookup(one.exchange, one.routing_key):
-            oldest = self._oldest_in(self._channel._q_for_pri(queue, priority))
-            if oldest is not None and not _was_published_later(oldest, one):
-                return False
-        return not any(one.task_id.encode() in held for held in self._held_by_workers())
-
-    def _oldest_in(self, key: str) -> Any:
-        if key not in self._oldest:
-            raw = self._channel.client.lindex(key, -1)
-            self._oldest[key] = None if raw is None else json.loads(raw)
-        return self._oldest[key]
-
-    def _held_by_workers(self) -> list[bytes]:
-        if self._held is None:
-            self._held = list(self._channel.client.hvals(self._channel.unacked_key))
-        return self._held
+def front_of(channel: Any, lane: Lane) -> float | None:
+    """What was published at this time (s since the epoch), or after it, may be in the list of its lane; None: the list is
+    empty. Where a lane has several queues, a message may be in the one with the oldest front."""
+    priority = channel._get_message_priority({"properties": {"priority": lane.priority}}, reverse=False)
+    found = []
+    for queue in channel._lookup(lane.exchange, lane.routing_key):
+        raw = channel.client.lindex(channel._q_for_pri(queue, priority), -1)
+        if raw is not None:
+            at = (json.loads(raw).get("headers") or {}).get(ISSUED_AT)
+            # A message without that header may be older than any other: then wait until it has left the queue.
+            # The store keeps microseconds, so the message itself may seem to be older than itself.
+            found.append(at - 1e-6 if isinstance(at, int | float) else 0.0)
+    return min(found, default=None)
 
 
-def _was_published_later(message: Any, one: Kept) -> bool:
-    headers = message.get("headers") or {}
-    at = headers.get(ISSUED_AT)
-    # A message without that header may be older: then wait until it has left the queue.
-    return headers.get("id") != one.task_id and isinstance(at, int | float) and at > one.issued_at
+def noted(fronts: list[tuple[float, float]], latest: tuple[float, float], window_s: float) -> list[tuple[float, float]]:
+    """These looks at a lane and the latest one, without those before the window: at most `FRONTS` and one."""
+    kept = [one for one in fronts if latest[0] - window_s <= one[0] < latest[0]]
+    if len(kept) > 1 and kept[-1][0] - kept[-2][0] < window_s / FRONTS:
+        del kept[-1]
+    return [*kept, latest]
+
+
+class HeldMessages:
+    """Which messages workers hold, by what kombu's Redis transport notes of each. A message may be 10 MB, so each is read
+    once, and none before a call is missing."""
+
+    def __init__(self) -> None:
+        self._ids: dict[bytes, frozenset[str]] = {}
+
+    def among(self, channel: Any, task_ids: Iterable[str]) -> set[str]:
+        """Those of these task ids whose message a worker holds."""
+        tags = [tag for tag, _ in channel.client.zscan_iter(channel.unacked_index_key, count=TAGS_AT_ONCE)]
+        self._ids = {tag: self._ids[tag] for tag in tags if tag in self._ids}
+        new = [tag for tag in dict.fromkeys(tags) if tag not in self._ids]
+        for start in range(0, len(new), MESSAGES_AT_ONCE):
+            some = new[start : start + MESSAGES_AT_ONCE]
+            for tag, message in zip(some, channel.client.hmget(channel.unacked_key, some), strict=True):
+                if message is not None:
+                    self._ids[tag] = frozenset(json.loads(one) for one in _ID.findall(message))
+        held = {one for ids in self._ids.values() for one in ids}
+        return held.intersection(task_ids)
+
+
+TAGS_AT_ONCE, MESSAGES_AT_ONCE = 1000, 20
+_ID = re.compile(rb'"id": ?("(?:[^"\\]|\\.)*")')
+"""The header `id` in a message's JSON. Its body has no quotes: kombu writes it in base64."""

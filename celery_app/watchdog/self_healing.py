@@ -1,4 +1,4 @@
-"""Self-healing: a thread in every worker's main process that publishes the checks nobody else will.
+"""Self-healing: a thread in every worker's main process that finds what was lost: checks, calls, cancels.
 
 One holder of a short Redis lock acts at a time; two after a pause are harmless, since a check takes only what is due.
 If the holder dies, another takes over within seconds. It also keeps the worker's heartbeat, by which a caller finds
@@ -18,8 +18,10 @@ from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from celery_app.watchdog.endpoint_counts import EndpointCounts
 from celery_app.watchdog.fingerprint import Fingerprint
 from celery_app.watchdog.lost_calls import OutboxWatch
+from celery_app.watchdog.overdue import heal
 from celery_app.watchdog.restored_store import Memory, beat
 from celery_runpod._connect import is_redis, mask_url
 from celery_runpod._store.start_checks import clock_problem, owner_of, problems_of_owner
@@ -27,12 +29,10 @@ from celery_runpod._store.store import JobStore
 from celery_runpod.errors import ConfigurationError
 from config.settings import Settings
 from tasks.cancel import sweep_wishes
-from tasks.publish_check import plan_check
 from tasks.services import Services, services_of
 
 log = logging.getLogger(__name__)
 
-OVERDUE_S = 2.0
 LEADER_S = 6
 WISH_S = 3.0
 """A cancel is carried out within milliseconds, unless its message was lost."""
@@ -50,7 +50,6 @@ class SelfHeal(bootsteps.StartStopStep):
         self._thread: threading.Thread | None = None
         self._token = str(uuid.uuid4())
         self._checked = False
-        self._idle: set[str] = set()
 
     def start(self, worker: Any) -> None:
         try:
@@ -83,6 +82,7 @@ class SelfHeal(bootsteps.StartStopStep):
         interval_s = services.settings.selfheal_interval_s
         # RabbitMQ keeps a message until it is acknowledged: only Redis loses one.
         outbox = OutboxWatch(services) if is_redis(services.settings.broker_url) else None
+        counts = EndpointCounts(services)
         fingerprint = Fingerprint(services)
         memory = Memory.of(services.settings)
         away = False
@@ -95,10 +95,12 @@ class SelfHeal(bootsteps.StartStopStep):
                 if services.store.workers.renew_leader(self._token, LEADER_S):
                     heal(services)
                     sweep_wishes(services, WISH_S)
-                    self._idle = count_jobs(services, self._idle)
+                    counts.count_some()
                     if outbox is not None:
                         outbox.look()
                     fingerprint.renew()
+                else:
+                    counts.forget()
                 if away:
                     log.warning("store.back")
                 away = False
@@ -120,37 +122,6 @@ class SelfHeal(bootsteps.StartStopStep):
             services.store.workers.heartbeat(hostname, 0.0, 0.0)
         except (RedisError, OSError):
             log.info("heartbeat.left")  # it goes stale by itself
-
-
-def heal(services: Services) -> list[str]:
-    """Publish a check for every endpoint with something overdue: a due time passed, a lease lapsed, an outcome not
-    delivered, a cancel not confirmed, a job that waits although there is a place. Answers the endpoints."""
-    healed = []
-    for endpoint in services.store.ids.endpoints():
-        now = services.clock()
-        # After a rolling upgrade this version may read what another one wrote.
-        services.store.aside.take_back_readable(endpoint, now)
-        if services.store.overdue(endpoint, now, OVERDUE_S):
-            plan_check(services, endpoint, now)
-            healed.append(endpoint)
-    return healed
-
-
-def count_jobs(services: Services, idle: set[str]) -> set[str]:
-    """Note what the namespace holds, and may hold: callers are refused by it (`celery_runpod/_publish/bounds.py`). An
-    endpoint that is `idle` at two counts leaves the index, so that this thread does not ask for it for ever. Answers the
-    endpoints that are idle now."""
-    counted = {endpoint: services.store.open_jobs.count(endpoint) for endpoint in services.store.ids.endpoints()}
-    services.store.open_jobs.note_totals(
-        sum(one.jobs for one in counted.values()),
-        sum(one.input_bytes for one in counted.values()),
-        services.settings.most_open_jobs,
-        services.settings.most_input_bytes,
-    )
-    found = {endpoint for endpoint, one in counted.items() if one.idle}
-    for endpoint in found & idle:
-        services.store.open_jobs.forget(endpoint)
-    return found
 
 
 def refuse_wrong_store(store: JobStore, settings: Settings, now: float) -> None:

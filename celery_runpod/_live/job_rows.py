@@ -118,10 +118,9 @@ def open_rows(reader: JobStore, wanted: str | None, limit: int) -> tuple[list[Ro
 
     `wanted` is an endpoint's name or RunPod's id; None means all.
     """
-    listed: Any = reader.redis.smembers(reader.keys.endpoints())
     rows: list[Row] = []
     left_out = 0
-    for endpoint in sorted(listed):
+    for endpoint in reader.endpoints.all():
         for key in (reader.keys.due(endpoint), reader.keys.undelivered(endpoint)):
             found, more = _open_rows_of(reader, endpoint, key, wanted, limit)
             rows += found

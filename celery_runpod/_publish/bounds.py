@@ -1,9 +1,9 @@
 """The bounds of a namespace: a call is refused at its caller before Redis is full.
 
-The leading worker counts the open jobs and the bytes of their inputs every few seconds, and writes them into the store
-together with the bounds of its settings (`celery_app/watchdog/self_healing.py`). So a burst may exceed a bound by the
-calls of these seconds. Calls that no worker has accepted yet are counted at each call, because they pile up when no
-worker is up.
+The leading worker counts the open jobs and the bytes of their inputs every few seconds (of hundreds of endpoints: 50 at a
+time), and writes them into the store together with the bounds of its settings
+(`celery_app/watchdog/endpoint_counts.py`). So a burst may exceed a bound by the calls of these seconds. Calls that no
+worker has accepted yet are counted at each call, because they pile up when no worker is up.
 
 A worker itself refuses nothing because of a bound: it accepts what was published.
 """

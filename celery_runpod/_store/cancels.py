@@ -12,10 +12,9 @@ from typing import Any
 
 from celery_runpod._protocol import DAY_S, Scope
 from celery_runpod._store.ids import Ids
-from celery_runpod._store.part import Part
+from celery_runpod._store.part import BATCH, Part
 
 CANCEL_NOTE_S = int(DAY_S)
-BATCH = 1000
 
 
 @dataclass(eq=False)
@@ -35,13 +34,13 @@ class Cancels(Part):
             # A narrower note never takes the place of a wider one.
             pipe.set(self.keys.cancel_note(any_id), scope, ex=CANCEL_NOTE_S, nx=scope != "tree")
 
-    def wish_cancel(self, ids: Iterable[str], now: float, *, scope: Scope) -> None:
-        """As `note_cancel`, and kept until a worker has carried it out: the message that asks for it may be lost."""
+    def wish_cancel(self, ids: Sequence[str], now: float, *, scope: Scope) -> bool:
+        """As `note_cancel`, and kept until a worker has carried it out: the message that asks for it may be lost. Returns
+        whether any of it is new: of several workers that get the same command, one is told so."""
         with self.redis.pipeline(transaction=True) as pipe:
             self._note_cancel(pipe, ids, scope)
-            for any_id in ids:
-                pipe.zadd(self.keys.cancel_wishes(), {f"{scope}:{any_id}": now})
-            pipe.execute()
+            pipe.zadd(self.keys.cancel_wishes(), {f"{scope}:{any_id}": now for any_id in ids}, nx=True)
+            return bool(pipe.execute()[-1])
 
     def cancel_wishes(self, until: float) -> list[tuple[str, str]]:
         """(id, scope) of the cancels wished, or to be published again, before `until`."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from celery_runpod._store.endpoint_index import EndpointIndex
 from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
 
@@ -25,8 +26,11 @@ class Place:
     root: str
 
 
+@dataclass(eq=False)
 class Ids(Part):
     """The indexes from task ids, roots and groups."""
+
+    endpoints: EndpointIndex
 
     def place(self, task_id: str) -> Place | None:
         raw: Any = self.redis.get(self.keys.task(task_id))
@@ -50,8 +54,12 @@ class Ids(Part):
 
     def members(self, any_id: str) -> set[str]:
         """Task ids of the jobs that were accepted under a root or group id."""
-        found: Any = self.redis.smembers(self.keys.root(any_id))
-        return set(found)
+        return self.scanned_set(self.keys.root(any_id))
+
+    def count_members(self, any_id: str) -> int:
+        """How many jobs `members` would name."""
+        found: Any = self.redis.scard(self.keys.root(any_id))
+        return int(found)
 
     def index(self, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
         """Write the indexes of a job that is about to be accepted; harmless if it never is."""
@@ -60,7 +68,7 @@ class Ids(Part):
     def put_index(self, pipe: Any, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
         """The same, on a pipeline of `Scripts.together`."""
         keys, ttl = self.keys, self.lives.tombstone_s + int(max(0.0, job.end_by - job.accepted_at))
-        pipe.sadd(keys.endpoints(), job.endpoint)
+        self.endpoints.put_call(pipe, job.endpoint, job.accepted_at)
         pipe.set(keys.task(job.task_id), json.dumps({"endpoint": job.endpoint, "root": job.root_id}), ex=ttl)
         for follower in followers:
             place = json.dumps({"endpoint": None, "root": job.root_id})
@@ -80,7 +88,3 @@ class Ids(Part):
         found: Any = self.redis.lrange(self.keys.ended(), 0, -1)
         pairs = (one.partition(" ") for one in dict.fromkeys(found))
         return [(endpoint, task_id) for endpoint, _, task_id in pairs]
-
-    def endpoints(self) -> list[str]:
-        found: Any = self.redis.smembers(self.keys.endpoints())
-        return sorted(found)

@@ -1,5 +1,8 @@
 """The copies of calls that were published and that no worker has accepted yet.
 
+A copy stands in its lane: where its message went, and with which priority. Redis keeps one list for each, first in, first
+out. So what is missing from a list is at the front of its lane, whatever waits in the others.
+
 Not here: who keeps a copy (`celery_runpod/_publish/keep_copies.py`), who publishes a lost call again
 (`celery_app/watchdog/lost_calls.py`).
 """
@@ -7,6 +10,7 @@ Not here: who keeps a copy (`celery_runpod/_publish/keep_copies.py`), who publis
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,76 +19,122 @@ from kombu.utils.json import loads
 from celery_runpod._call_rules import unfolded
 from celery_runpod._store.part import Part
 
+COPIES_AT_ONCE = 50
+"""So many copies are read in one round trip: each may be 10 MB."""
+
 
 @dataclass(frozen=True)
-class Kept:
-    """A call in the outbox: when its message was published, when it was last known to be in its queue, where it went."""
+class Lane:
+    """Where messages went that are in one list of the broker. `text` is how the store names it."""
 
-    task_id: str
-    issued_at: float
-    last_seen: float
+    text: str
     exchange: str
     routing_key: str
     priority: int | None
+
+    @classmethod
+    def of(cls, text: str) -> Lane:
+        return cls(text, **json.loads(text))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A call in the outbox, and when its message was published (s since the epoch)."""
+
+    task_id: str
+    issued_at: float
 
 
 class KeptCalls(Part):
     """The copies, and where each call went."""
 
     def keep_message(self, task_id: str, issued_at: float, place: str, text: str) -> None:
-        """Keep a copy of a message, and where it went, until a worker has accepted it; nothing where one has already."""
-        self.scripts.run("keep_message", task_id=task_id, published_at=issued_at, place=place, text=text)
+        """Keep a copy of a message, and where it went (JSON of exchange, routing key and priority), until a worker has
+        accepted it; nothing where one has already."""
+        entry = f"{place}\n{_moment(issued_at)}\n{task_id}"
+        self.scripts.run("keep_message", task_id=task_id, published_at=issued_at, entry=entry, text=text)
 
     def drop_message(self, task_id: str) -> None:
         """The call needs no copy any more: a worker has accepted it, or it has ended."""
-        self.scripts.together(lambda pipe: self.put_drop(pipe, task_id))
+        self.scripts.run("drop_message", task_id=task_id)
 
     def put_drop(self, pipe: Any, task_id: str) -> None:
-        """The same, on a pipeline."""
-        pipe.zrem(self.keys.outbox(), task_id)
-        pipe.hdel(self.keys.outbox_messages(), task_id)
-        pipe.hdel(self.keys.outbox_places(), task_id)
-        pipe.zrem(self.keys.outbox_waiting(), task_id)
+        """The same, on a pipeline of `Scripts.together`."""
+        self.scripts.run("drop_message", task_id=task_id, on=pipe)
 
     def kept_calls(self, endpoint: str | None = None) -> list[str]:
-        """Task ids of the calls that no worker has accepted yet; of one endpoint, as its callers name it."""
-        ids: Any = self.redis.zrange(self.keys.outbox(), 0, -1)
-        return list(ids) if endpoint is None else [one for one in ids if self._called(one) == endpoint]
+        """Task ids of the calls that no worker has accepted yet, the oldest first; of one endpoint, as its callers name
+        it."""
+        found = self.scanned(self.keys.outbox())
+        ids = sorted(found, key=lambda task_id: (found[task_id], task_id))
+        return ids if endpoint is None else list(self._of(endpoint, ids))
 
     def count_kept_calls(self, before: float) -> int:
         """How many calls no worker has accepted yet, of those published before this time (s since the epoch)."""
         found: Any = self.redis.zcount(self.keys.outbox(), "-inf", before)
         return int(found)
 
-    def _called(self, task_id: str) -> str | None:
-        raw: Any = self.redis.hget(self.keys.outbox_messages(), task_id)
-        found: Any = None if raw is None else unfolded(json.loads(raw)["body"][1]).get("endpoint")
-        return found if isinstance(found, str) else None
+    def _of(self, endpoint: str, ids: list[str]) -> Iterator[str]:
+        for start in range(0, len(ids), COPIES_AT_ONCE):
+            some = ids[start : start + COPIES_AT_ONCE]
+            copies: Any = self.redis.hmget(self.keys.outbox_messages(), some)
+            for task_id, copy in zip(some, copies, strict=True):
+                if copy is not None and unfolded(json.loads(copy)["body"][1]).get("endpoint") == endpoint:
+                    yield task_id
 
     def published_at(self, task_id: str) -> float | None:
         """When a call was published that no worker has accepted yet, in seconds since the epoch; None: it is no such."""
         found: Any = self.redis.zscore(self.keys.outbox(), task_id)
         return None if found is None else float(found)
 
-    def kept_messages(self, until: float, most: int) -> list[Kept]:
-        """The oldest calls published before `until`."""
-        found: Any = self.redis.zrangebyscore(self.keys.outbox(), "-inf", until, start=0, num=most, withscores=True)
-        if not found:
-            return []
-        ids = [task_id for task_id, _ in found]
-        places: Any = self.redis.hmget(self.keys.outbox_places(), ids)
-        seen: Any = self.redis.zmscore(self.keys.outbox_waiting(), ids)
-        rows = zip(found, places, seen, strict=True)
-        return [
-            Kept(task_id, at, max(at, last or 0.0), **json.loads(place)) for (task_id, at), place, last in rows if place
-        ]
+    def lanes(self) -> list[Lane]:
+        """The lanes in which calls are kept."""
+        found: list[Lane] = []
+        after = "-"
+        while entries := self._entries(after, "+", 1):
+            found.append(Lane.of(entries[0].partition("\n")[0]))
+            after = f"({found[-1].text}\x0b"
+        return found
+
+    def oldest(self, lane: Lane, until: float, most: int) -> list[Kept]:
+        """The calls of a lane that were published before `until`, the oldest first."""
+        entries = self._entries(f"[{lane.text}\n", f"({lane.text}\n{_moment(until)}", most)
+        parts = (entry.split("\n") for entry in entries)
+        return [Kept(task_id, float(at)) for _, at, task_id in parts]
+
+    def _entries(self, least: str, greatest: str, most: int) -> list[str]:
+        found: Any = self.redis.zrangebylex(self.keys.outbox_lanes(), least, greatest, start=0, num=most)
+        return list(found)
 
     def copy_of_message(self, task_id: str) -> dict[str, Any] | None:
         """`body`, `headers` and `properties` of a kept message."""
         text: Any = self.redis.hget(self.keys.outbox_messages(), task_id)
         return None if text is None else dict(loads(text))
 
-    def note_in_queue(self, task_ids: list[str], now: float) -> None:
-        """These calls' messages are in their queue now."""
+    def fronts(self) -> dict[str, list[tuple[float, float]]]:
+        """Lane -> (time of a look, when the oldest message of its list had been published), as `note_fronts` wrote it."""
+        found: Any = self.redis.hgetall(self.keys.outbox_fronts())
+        return {lane: [(at, oldest) for at, oldest in json.loads(text)] for lane, text in found.items()}
+
+    def note_fronts(self, fronts: Mapping[str, list[tuple[float, float]]]) -> None:
+        """Replace what the looks have found."""
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.delete(self.keys.outbox_fronts())
+            if fronts:
+                pipe.hset(self.keys.outbox_fronts(), mapping={lane: json.dumps(one) for lane, one in fronts.items()})
+            pipe.execute()
+
+    def note_held(self, task_ids: list[str], now: float) -> None:
+        """Workers hold these calls' messages now."""
         if task_ids:
-            self.scripts.run("note_in_queue", now=now, task_ids=task_ids)
+            self.scripts.run("note_held", now=now, task_ids=task_ids)
+
+    def held_at(self, task_id: str) -> float | None:
+        """When a worker was last known to hold this call's message (s since the epoch)."""
+        found: Any = self.redis.zscore(self.keys.outbox_held(), task_id)
+        return None if found is None else float(found)
+
+
+def _moment(at: float) -> str:
+    """A time in seconds since the epoch, as a text that sorts like it."""
+    return f"{at:020.6f}"

@@ -163,7 +163,7 @@ class Keys:
         return f"{self.namespace}:root:{root_id}"
 
     def endpoints(self) -> str:
-        """index, set: endpoints that have, or had, jobs."""
+        """index, zset: each endpoint with something to do -> by when a check of it must have begun."""
         return f"{self.namespace}:endpoints"
 
     def cancel_note(self, any_id: str) -> str:
@@ -187,12 +187,21 @@ class Keys:
         return f"{self.namespace}:outbox:messages"
 
     def outbox_places(self) -> str:
-        """hash: task id -> JSON of the message's exchange, routing key and priority."""
+        """hash: task id -> its entry in `outbox_lanes`."""
         return f"{self.namespace}:outbox:places"
 
-    def outbox_waiting(self) -> str:
-        """zset: task id -> when its message was last known to be in its queue."""
-        return f"{self.namespace}:outbox:waiting"
+    def outbox_lanes(self) -> str:
+        """zset, in the order of its members: each is JSON of a message's exchange, routing key and priority (its lane),
+        when it was published, and its task id."""
+        return f"{self.namespace}:outbox:lanes"
+
+    def outbox_fronts(self) -> str:
+        """hash: lane -> JSON: at some looks, when its oldest message had been published."""
+        return f"{self.namespace}:outbox:fronts"
+
+    def outbox_held(self) -> str:
+        """zset: task id -> when a worker was last known to hold its message."""
+        return f"{self.namespace}:outbox:held"
 
     def agreement(self) -> str:
         """JSON of the token by which callers find out whether they share this store (`agreement.py`)."""

@@ -5,17 +5,22 @@ Not here: what a caller refuses for it (`celery_runpod/_publish/bounds.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+from celery_runpod._store.endpoint_index import EndpointIndex
 from celery_runpod._store.part import Part
 
 
 @dataclass(frozen=True)
 class Count:
-    """Open jobs of an endpoint, and bytes of their inputs. `idle`: nothing is left to do for it, no cancel either."""
+    """Open jobs of an endpoint, bytes of their inputs, and records that were put `aside`. `idle`: nothing is left to do
+    for it, no cancel either."""
 
     jobs: int
     input_bytes: int
+    aside: int
     idle: bool
 
 
@@ -29,20 +34,32 @@ class Totals:
     most_input_bytes: int
 
 
+@dataclass(eq=False)
 class OpenJobs(Part):
     """The counts of a namespace."""
 
-    def count(self, endpoint: str) -> Count:
-        """What the records of an endpoint are, and hold."""
-        jobs, input_bytes, idle = self.scripts.run("count", endpoint=endpoint)
-        return Count(int(jobs), int(input_bytes), idle == "1")
+    endpoints: EndpointIndex
 
-    def forget(self, endpoint: str) -> None:
+    def count(self, endpoints: Iterable[str]) -> dict[str, Count]:
+        """What the records of these endpoints are, and hold, in one round trip."""
+        ids = list(endpoints)
+
+        def build(pipe: Any) -> None:
+            for endpoint in ids:
+                self.scripts.run("count", endpoint=endpoint, on=pipe)
+
+        answers = self.scripts.together(build) if ids else []
+        return {
+            endpoint: Count(int(jobs), int(input_bytes), int(aside), idle == "1")
+            for endpoint, (jobs, input_bytes, aside, idle) in zip(ids, answers, strict=True)
+        }
+
+    def forget(self, endpoint: str, now: float) -> None:
         """Take an idle endpoint out of the index; its next call puts it back."""
-        self.redis.srem(self.keys.endpoints(), endpoint)
-        if not self.count(endpoint).idle:
+        self.endpoints.forget(endpoint)
+        if not self.count([endpoint])[endpoint].idle:
             # A call was accepted in between.
-            self.redis.sadd(self.keys.endpoints(), endpoint)
+            self.endpoints.note_due(endpoint, now)
 
     def note_totals(self, jobs: int, input_bytes: int, most_jobs: int, most_input_bytes: int) -> None:
         """What all endpoints hold together, for callers to read."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from redis import Redis
 
@@ -10,6 +12,9 @@ from celery_runpod._protocol import DAY_S
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.record import Job
 from celery_runpod._store.scripts import Scripts
+
+BATCH = 1000
+"""So many are read, or written, in one round trip."""
 
 
 @dataclass(frozen=True)
@@ -33,3 +38,12 @@ class Part:
     keys: Keys
     scripts: Scripts
     lives: Lives
+
+    def scanned(self, key: str) -> dict[str, float]:
+        """A zset of any size, in batches: no command holds up Redis for long. What stays in it meanwhile is found."""
+        found: Iterator[Any] = self.redis.zscan_iter(key, count=BATCH)
+        return {member: float(score) for member, score in found}
+
+    def scanned_set(self, key: str) -> set[str]:
+        """The same of a set."""
+        return set(self.redis.sscan_iter(key, count=BATCH))

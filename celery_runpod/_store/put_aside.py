@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from celery_runpod._store.endpoint_index import EndpointIndex
 from celery_runpod._store.heartbeats import Heartbeats
 from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
@@ -76,6 +77,7 @@ class Aside(Part):
     """Messages and records that were put aside."""
 
     workers: Heartbeats
+    endpoints: EndpointIndex
 
     def put_message_aside(self, message: AsideMessage) -> None:
         """Keep a message; the oldest is dropped where there are too many."""
@@ -93,9 +95,13 @@ class Aside(Part):
 
     def messages_aside(self) -> list[AsideMessage]:
         """The oldest first."""
-        ids: Any = self.redis.zrange(self.keys.aside_messages(), 0, -1)
-        found: Any = self.redis.hmget(self.keys.aside_entries(), ids) if ids else []
-        return [AsideMessage(**json.loads(text)) for text in found if text]
+        listed = self.scanned(self.keys.aside_messages())
+        texts: list[str | None] = []
+        ids = sorted(listed, key=lambda entry: (listed[entry], entry))
+        for start in range(0, len(ids), BATCH):
+            found: Any = self.redis.hmget(self.keys.aside_entries(), ids[start : start + BATCH])
+            texts += found
+        return [AsideMessage(**json.loads(text)) for text in texts if text]
 
     def take_message(self, entry: str) -> bool:
         """Remove a message; False where it is gone already."""
@@ -116,17 +122,14 @@ class Aside(Part):
         return None
 
     def records_aside(self) -> Iterator[AsideRecord]:
-        endpoints: Any = self.redis.smembers(self.keys.endpoints())
-        for endpoint in sorted(endpoints):
-            found: Any = self.redis.zrange(self.keys.aside(endpoint), 0, -1, withscores=True)
+        for endpoint in self.endpoints.all():
+            found = sorted(self.scanned(self.keys.aside(endpoint)).items(), key=lambda one: (one[1], one[0]))
             for task_id, since in found:
                 raw: Any = self.redis.hgetall(self.keys.job(endpoint, task_id))
-                yield AsideRecord(endpoint, task_id, float(since), raw.get("aside_why", "the record is gone"), raw)
+                yield AsideRecord(endpoint, task_id, since, raw.get("aside_why", "the record is gone"), raw)
 
     def take_back_readable(self, endpoint: str, now: float) -> list[str]:
         """Take back the records that this version can read, once a minute in all workers; answers their task ids."""
-        if not self.redis.exists(self.keys.aside(endpoint)):
-            return []
         if not self.redis.set(self.keys.aside_looked(endpoint), repr(now), nx=True, ex=LOOK_AGAIN_S):
             return []
         taken = []
@@ -147,7 +150,10 @@ class Aside(Part):
 
     def take_record_back(self, endpoint: str, task_id: str, now: float) -> bool:
         """Make a record due again; False where it is not put aside."""
-        return bool(self.scripts.run("take_record_back", endpoint=endpoint, task_id=task_id, now=now) == "back")
+        taken = bool(self.scripts.run("take_record_back", endpoint=endpoint, task_id=task_id, now=now) == "back")
+        if taken:
+            self.endpoints.note_due(endpoint, now)
+        return taken
 
     def drop_record(self, endpoint: str, task_id: str, now: float) -> bool:
         """Remove a record that was put aside; its job at RunPod is to be cancelled."""
@@ -155,7 +161,7 @@ class Aside(Part):
 
     def count_aside(self) -> tuple[int, int]:
         """How many messages and how many records were put aside, because no worker could run or read them."""
-        endpoints: Any = self.redis.smembers(self.keys.endpoints())
+        endpoints = self.endpoints.all()
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zcard(self.keys.aside_messages())
             for endpoint in endpoints:

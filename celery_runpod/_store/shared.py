@@ -82,8 +82,7 @@ class SharedJobs(Part):
 
     def waiters(self, shared: Job) -> list[str]:
         """The task ids of the calls that wait for a shared job."""
-        found: Any = self.redis.smembers(self.keys.waiters(shared.endpoint, shared.task_id))
-        return sorted(found)
+        return sorted(self.scanned_set(self.keys.waiters(shared.endpoint, shared.task_id)))
 
     def waiters_expire_at(self, shared: Job) -> float | None:
         """When the last of the calls that wait for a shared job expires; None if one of them does not."""

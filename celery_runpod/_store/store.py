@@ -10,6 +10,7 @@ the same store: it reads, and leaves wishes to cancel and the hints of webhooks.
     workers     heartbeats, and which Redis process is known    open_jobs counts, and their bounds
     purges      when a queue was purged                         health    looks at /health
     watches     which jobs somebody watches                     streams   the chunks that handlers yield
+    endpoints   which have something to do, and by when
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from redis import Redis
 from celery_runpod._connect import READ, client_settings, connect, store_url
 from celery_runpod._protocol import DAY_S, FORMAT
 from celery_runpod._store.cancels import Cancels
+from celery_runpod._store.endpoint_index import EndpointIndex
 from celery_runpod._store.endpoint_notes import HealthLooks, Purges
 from celery_runpod._store.heartbeats import Heartbeats
 from celery_runpod._store.ids import Ids
 from celery_runpod._store.kept_calls import KeptCalls
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.open_jobs import OpenJobs
-from celery_runpod._store.part import Lives
+from celery_runpod._store.part import BATCH, Lives
 from celery_runpod._store.pauses import Brake, Pauses
 from celery_runpod._store.put_aside import Aside
 from celery_runpod._store.record import LIGHT, Job, light_hash
@@ -52,7 +54,6 @@ CANDIDATES_S = int(DAY_S)
 HINT_EVERY_S = 5.0
 """Between two hints that make one job due, in seconds."""
 TROUBLES_KEPT_S = int(DAY_S)
-BATCH = 1000
 OVERDUE_S = 3.0
 """A planned check counts for nothing so long after its time: its message was lost."""
 
@@ -116,19 +117,20 @@ class JobStore:
         self.scripts = Scripts(redis, self.keys)
         self.lives = lives or Lives()
         part = (redis, self.keys, self.scripts, self.lives)
-        self.ids = Ids(*part)
+        self.endpoints = EndpointIndex(*part)
+        self.ids = Ids(*part, self.endpoints)
         self.outbox = KeptCalls(*part)
         self.pauses = Pauses(*part)
         self.brake = Brake(*part)
         self.workers = Heartbeats(*part)
-        self.open_jobs = OpenJobs(*part)
+        self.open_jobs = OpenJobs(*part, self.endpoints)
         self.purges = Purges(*part)
         self.health = HealthLooks(*part)
         self.retries = Retries(*part)
         self.shared = SharedJobs(*part)
         self.cancels = Cancels(*part, self.ids)
         self.submits = Submits(*part, self.cancels)
-        self.aside = Aside(*part, self.workers)
+        self.aside = Aside(*part, self.workers, self.endpoints)
         self.watches = Watches(*part)
         self.streams = Streams(*part)
 
@@ -161,7 +163,7 @@ class JobStore:
             self.outbox.put_drop(pipe, job.task_id)
             pipe.mget([self.keys.cancel_note(any_id) for any_id in wanted])
 
-        *_, accepted, _, _, _, _, notes = self.scripts.together(build)
+        *_, accepted, _, notes = self.scripts.together(build)
         found = self.cancels.settled_notes(dict(zip(wanted, notes, strict=True)))
         return Entered(str(accepted[0]), float(accepted[1]) if accepted[1] else None, found, str(accepted[2]))
 
@@ -300,7 +302,7 @@ class JobStore:
             whole=times.whole,
             overdue=OVERDUE_S,
         )
-        return float(answer[1]) if answer[0] == "publish" else None
+        return self._planned(endpoint, answer)
 
     def jobs(self, endpoint: str, task_ids: Iterable[str], light: Iterable[str] = ()) -> list[Job]:
         """The open records among these ids; those of `light` without what may be megabytes: input, continuation,
@@ -399,7 +401,14 @@ class JobStore:
             whole=times.whole,
             overdue=OVERDUE_S,
         )
-        return float(answer[1]) if answer[0] == "publish" else None
+        return self._planned(endpoint, answer)
+
+    def _planned(self, endpoint: str, answer: list[str]) -> float | None:
+        if answer[0] != "publish":
+            return None
+        # Not in the script: the index of all endpoints is in another slot of a Redis Cluster.
+        self.endpoints.note_check(endpoint, float(answer[1]))
+        return float(answer[1])
 
     # Ending
 
@@ -547,25 +556,6 @@ class JobStore:
 
     # Looking
 
-    def overdue(self, endpoint: str, now: float, by_s: float) -> bool:
-        """Whether anything of this endpoint should have been done `by_s` seconds ago. A look, or a submit, may wait for
-        the budget; it is overdue if no check is planned or lives."""
-        late = now - by_s
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zcount(self.keys.due(endpoint), "-inf", late)
-            pipe.zcount(self.keys.cancels(endpoint), "-inf", late)
-            pipe.zcount(self.keys.undelivered(endpoint), "-inf", late)
-            pipe.hget(self.keys.pause(endpoint, "cancel"), "until")
-            pipe.zcount(self.keys.look(endpoint), "-inf", late)
-            pipe.zcard(self.keys.waiting(endpoint))
-            pipe.zcount(self.keys.checks(endpoint), now, "+inf")
-            pipe.hget(self.keys.next_check_at(endpoint), "at")
-            due, cancels, undelivered, until, looks, waiting, live, planned = pipe.execute()
-        expected = live or (planned is not None and float(planned) > late)
-        return bool(
-            due or undelivered or (cancels and float(until or 0.0) <= late) or ((looks or waiting) and not expected)
-        )
-
     def find(self, task_id: str) -> Job | None:
         """The open record of a task id."""
         place = self.ids.place(task_id)
@@ -579,7 +569,7 @@ class JobStore:
         return [task_id for task_id, found in self._states(endpoint) if found == state]
 
     def _states(self, endpoint: str) -> Iterator[tuple[str, str | None]]:
-        ids: Any = self.redis.zrange(self.keys.due(endpoint), 0, -1)
+        ids = list(self.ids.scanned(self.keys.due(endpoint)))
         for start in range(0, len(ids), BATCH):
             some = ids[start : start + BATCH]
             with self.redis.pipeline(transaction=False) as pipe:

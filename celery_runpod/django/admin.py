@@ -8,6 +8,7 @@ Not here: what a row is (`celery_runpod/_live/job_rows.py`).
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from celery_runpod._asking import retry
 from celery_runpod._connect import client_app, store_unavailable
 from celery_runpod._escaping import shown
 from celery_runpod._live.job_rows import Row, ended_rows, open_rows
-from celery_runpod._store.store import store_of
+from celery_runpod._store.store import JobStore, store_of
 from celery_runpod.django._project_rows import job_models
 from celery_runpod.django.models import Job
 from celery_runpod.errors import RunPodError
@@ -107,7 +108,7 @@ class _JobAdmin(admin.ModelAdmin):
             return {
                 "rows": [_Shown(app, row, links.get(row.task_id)) for row in rows],
                 "left_out": left_out,
-                "waiting": 0 if ended else len(store.outbox.kept_calls(endpoint or None)),
+                "waiting": 0 if ended else _waiting(store, endpoint),
                 "worker_up": store.workers.worker_up(time.time()),  # noqa: TID251 - the edge
             }
         except (RedisError, OSError) as error:
@@ -138,6 +139,11 @@ class _JobAdmin(admin.ModelAdmin):
             self.message_user(request, f"Only the first {most} were taken: choose the others again.", messages.WARNING)
         if not task_ids:
             self.message_user(request, "No job was chosen.", messages.WARNING)
+
+
+def _waiting(store: JobStore, endpoint: str) -> int:
+    """How many calls no worker has accepted yet; of one endpoint, if one is given."""
+    return len(store.outbox.kept_calls(endpoint)) if endpoint else store.outbox.count_kept_calls(math.inf)
 
 
 def _query(which: str, endpoint: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from celery import chain
 from celery_runpod import JobResult
 from celery_runpod._devstack.stack import Server
 from celery_runpod._protocol import Queues
+from celery_runpod._store.store import JobStore
 from tests.application import app, same
 from tests.chaos.conftest import SHORT_WAITS
 from tests.servers import ROOT, World
@@ -96,7 +98,10 @@ def test_a_call_that_was_lost_for_longer_than_the_window_is_not_submitted_any_mo
     result = alone.endpoint("fast").delay(mark=mark)
     # As in a store restored from an old snapshot: the copy is there, and no message.
     alone.redis.delete(QUEUES.run)
-    alone.redis.zincrby("runpod:outbox", -3600, result.id)
+    outbox = JobStore(alone.redis, "runpod").outbox
+    [lane] = outbox.lanes()
+    text = alone.redis.hget("runpod:outbox:messages", result.id)
+    outbox.keep_message(result.id, time.time() - 3600, lane.text, text)
     alone.stack.worker("next", cwd=ROOT)
     with pytest.raises(Exception, match="not sent") as caught:
         result.get(timeout=60)

@@ -10,10 +10,11 @@ import fakeredis
 import pytest
 from celery import Celery
 
-from celery_app.watchdog.lost_calls import OutboxWatch
+from celery_app.watchdog.lost_calls import FRONTS, MESSAGES_AT_ONCE, OutboxWatch
 from celery_runpod._protocol import ISSUED_AT, REPUBLISHED
 from celery_runpod._publish import keep_copies
 from tests.builders import NOW, Bench
+from tests.redis_commands import asked_of_redis
 
 PLACE = {"exchange": "", "routing_key": "runpod", "priority": None}
 
@@ -23,7 +24,7 @@ class Broker:
 
     def __init__(self) -> None:
         self.client = fakeredis.FakeRedis()
-        self.unacked_key = "runpod.unacked"
+        self.unacked_key, self.unacked_index_key = "runpod.unacked", "runpod.unacked_index"
         self.default_channel = self
         self.published: list[tuple[str, str]] = []
 
@@ -51,6 +52,12 @@ class Broker:
     def send(self, task_id: str, at: float, queue: str = "runpod") -> None:
         self.client.lpush(queue, json.dumps({"headers": {"id": task_id, ISSUED_AT: at}}))
 
+    def hold(self, task_id: str, body: str = "") -> None:
+        """A worker holds this message."""
+        text = json.dumps([{"body": body, "headers": {"lang": "py", "id": task_id}}, "", "runpod"])
+        self.client.hset(self.unacked_key, f"tag of {task_id}", text)
+        self.client.zadd(self.unacked_index_key, {f"tag of {task_id}": 1.0})
+
 
 class Story:
     """Calls that were published at times before `NOW`, and a watch over them."""
@@ -66,7 +73,8 @@ class Story:
         copy = json.dumps({"body": [[], {}, {}], "headers": {"id": task_id, ISSUED_AT: at}, "properties": {}})
         self.bench.store.outbox.keep_message(task_id, at, json.dumps({**PLACE, **place}), copy)
         if in_queue:
-            self.broker.send(task_id, at)
+            queue = place.get("routing_key", "runpod")
+            self.broker.send(task_id, at, self.broker._q_for_pri(queue, place.get("priority") or 0))
 
     def look(self, times: int = 2, every_s: float = 2.0) -> list[tuple[str, str]]:
         for _ in range(times):
@@ -100,8 +108,11 @@ def test_what_was_published_before_the_oldest_message_is_not_in_the_queue(story:
 
 def test_what_a_worker_holds_is_not_lost(story: Story) -> None:
     story.published("t1", 50, in_queue=False)
-    story.broker.client.hset("runpod.unacked", "tag", json.dumps([{"headers": {"id": "t1"}}, "", "runpod"]))
-    assert story.look() == []
+    story.broker.hold("t1")
+    assert story.look(times=10) == []
+    story.broker.client.flushall()
+    story.bench.now += 50
+    assert story.look() == [("t1", "lost")], "it was held until a minute ago"
 
 
 def test_a_young_call_is_not_looked_for(story: Story) -> None:
@@ -148,10 +159,83 @@ def test_an_accepted_call_is_forgotten(story: Story) -> None:
 
 def test_a_call_that_is_accepted_while_it_is_looked_for_leaves_nothing_behind(story: Story) -> None:
     story.published("a", 5, in_queue=True)
-    kept = story.bench.store.outbox.kept_messages(NOW, 10)
     story.bench.store.outbox.drop_message("a")
-    story.bench.store.outbox.note_in_queue([one.task_id for one in kept], NOW)
+    story.bench.store.outbox.note_held(["a"], NOW)
     assert story.bench.store.redis.keys("runpod:outbox*") == []
+
+
+def test_a_lost_call_is_found_behind_any_number_that_wait_with_another_priority() -> None:
+    """600 older calls were enough to hide one, until they were gone and it counted as unconfirmed."""
+    story = Story()
+    for number in range(700):
+        story.published(f"w{number}", 4000 - number, in_queue=True, routing_key="slow")
+        story.published(f"l{number}", 4000 - number, in_queue=number > 0, priority=0)
+    story.published("urgent", 9, in_queue=False, priority=9)
+    assert sorted(story.look()) == [("l0", "unconfirmed"), ("urgent", "lost")]
+
+
+def test_a_call_that_was_swallowed_after_an_hour_in_a_long_queue_may_still_be_submitted() -> None:
+    """It was never among the oldest ones that a look noted, because its queue went by too fast."""
+    story = Story()
+    for number in range(1200):
+        story.published(f"t{number}", 3600 - number / 10, in_queue=True)
+    story.look()
+    for number in range(1000):
+        story.broker.client.rpop("runpod")
+        if number != 900:
+            story.bench.store.outbox.drop_message(f"t{number}")
+    assert story.look() == [("t900", "lost")]
+
+
+def test_a_store_that_was_restored_has_old_notes_and_its_calls_are_not_submitted() -> None:
+    story = Story()
+    story.published("t1", 100, in_queue=True)
+    story.look()
+    story.broker.client.delete("runpod")
+    story.bench.now += 3600
+    OutboxWatch(story.bench.services).look()
+    assert story.look() == [("t1", "unconfirmed")]
+
+
+def test_what_is_remembered_of_a_queue_is_bounded() -> None:
+    story = Story()
+    for number in range(400):
+        story.published(f"t{number}", 1000 - number, in_queue=True)
+    for number in range(300):
+        story.look(times=1, every_s=0.5)
+        story.broker.client.rpop("runpod")
+        story.bench.store.outbox.drop_message(f"t{number}")
+    [fronts] = story.bench.store.outbox.fronts().values()
+    assert len(fronts) <= FRONTS + 1
+    assert fronts[0][0] <= story.bench.now - 58, "and reaches back over the window"
+
+
+def test_messages_that_workers_hold_are_read_once_and_only_when_a_call_is_missing() -> None:
+    story = Story()
+    for number in range(100):
+        story.broker.hold(f"h{number}", body="x" * 10_000)
+    story.published("waits", 5, in_queue=True)
+    with asked_of_redis() as asked:
+        story.look(times=3)
+    assert asked.commands["HVALS"] == asked.commands["ZSCAN"] == 0
+    story.published("h7", 9, in_queue=False)
+    story.published("h8", 9, in_queue=False)
+    with asked_of_redis() as asked:
+        assert story.look(times=10) == []
+    assert asked.commands["HMGET"] == 100 / MESSAGES_AT_ONCE
+    assert asked.longest["HMGET"] == MESSAGES_AT_ONCE
+
+
+def test_a_look_costs_the_same_however_many_calls_wait() -> None:
+    costs = []
+    for number in (10, 1500):
+        story = Story()
+        for place in range(number):
+            story.published(f"t{place}", 9000 - place, in_queue=place > 0)
+        with asked_of_redis() as asked:
+            story.look(times=1)
+        costs.append((asked.total, asked.longest.get("ZRANGEBYLEX")))
+    assert costs[0] == costs[1]
 
 
 def test_a_copy_is_kept_too_where_celery_is_given_several_brokers(monkeypatch: pytest.MonkeyPatch) -> None:

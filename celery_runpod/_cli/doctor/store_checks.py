@@ -117,10 +117,10 @@ def check_keys(settings: Settings) -> list[Finding]:
 
 def _names(reader: JobStore) -> Iterator[str]:
     keys = reader.keys
-    endpoints: Any = reader.redis.smembers(keys.endpoints())
-    for endpoint in endpoints:
-        yield from _values(reader.redis.hvals(keys.cancel_keys(endpoint)))
-        ids: Any = reader.redis.zrange(keys.due(endpoint), 0, -1)
+    for endpoint in reader.endpoints.all():
+        cancels: Any = reader.redis.hscan_iter(keys.cancel_keys(endpoint), count=BATCH)
+        yield from _values(name for _, name in cancels)
+        ids = list(reader.ids.scanned(keys.due(endpoint)))
         for start in range(0, len(ids), BATCH):
             with reader.redis.pipeline(transaction=False) as pipe:
                 for task_id in ids[start : start + BATCH]:

@@ -57,7 +57,7 @@ def keys() -> Keys:
 def put(redis: Redis, task_id: str, endpoint: str = "abc", due_in_s: float | None = 100.0, **fields: str) -> None:
     """A record as the worker leaves it."""
     keys = Keys("runpod")
-    redis.sadd(keys.endpoints(), endpoint)
+    redis.zadd(keys.endpoints(), {endpoint: 0})
     redis.set(keys.task(task_id), json.dumps({"endpoint": endpoint, "root": task_id}))
     accepted = Job(task_id, endpoint, "sdxl", task_id, "", Options(), accepted_at=1e9, not_before=1e9, end_by=2e9)
     record = {**accepted.to_fields(), "state": "IN_QUEUE", "attempt": "1", "checks": "3", **fields}

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from celery_app.watchdog.self_healing import count_jobs, heal
+from celery_app.watchdog.endpoint_counts import EndpointCounts
+from celery_app.watchdog.overdue import heal
 from celery_runpod._protocol import EVERY_ENDPOINT
 from celery_runpod._publish import bounds
 from celery_runpod._store.states import State
@@ -131,7 +132,7 @@ def test_a_job_on_hold_ends_at_its_deadline() -> None:
 
 
 def counted(bench: Bench) -> tuple[int, int]:
-    count_jobs(bench.services, set())
+    EndpointCounts(bench.services).count_some()
     totals = bench.store.open_jobs.totals()
     assert totals is not None
     return totals.jobs, totals.input_bytes
@@ -159,7 +160,7 @@ def test_what_is_open_is_counted_and_leaves_nothing(end: str) -> None:
 def test_a_count_that_was_lost_is_right_again_when_nothing_is_open() -> None:
     bench = Bench()
     bench.redis.set(bench.store.keys.input_bytes(ENDPOINT), 5_000_000)
-    bench.redis.sadd(bench.store.keys.endpoints(), ENDPOINT)
+    bench.redis.zadd(bench.store.keys.endpoints(), {ENDPOINT: bench.now})
     assert counted(bench) == (0, 0)
 
 
@@ -179,7 +180,7 @@ def test_a_caller_is_refused_at_the_bound(
     monkeypatch.setattr(bounds, "store_of", lambda app: bench.store)
     bounds.refuse_over_bounds(bench.app)  # nobody has counted yet
     bench.accepted("t1", input={"text": "x" * 1_000_000})
-    count_jobs(bench.services, set())
+    EndpointCounts(bench.services).count_some()
     for number in range(outbox):
         bench.store.outbox.keep_message(f"m{number}", bench.now, "{}", "{}")
     if words is None:

@@ -289,10 +289,10 @@ def test_a_revoke_while_the_store_is_away_is_carried_out_when_it_is_back(
     times = iter([1, 2])
     wish = bench.store.cancels.wish_cancel
 
-    def away(*args: Any, **kwargs: Any) -> None:
+    def away(*args: Any, **kwargs: Any) -> bool:
         for _ in times:
             raise RedisConnectionError("gone")
-        wish(*args, **kwargs)
+        return wish(*args, **kwargs)
 
     monkeypatch.setattr(bench.store.cancels, "wish_cancel", away)
     revoke._revoke(SimpleNamespace(app=bench.app), "t1")
@@ -317,11 +317,55 @@ def test_a_revoke_by_stamps_reads_no_other_job(command: dict[str, list[Any]], mo
     jobs = bench.store.jobs
     monkeypatch.setattr(bench.store, "jobs", lambda endpoint, ids: [read.extend(ids), *jobs(endpoint, ids)][1:])
     monkeypatch.setattr(bench.store.redis, "zrange", None)
+    monkeypatch.setattr(bench.store.redis, "zscan_iter", None)
     revoke._by_stamps(SimpleNamespace(app=bench.app), {"order": "7"})
     assert set(read) == {"t1"}
     assert [jobs(ENDPOINT, [task_id])[0].state for task_id in ("t1", "t2")] == [State.CANCELLED, State.IN_QUEUE]
     bench.deliver("t1")
     assert bench.store.ids.members("stamp:order=7") == set()
+
+
+@pytest.mark.parametrize("what", ["ids", "stamps"])
+def test_of_all_workers_that_get_a_revoke_one_carries_it_out(
+    command: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    bench = Bench()
+    for task_id in ("t1", "t2"):
+        run(bench, task_id, stamped_headers=["order"], stamps={"order": ["7"]}, headers={})
+    began: list[Any] = []
+
+    def carry_out(services: Any, ids: Any, *, scope: Any) -> None:
+        began.append(ids)
+        if len(began) == 1:
+            # Every other worker gets the command while this one works.
+            for _ in range(20):
+                revoked()
+        tasks.cancel.carry_out(services, ids, scope=scope)
+
+    def revoked() -> None:
+        worker = SimpleNamespace(app=bench.app)
+        revoke._revoke(worker, ["t1", "t2"]) if what == "ids" else revoke._by_stamps(worker, {"order": "7"})
+
+    monkeypatch.setattr(revoke, "carry_out", carry_out)
+    revoked()
+    assert len(began) == 1
+    assert [state(bench, task_id) for task_id in ("t1", "t2")] == [State.CANCELLED] * 2
+    assert bench.store.cancels.cancel_wishes(bench.now + 3600) == []
+
+
+def test_a_revoke_of_more_than_a_batch_is_carried_out_by_a_task(command: dict[str, list[Any]]) -> None:
+    bench = Bench()
+    for number in range(BATCH + 1):
+        job = bench.job(f"t{number}")
+        bench.store.ids.index(job, (), [f"{STAMP}order=7"])
+        bench.store.accept(job, bench.now)
+    before = bench.count("runpod.deliver")
+    for _ in range(5):
+        revoke._by_stamps(SimpleNamespace(app=bench.app), {"order": "7"})
+    assert bench.count("runpod.deliver") == before + 1
+    assert state(bench, "t0") is State.WAITING
+    carry_out(bench.services, [f"{STAMP}order=7"], scope="job")
+    assert {state(bench, f"t{number}") for number in range(BATCH + 1)} == {State.CANCELLED}
 
 
 def test_the_commands_of_another_app_are_celerys_own(command: dict[str, list[Any]]) -> None:

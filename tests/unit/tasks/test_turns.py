@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from celery.app.trace import build_tracer
 
-from celery_app.watchdog.self_healing import count_jobs, heal
+from celery_app.watchdog.endpoint_counts import EndpointCounts
+from celery_app.watchdog.overdue import heal
 from celery_runpod._protocol import RUN
 from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
@@ -180,29 +181,33 @@ def test_a_check_that_dies_with_what_it_leased_gives_its_turn_back() -> None:
 
 def test_an_endpoint_with_nothing_to_do_leaves_the_index_and_its_next_call_puts_it_back() -> None:
     bench = Bench()
+    counts = EndpointCounts(bench.services)
     call(bench, "t0")
     bench.check()
-    idle = count_jobs(bench.services, count_jobs(bench.services, set()))
-    assert bench.store.ids.endpoints() == [ENDPOINT] and idle == set()
+    counts.count_some()
+    counts.count_some()
+    assert bench.store.endpoints.all() == [ENDPOINT]
     bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
     bench.check(after_s=2)
     bench.deliver("t0")
-    idle = count_jobs(bench.services, set())
-    assert bench.store.ids.endpoints() == [ENDPOINT], "once is not enough"
-    count_jobs(bench.services, idle)
-    assert bench.store.ids.endpoints() == []
+    counts.count_some()
+    assert bench.store.endpoints.all() == [ENDPOINT], "once is not enough"
+    counts.count_some()
+    assert bench.store.endpoints.all() == []
     call(bench, "t1")
-    assert bench.store.ids.endpoints() == [ENDPOINT]
+    assert bench.store.endpoints.all() == [ENDPOINT]
 
 
 def test_an_endpoint_with_a_cancel_to_send_stays_in_the_index() -> None:
     bench = Bench()
+    counts = EndpointCounts(bench.services)
     call(bench, "t0")
     bench.check()
     cancel_jobs(bench.services, ["t0"])
     bench.deliver("t0")
-    count_jobs(bench.services, count_jobs(bench.services, set()))
-    assert bench.store.ids.endpoints() == [ENDPOINT]
+    counts.count_some()
+    counts.count_some()
+    assert bench.store.endpoints.all() == [ENDPOINT]
 
 
 def test_a_job_that_somebody_watches_is_looked_at_each_second() -> None:
