@@ -261,7 +261,7 @@ class World:
         """What should not be in the store once every job is delivered."""
         left = []
         for key in self.redis.scan_iter(count=1000):
-            if not key.startswith((f"{self.namespace}:", f"{{{self.namespace}:")):
+            if not key.startswith((f"{self.namespace}:", f"{{{self.namespace}:", f"{{{self.namespace}}}:")):
                 continue
             if ":job:" in key:
                 state = self.redis.hget(key, "state")

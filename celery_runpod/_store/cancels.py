@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from celery_runpod._cluster import in_order
 from celery_runpod._protocol import DAY_S, Scope
 from celery_runpod._store.ids import Ids
 from celery_runpod._store.part import Part
@@ -37,10 +38,13 @@ class Cancels(Part):
 
     def wish_cancel(self, ids: Iterable[str], now: float, *, scope: Scope) -> None:
         """As `note_cancel`, and kept until a worker has carried it out: the message that asks for it may be lost."""
+        ids = list(ids)
         with self.redis.pipeline(transaction=True) as pipe:
-            self._note_cancel(pipe, ids, scope)
+            # The wish first: whoever carries it out writes the notes too, where this process dies in between.
             for any_id in ids:
                 pipe.zadd(self.keys.cancel_wishes(), {f"{scope}:{any_id}": now})
+            in_order(pipe)
+            self._note_cancel(pipe, ids, scope)
             pipe.execute()
 
     def cancel_wishes(self, until: float) -> list[tuple[str, str]]:

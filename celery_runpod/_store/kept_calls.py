@@ -13,6 +13,7 @@ from typing import Any
 from kombu.utils.json import loads
 
 from celery_runpod._call_rules import unfolded
+from celery_runpod._cluster import in_order
 from celery_runpod._store.part import Part
 
 
@@ -33,7 +34,16 @@ class KeptCalls(Part):
 
     def keep_message(self, task_id: str, issued_at: float, place: str, text: str) -> None:
         """Keep a copy of a message, and where it went, until a worker has accepted it; nothing where one has already."""
-        self.scripts.run("keep_message", task_id=task_id, published_at=issued_at, place=place, text=text)
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hset(self.keys.outbox_messages(), task_id, text)
+            pipe.hset(self.keys.outbox_places(), task_id, place)
+            pipe.zadd(self.keys.outbox(), {task_id: issued_at})
+            # A worker writes the index before it drops the copy: if it is not there now, the worker drops this copy.
+            in_order(pipe)
+            pipe.get(self.keys.task(task_id))
+            *_, index = pipe.execute()
+        if index and json.loads(index).get("endpoint") is not None:
+            self.drop_message(task_id)
 
     def drop_message(self, task_id: str) -> None:
         """The call needs no copy any more: a worker has accepted it, or it has ended."""

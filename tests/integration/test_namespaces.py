@@ -39,7 +39,11 @@ def _enqueue(monkeypatch: pytest.MonkeyPatch, world: World, namespace: str, endp
 
 
 def _keys(world: World, namespace: str) -> list[str]:
-    return [key for key in world.redis.scan_iter(count=1000) if key.lstrip("{").startswith(f"{namespace}:")]
+    return [
+        key
+        for key in world.redis.scan_iter(count=1000)
+        if key.replace("{", "").replace("}", "").startswith(f"{namespace}:")
+    ]
 
 
 def _open(world: World, namespace: str) -> list[str]:

@@ -151,7 +151,7 @@ def test_a_call_that_is_accepted_while_it_is_looked_for_leaves_nothing_behind(st
     kept = story.bench.store.outbox.kept_messages(NOW, 10)
     story.bench.store.outbox.drop_message("a")
     story.bench.store.outbox.note_in_queue([one.task_id for one in kept], NOW)
-    assert story.bench.store.redis.keys("runpod:outbox*") == []
+    assert story.bench.store.redis.keys("{runpod}:outbox*") == []
 
 
 def test_a_copy_is_kept_too_where_celery_is_given_several_brokers(monkeypatch: pytest.MonkeyPatch) -> None:
