@@ -115,7 +115,7 @@ class ClusterRedis(CoreCommands):  # type: ignore[type-arg]
         return self.cluster.get_redis_connection(self._node(self._slot(key)))
 
     def mark_of(self, key: str | bytes) -> str:
-        """The mark of the master that holds a key: a short text which, as "{mark}" in another key, puts that one there."""
+        """The mark of the master that holds a key: a short text that, as "{mark}" in a key, puts it on that master."""
         return self._marks()[self._node(self._slot(key)).name]
 
     def marks(self) -> list[str]:

@@ -90,8 +90,8 @@ class Settings(BaseSettings):
     sentinel_master_name: str | None = None
     """The master that Sentinels are asked for, where a URL names none."""
     store_replicas: int | None = Field(None, ge=0, le=5)
-    """How many replicas must have the intent of a submit before it is sent to RunPod. Without it 1 on a cluster and behind
-    Sentinel, else 0: they are not asked."""
+    """How many replicas must have the intent of a submit before it is sent to RunPod. Without it 1 on a cluster and
+    behind Sentinel, else 0: they are not asked."""
     store_replicas_wait_s: float = Field(1.0, gt=0, le=4)
     """How long a submit waits for these replicas, before it is put off."""
     namespace: str = DEFAULT_NAMESPACE

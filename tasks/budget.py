@@ -21,8 +21,8 @@ SPARED = 20
 
 
 class StorageOfClient(RedisStorage):
-    """The library's counts in Redis, through our own client: its own for clusters and Sentinels connect when they are made,
-    and do not wait for a replica that is promoted. The keys of one budget share a hash tag."""
+    """The library's counts in Redis, through our own client: its own for clusters and Sentinels connect when they are
+    made, and do not wait for a replica that is promoted. The keys of one budget share a hash tag."""
 
     def __init__(self, client: RedisClient, key_prefix: str) -> None:
         self.storage, self.key_prefix, self.target_server = client, key_prefix, "redis"  # type: ignore[assignment]

@@ -21,8 +21,8 @@ from celery_runpod._store.states import State
 from celery_runpod._store.submits import Post
 from celery_runpod.errors import BadAnswer, RateLimited, RunPodError, Unavailable
 from tasks.publish_check import admit_waiting
-from tasks.replicas import Replicas
 from tasks.services import INSIST_EVERY_S, Services
+from tasks.submit_round import SubmitRound
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def plan_post(services: Services, job: Job, now: float) -> Post:
 
 
 def claim_attempt(
-    services: Services, job: Job, post: Post, decide_at: float, held: str, replicas: Replicas
+    services: Services, job: Job, post: Post, decide_at: float, held: str, together: SubmitRound
 ) -> Job | None:
     """The attempt that this process alone may POST, and that the store's replicas have; None if the job must wait. After
     a pause /health must answer before the probe is claimed. With `held` ("ON_HOLD", "PAUSED", "BUDGET") the job waits in
@@ -69,7 +69,7 @@ def claim_attempt(
     if claim.word != "go":
         return None
     claimed = replace(job, attempt=claim.attempt, state=State.SUBMITTING, window_ends=window_ends)
-    if replicas.have(post):
+    if together.replicas.have(post):
         return claimed
     _take_back(services, claimed, post)
     return None

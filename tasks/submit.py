@@ -91,9 +91,7 @@ def submit(services: Services, job: Job, lease: float, together: SubmitRound | N
     held = "ON_HOLD" if signs.on_hold else "PAUSED" if signs.paused_until > now else ""
     if not held and not together.take(post.operation):
         held = "BUDGET"
-    claimed = claim_attempt(
-        services, job, post, next_look(job.end_by, job.start_by, expires_at), held, together.replicas
-    )
+    claimed = claim_attempt(services, job, post, next_look(job.end_by, job.start_by, expires_at), held, together)
     if claimed is None:
         return
     job, began = claimed, services.clock()

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from celery import Celery
 from redis import Redis
 from redis.exceptions import RedisError
 
+from celery_runpod._connect import READ, connect
 from celery_runpod._devstack.stack import Server, Stack, free_port, listens, redis_server
+from celery_runpod._store.store import JobStore
+from tests.servers import World
 from tests.waiting import eventually
 
 NODE_TIMEOUT_MS = 800
@@ -136,6 +141,14 @@ class Cluster:
                         return next(one for one in self.nodes if one.port == port)
         raise AssertionError(f"no master for {key}")
 
+    def replica_of(self, key: str) -> Node:
+        """A replica of the master that holds a key."""
+        port = self.master_of(key).port
+        for node in self.nodes:
+            if node.client.info("replication").get("master_port") == port:
+                return node
+        raise AssertionError(f"no replica for {key}")
+
 
 class Watched:
     """A master with two replicas, and three Sentinels that watch it."""
@@ -180,3 +193,51 @@ class Watched:
         """The master that the Sentinels name."""
         _, port = self.sentinels[0].client.sentinel_get_master_addr_by_name(MASTER)
         return next(node for node in self.nodes if node.port == port)
+
+
+class ClusterWorld(World):
+    """Broker and result backend on one Redis, the job store on a cluster."""
+
+    def __init__(self, folder: Path, endpoints: Sequence[str], kind: str = "redis") -> None:
+        super().__init__(folder, endpoints=endpoints)
+        try:
+            self.cluster = Cluster(self.stack, kind)
+        except BaseException:
+            self.stack.stop()
+            raise
+        self.stack.env["RUNPOD_STORE_URL"] = self.cluster.url
+        self.store = JobStore(connect(self.cluster.url, READ), self.namespace)
+
+    @property
+    def records(self) -> Any:
+        return self.store.redis
+
+
+class SentinelWorld(World):
+    """Broker, result backend and job store behind Sentinels."""
+
+    def __init__(self, folder: Path, endpoints: Sequence[str], kind: str = "redis") -> None:
+        super().__init__(folder, endpoints=endpoints)
+        try:
+            self.watched = Watched(self.stack, kind)
+        except BaseException:
+            self.stack.stop()
+            raise
+        self.stack.env["REDIS_URL"] = self.watched.url
+        self.stack.env["APPLICATION_URL"] = self.broker_url = self.redis_url = self.watched.celery_url
+        self.stack.env["APPLICATION_MASTER"] = MASTER
+        self.store = JobStore(connect(self.watched.url, READ), self.namespace)
+        self.redis = self.store.redis
+
+    def app(self) -> Celery:
+        from tests import application
+
+        options = {"master_name": MASTER}
+        application.app.conf.update(broker_transport_options=options, result_backend_transport_options=options)
+        return super().app()
+
+    def __exit__(self, *arguments: object) -> None:
+        from tests import application
+
+        application.app.conf.update(broker_transport_options={}, result_backend_transport_options={})
+        super().__exit__(*arguments)
