@@ -23,7 +23,7 @@ from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.commands import CoreCommands
-from redis.crc import key_slot
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -44,7 +44,6 @@ AWAY = (RedisConnectionError, RedisTimeoutError, ClusterDownError, MasterDownErr
 """What passes once a replica was promoted, or a slot has moved."""
 MOST_MOVES = 16
 """So often a command follows a slot that moves."""
-MOST_MARKS = 16_384
 POLL_S = 0.05
 """How often streams of several slots are read while a reader waits: XREAD waits for those of one slot alone."""
 TO_ALL_MASTERS = frozenset({"SCRIPT LOAD", "FLUSHALL"})
@@ -106,6 +105,11 @@ class ClusterRedis(CoreCommands):  # type: ignore[type-arg]
         """The replicas, as host:port."""
         return sorted(node.name for node in self.cluster.get_replicas())
 
+    def slots_without_master(self) -> int:
+        """How many slots no master has."""
+        self.refresh()
+        return REDIS_CLUSTER_HASH_SLOTS - len(self.cluster.nodes_manager.slots_cache)
+
     def master_of(self, key: str | bytes) -> Any:
         """A client of the master that holds a key, of this server alone: it follows no slot.
 
@@ -127,7 +131,7 @@ class ClusterRedis(CoreCommands):  # type: ignore[type-arg]
         slots = self.cluster.nodes_manager.slots_cache
         owners = {nodes[0].name for nodes in list(slots.values()) if nodes}
         marks: dict[str, str] = {}
-        for number in range(MOST_MARKS):
+        for number in range(REDIS_CLUSTER_HASH_SLOTS):
             if nodes := slots.get(_slot_of_number(number)):
                 marks.setdefault(nodes[0].name, str(number))
             if len(marks) == len(owners):

@@ -141,6 +141,13 @@ class Cluster:
                         return next(one for one in self.nodes if one.port == port)
         raise AssertionError(f"no master for {key}")
 
+    def fail_over(self, key: str) -> Node:
+        """Kill the master that holds a key, and wait until its replica is the master. Returns the one that was killed."""
+        killed, replica = self.master_of(key), self.replica_of(key)
+        killed.kill()
+        eventually(replica.role, "master", within_s=60)
+        return killed
+
     def replica_of(self, key: str) -> Node:
         """A replica of the master that holds a key."""
         port = self.master_of(key).port
@@ -188,6 +195,13 @@ class Watched:
             return {*found, self.master().client.info("replication")["connected_slaves"]}
 
         eventually(known, {(2, 2, False), 2}, within_s=60)
+
+    def fail_over(self) -> Node:
+        """Kill the master, and wait until the Sentinels name another. Returns the one that was killed."""
+        killed = self.master()
+        killed.kill()
+        eventually(lambda: self.master() is not killed and self.master().role() == "master", True, within_s=60)
+        return killed
 
     def master(self) -> Node:
         """The master that the Sentinels name."""

@@ -43,6 +43,11 @@ def check_redis(role: str, url: str) -> list[Finding]:
         info, latency_s, skew_s = within(CHECK_S, lambda: look_at_redis(url))
     except TROUBLE as error:
         return [unreachable(role, masked, error)]
+    return judged(role, masked, info, latency_s, skew_s)
+
+
+def judged(role: str, masked: str, info: dict[str, Any], latency_s: float, skew_s: float) -> list[Finding]:
+    """What is found in the INFO of one Redis."""
     version = info.get("redis_version", "of an unknown version")
     found = [ok(role, f"{masked}: Redis {version}, answers in {latency_s * 1000:.1f} ms")]
     if info.get("role") == "slave":
@@ -72,10 +77,14 @@ def check_redis(role: str, url: str) -> list[Finding]:
 
 def look_at_redis(url: str) -> tuple[dict[str, Any], float, float]:
     """INFO, the seconds of a round trip, and by how many seconds this clock is ahead of Redis'."""
-    redis = connect(url, COMMAND)
+    return look_at_client(connect(url, COMMAND))
+
+
+def look_at_client(redis: Any) -> tuple[dict[str, Any], float, float]:
+    """The same, of a client of one server."""
     info: Any = redis.info()
     began, sent = time.monotonic(), time.time()
-    seconds, micros = redis.time()  # type: ignore[misc]
+    seconds, micros = redis.time()
     latency_s = time.monotonic() - began
     return info, latency_s, sent + latency_s / 2 - (seconds + micros / 1e6)
 
