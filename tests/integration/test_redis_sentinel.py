@@ -49,7 +49,9 @@ def world(servers: SentinelWorld) -> Iterator[SentinelWorld]:
 def test_jobs_canvas_and_a_cancel(world: SentinelWorld) -> None:
     one = world.endpoint("e0")
     assert chain(one.s(a=1), same.s(), one.s(b=1)).delay().get(timeout=WAIT_S) == {"a": 1, "b": 1}
-    assert chord([one.s(n=n) for n in range(3)], collect.s()).delay().get(timeout=WAIT_S) == [{"n": n} for n in range(3)]
+    assert chord([one.s(n=n) for n in range(3)], collect.s()).delay().get(timeout=WAIT_S) == [
+        {"n": n} for n in range(3)
+    ]
     mark = uuid.uuid4().hex
     slow = world.endpoint("slow").delay(mark=mark)
     eventually(lambda: len(world.submits(mark)), 1)
