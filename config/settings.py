@@ -256,6 +256,8 @@ class Settings(BaseSettings):
                 "required: RUNPOD_SUBMIT_TIMEOUT_S < RUNPOD_CHECK_TOTAL_S < RUNPOD_CHECK_LEASE_S "
                 "< RUNPOD_VISIBILITY_TIMEOUT_S"
             )
+        if not self.poll_timeout_s < self.check_total_s:
+            problems.append("RUNPOD_POLL_TIMEOUT_S must be less than RUNPOD_CHECK_TOTAL_S, or no look would begin")
         if not self.countdown_cap_s + self.check_total_s < self.visibility_timeout_s:
             problems.append(
                 "RUNPOD_COUNTDOWN_CAP_S + RUNPOD_CHECK_TOTAL_S must be less than RUNPOD_VISIBILITY_TIMEOUT_S"

@@ -150,11 +150,13 @@ class Cluster:
 
     def replica_of(self, key: str) -> Node:
         """A replica of the master that holds a key."""
-        port = self.master_of(key).port
+        return self.replica_of_node(self.master_of(key))
+
+    def replica_of_node(self, master: Node) -> Node:
         for node in self.nodes:
-            if node.client.info("replication").get("master_port") == port:
+            if node.client.info("replication").get("master_port") == master.port:
                 return node
-        raise AssertionError(f"no replica for {key}")
+        raise AssertionError(f"no replica of {master.port}")
 
 
 class Watched:

@@ -33,6 +33,7 @@ SHORT = {
     "RUNPOD_CHECK_LEASE_S": "15",
     "RUNPOD_CHECK_TOTAL_S": "8",
     "RUNPOD_SUBMIT_TIMEOUT_S": "5",
+    "RUNPOD_POLL_TIMEOUT_S": "5",
     "RUNPOD_COUNTDOWN_CAP_S": "10",
 }
 """A message that a worker held when the master died comes back after 20 s in place of 90 s."""
