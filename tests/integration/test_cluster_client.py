@@ -11,6 +11,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from celery_runpod._cli.doctor.replica_checks import check_replicated
 from celery_runpod._cluster import in_order
 from celery_runpod._connect import COMMAND, STORE, connect
 from celery_runpod._store.store import JobStore
@@ -18,6 +19,7 @@ from celery_runpod._store.submits import Post
 from tasks.budget import Budget
 from tests.redis_servers import Cluster, kinds
 from tests.servers import TestStack
+from tests.waiting import eventually
 
 WORDS = [f"word{number}" for number in range(60)]
 
@@ -156,6 +158,32 @@ def test_a_replica_that_was_promoted_without_the_latest_writes_is_noticed_for_it
     for name in names:
         signs = store.submits.signs(name, ["t"]).epoch
         assert (signs.settled, signs.fence) == ((False, now - 50) if marks[name] == mark else (True, 0.0))
+
+
+def test_doctor_names_each_master_and_what_it_lacks(cluster: Cluster, client: Any) -> None:
+    found = {(one.check, one.level.value): one.found for one in check_replicated("store", cluster.url)}
+    assert found["store", "ok"].endswith("a cluster of 3 masters, 3 replicas")
+    masters = [node for node in cluster.nodes if node.role() == "master"]
+    for node in masters:
+        name = f"store: {node.address}"
+        assert found[f"{name}: replicas", "ok"] == "1 connected; min-replicas-to-write is not set"
+        assert found[f"{name}: memory", "ok"] and found[f"{name}: persistence", "ok"]
+    assert {level for _, level in found} == {"ok"}
+    master, lone = masters[0], cluster.replica_of_node(masters[0])
+    master.client.config_set("appendonly", "no")
+    master.client.config_set("maxmemory-policy", "allkeys-lru")
+    lone.kill()
+    try:
+        eventually(lambda: master.client.info("replication")["connected_slaves"], 0)
+        wrong = {
+            (one.check, one.level.value) for one in check_replicated("store", cluster.url) if one.level.value != "ok"
+        }
+    finally:
+        lone.start()
+        master.client.config_set("appendonly", "yes")
+        master.client.config_set("maxmemory-policy", "noeviction")
+    name = f"store: {master.address}"
+    assert wrong == {(f"{name}: replicas", "wrong"), (f"{name}: persistence", "warning"), (f"{name}: memory", "wrong")}
 
 
 def restarted(cluster: Cluster, key: str) -> None:

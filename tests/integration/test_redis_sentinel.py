@@ -9,6 +9,7 @@ import pytest
 from celery import chain, chord
 
 from celery_runpod import JobResult
+from celery_runpod._cli.doctor.replica_checks import check_replicated
 from celery_runpod.errors import JobCancelled
 from tests.application import collect, same
 from tests.redis_servers import SentinelWorld, kinds
@@ -60,6 +61,16 @@ def test_jobs_canvas_and_a_cancel(world: SentinelWorld) -> None:
     with pytest.raises(JobCancelled):
         JobResult(slow.id).get(timeout=WAIT_S)
     eventually(lambda: world.statuses(mark), ["CANCELLED"])
+
+
+def test_doctor_names_the_master_and_the_sentinels(world: SentinelWorld) -> None:
+    found = {(one.check, one.level.value): one.found for one in check_replicated("store", world.watched.url)}
+    assert {level for _, level in found} == {"ok"}
+    assert found["store", "ok"].endswith(f"the master 'themaster' is {world.watched.master().address}")
+    assert found["store: Sentinel", "ok"] == "3 Sentinels watch it, with a quorum of 2"
+    assert found["store: replicas", "ok"].startswith("2 connected")
+    unknown = check_replicated("store", world.watched.url.replace("themaster", "another"))
+    assert any(one.level.value == "wrong" and "another" in one.found for one in unknown)
 
 
 def test_a_master_that_is_killed_loses_and_doubles_no_job(world: SentinelWorld) -> None:
