@@ -44,7 +44,7 @@ AWAY = (RedisConnectionError, RedisTimeoutError, ClusterDownError, MasterDownErr
 """What passes once a replica was promoted, or a slot has moved."""
 MOST_MOVES = 16
 """So often a command follows a slot that moves."""
-POLL_S = 0.05
+POLL_S = 0.1
 """How often streams of several slots are read while a reader waits: XREAD waits for those of one slot alone."""
 TO_ALL_MASTERS = frozenset({"SCRIPT LOAD", "FLUSHALL"})
 _NOT_YET = object()
