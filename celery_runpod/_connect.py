@@ -6,7 +6,8 @@ profiles, are in `config/settings.py`.
 How long a process waits for Redis:
 
     CALL      before each call of a web process     2 s to connect, 3 s for an answer; no retry
-    READ      what a web process reads and writes   2 s, 5 s; redis-py's own retries
+    READ      what a web process reads and writes   2 s, 5 s; redis-py's own retries, about 3 s of them on a cluster and
+                                                    behind Sentinel
     COMMAND   a command in a terminal               3 s, 4 s; no retry
     STORE     a worker's job store                  3 s, 5 s; retries for about 12 s: longer than Redis takes to restart,
                                                     shorter than any lease. Every script may be repeated
@@ -31,24 +32,38 @@ from amqp.exceptions import AMQPError
 from celery import Celery, current_app
 from kombu.exceptions import LimitExceeded, OperationalError
 from redis import Redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from celery_runpod import _stand_ins
+from celery_runpod._cluster import ClusterRedis
 from celery_runpod._protocol import DEFAULT_QUEUE
+from celery_runpod._redis_urls import (
+    ALLOWED,
+    ONE_SERVER,
+    for_celery,
+    is_cluster,
+    is_redis_url,
+    is_sentinel,
+    named,
+    place_of_url,
+    problem_of_url,
+    scheme_of,
+)
 from celery_runpod._stand_ins import WORKER as WORKER
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, NotConfigured
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_NAMESPACE = "runpod"
 NAMESPACE_ALLOWED = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 LEAST_SECRET = 16
 """The least number of characters of a webhook secret."""
 QUERY_SECRET = re.compile(r"(?i)([?&][^=&\s]*(?:password|passwd|secret|token|key)=)[^&\s]+")
+MASTER_NAME = "RUNPOD_SENTINEL_MASTER_NAME"
 _CERT_REQS = re.compile(r"(?i)(ssl_cert_reqs=)CERT_(\w+)")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -140,17 +155,22 @@ def _url(env: Mapping[str, str], *names: str, of_celery: bool = False) -> str:
     if name is None:
         return DEFAULT_REDIS_URL
     url, celerys = env[name], of_celery and name != "REDIS_URL"
-    if "://" not in url or not (celerys or url.startswith(REDIS_SCHEMES)) or not has_sound_port(url):
-        allowed = "a URL that Celery takes" if celerys else "redis://, rediss:// or unix://"
+    if "://" not in url or not (celerys or is_redis_url(url)) or not has_sound_port(url):
+        allowed = "a URL that Celery takes" if celerys else ALLOWED
         raise ConfigurationError(
             f"{name} is not a URL that can be used; allowed: {allowed}, as redis://user:password@host:6379/0, with a "
             "password's special characters percent-encoded"
         )
+    url = named(url, env.get(MASTER_NAME))
+    if problem := problem_of_url(url, of_celery=of_celery):
+        raise ConfigurationError(f"{name} {problem}")
     return url
 
 
 def has_sound_port(url: str) -> bool:
     """Whether the port can be read. It cannot if a password holds a "/" or "#" that is not percent-encoded."""
+    if scheme_of(url) not in ONE_SERVER and is_redis_url(url):
+        return True  # of several servers, `problem_of_url` reads each
     try:
         return urlsplit(url.split(";", 1)[0]).port != 0
     except ValueError:
@@ -191,16 +211,43 @@ STORE: dict[str, Any] = {
     "retry_on_error": [RedisConnectionError, RedisTimeoutError],
     "decode_responses": True,
 }
-STORE_RETRIES = 8
+STORE_RETRIES, READ_RETRIES = 8, 5
+"""Of a store; what reads is tried again on a cluster and behind Sentinel alone, else as redis-py does."""
 
 
-def connect(url: str, patience: dict[str, Any]) -> Redis:
-    """A client of the Redis at `url`, which connects with its first command."""
+RedisClient = Redis | ClusterRedis
+"""What the job store is reached with."""
+
+
+def connect(url: str, patience: dict[str, Any]) -> RedisClient:
+    """A client of the Redis, the cluster, or the Sentinels' master at `url`, which connects with its first command."""
+    if is_cluster(url):
+        options = {name: value for name, value in patience.items() if name not in ("retry", "retry_on_error")}
+        return ClusterRedis(place_of_url(redis_url(url)), options, lambda: _retry(patience) or Retry(NoBackoff(), 0))
+    if is_sentinel(url):
+        place = place_of_url(redis_url(url))
+        # Also what only reads waits until a replica was promoted.
+        given = {**patience, **({"retry": retry} if (retry := _retry(patience)) else {}), **place.options}
+        master: Redis = sentinels_of(url, patience).master_for(place.master_name, **given)
+        return master
     if patience is STORE:
-        # A new Retry for each client, because redis-py changes it.
-        patience = {**STORE, "retry": Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.5), STORE_RETRIES)}
+        patience = {**patience, "retry": _retry(patience)}
     found: Redis = Redis.from_url(redis_url(url), **patience)
     return found
+
+
+def _retry(patience: dict[str, Any]) -> Retry | None:
+    """A new one for each client, because redis-py changes it; None: it does not try again."""
+    times = STORE_RETRIES if patience is STORE else READ_RETRIES if patience is READ else 0
+    return Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.5), times) if times else None
+
+
+def sentinels_of(url: str, patience: dict[str, Any]) -> Any:
+    """The Sentinels that a URL names."""
+    place = place_of_url(redis_url(url))
+    times = {name: value for name, value in patience.items() if name.startswith("socket_")}
+    made: Any = Sentinel
+    return made(list(place.nodes), sentinel_kwargs={**times, **place.of_sentinels, "decode_responses": True})
 
 
 def is_redis(broker_url: str) -> bool:
@@ -214,10 +261,24 @@ def is_amqp(url: str) -> bool:
 
 
 def broker_of(app: Celery) -> str:
-    """The URL that the app publishes to; the first, if Celery has several."""
+    """The URL that the app publishes to; the first, if Celery has several. Of Sentinels it names all, and the master."""
     given = app.conf.broker_write_url or app.conf.broker_url
-    first = given[0] if isinstance(given, list | tuple) and given else given
-    return first.split(";", 1)[0] if isinstance(first, str) else ""
+    if isinstance(given, list | tuple) and given:
+        given = ";".join(given) if is_sentinel(str(given[0])) else given[0]
+    return _of_app(given, app.conf.broker_transport_options)
+
+
+def backend_of(app: Celery) -> str:
+    """The URL of the app's result backend, as `broker_of`; "" without one that has a URL."""
+    return _of_app(app.conf.result_backend, app.conf.result_backend_transport_options)
+
+
+def _of_app(given: Any, options: Any) -> str:
+    if not isinstance(given, str):
+        return ""
+    if is_sentinel(given):
+        return named(given, (options or {}).get("master_name"))
+    return given.split(";", 1)[0]
 
 
 ANSWER_S = 3.0
@@ -252,18 +313,25 @@ def client_app() -> Celery:
         raise NotConfigured(HOW_TO_CONFIGURE)
     with _lock:
         if not current_app.conf.get("broker_url"):
-            made = Celery(
-                "celery_runpod_client",
-                broker=settings.broker_url,
-                backend=settings.result_backend,
-                set_as_current=False,
-            )
+            made = Celery("celery_runpod_client", set_as_current=False)
+            made.conf.update(celery_urls(settings.broker_url, settings.result_backend))
             # A RunPod worker with RUNPOD_IMPORTS consumes this queue: such a site has no other worker.
             made.conf.task_default_queue = DEFAULT_QUEUE
             # The default of all threads, so that a chain and its other tasks use it too. An app that the user makes later
             # replaces it.
             made.set_default()
         return current_app._get_current_object()  # type: ignore[no-any-return]
+
+
+def celery_urls(broker_url: str, result_backend: str) -> dict[str, Any]:
+    """Celery's settings that name broker and result backend."""
+    (broker, of_broker), (backend, of_backend) = for_celery(broker_url), for_celery(result_backend)
+    found: dict[str, Any] = {"broker_url": broker, "result_backend": backend}
+    if of_broker:
+        found["broker_transport_options"] = of_broker
+    if of_backend:
+        found["result_backend_transport_options"] = of_backend
+    return found
 
 
 def is_worker(app: Celery) -> bool:
@@ -278,13 +346,12 @@ def check_reachable(app: Celery) -> None:
         BrokerUnavailable: one of them did not answer within seconds; its URL is shown without the password.
     """
     asked = set()
-    for role, given in (("broker", broker_of(app)), ("result backend", app.conf.result_backend)):
-        if not isinstance(given, str) or given in asked:
+    for role, first in (("broker", broker_of(app)), ("result backend", backend_of(app))):
+        if not first or first in asked:
             continue
-        asked.add(given)
-        first = given.split(";", 1)[0]
+        asked.add(first)
         try:
-            if first.startswith(REDIS_SCHEMES):
+            if is_redis_url(first):
                 _redis(first, os.getpid()).ping()
             elif role == "broker" and is_amqp(first):
                 # A pooled connection is reused without a probe: the publisher confirm reveals a dead one.
@@ -323,8 +390,8 @@ def store_url(app: Celery) -> str:
     # Without a variable, the Redis of the app's own broker or backend holds the store.
     env = environment()
     if not (env.get("RUNPOD_STORE_URL") or env.get("REDIS_URL")):
-        for candidate in (broker_of(app), app.conf.result_backend):
-            if isinstance(candidate, str) and candidate.startswith(REDIS_SCHEMES):
+        for candidate in (broker_of(app), backend_of(app)):
+            if is_redis_url(candidate):
                 return candidate
     return url
 

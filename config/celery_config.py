@@ -9,7 +9,7 @@ from typing import Any
 
 from kombu.entity import Exchange, Queue
 
-from celery_runpod._connect import is_amqp, is_redis
+from celery_runpod._connect import celery_urls, is_amqp, is_redis
 from celery_runpod._protocol import CANCEL, CHECK_STATUS, CONTROL, DEFAULT_QUEUE, FINISH, RUN, SUBMIT_SYNC
 from celery_runpod._publish.confirms import end_when_blocked
 from celery_runpod._publish.rabbitmq import QuorumQueue
@@ -31,13 +31,15 @@ OUR_TASKS = (
 def celery_config(settings: Settings) -> dict[str, Any]:
     """All settings of the worker's Celery app."""
     queues = settings.queues
+    named = celery_urls(settings.broker_url, settings.result_backend)
+    of_sentinels = named.pop("broker_transport_options", {})
     return {
-        "broker_url": settings.broker_url,
-        "result_backend": settings.result_backend,
+        **named,
         # Celery's own backend fails a chord if Redis or the broker is away while it is joined.
-        "override_backends": dict.fromkeys(
-            ("redis", "rediss"), "celery_app.overrides.chord_keeping:ChordKeepingBackend"
-        ),
+        "override_backends": {
+            **dict.fromkeys(("redis", "rediss"), "celery_app.overrides.chord_keeping:ChordKeepingBackend"),
+            "sentinel": "celery_app.overrides.chord_keeping:ChordKeepingSentinelBackend",
+        },
         # A worker that is started before Redis waits for it, and says so.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -45,7 +47,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         # Wait for a Redis that refuses commands (out of memory, read-only) as for one that is away. RabbitMQ's channel
         # errors are wrong declarations, which waiting does not repair.
         "broker_channel_error_retry": is_redis(settings.broker_url),
-        "broker_transport_options": transport_options(settings),
+        "broker_transport_options": {**transport_options(settings), **of_sentinels},
         # JSON only: other versions read the messages, and a pickle can run code.
         "task_serializer": "json",
         "result_serializer": "json",

@@ -31,12 +31,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from celery_runpod._connect import (
     DEFAULT_NAMESPACE,
     DEFAULT_REDIS_URL,
-    REDIS_SCHEMES,
     check_namespace,
     check_webhook_secret,
     has_sound_port,
 )
 from celery_runpod._protocol import Queues
+from celery_runpod._redis_urls import has_replicas, is_redis_url, named, problem_of_url
 from celery_runpod.api._access import DEFAULT_BASE_URL, KEY_ADVICE, clear_text_problem
 from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
 from config.profiles import Profile, load_profiles
@@ -78,13 +78,22 @@ class Settings(BaseSettings):
     )
 
     redis_url: SecretStr = _named("REDIS_URL", SecretStr(DEFAULT_REDIS_URL))
-    """Broker, result backend and job store, unless they are named below."""
+    """Broker, result backend and job store, unless they are named below. Behind Sentinel
+    `redis+sentinel://host:26379,host:26379/0?master_name=mymaster` ([how to](how-to-redis-cluster-and-sentinel.md))."""
     broker_url_given: SecretStr | None = _named("RUNPOD_BROKER_URL CELERY_BROKER_URL")
     """The broker: Redis, or RabbitMQ (`amqp://`). Without it `REDIS_URL`."""
     result_backend_given: SecretStr | None = _named("RUNPOD_RESULT_BACKEND")
     """The result backend: Redis, the same as your app's. Without it `REDIS_URL`."""
     store_url_given: SecretStr | None = _named("RUNPOD_STORE_URL")
-    """The job store: Redis with AOF on and `maxmemory-policy noeviction`. Without it `REDIS_URL`."""
+    """The job store: Redis with AOF on and `maxmemory-policy noeviction`; it may be a cluster,
+    `redis+cluster://host:6379,host:6379`. Without it `REDIS_URL`."""
+    sentinel_master_name: str | None = None
+    """The master that Sentinels are asked for, where a URL names none."""
+    store_replicas: int | None = Field(None, ge=0, le=5)
+    """How many replicas must have the intent of a submit before it is sent to RunPod. Without it 1 on a cluster and
+    behind Sentinel, else 0: they are not asked."""
+    store_replicas_wait_s: float = Field(1.0, gt=0, le=4)
+    """How long a submit waits for these replicas, before it is put off."""
     namespace: str = DEFAULT_NAMESPACE
     """The first queue's name, and the prefix of the other queues, keys and locks."""
 
@@ -206,9 +215,10 @@ class Settings(BaseSettings):
     @field_validator("result_backend_given", "store_url_given", "redis_url")
     @classmethod
     def _redis(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(REDIS_SCHEMES):
+        if value is not None and not is_redis_url(value.get_secret_value()):
             raise ValueError(
-                "must be a redis://, rediss:// or unix:// URL: results and the job store are kept in Redis"
+                "must be a redis://, rediss://, unix://, redis+sentinel:// or, of the job store, redis+cluster:// URL: "
+                "results and the job store are kept in Redis"
             )
         if value is not None and not has_sound_port(value.get_secret_value()):
             raise ValueError(
@@ -232,6 +242,13 @@ class Settings(BaseSettings):
     def _order(self) -> Settings:
         """Check the order of timeouts that keeps a job from being paid for twice."""
         problems = []
+        for role, url in (
+            ("broker", self.broker_url),
+            ("result backend", self.result_backend),
+            ("store", self.store_url),
+        ):
+            if problem := problem_of_url(url, of_celery=role != "store"):
+                problems.append(f"the URL of the {role} {problem}")
         if not self.longest_post_s < min(self.unconfirmed_window_s, self.unconfirmed_window_webhook_s):
             problems.append(f"the unconfirmed window must be longer than the longest POST ({self.longest_post_s:g} s)")
         if not self.submit_timeout_s < self.check_total_s < self.check_lease_s < self.visibility_timeout_s:
@@ -239,6 +256,8 @@ class Settings(BaseSettings):
                 "required: RUNPOD_SUBMIT_TIMEOUT_S < RUNPOD_CHECK_TOTAL_S < RUNPOD_CHECK_LEASE_S "
                 "< RUNPOD_VISIBILITY_TIMEOUT_S"
             )
+        if not self.poll_timeout_s < self.check_total_s:
+            problems.append("RUNPOD_POLL_TIMEOUT_S must be less than RUNPOD_CHECK_TOTAL_S, or no look would begin")
         if not self.countdown_cap_s + self.check_total_s < self.visibility_timeout_s:
             problems.append(
                 "RUNPOD_COUNTDOWN_CAP_S + RUNPOD_CHECK_TOTAL_S must be less than RUNPOD_VISIBILITY_TIMEOUT_S"
@@ -255,15 +274,23 @@ class Settings(BaseSettings):
 
     @property
     def broker_url(self) -> str:
-        return (self.broker_url_given or self.redis_url).get_secret_value()
+        return self._url(self.broker_url_given)
 
     @property
     def result_backend(self) -> str:
-        return (self.result_backend_given or self.redis_url).get_secret_value()
+        return self._url(self.result_backend_given)
 
     @property
     def store_url(self) -> str:
-        return (self.store_url_given or self.redis_url).get_secret_value()
+        return self._url(self.store_url_given)
+
+    def _url(self, given: SecretStr | None) -> str:
+        return named((given or self.redis_url).get_secret_value(), self.sentinel_master_name)
+
+    @property
+    def replicas_wanted(self) -> int:
+        """How many replicas must have an intent before its POST; 0: none is asked."""
+        return int(has_replicas(self.store_url)) if self.store_replicas is None else self.store_replicas
 
     @property
     def queues(self) -> Queues:

@@ -7,16 +7,27 @@ The `limits` library counts, in the store's Redis. Pauses after a 429, or while 
 from __future__ import annotations
 
 from limits import RateLimitItemPerSecond
-from limits.storage import Storage, storage_from_string
+from limits.storage import RedisStorage, Storage, storage_from_string
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from celery_runpod._connect import redis_url
+from celery_runpod._connect import STORE, RedisClient, connect, redis_url
+from celery_runpod._redis_urls import has_replicas
 
 WINDOW_S = 10
 # docs.runpod.io/serverless/endpoints/operation-reference: base limits per endpoint in 10 s
 PER_WINDOW = {"run": 1000, "runsync": 2000, "status": 2000, "stream": 2000, "cancel": 100, "purge-queue": 2}
 SPARED = 20
 """One in this many calls of a window is reserved for urgent calls (`take` without `spare`)."""
+
+
+class StorageOfClient(RedisStorage):
+    """The library's counts in Redis, through our own client: its own for clusters and Sentinels connect when they are
+    made, and do not wait for a replica that is promoted. The keys of one budget share a hash tag."""
+
+    def __init__(self, client: RedisClient, key_prefix: str) -> None:
+        self.storage, self.key_prefix, self.target_server = client, key_prefix, "redis"  # type: ignore[assignment]
+        self.initialize_storage("")
+        super(RedisStorage, self).__init__("", wrap_exceptions=False)
 
 
 class Budget:
@@ -32,6 +43,8 @@ class Budget:
 
     @classmethod
     def on(cls, url: str, namespace: str) -> Budget:
+        if has_replicas(url):
+            return cls(StorageOfClient(connect(url, STORE), f"{namespace}:limits"), namespace)
         url = redis_url(url)
         if url.startswith("unix://"):
             url = f"redis+{url}"  # as the library names a socket

@@ -14,12 +14,15 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod._store.submits import Post
 from celery_runpod.errors import BadAnswer, RateLimited, RunPodError, Unavailable
 from tasks.publish_check import admit_waiting
-from tasks.services import Services
+from tasks.services import INSIST_EVERY_S, Services
+from tasks.submit_round import SubmitRound
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +42,12 @@ def plan_post(services: Services, job: Job, now: float) -> Post:
     return Post(job.endpoint, "runsync" if sync else "run", str(uuid.uuid4()), expected_s, given_up)
 
 
-def claim_attempt(services: Services, job: Job, post: Post, decide_at: float, held: str) -> Job | None:
-    """The attempt that this process alone may POST; None if the job must wait. After a pause /health must answer before
-    the probe is claimed. With `held` ("ON_HOLD", "PAUSED", "BUDGET") the job waits in any case, at most until
-    `decide_at`."""
+def claim_attempt(
+    services: Services, job: Job, post: Post, decide_at: float, held: str, together: SubmitRound
+) -> Job | None:
+    """The attempt that this process alone may POST, and that the store's replicas have; None if the job must wait. After
+    a pause /health must answer before the probe is claimed. With `held` ("ON_HOLD", "PAUSED", "BUDGET") the job waits in
+    any case, at most until `decide_at`."""
     store, now = services.store, services.clock()
     limit = services.settings.max_in_flight(job.endpoint)
     window_s = services.settings.window_s(services.has_webhook(job))
@@ -63,7 +68,27 @@ def claim_attempt(services: Services, job: Job, post: Post, decide_at: float, he
         services.show(job, State.WAITING, {"reason": claim.reason})
     if claim.word != "go":
         return None
-    return replace(job, attempt=claim.attempt, state=State.SUBMITTING, window_ends=window_ends)
+    claimed = replace(job, attempt=claim.attempt, state=State.SUBMITTING, window_ends=window_ends)
+    if together.replicas.have(post):
+        return claimed
+    _take_back(services, claimed, post)
+    return None
+
+
+def _take_back(services: Services, job: Job, post: Post) -> None:
+    """A claimed attempt is not made: nothing was sent. Insist while the store is away, as it is while it fails over:
+    otherwise the attempt would count as unconfirmed."""
+    while True:
+        try:
+            if services.store.submits.not_submitted(job, services.clock() + 1, "NO_REPLICA") == "waiting":
+                services.show(job, State.WAITING, {"reason": "NO_REPLICA"})
+            post_over(services, post, "")
+            return
+        except RedisError as error:
+            log.error("submit.store_away", extra={"task_id": job.task_id, "error": str(error)})
+            if services.clock() + INSIST_EVERY_S >= (job.window_ends or 0.0):
+                raise
+        services.sleep(INSIST_EVERY_S)
 
 
 def _api_answers(services: Services, job: Job) -> bool:

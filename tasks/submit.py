@@ -91,7 +91,7 @@ def submit(services: Services, job: Job, lease: float, together: SubmitRound | N
     held = "ON_HOLD" if signs.on_hold else "PAUSED" if signs.paused_until > now else ""
     if not held and not together.take(post.operation):
         held = "BUDGET"
-    claimed = claim_attempt(services, job, post, next_look(job.end_by, job.start_by, expires_at), held)
+    claimed = claim_attempt(services, job, post, next_look(job.end_by, job.start_by, expires_at), held, together)
     if claimed is None:
         return
     job, began = claimed, services.clock()
@@ -176,8 +176,8 @@ def _may_resubmit(services: Services) -> bool:
 
 def _not_yet(job: Job, signs: Signs, now: float) -> tuple[float | None, str]:
     """Until when, and why, the job must wait before it asks the gate; (None, "") if it need not wait."""
-    if not signs.epoch.settled:
-        return now + 1, "STORE_RESTARTED"
+    if signs.unsafe:
+        return now + 1, signs.unsafe
     if now < job.not_before:
         return job.not_before, "COUNTDOWN"
     return None, ""

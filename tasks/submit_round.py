@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from celery_runpod._store.record import Job
 from celery_runpod._store.submits import Signs
 from tasks.cancel import cancelled_by
+from tasks.replicas import Replicas
 from tasks.schedule import Lengths
 from tasks.services import Services
 
@@ -34,6 +36,7 @@ class SubmitRound:
         self._read_at = 0.0
         self._calls = {"run": calls}
         self._lengths: Lengths | None = None
+        self.replicas = Replicas(services, endpoint)
 
     def lengths(self) -> Lengths:
         """What the endpoint has taught of its jobs' lengths."""
@@ -47,7 +50,8 @@ class SubmitRound:
         with self._lock:
             now = self._services.clock()
             if self._signs is None or not 0 <= now - self._read_at <= FRESH_S:
-                self._signs = self._services.store.submits.signs(self._endpoint, self._ids)
+                found = self._services.store.submits.signs(self._endpoint, self._ids)
+                self._signs = replace(found, replicated=self.replicas.reached())
                 self._read_at = now
             return self._signs
 

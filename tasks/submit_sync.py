@@ -27,8 +27,8 @@ LONGEST_S = 600.0
 
 
 def again_at(job: Job, now: float) -> float:
-    """When to publish the message for a job again that still waits: after as long as it has waited, so that messages do not
-    pile up where no slot is free."""
+    """When to publish the message for a job again that still waits: after as long as it has waited, so that messages do
+    not pile up where no slot is free."""
     waited_s = now - max(job.accepted_at, job.not_before)
     return now + min(max(MESSAGE_S, waited_s), LONGEST_S)
 

@@ -11,8 +11,13 @@ import celery_runpod
 
 REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:1/0")
 
-app = Celery("application", broker=os.environ.get("RUNPOD_BROKER_URL", REDIS_URL), backend=REDIS_URL)
+URL = os.environ.get("APPLICATION_URL", REDIS_URL)
+MASTER = {"master_name": os.environ["APPLICATION_MASTER"]} if "APPLICATION_MASTER" in os.environ else {}
+
+app = Celery("application", broker=os.environ.get("RUNPOD_BROKER_URL", URL), backend=URL)
 app.conf.update(
+    broker_transport_options=MASTER,
+    result_backend_transport_options=MASTER,
     task_routes={"tests.application.routed": {"queue": "elsewhere"}},
     task_create_missing_queues=True,
     broker_connection_retry_on_startup=True,

@@ -47,6 +47,7 @@ PASSING = (
     ":troubles:",
     ":watched:",
     ":stream:",
+    ":confirmed",
 )
 """Parts of keys that say nothing of an open job."""
 
@@ -257,14 +258,19 @@ class World:
 
     # The store
 
+    @property
+    def records(self) -> Any:
+        """The Redis of the job store."""
+        return self.redis
+
     def open_jobs(self) -> list[str]:
         """What should not be in the store once every job is delivered."""
         left = []
-        for key in self.redis.scan_iter(count=1000):
-            if not key.startswith((f"{self.namespace}:", f"{{{self.namespace}:")):
+        for key in self.records.scan_iter(count=1000):
+            if not key.startswith((f"{self.namespace}:", f"{{{self.namespace}:", f"{{{self.namespace}}}:")):
                 continue
             if ":job:" in key:
-                state = self.redis.hget(key, "state")
+                state = self.records.hget(key, "state")
                 if state not in (None, "DELIVERED"):
                     left.append(f"{key} {state}")
             elif not (key.split(":", 1)[1].startswith(KEPT) or any(part in key for part in PASSING)):

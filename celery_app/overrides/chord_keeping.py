@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import Any
 
-from celery.backends.redis import RedisBackend
+from celery.backends.redis import RedisBackend, SentinelBackend
 
 from tasks.services import AWAY
 
@@ -57,3 +57,7 @@ class ChordKeepingBackend(RedisBackend):
     @property
     def _chord_cleanup_script(self) -> Any:
         return (lambda **_: 1) if self._keeps else super()._chord_cleanup_script
+
+
+class ChordKeepingSentinelBackend(ChordKeepingBackend, SentinelBackend):
+    """The same behind Sentinel."""

@@ -6,6 +6,10 @@ restart of Redis nothing is submitted until every living worker has compared its
 older, a job that was begun before the latest remembered beat ends with SubmissionUnconfirmed instead of being submitted
 (unless `RUNPOD_UNCONFIRMED_SUBMIT=resubmit`).
 
+On a cluster each master has its own beat, under a key of its own slots: a master that was restored, or a replica that was
+promoted without the latest writes, is noticed for the endpoints that it holds. Where slots have moved, a master may get
+another key, which begins anew.
+
 Not noticed: a restored store after all workers and their files are gone; and a loss of less than two seconds, which Redis
 with AOF each second may lose anyway.
 """
@@ -13,10 +17,14 @@ with AOF each second may lose anyway.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+
+from redis.exceptions import RedisError
 
 from config.settings import Settings
 from tasks.services import Services
@@ -24,16 +32,22 @@ from tasks.services import Services
 log = logging.getLogger(__name__)
 
 LOST_S = 2.0
+WORST = ("ok", "unknown", "restarted", "went_back")
 RECONNECT_S = 3.0
 """Within this time after Redis returns, every living worker has reconnected (pauses of up to 2.5 s)."""
 
 
 class Memory:
-    """The latest beat that this worker, or an earlier one on this machine, has written."""
+    """The latest beat that this worker, or an earlier one on this machine, has written on each master, by its mark."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self.latest = self._read()
+        self.beats = self._read()
+
+    @property
+    def latest(self) -> float | None:
+        """The latest of all."""
+        return max(self.beats.values(), default=None)
 
     @classmethod
     def of(cls, settings: Settings) -> Memory:
@@ -44,36 +58,52 @@ class Memory:
         name = hashlib.sha256(f"{settings.store_url} {settings.namespace}".encode()).hexdigest()[:24]
         return cls(settings.state_dir / f"{name}.beat")
 
-    def keep(self, beat: float) -> None:
-        """Remember a beat."""
-        self.latest = max(beat, self.latest or 0.0)
+    def keep(self, beats: Mapping[str, float]) -> None:
+        """Remember beats."""
+        self.beats |= {master: max(beat, self.beats.get(master, 0.0)) for master, beat in beats.items()}
         if self._file is None:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             # In containers that share a volume every worker may have the same process id.
             fresh = self._file.with_suffix(f".{socket.gethostname()}.{os.getpid()}")
-            fresh.write_text(repr(self.latest))
+            fresh.write_text(json.dumps(self.beats))
             fresh.replace(self._file)
         except OSError as error:
             log.warning("state.not_kept", extra={"file": str(self._file), "error": str(error)})
             self._file = None
 
-    def _read(self) -> float | None:
+    def _read(self) -> dict[str, float]:
         try:
-            return float(self._file.read_text()) if self._file is not None else None
-        except (OSError, ValueError):
-            return None
+            found = json.loads(self._file.read_text()) if self._file is not None else {}
+            return {str(master): float(beat) for master, beat in found.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
 
 
 def beat(services: Services, memory: Memory) -> str:
-    """Write a beat into the store, and remember it; returns the answer of the script `beat`."""
-    now = services.clock()
+    """Write a beat into each master of the store, and remember it; returns the worst answer of the script `beat`.
+
+    Raises:
+        redis.exceptions.RedisError: a master is away; the others have their beat.
+    """
     grace_s = RECONNECT_S + services.settings.selfheal_interval_s
-    answer = services.store.workers.beat(now, memory.latest, LOST_S, grace_s)
-    if answer == "went_back":
-        lost = {"remembered": memory.latest}
-        log.critical("store.went_back: it holds older data than this worker remembers", extra=lost)
-    elif answer == "ok":
-        memory.keep(now)
-    return answer
+    answers, away, beats = [], None, {}
+    for master in services.store.workers.masters():
+        now = services.clock()
+        try:
+            answer = services.store.workers.beat(now, memory.beats.get(master), LOST_S, grace_s, master)
+        except RedisError as error:
+            away = error
+            continue
+        answers.append(answer)
+        if answer == "went_back":
+            lost = {"remembered": memory.beats.get(master), "master": master}
+            log.critical("store.went_back: it holds older data than this worker remembers", extra=lost)
+        elif answer == "ok":
+            beats[master] = now
+    if beats:
+        memory.keep(beats)
+    if away is not None:
+        raise away
+    return max(answers, key=WORST.index)

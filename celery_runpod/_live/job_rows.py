@@ -38,6 +38,7 @@ REASONS = {
     "RETRY": "the last attempt failed; it is submitted again later",
     "RESUBMIT": "the submit went unanswered, and is repeated (RUNPOD_UNCONFIRMED_SUBMIT=resubmit)",
     "STORE_RESTARTED": "Redis was restarted; nothing is submitted until the workers have compared what they remember",
+    "NO_REPLICA": "no replica of the job store answers; nothing is submitted until one has the intent",
     "STATUS_STUCK": "the job has ended, but RunPod's /status goes on saying IN_PROGRESS (runpod-python#250)",
     "UNCONFIRMED": "the submit went unanswered: RunPod may or may not have the job, so it is not sent again",
 }

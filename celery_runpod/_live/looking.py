@@ -20,7 +20,7 @@ from redis.client import NEVER_DECODE
 from redis.exceptions import NoPermissionError
 
 from celery_runpod import _stand_ins
-from celery_runpod._connect import store_url
+from celery_runpod._connect import backend_of, store_url
 from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
 from celery_runpod._store.states import OUTCOMES, State
 from celery_runpod._store.store import JobStore, store_of
@@ -100,7 +100,7 @@ class Looker:
         self.endpoints: dict[str, str] = {}
         self.begun: dict[str, float] = {}
         self.results_in_redis = isinstance(self.backend, RedisBackend)
-        self.one_redis = self.results_in_redis and str(app.conf.result_backend) == store_url(app)
+        self.one_redis = self.results_in_redis and backend_of(app) == store_url(app)
 
     def look(self, ids: Iterable[str], now: float) -> dict[str, JobUpdate]:
         """How each of these jobs stands. `now`: seconds since the epoch.

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from celery_runpod._cluster import in_order
 from celery_runpod._protocol import DAY_S, Scope
 from celery_runpod._store.ids import Ids
 from celery_runpod._store.part import BATCH, Part
@@ -38,9 +39,11 @@ class Cancels(Part):
         """As `note_cancel`, and kept until a worker has carried it out: the message that asks for it may be lost. Returns
         whether any of it is new: of several workers that get the same command, one is told so."""
         with self.redis.pipeline(transaction=True) as pipe:
-            self._note_cancel(pipe, ids, scope)
+            # The wish first: whoever carries it out writes the notes too, where this process dies in between.
             pipe.zadd(self.keys.cancel_wishes(), {f"{scope}:{any_id}": now for any_id in ids}, nx=True)
-            return bool(pipe.execute()[-1])
+            in_order(pipe)
+            self._note_cancel(pipe, ids, scope)
+            return bool(pipe.execute()[0])
 
     def cancel_wishes(self, until: float) -> list[tuple[str, str]]:
         """(id, scope) of the cancels wished, or to be published again, before `until`."""

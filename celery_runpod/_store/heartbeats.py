@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
+from celery_runpod._cluster import ClusterRedis, ask_which_server
 from celery_runpod._store.part import Part
 
 
@@ -39,25 +40,36 @@ class Heartbeats(Part):
         """Whether any RunPod worker's heartbeat is fresh."""
         return bool(self.redis.zcount(self.keys.workers(), now, "+inf"))
 
-    def beat(self, now: float, remembered: float | None, lost_s: float, grace_s: float) -> str:
-        """ "ok" | "restarted" | "went_back": whether this Redis process holds what the workers remember; "unknown" where
-        INFO is forbidden, as some services do."""
-        server = self.redis_process()
+    def masters(self) -> list[str]:
+        """The marks of the masters of a cluster; [""] for one Redis."""
+        return self.redis.marks() if isinstance(self.redis, ClusterRedis) else [""]
+
+    def master_of(self, endpoint: str) -> str:
+        """The mark of the master that holds an endpoint's records; "" for one Redis."""
+        return self.redis.mark_of(self.keys.due(endpoint)) if isinstance(self.redis, ClusterRedis) else ""
+
+    def beat(self, now: float, remembered: float | None, lost_s: float, grace_s: float, master: str = "") -> str:
+        """ "ok" | "restarted" | "went_back": whether this Redis process, of this master of a cluster, holds what the
+        workers remember; "unknown" where INFO is forbidden, as some services do."""
+        server = self.redis_process(master)
         if server is None:
             return "unknown"
-        word = self.scripts.run("beat", run_id=server, now=now, remembered=remembered, lost=lost_s, grace=grace_s)
+        word = self.scripts.run(
+            "beat", master=master, run_id=server, now=now, remembered=remembered, lost=lost_s, grace=grace_s
+        )
         return str(word)
 
     def renew_leader(self, token: str, keep_s: int) -> bool:
         """Whether the worker with this token heals for the next `keep_s` seconds; one does at a time."""
         return bool(self.scripts.run("renew_leader", token=token, ttl=keep_s * 1000) == "mine")
 
-    def redis_process(self) -> str | None:
+    def redis_process(self, master: str = "") -> str | None:
         """Which Redis process answers: another one after each start. None where INFO is forbidden."""
-        try:
-            found: Any = self.redis.info("server")
-        except ResponseError as error:
-            found = error
+        with self.redis.pipeline(transaction=False) as pipe:
+            ask_which_server(pipe, self.keys.epoch(master))
+            [found] = pipe.execute(raise_on_error=False)
+        if isinstance(found, RedisError) and not isinstance(found, ResponseError):
+            raise found
         return run_id_of(found)
 
     def server_time(self) -> tuple[int, int]:

@@ -63,12 +63,20 @@ class Ids(Part):
 
     def index(self, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
         """Write the indexes of a job that is about to be accepted; harmless if it never is."""
-        self.scripts.together(lambda pipe: self.put_index(pipe, job, followers, groups))
+
+        def build(pipe: Any) -> None:
+            self.put_endpoint(pipe, job)
+            self.put_index(pipe, job, followers, groups)
+
+        self.scripts.together(build)
+
+    def put_endpoint(self, pipe: Any, job: Job) -> None:
+        """Index the endpoint of a job, on a pipeline."""
+        self.endpoints.put_call(pipe, job.endpoint, job.accepted_at)
 
     def put_index(self, pipe: Any, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
-        """The same, on a pipeline of `Scripts.together`."""
+        """Index a job by its ids, on a pipeline of `Scripts.together`."""
         keys, ttl = self.keys, self.lives.tombstone_s + int(max(0.0, job.end_by - job.accepted_at))
-        self.endpoints.put_call(pipe, job.endpoint, job.accepted_at)
         pipe.set(keys.task(job.task_id), json.dumps({"endpoint": job.endpoint, "root": job.root_id}), ex=ttl)
         for follower in followers:
             place = json.dumps({"endpoint": None, "root": job.root_id})

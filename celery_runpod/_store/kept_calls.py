@@ -17,6 +17,7 @@ from typing import Any
 from kombu.utils.json import loads
 
 from celery_runpod._call_rules import unfolded
+from celery_runpod._cluster import in_order
 from celery_runpod._store.part import Part
 
 COPIES_AT_ONCE = 50
@@ -52,7 +53,16 @@ class KeptCalls(Part):
         """Keep a copy of a message, and where it went (JSON of exchange, routing key and priority), until a worker has
         accepted it; nothing where one has already."""
         entry = f"{place}\n{_moment(issued_at)}\n{task_id}"
-        self.scripts.run("keep_message", task_id=task_id, published_at=issued_at, entry=entry, text=text)
+
+        def build(pipe: Any) -> None:
+            self.scripts.run("keep_message", task_id=task_id, published_at=issued_at, entry=entry, text=text, on=pipe)
+            # A worker writes the index before it drops the copy: if it is not there now, the worker drops this copy.
+            in_order(pipe)
+            pipe.get(self.keys.task(task_id))
+
+        _, index = self.scripts.together(build)
+        if index and json.loads(index).get("endpoint") is not None:
+            self.drop_message(task_id)
 
     def drop_message(self, task_id: str) -> None:
         """The call needs no copy any more: a worker has accepted it, or it has ended."""

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Keys:
-    """Every key of one namespace. Keys of one endpoint share a hash tag, so that a script may use them together."""
+    """Every key of one namespace.
+
+    Keys of one endpoint share a hash tag, so that on a cluster a script may use them together; so do those of the outbox,
+    and of the messages that were put aside. All others may each be on another master.
+    """
 
     namespace: str
 
@@ -144,15 +148,15 @@ class Keys:
 
     def aside_messages(self) -> str:
         """zset: entry of a message that no worker could run -> since when."""
-        return f"{self.namespace}:aside:messages"
+        return f"{self._shared_tag}:aside:messages"
 
     def aside_entries(self) -> str:
         """hash: entry -> JSON of that message."""
-        return f"{self.namespace}:aside:entries"
+        return f"{self._shared_tag}:aside:entries"
 
     def aside_bytes(self) -> str:
         """The size of all entries."""
-        return f"{self.namespace}:aside:bytes"
+        return f"{self._shared_tag}:aside:bytes"
 
     def task(self, task_id: str) -> str:
         """index: JSON of `{"endpoint", "root"}`; endpoint is None for a step that is no job (yet)."""
@@ -180,28 +184,28 @@ class Keys:
 
     def outbox(self) -> str:
         """zset: task id of a message that no worker has accepted yet -> when it was published."""
-        return f"{self.namespace}:outbox"
+        return f"{self._shared_tag}:outbox"
 
     def outbox_messages(self) -> str:
         """hash: task id -> a copy of that message."""
-        return f"{self.namespace}:outbox:messages"
+        return f"{self._shared_tag}:outbox:messages"
 
     def outbox_places(self) -> str:
         """hash: task id -> its entry in `outbox_lanes`."""
-        return f"{self.namespace}:outbox:places"
+        return f"{self._shared_tag}:outbox:places"
 
     def outbox_lanes(self) -> str:
         """zset, in the order of its members: each is JSON of a message's exchange, routing key and priority (its lane),
         when it was published, and its task id."""
-        return f"{self.namespace}:outbox:lanes"
+        return f"{self._shared_tag}:outbox:lanes"
 
     def outbox_fronts(self) -> str:
         """hash: lane -> JSON: at some looks, when its oldest message had been published."""
-        return f"{self.namespace}:outbox:fronts"
+        return f"{self._shared_tag}:outbox:fronts"
 
     def outbox_held(self) -> str:
         """zset: task id -> when a worker was last known to hold its message."""
-        return f"{self.namespace}:outbox:held"
+        return f"{self._shared_tag}:outbox:held"
 
     def agreement(self) -> str:
         """JSON of the token by which callers find out whether they share this store (`agreement.py`)."""
@@ -215,9 +219,14 @@ class Keys:
         """The token of the worker that heals; expires."""
         return f"{self.namespace}:leader"
 
-    def epoch(self) -> str:
-        """hash: which Redis process was vouched for, the workers' latest beat, and until when calls may be lost."""
-        return f"{self.namespace}:epoch"
+    def epoch(self, master: str = "") -> str:
+        """hash: which Redis process was vouched for, the workers' latest beat, and until when calls may be lost. On a
+        cluster there is one for each master, by its mark (`ClusterRedis.mark_of`)."""
+        return f"{self.namespace}:epoch:{{{master}}}" if master else f"{self.namespace}:epoch"
+
+    def confirmed(self, endpoint: str) -> str:
+        """When the intents of this endpoint were last to reach a replica (``confirm_posts.lua``); expires."""
+        return f"{self._tag(endpoint)}:confirmed"
 
     def identity(self) -> str:
         """Which broker and result backend this namespace was begun with."""
@@ -226,6 +235,10 @@ class Keys:
     def workers(self) -> str:
         """zset: worker's host name -> when its heartbeat is stale."""
         return f"{self.namespace}:workers"
+
+    @property
+    def _shared_tag(self) -> str:
+        return f"{{{self.namespace}}}"
 
     def _tag(self, endpoint: str) -> str:
         return f"{{{self.namespace}:{endpoint}}}"

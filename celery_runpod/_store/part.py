@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis
-
+from celery_runpod._connect import RedisClient
 from celery_runpod._protocol import DAY_S
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.record import Job
@@ -34,7 +33,7 @@ class Lives:
 class Part:
     """One concept of the store. `redis` decodes its responses."""
 
-    redis: Redis
+    redis: RedisClient
     keys: Keys
     scripts: Scripts
     lives: Lives

@@ -24,6 +24,7 @@ from redis import Redis
 from redis.commands.core import Script as RedisScript
 from redis.exceptions import NoScriptError
 
+from celery_runpod._connect import RedisClient
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.states import lua_prelude
 
@@ -115,7 +116,7 @@ def loaded() -> dict[str, tuple[Header, str]]:
 class Scripts:
     """Runs the scripts in one Redis, on the keys of one namespace."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: RedisClient, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
         self._registered: dict[str, RedisScript] = {}
 
@@ -135,28 +136,29 @@ class Scripts:
         if header.rest:
             arguments += [_text(one) for one in given[header.arguments[-1]]]
         if script not in self._registered:
-            self._registered[script] = self._redis.register_script(source)
+            client: Any = self._redis
+            self._registered[script] = client.register_script(source)
         if on is None:
             return self._registered[script](keys=keys, args=arguments)
         # Not redis-py's: in a pipeline it asks first, in a round trip of its own, whether the script is known.
-        return on.evalsha(self._registered[script].sha, len(keys), *keys, *arguments)
+        return on.execute_command("EVALSHA", self._registered[script].sha, len(keys), *keys, *arguments)
 
-    def together(self, build: Callable[[Any], None]) -> list[Any]:
+    def together(self, build: Callable[[Any], None], on: Redis | None = None) -> list[Any]:
         """Commands and scripts in one round trip; their answers. `build` puts them on a pipeline, and is called again
-        where Redis has forgotten the scripts: so each of them must allow to be repeated.
+        where Redis has forgotten the scripts: so each of them must allow to be repeated. `on`: this one server.
 
         Raises:
             redis.exceptions.RedisError: the first error among the answers.
         """
         try:
-            return self._executed(build)
+            return self._executed(build, on or self._redis)
         except NoScriptError:
             for _, source in loaded().values():
-                self._redis.script_load(source)
-        return self._executed(build)
+                (on or self._redis).script_load(source)
+        return self._executed(build, on or self._redis)
 
-    def _executed(self, build: Callable[[Any], None]) -> list[Any]:
-        with self._redis.pipeline(transaction=False) as pipe:
+    def _executed(self, build: Callable[[Any], None], redis: RedisClient) -> list[Any]:
+        with redis.pipeline(transaction=False) as pipe:
             build(pipe)
             return list(pipe.execute())
 

@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celery import Celery
-from redis import Redis
 
-from celery_runpod._connect import READ, client_settings, connect, store_url
+from celery_runpod._cluster import in_order
+from celery_runpod._connect import READ, RedisClient, client_settings, connect, store_url
 from celery_runpod._protocol import DAY_S, FORMAT
 from celery_runpod._store.cancels import Cancels
 from celery_runpod._store.endpoint_index import EndpointIndex
@@ -111,7 +111,7 @@ class Leased:
 class JobStore:
     """One store a process, shared by its threads. `redis` must decode its responses."""
 
-    def __init__(self, redis: Redis, namespace: str, lives: Lives | None = None) -> None:
+    def __init__(self, redis: RedisClient, namespace: str, lives: Lives | None = None) -> None:
         self.redis = redis
         self.keys = Keys(namespace)
         self.scripts = Scripts(redis, self.keys)
@@ -129,7 +129,7 @@ class JobStore:
         self.retries = Retries(*part)
         self.shared = SharedJobs(*part)
         self.cancels = Cancels(*part, self.ids)
-        self.submits = Submits(*part, self.cancels)
+        self.submits = Submits(*part, self.cancels, self.workers)
         self.aside = Aside(*part, self.workers, self.endpoints)
         self.watches = Watches(*part)
         self.streams = Streams(*part)
@@ -157,13 +157,17 @@ class JobStore:
 
         def build(pipe: Any) -> None:
             # In this order. The indexes come first, so that a cancel finds the record; the notes last, so that none is
-            # missed which came before a cancel could find it.
+            # missed which came before a cancel could find it. The endpoint is indexed after its record, because an idle
+            # one leaves the index (`OpenJobs.forget`).
             self.ids.put_index(pipe, job, followers, above)
+            in_order(pipe)
             self._accept(job, due, now, times, on=pipe)
+            in_order(pipe)
+            self.ids.put_endpoint(pipe, job)
             self.outbox.put_drop(pipe, job.task_id)
             pipe.mget([self.keys.cancel_note(any_id) for any_id in wanted])
 
-        *_, accepted, _, notes = self.scripts.together(build)
+        *_, accepted, _, _, notes = self.scripts.together(build)
         found = self.cancels.settled_notes(dict(zip(wanted, notes, strict=True)))
         return Entered(str(accepted[0]), float(accepted[1]) if accepted[1] else None, found, str(accepted[2]))
 

@@ -14,15 +14,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import MovedError, RedisError, ResponseError
 
+from celery_runpod._cluster import ClusterRedis, ask_which_server
 from celery_runpod._protocol import EVERY_ENDPOINT
 from celery_runpod._store.cancels import Cancels
-from celery_runpod._store.heartbeats import Epoch, run_id_of
+from celery_runpod._store.heartbeats import Epoch, Heartbeats, run_id_of
 from celery_runpod._store.part import Part
 from celery_runpod._store.pauses import PAUSE_BASE_S, PAUSE_CAP_S
 from celery_runpod._store.record import Job
 
+CONFIRMED_KEPT_S = 3600
 ASK_AGAIN_S = 30.0
 """How often a job asks whether the brake is still on: its release may be lost with a process."""
 
@@ -38,6 +40,11 @@ class Post:
     expected_s: float
     given_up: float
 
+    @property
+    def member(self) -> str:
+        """What stands in the zset `posts` (``claim_submit.lua``)."""
+        return f"{self.given_up!r} {self.token}"
+
 
 @dataclass(frozen=True)
 class Signs:
@@ -48,6 +55,13 @@ class Signs:
     on_hold: bool
     paused_until: float
     notes: dict[str, str]
+    replicated: bool = True
+    """Whether replicas follow the master, as far as they are wanted."""
+
+    @property
+    def unsafe(self) -> str:
+        """Why a submit could be made a second time, or lost; "" if it could not."""
+        return "STORE_RESTARTED" if not self.epoch.settled else "" if self.replicated else "NO_REPLICA"
 
 
 @dataclass(frozen=True)
@@ -66,14 +80,15 @@ class Submits(Part):
     """The gate of an endpoint, and the attempts that go through it."""
 
     cancels: Cancels
+    workers: Heartbeats
 
     def signs(self, endpoint: str, ids: Iterable[str]) -> Signs:
         """What may forbid a submit to this endpoint; `ids` are those by which its cancel may have been noted."""
-        wanted = list(dict.fromkeys(ids))
+        wanted, guard = list(dict.fromkeys(ids)), self.keys.epoch(self.workers.master_of(endpoint))
         with self.redis.pipeline(transaction=False) as pipe:
             # In this order: a restart between the two is seen as one.
-            pipe.hmget(self.keys.epoch(), ["run_id", "fence"])
-            pipe.info("server")
+            pipe.hmget(guard, ["run_id", "fence"])
+            ask_which_server(pipe, guard)
             pipe.hmget(self.keys.brake(), [EVERY_ENDPOINT, endpoint])
             pipe.hget(self.keys.pause(endpoint, "run"), "until")
             pipe.mget([self.keys.cancel_note(any_id) for any_id in wanted])
@@ -127,6 +142,33 @@ class Submits(Part):
         if word == "go":
             return Claim("go", attempt=int(rest[0]))
         return Claim("wait", reason=rest[0], changed=rest[1] == "changed") if word == "wait" else Claim(word)
+
+    def confirm(
+        self, endpoint: str, posts: Iterable[Post], now: float, replicas: int, wait_s: float
+    ) -> set[str] | None:
+        """The tokens of those of these claimed POSTs that so many replicas have; None: not so many have answered in time,
+        or the master has changed meanwhile. One WAIT for all.
+
+        Raises:
+            redis.exceptions.RedisError: the master is away.
+        """
+        server = self.redis.master_of(self.keys.posts(endpoint)) if isinstance(self.redis, ClusterRedis) else self.redis
+        by_member = {post.member: post.token for post in posts}
+
+        def build(pipe: Any) -> None:
+            self.scripts.run(
+                "confirm_posts", endpoint=endpoint, now=now, ttl=CONFIRMED_KEPT_S, names=list(by_member), on=pipe
+            )
+            # Of the same connection, so that it is about the script's write, and all before it.
+            pipe.wait(replicas, math.ceil(wait_s * 1000))
+
+        try:
+            found, reached = self.scripts.together(build, on=server)
+        except MovedError:
+            if isinstance(self.redis, ClusterRedis):
+                self.redis.refresh()
+            return None
+        return {by_member[member] for member in found} if int(reached) >= replicas else None
 
     def end_post(
         self,

@@ -173,7 +173,7 @@ def _unanswered(world: World, havoc: Havoc) -> dict[str, str]:
 def _open(world: World) -> int:
     keys = [f"{{{world.namespace}:{endpoint}}}:{name}" for endpoint in NAMES for name in _WAITING]
     # Where the message of a cancel was purged, its wish is published again after a minute.
-    keys += [f"{world.namespace}:cancel_wishes", f"{world.namespace}:outbox"]
+    keys += [f"{world.namespace}:cancel_wishes", f"{{{world.namespace}}}:outbox"]
     with world.redis.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.zcard(key)

@@ -61,7 +61,7 @@ def test_a_later_step_of_a_chain_published_by_the_users_worker_is_found_too(alon
     # Redis gives up a BRPOP after a second: what is published must come before that.
     worker.kill(signal.SIGSTOP, children=False)
     result = chain(same.s({"mark": mark}), alone.endpoint("fast").s(), same.s()).delay()
-    eventually(lambda: alone.redis.zcard("runpod:outbox"), 1)
+    eventually(lambda: alone.redis.zcard("{runpod}:outbox"), 1)
     swallow(alone, worker, QUEUES.run)
     alone.stack.worker("next", cwd=ROOT)
     assert result.get(timeout=60) == {"mark": mark}
@@ -89,7 +89,7 @@ def test_calls_that_wait_while_every_worker_is_down_are_not_published_a_second_t
     assert [result.get(timeout=60)["mark"] for result in results] == marks
     assert [len(alone.submits(mark)) for mark in marks] == [1] * 20
     assert "outbox.published_again" not in worker.text()
-    assert alone.redis.zcard("runpod:outbox") == 0
+    assert alone.redis.zcard("{runpod}:outbox") == 0
     eventually(alone.open_jobs, [], within_s=60)
 
 
@@ -100,7 +100,7 @@ def test_a_call_that_was_lost_for_longer_than_the_window_is_not_submitted_any_mo
     alone.redis.delete(QUEUES.run)
     outbox = JobStore(alone.redis, "runpod").outbox
     [lane] = outbox.lanes()
-    text = alone.redis.hget("runpod:outbox:messages", result.id)
+    text = alone.redis.hget("{runpod}:outbox:messages", result.id)
     outbox.keep_message(result.id, time.time() - 3600, lane.text, text)
     alone.stack.worker("next", cwd=ROOT)
     with pytest.raises(Exception, match="not sent") as caught:

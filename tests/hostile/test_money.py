@@ -95,7 +95,7 @@ def test_nothing_is_published_from_unit_tests(world: World) -> None:
         ran = subprocess.run(command_line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
         raised = json.loads(ran.stdout)
         assert {name: what[0] for name, what in raised.items()} == dict.fromkeys(raised, "EagerMode"), raised
-        stays(lambda: world.redis.llen("runpod") + world.redis.zcard("runpod:outbox"), 0, for_s=1)
+        stays(lambda: world.redis.llen("runpod") + world.redis.zcard("{runpod}:outbox"), 0, for_s=1)
 
 
 def test_arguments_that_are_no_list_are_a_type_error(world: World) -> None:

@@ -59,7 +59,7 @@ FORBIDDEN_SINCE_7 = [
     ("caller", f"EXPIRE {QUEUE} 1"),
     ("caller", "DEL _kombu.binding.runpod"),
     ("caller", "SREM _kombu.binding.runpod x"),
-    ("caller", "DEL runpod:outbox"),
+    ("caller", "DEL {runpod}:outbox"),
     ("webhooks", "SET runpod.status x"),
     ("webhooks", "EXPIRE runpod.status 1"),
     ("webhooks", "SADD runpod.status x"),
@@ -130,7 +130,7 @@ def test_what_each_role_needs(url: str, redis: Any) -> None:
     for queue in ("runpod", "runpod.deliver", "runpod\x06\x163"):
         assert caller.lpush(queue, "a call") and caller.llen(queue)
     assert caller.hgetall(RECORD)["state"] == "IN_QUEUE"
-    assert caller.set("runpod:cancel:t1", "job") and caller.zadd("runpod:outbox", {"t1": 1}) is not None
+    assert caller.set("runpod:cancel:t1", "job") and caller.zadd("{runpod}:outbox", {"t1": 1}) is not None
     assert caller.set("celery-task-meta-t1", "{}") and caller.publish("celery-task-meta-t1", "{}") == 0
     # Django's admin lists what has ended.
     JobStore(as_user(url, "worker"), "runpod").mark_delivered("e1", "t0", [], 1000.0)

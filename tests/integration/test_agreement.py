@@ -123,7 +123,7 @@ def test_they_differ(name: str, world: World) -> None:
         assert str(caught.value.here) in str(caught.value)
         assert str(caught.value.workers) in str(caught.value)
     assert len(world.jobs()) == before
-    assert world.redis.zcard("runpod:outbox") == 0
+    assert world.redis.zcard("{runpod}:outbox") == 0
 
 
 @pytest.mark.parametrize("name", ["another database as backend", "the same URLs"])

@@ -78,7 +78,7 @@ def test_a_publish_that_failed_leaves_no_copy_and_never_runs(world: World, monke
             with pytest.raises(BrokerUnavailable) as caught:
                 call()
             assert caught.value.unconfirmed
-    assert world.redis.keys("runpod:outbox*") == []
+    assert world.redis.keys("{runpod}:outbox*") == []
     repeated = world.endpoint("fast").apply_async(({"a": 1},), task_id=caught.value.task_id)
     world.stack.worker(cwd=ROOT)
     assert repeated.get(timeout=WAIT_S) == {"a": 1}
@@ -89,4 +89,4 @@ def test_a_call_that_was_accepted_before_its_copy_is_written_leaves_none(world: 
     world.stack.worker(cwd=ROOT)
     results = [world.endpoint("fast").delay(n=n) for n in range(50)]
     assert [result.get(timeout=WAIT_S) for result in results] == [{"n": n} for n in range(50)]
-    eventually(lambda: world.redis.keys("runpod:outbox*"), [])
+    eventually(lambda: world.redis.keys("{runpod}:outbox*"), [])

@@ -22,7 +22,9 @@ ROOMS = {
         "protocol",
     ),
     "celery_runpod._private_names": "protocol",
-    **dict.fromkeys(("celery_runpod._connect", "celery_runpod._stand_ins"), "connect"),
+    **dict.fromkeys(
+        (f"celery_runpod.{name}" for name in ("_connect", "_cluster", "_redis_urls", "_stand_ins")), "connect"
+    ),
     **dict.fromkeys(("celery_runpod.testing", "celery_runpod._testing"), "testing"),
     "celery_runpod._publish": "publish",
     "celery_runpod.errors": "errors",

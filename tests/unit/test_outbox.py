@@ -161,7 +161,7 @@ def test_a_call_that_is_accepted_while_it_is_looked_for_leaves_nothing_behind(st
     story.published("a", 5, in_queue=True)
     story.bench.store.outbox.drop_message("a")
     story.bench.store.outbox.note_held(["a"], NOW)
-    assert story.bench.store.redis.keys("runpod:outbox*") == []
+    assert story.bench.store.redis.keys("{runpod}:outbox*") == []
 
 
 def test_a_lost_call_is_found_behind_any_number_that_wait_with_another_priority() -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from celery_runpod._cli.doctor.findings import Finding, ok, warning, wrong
 from celery_runpod._cli.doctor.server_checks import check_consumers
-from celery_runpod._connect import check_reachable, mask_url
+from celery_runpod._connect import backend_of, broker_of, check_reachable, mask_url
 from celery_runpod._protocol import DEFAULT_DEADLINE_S
 from celery_runpod._publish.agreement import compare
 from celery_runpod.errors import RunPodError
@@ -39,8 +39,8 @@ def read_app(where: str) -> dict[str, Any]:
     conf = app.conf
     options = {name: conf.get(f"{name}_transport_options") or {} for name in ("broker", "result_backend")}
     return {
-        "broker": conf.broker_write_url or conf.broker_url,
-        "backend": conf.result_backend,
+        "broker": broker_of(app),
+        "backend": backend_of(app),
         "accept_content": sorted(map(str, conf.accept_content or ())),
         "result_accept_content": sorted(map(str, conf.result_accept_content or conf.accept_content or ())),
         "task_serializer": conf.task_serializer,

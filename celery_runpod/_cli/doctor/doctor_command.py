@@ -13,13 +13,14 @@ from typing import Any
 
 import click
 
-from celery_runpod._cli.doctor import runpod_checks, server_checks, settings_checks, store_checks
+from celery_runpod._cli.doctor import replica_checks, runpod_checks, server_checks, settings_checks, store_checks
 from celery_runpod._cli.doctor.app_checks import check_app
 from celery_runpod._cli.doctor.findings import Finding, Level, Redactor, ok, wrong
 from celery_runpod._cli.output import echo, print_json
 from celery_runpod._cli.service_path import put_service_on_path
 from celery_runpod._connect import ClientSettings
 from celery_runpod._escaping import shown as escaped
+from celery_runpod._redis_urls import has_replicas
 from celery_runpod.errors import ConfigurationError
 
 SIGNS = {Level.OK: "ok     ", Level.WARNING: "warning", Level.WRONG: "WRONG  "}
@@ -62,7 +63,8 @@ def examine(env: dict[str, str], where: str | None) -> tuple[dict[str, str], lis
     found += settings_checks.check_versions()
     reached = True
     for url, roles in _roles(urls).items():
-        of_server = server_checks.check_server(", ".join(roles), url)
+        check = replica_checks.check_replicated if has_replicas(url) else server_checks.check_server
+        of_server = check(", ".join(roles), url)
         found += of_server
         reached = reached and not ("store" in roles and of_server[0].level is Level.WRONG)
     if settings is not None:

@@ -17,10 +17,11 @@ from kombu.exceptions import ChannelError
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from celery_runpod._cli.doctor.findings import CHECK_S, Finding, TookTooLong, ok, warning, within, wrong
-from celery_runpod._connect import COMMAND, REDIS_SCHEMES, client_settings, connect, is_amqp, mask_url
+from celery_runpod._connect import COMMAND, celery_urls, client_settings, connect, is_amqp, mask_url
 from celery_runpod._private_names import release
 from celery_runpod._protocol import Queues
 from celery_runpod._publish.rabbitmq import QuorumQueue, our_queues
+from celery_runpod._redis_urls import is_redis_url
 from celery_runpod._store.start_checks import clock_problem
 from celery_runpod.errors import ConfigurationError
 
@@ -32,7 +33,7 @@ TROUBLE = (RedisError, OSError, ValueError, TookTooLong)
 
 def check_server(role: str, url: str) -> list[Finding]:
     """Whether broker, result backend or store is reached, and loses nothing."""
-    return check_redis(role, url) if url.startswith(REDIS_SCHEMES) else check_broker(role, url)
+    return check_redis(role, url) if is_redis_url(url) else check_broker(role, url)
 
 
 def check_redis(role: str, url: str) -> list[Finding]:
@@ -42,6 +43,11 @@ def check_redis(role: str, url: str) -> list[Finding]:
         info, latency_s, skew_s = within(CHECK_S, lambda: look_at_redis(url))
     except TROUBLE as error:
         return [unreachable(role, masked, error)]
+    return judged(role, masked, info, latency_s, skew_s)
+
+
+def judged(role: str, masked: str, info: dict[str, Any], latency_s: float, skew_s: float) -> list[Finding]:
+    """What is found in the INFO of one Redis."""
     version = info.get("redis_version", "of an unknown version")
     found = [ok(role, f"{masked}: Redis {version}, answers in {latency_s * 1000:.1f} ms")]
     if info.get("role") == "slave":
@@ -71,10 +77,14 @@ def check_redis(role: str, url: str) -> list[Finding]:
 
 def look_at_redis(url: str) -> tuple[dict[str, Any], float, float]:
     """INFO, the seconds of a round trip, and by how many seconds this clock is ahead of Redis'."""
-    redis = connect(url, COMMAND)
+    return look_at_client(connect(url, COMMAND))
+
+
+def look_at_client(redis: Any) -> tuple[dict[str, Any], float, float]:
+    """The same, of a client of one server."""
     info: Any = redis.info()
     began, sent = time.monotonic(), time.time()
-    seconds, micros = redis.time()  # type: ignore[misc]
+    seconds, micros = redis.time()
     latency_s = time.monotonic() - began
     return info, latency_s, sent + latency_s / 2 - (seconds + micros / 1e6)
 
@@ -148,7 +158,8 @@ def check_consumers(broker_url: str, names: Sequence[str]) -> list[Finding]:
 
 
 def _without_a_worker(broker_url: str, names: Sequence[str]) -> dict[str, int]:
-    with Celery("celery_runpod_doctor", broker=broker_url, set_as_current=False) as app:
+    with Celery("celery_runpod_doctor", set_as_current=False) as app:
+        app.conf.update(celery_urls(broker_url, "disabled://"))
         waiting, served = {}, set()
         with app.connection_for_read(connect_timeout=3) as connection:
             for name in names:

@@ -1,5 +1,5 @@
 --[[ beat: a worker is alive, and compares what it remembers with what the store holds.
-  KEYS  epoch()
+  KEYS  epoch(master)
   ARGV  run_id (of the Redis process); now (s); remembered (s, "" = nothing: the latest beat this worker knows of);
         lost (s: what Redis may lose by design); grace (s: in which every living worker has compared)
   Returns "ok" | "restarted" (nobody has vouched for this Redis process yet) | "went_back" (it holds older data)

@@ -1,10 +1,7 @@
 --[[ keep_message: a call was published, and no worker has accepted it yet.
-  KEYS  index = task(task_id); outbox(); messages = outbox_messages(); places = outbox_places(); lanes = outbox_lanes()
+  KEYS  outbox(); messages = outbox_messages(); places = outbox_places(); lanes = outbox_lanes()
   ARGV  task_id; published_at (s); entry (in the order of its lane); text (JSON)
-  Returns "kept" | "accepted" (a worker has it: nothing is written)
-  A worker writes the index before it drops the copy, so none is left over. ]]
-local known = redis.call('GET', index)
-if known and cjson.decode(known).endpoint ~= cjson.null then return 'accepted' end
+  Returns "kept" ]]
 local before = redis.call('HGET', places, task_id)
 if before then redis.call('ZREM', lanes, before) end
 redis.call('HSET', messages, task_id, text)

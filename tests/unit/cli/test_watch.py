@@ -50,7 +50,7 @@ def test_an_id_that_nobody_knows(runner: CliRunner, redis: Redis) -> None:
 def test_a_call_that_no_worker_has_accepted_yet_is_known(
     runner: CliRunner, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    redis.zadd("runpod:outbox", {"t2": 1.0})
+    redis.zadd("{runpod}:outbox", {"t2": 1.0})
     app = worker_calls.client()
     monkeypatch.setattr(following, "pause", lambda: app.backend.store_result("t2", 3, "SUCCESS"))
     answer = runner.invoke(watch, ["t2"])

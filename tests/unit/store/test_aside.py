@@ -161,4 +161,4 @@ def test_the_size_of_what_is_taken_is_given_back() -> None:
     for _ in range(3):
         bench.store.aside.put_message_aside(message())
     assert bench.store.aside.take_message("message-1") and not bench.store.aside.take_message("message-1")
-    assert not list(bench.redis.scan_iter("runpod:aside*"))
+    assert not list(bench.redis.scan_iter("{runpod}:aside*"))

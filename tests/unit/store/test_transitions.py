@@ -349,7 +349,7 @@ def test_no_note_is_left_of_a_call_that_was_accepted_while_its_queue_was_looked_
     store.outbox.keep_message("t2", NOW, "{}", "{}")
     store.outbox.drop_message("t1")
     store.outbox.note_held(["t1", "t2"], NOW)
-    assert store.redis.zrange("runpod:outbox:held", 0, -1) == ["t2"]
+    assert store.redis.zrange("{runpod}:outbox:held", 0, -1) == ["t2"]
 
 
 def test_two_namespaces_share_no_key(redis: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_app.watchdog.restored_store import LOST_S, Memory, beat
 from celery_runpod._store.states import State
@@ -107,3 +108,35 @@ def test_a_store_that_was_emptied_is_older_too(bench: Bench) -> None:
     assert beat(bench.services, memory) == "went_back"
     assert bench.store.submits.signs(ENDPOINT, ["t1"]).epoch.settled
     assert fence(bench) == memory.latest
+
+
+def test_each_master_of_a_cluster_is_compared_with_its_own_beat(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.store.workers, "masters", lambda: ["1", "4"])
+    monkeypatch.setattr(bench.store.workers, "master_of", lambda endpoint: "4" if endpoint == ENDPOINT else "1")
+    memory = Memory(None)
+    assert beat(bench.services, memory) == "ok"
+    old = bench.redis.hgetall("runpod:epoch:{4}")
+    bench.now += 60
+    assert beat(bench.services, memory) == "ok"
+    remembered = bench.now
+    bench.redis.hset("runpod:epoch:{4}", mapping={**old, "run_id": "before"})
+    bench.now += 5
+    assert beat(bench.services, memory) == "went_back"
+    assert fence(bench) == remembered
+    assert bench.store.submits.signs("other", ["t1"]).epoch.fence == 0
+
+
+def test_a_master_that_is_away_keeps_the_others_from_no_beat(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.store.workers, "masters", lambda: ["1", "4"])
+    beat_of = bench.store.workers.beat
+
+    def away(now: float, remembered: float | None, lost_s: float, grace_s: float, master: str = "") -> str:
+        if master == "1":
+            raise RedisConnectionError("away")
+        return beat_of(now, remembered, lost_s, grace_s, master)
+
+    monkeypatch.setattr(bench.store.workers, "beat", away)
+    memory = Memory(None)
+    with pytest.raises(RedisConnectionError):
+        beat(bench.services, memory)
+    assert memory.beats == {"4": bench.now}
