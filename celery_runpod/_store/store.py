@@ -323,7 +323,6 @@ class JobStore:
         job: Job,
         lease: float,
         at: float,
-        now: float,
         *,
         decide_at: float | None = None,
         state: State | None = None,
@@ -347,7 +346,6 @@ class JobStore:
             checks=job.checks if checks is None else checks,
             progress=progress,
             reason=reason,
-            now=now,
             missing_since=missing_since,
             started_at=started_at,
         )
@@ -528,14 +526,6 @@ class JobStore:
         return bool(
             due or undelivered or (cancels and float(until or 0.0) <= late) or ((looks or waiting) and not expected)
         )
-
-    def find(self, task_id: str) -> Job | None:
-        """The open record of a task id."""
-        place = self.ids.place(task_id)
-        if place is None or place.endpoint is None:
-            return None
-        found = self.jobs(place.endpoint, [task_id])
-        return found[0] if found else None
 
     def ids_in(self, endpoint: str, state: State) -> list[str]:
         """The task ids of the open jobs in a state."""
