@@ -22,13 +22,14 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from celery_runpod._protocol import DAY_S, MAX_TTL_S
+from celery_runpod._protocol import DAY_S
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod._store.submits import Post, Signs
 from celery_runpod._webhooks.signed_urls import sign_url
 from celery_runpod.api import Job as Answer
 from celery_runpod.api import Policy
+from celery_runpod.api._durations import MAX_S
 from celery_runpod.errors import (
     ApiError,
     BadAnswer,
@@ -206,7 +207,7 @@ def _policy(job: Job) -> Policy | None:
     ttl_s = options.ttl
     if ttl_s is None and job.end_by - job.accepted_at > DAY_S:
         # By default RunPod deletes a job after 24 h in any state: a longer deadline needs a longer time to live.
-        ttl_s = min(job.end_by - job.accepted_at, MAX_TTL_S)
+        ttl_s = min(job.end_by - job.accepted_at, MAX_S)
     if options.execution_timeout is None and ttl_s is None and options.low_priority is None:
         return None
     return Policy(execution_timeout=options.execution_timeout, ttl=ttl_s, low_priority=options.low_priority)

@@ -32,8 +32,9 @@ from celery_runpod._plain_json import plain_json
 from celery_runpod._stand_ins import Ending, Message, Show, StandIn
 from celery_runpod._store.states import OPEN
 from celery_runpod._testing.handler_ends import answer_failed, answer_raised, answer_with, as_json
-from celery_runpod.api._answers import Job, bounded
+from celery_runpod.api._answers import Job
 from celery_runpod.api._depth import too_deep
+from celery_runpod.api._durations import bounded
 from celery_runpod.api._payload import check_input, encode
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.errors import (
