@@ -134,9 +134,9 @@ def accept_one(store: JobStore, name: str, app: Celery) -> Job:
     store.brake.hold(name, time.time())
     result = Endpoint(name, app=app).delay(n=0)
     while True:
-        job = store.find(result.id)
-        if job is not None and job.reason:
-            return job
+        for job in store.jobs(name, [result.id]):
+            if job.reason:
+                return job
         time.sleep(0.05)
 
 

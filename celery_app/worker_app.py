@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None) -> Celery:
         limit_imported(app, settings.visibility_timeout_s - END_S)
     ignored.install()
     app.steps["worker"].add(SelfHeal)
-    install_revocation(app)
+    install_revocation()
 
     def configure(loglevel: int | str = logging.INFO, logfile: str | None = None, **_: Any) -> None:
         configure_logging(settings.log_json, loglevel, logfile)

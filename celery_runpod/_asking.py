@@ -25,7 +25,8 @@ from celery_runpod._connect import check_reachable, client_app, client_settings,
 from celery_runpod._protocol import EVERY_ENDPOINT, HIDDEN, PAUSE, RESUME, RETRY, Queues
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._store.store import store_of
-from celery_runpod.api._answers import Health, bounded
+from celery_runpod.api._answers import Health
+from celery_runpod.api._durations import bounded
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, InvalidInput, NoAnswer
 from celery_runpod.results import JobResult
 

@@ -14,6 +14,7 @@ from celery import Celery
 
 from celery_runpod._escaping import described
 from celery_runpod._protocol import ARGUMENTS, CALL
+from celery_runpod.api._durations import in_seconds
 from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError
 
 
@@ -76,7 +77,7 @@ def not_before(countdown: Any, eta: Any, timezone: Callable[[], tzinfo]) -> floa
         InvalidOption: neither seconds nor a `timedelta`; or not a datetime.
     """
     if countdown is not None:
-        seconds = countdown.total_seconds() if isinstance(countdown, timedelta) else countdown
+        seconds = in_seconds(countdown)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise InvalidOption("countdown", repr(countdown), "seconds")
         eta = datetime.now(UTC) + timedelta(seconds=seconds)

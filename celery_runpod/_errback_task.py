@@ -9,26 +9,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery, Task
-from celery._state import _get_active_apps, connect_on_app_finalize
+from celery import Celery
 from celery.app.task import Context
 from celery.canvas import maybe_signature
 
-from celery_runpod._connect import is_worker
 from celery_runpod._protocol import ERRBACK, RUN
+from celery_runpod._publish.client_tasks import ClientSideTask, in_every_app
 from celery_runpod.results import JobResult
 
 
-class ErrbackTask(Task):
+class ErrbackTask(ClientSideTask):
     """`runpod.errback` in an app that calls endpoints."""
 
     abstract = True
-    typing = False
     ignore_result = True
-
-    @classmethod
-    def annotate(cls) -> None:
-        """Ignores `task_annotations`, which are for the app's own tasks."""
 
 
 def call_errback(self: Any, *given: Any) -> None:
@@ -47,12 +41,7 @@ def _arguments_of(app: Celery, task_id: str) -> list[Any]:
     return [request, result.error or result.result, result.traceback]
 
 
-@connect_on_app_finalize
+@in_every_app
 def register(app: Celery) -> None:
-    if not is_worker(app) and ERRBACK not in app._tasks:
+    if ERRBACK not in app._tasks:
         app.task(name=ERRBACK, base=ErrbackTask, bind=True, shared=False, lazy=False)(call_errback)
-
-
-for _app in _get_active_apps():
-    if _app.finalized:
-        register(_app)

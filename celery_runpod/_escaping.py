@@ -29,9 +29,9 @@ def shown(text: str) -> str:
     return _UNSAFE_IN_LINE.sub(_escaped, text)
 
 
-def shown_block(text: str, indent: str = "  ") -> str:
+def shown_block(text: str) -> str:
     r"""As `shown`, but lines stay lines. Each but the first is indented, so that none looks like a line of its own."""
-    return _UNSAFE.sub(_escaped, text).replace("\n", f"\n{indent}")
+    return _UNSAFE.sub(_escaped, text).replace("\n", "\n  ")
 
 
 def shown_json(value: Any) -> str:

@@ -18,9 +18,9 @@
     celery Backend._get_result_meta,                events, results          a state in Celery's own form
       _get_task_meta
     celery AsyncResult._cache, _set_cache           results                  a REVOKED task reads as JobCancelled
-    celery._state._get_active_apps,                 caller_task, routes,     client tasks in every app
+    celery._state._get_active_apps,                 client_tasks, routes,    client tasks in every app
       connect_on_app_finalize, app._tasks           forks, _stand_ins,
-                                                    _errback_task
+                                                    caller_task, _errback_task
     celery._state._set_task_join_will_block,        _stand_ins               two threads with eager tasks
       task_join_will_block
     celery.canvas._chain, _chord                    _stand_ins               a failed chain returns, as in production

@@ -76,8 +76,6 @@ DEFAULT_QUEUE = "default"
 """The queue of the tasks that `RUNPOD_IMPORTS` names, and of a client that has no Celery app of its own."""
 
 DAY_S = 86_400.0
-MAX_TTL_S = 7 * DAY_S
-"""The longest time to live of a job at RunPod (docs.runpod.io/serverless/endpoints/send-requests)."""
 DEFAULT_DEADLINE_S = 6 * 3600.0
 
 

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Any
 
 from celery_runpod._escaping import described
-from celery_runpod._protocol import DAY_S, MAX_TTL_S
+from celery_runpod._protocol import DAY_S
+from celery_runpod.api._durations import MAX_S, MIN_EXECUTION_TIMEOUT_S, MIN_TTL_S
 from celery_runpod.errors import InvalidOption
 
 __all__ = ["Backoff", "Options"]
@@ -83,11 +84,10 @@ class Options:
     stream: bool | None = None
 
     SECONDS = {
-        # docs.runpod.io/serverless/endpoints/send-requests: executionTimeout 5 s to 7 days, ttl 10 s to 7 days.
-        "deadline": (1.0, MAX_TTL_S),
-        "start_timeout": (1.0, MAX_TTL_S),
-        "execution_timeout": (5.0, MAX_TTL_S),
-        "ttl": (10.0, MAX_TTL_S),
+        "deadline": (1.0, MAX_S),
+        "start_timeout": (1.0, MAX_S),
+        "execution_timeout": (MIN_EXECUTION_TIMEOUT_S, MAX_S),
+        "ttl": (MIN_TTL_S, MAX_S),
     }
 
     @classmethod

@@ -7,6 +7,7 @@ Afterwards the result is Celery's own. This module needs neither the worker's co
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -30,6 +31,7 @@ from celery_runpod._live.looking import Looker, notes
 from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
 from celery_runpod._live.watching import changes, followed
 from celery_runpod._store.store import JobStore, store_of
+from celery_runpod.api._durations import bounded
 from celery_runpod.errors import InvalidOption, JobError, ResultTimeout
 
 __all__ = ["Chunk", "Flow", "JobResult", "JobUpdate", "cancel"]
@@ -486,7 +488,7 @@ def _order(result: Any, before: tuple[str, ...], found: dict[str, tuple[str, ...
 
 
 def _seconds(timeout: float | timedelta | None) -> float | None:
-    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    return bounded("timeout", timeout, 0.0, math.inf)
 
 
 def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from celery_runpod._store.states import OPEN
 from celery_runpod.errors import ConfigurationError
 
 
@@ -60,7 +61,7 @@ def ask_password_for_metrics() -> None:
     Metrics.get = authenticated(Metrics.get)
 
 
-OPEN_STATES = ("STARTED", "WAITING", "SUBMITTING", "JOINED", "IN_QUEUE", "IN_PROGRESS")
+WITH_BUTTON = ("STARTED", *map(str, OPEN))
 
 
 def offer_cancel() -> None:
@@ -75,7 +76,8 @@ def offer_cancel() -> None:
         def _create_template(self, name: str) -> Template:
             text = (Path(self.root) / name).read_text(encoding="utf-8")
             text = text.replace(
-                'if task.state == "STARTED" %}\n      <button', f"if task.state in {OPEN_STATES} %}}\n      <button"
+                'if task.state == "STARTED" %}\n      <button',
+                f"if task.state in {WITH_BUTTON} %}}\n      <button",
             )
             return Template(text, name=name, loader=self)
 

@@ -132,7 +132,7 @@ def cancel_if_wished(
     return True
 
 
-def cancel_jobs(services: Services, task_ids: Iterable[str], reason: str = "revoked") -> list[str]:
+def cancel_jobs(services: Services, task_ids: Iterable[str]) -> list[str]:
     """Cancel these jobs alone; returns the ids of those that were open. Jobs that are not at RunPod come first: each end
     of a job at RunPod frees a place, which none of the others may take. All are decided before the first is published,
     which takes ten times as long."""
@@ -150,7 +150,7 @@ def cancel_jobs(services: Services, task_ids: Iterable[str], reason: str = "revo
             for some in batched(ids):
                 now = services.clock()
                 cancelled[endpoint] += services.store.cancels.request_cancels(
-                    endpoint, some, {"reason": reason}, now, now + publish_s
+                    endpoint, some, {"reason": "revoked"}, now, now + publish_s
                 )
     for endpoint, ids in cancelled.items():
         if ids:

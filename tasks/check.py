@@ -217,7 +217,7 @@ class Check:
             elif job.window_ends is not None and now < job.window_ends:
                 self._put_off(job, job.window_ends)
             else:
-                close_window(self.services, job, self.lease)
+                close_window(self.services, job)
         elif job.state is State.WAITING:
             if job.options.sync and job.not_before <= now:
                 at = again_at(job, now)
@@ -281,7 +281,7 @@ class Check:
         if hints.stuck(job, answer, now):
             reason = STUCK
         news: dict[str, Any] = {"state": state, "progress": progress, "started_at": seen.started_at}
-        if self._observe(job, due, now, decide_at(seen, due, now), reason=reason, **news):
+        if self._observe(job, due, decide_at(seen, due, now), reason=reason, **news):
             if reason:
                 shown["reason"] = reason
             if answer.delay_s is not None:
@@ -345,13 +345,13 @@ class Check:
             self._put_off(job, at)
         else:
             due, now = at if late else look_before(at, verdict_at(job)), self.services.clock()
-            if self._observe(job, due, now, decide_at(job, due, now), reason=reason, missing_since=missing_since):
+            if self._observe(job, due, decide_at(job, due, now), reason=reason, missing_since=missing_since):
                 self.services.show(job, job.state, {"reason": reason})
 
-    def _observe(self, job: Job, due: float, now: float, decided_at: float, **news: Any) -> bool:
+    def _observe(self, job: Job, due: float, decided_at: float, **news: Any) -> bool:
         """Note what a look has shown; returns whether that is new to the caller."""
         checks = job.checks + 1
-        word = self.store.observe(job, self.lease, due, now, decide_at=decided_at, checks=checks, **news)
+        word = self.store.observe(job, self.lease, due, decide_at=decided_at, checks=checks, **news)
         return word == "changed"
 
     def _patience_ends(self, job: Job) -> float:

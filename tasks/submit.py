@@ -22,13 +22,14 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from celery_runpod._protocol import DAY_S, MAX_TTL_S
+from celery_runpod._protocol import DAY_S
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod._store.submits import Post, Signs
 from celery_runpod._webhooks.signed_urls import sign_url
 from celery_runpod.api import Job as Answer
 from celery_runpod.api import Policy
+from celery_runpod.api._durations import MAX_S
 from celery_runpod.errors import (
     ApiError,
     BadAnswer,
@@ -67,7 +68,7 @@ def submit(services: Services, job: Job, lease: float, together: SubmitRound | N
             return
         let_all_expire(services, job, now)
         # If all calls have left, the job is cancelled; another may have joined meanwhile.
-        services.store.observe(job, lease, now + 1, now, reason=job.reason)
+        services.store.observe(job, lease, now + 1, reason=job.reason)
         return
     own, others = cancelled_by(job)
     signs = together.signs()
@@ -84,7 +85,7 @@ def submit(services: Services, job: Job, lease: float, together: SubmitRound | N
     wait_until, reason = _not_yet(job, signs, now)
     if wait_until is not None:
         due = next_look(wait_until, job.start_by, job.end_by, expires_at)
-        if services.store.observe(job, lease, due, now, reason=reason) == "changed":
+        if services.store.observe(job, lease, due, reason=reason) == "changed":
             services.show(job, State.WAITING, {"reason": reason})
         return
     post = plan_post(services, job, now)
@@ -150,7 +151,7 @@ def _insist(services: Services, job: Job, record: Callable[[], str], job_id: str
         raise
 
 
-def close_window(services: Services, job: Job, lease: float) -> None:
+def close_window(services: Services, job: Job) -> None:
     """Resubmit or end a job whose submit got no answer within its window."""
     now = services.clock()
     if _may_resubmit(services):
@@ -206,7 +207,7 @@ def _policy(job: Job) -> Policy | None:
     ttl_s = options.ttl
     if ttl_s is None and job.end_by - job.accepted_at > DAY_S:
         # By default RunPod deletes a job after 24 h in any state: a longer deadline needs a longer time to live.
-        ttl_s = min(job.end_by - job.accepted_at, MAX_TTL_S)
+        ttl_s = min(job.end_by - job.accepted_at, MAX_S)
     if options.execution_timeout is None and ttl_s is None and options.low_priority is None:
         return None
     return Policy(execution_timeout=options.execution_timeout, ttl=ttl_s, low_priority=options.low_priority)
@@ -225,7 +226,7 @@ def _refused(services: Services, job: Job, error: RunPodError, over: Callable[[s
         over("trouble")
         log.warning("submit.unknown", extra=fields)
         window_ends = job.window_ends or now
-        if services.store.observe(job, window_ends, window_ends, now, reason="UNCONFIRMED") == "changed":
+        if services.store.observe(job, window_ends, window_ends, reason="UNCONFIRMED") == "changed":
             services.show(job, State.SUBMITTING, {"reason": "UNCONFIRMED"})
     elif isinstance(error, Unauthorized | ConfigurationError) and services.settings.on_unauthorized == "wait":
         log.error("submit.unauthorized", extra=fields)

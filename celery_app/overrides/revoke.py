@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from celery import Celery
 from celery.worker import state as worker_state
 from celery.worker.control import Panel
 
@@ -27,7 +26,7 @@ log = logging.getLogger(__name__)
 _original: dict[str, Callable[..., Any]] = {}
 
 
-def install(app: Celery) -> None:
+def install() -> None:
     """Replace Celery's commands in this process. For another app they call Celery's own."""
     for name, command in (("revoke", _revoke), ("terminate", _terminate), ("revoke_by_stamped_headers", _by_stamps)):
         if name not in _original:

@@ -34,6 +34,7 @@ API_KEY = "local-key"
 OWN_SETTINGS = ("RUNPOD_", "REDIS_", "CELERY_")
 """First words of the variables that a stack does not take over from this process: it must not reach for a real RunPod,
 nor for a real Redis."""
+READY_WITHIN_S = 60.0
 LOG_END = 3000
 """How many characters of a log an error quotes."""
 HOW_TO_GET_REDIS = (
@@ -153,7 +154,6 @@ class Stack:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         ready: Callable[[Server], bool] | None = None,
-        within_s: float = 60.0,
     ) -> Server:
         """Start a process in a group of its own, and wait until it is ready.
 
@@ -174,14 +174,14 @@ class Stack:
             )
         server = Server(name, process, log)
         self.servers.append(server)
-        give_up = time.monotonic() + within_s
+        give_up = time.monotonic() + READY_WITHIN_S
         while True:
             self._while_starting()
             if ready is None or ready(server):
                 return server
             self._refuse_ended(server)
             if time.monotonic() > give_up:
-                problem = f"{name} was not ready after {within_s:g} s; its log ends:\n{server.text()[-LOG_END:]}"
+                problem = f"{name} was not ready after {READY_WITHIN_S:g} s; its log ends:\n{server.text()[-LOG_END:]}"
                 raise ConfigurationError(problem)
             time.sleep(0.05)
 

@@ -21,7 +21,6 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from typing import Any
 
 from amqp.exceptions import NotFound
@@ -31,6 +30,7 @@ from celery.backends.rpc import RPCBackend
 
 from celery_runpod._connect import broker_connection, broker_of, client_settings, mask_url, store_url
 from celery_runpod._store.store import store_of
+from celery_runpod.api._durations import in_seconds
 from celery_runpod.errors import ConfigurationMismatch
 
 log = logging.getLogger(__name__)
@@ -233,8 +233,7 @@ def _remembered(app: Celery) -> Agreement:
             f"no RunPod worker of namespace {key[1]!r} was ever up on the broker, result backend and job store of this "
             "process: calls wait until one is (`celery-runpod worker`, `celery-runpod doctor`)"
         )
-    here = app.conf.result_expires
-    here_s = here.total_seconds() if isinstance(here, timedelta) else here
+    here_s = in_seconds(app.conf.result_expires)
     if here_s and agreement.result_expires_s and here_s < agreement.result_expires_s:
         _warn_once(
             f"result_expires is {here_s:g} s here and {agreement.result_expires_s:g} s in the RunPod workers: chords and "

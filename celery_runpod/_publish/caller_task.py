@@ -16,7 +16,6 @@ from contextvars import ContextVar
 from typing import Any
 
 from celery import Celery, Task, states
-from celery._state import _get_active_apps, connect_on_app_finalize
 from celery.app import amqp
 from celery.exceptions import TaskRevokedError
 from redis.exceptions import RedisError
@@ -28,6 +27,7 @@ from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import RUN
 from celery_runpod._publish.agreement import refuse_mismatch
 from celery_runpod._publish.bounds import refuse_over_bounds
+from celery_runpod._publish.client_tasks import ClientSideTask, in_every_app
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._publish.job_ends import End, tell_here
 from celery_runpod._publish.keep_copies import forget
@@ -118,17 +118,12 @@ def _listed(value: Any) -> Iterator[Any]:
         yield from value if isinstance(value, list | tuple) else (value,)
 
 
-class ClientTask(Task):
+class ClientTask(ClientSideTask):
     """`runpod.run` in an app that calls it."""
 
     abstract = True
-    typing = False
     throws = (RunPodError, TaskRevokedError)
     """A job's error, which a fake raises here, is no fault of the task: Celery logs it as such."""
-
-    @classmethod
-    def annotate(cls) -> None:
-        """Ignores `task_annotations`, which are for the app's own tasks."""
 
     def _get_exec_options(self) -> dict[str, Any]:
         """None: the options of a call come from its signature alone."""
@@ -230,23 +225,16 @@ def _run_here(self: Any, *args: Any, **kwargs: Any) -> Any:
     )
 
 
-@connect_on_app_finalize
+@in_every_app
 def register(app: Celery) -> None:
-    """Register the client task in an app, unless it is the RunPod worker's."""
-    if is_worker(app) or isinstance(app._tasks.get(RUN), ClientTask):
+    """Register the client task in an app."""
+    if isinstance(app._tasks.get(RUN), ClientTask):
         return
     # If this process has also imported the worker's tasks, Celery may have registered `tasks.run` in the app.
     app._tasks.pop(RUN, None)
     app.task(name=RUN, base=ClientTask, bind=True, shared=False, lazy=False)(_run_here)
     if _stand_ins.active():
         _stand_ins.make_eager(app)
-
-
-def register_in_finalized_apps() -> None:
-    """Register in the apps that were finalized before `celery_runpod` was imported."""
-    for app in _get_active_apps():
-        if app.finalized:
-            register(app)
 
 
 def client_task(app: Celery) -> Task:
@@ -257,6 +245,3 @@ def client_task(app: Celery) -> Task:
         return task
     made: Task = type("ClientTask", (ClientTask,), {"name": RUN, "app": app, "__module__": __name__})()
     return made
-
-
-register_in_finalized_apps()

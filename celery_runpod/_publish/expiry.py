@@ -5,11 +5,12 @@ Not here: the same of the RunPod workers' settings (`agreement.py`).
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from celery import Celery
 
 from celery_runpod._protocol import DEFAULT_DEADLINE_S
+from celery_runpod.api._durations import in_seconds
 from celery_runpod.errors import ConfigurationError
 
 MARGIN_S = 600.0
@@ -21,10 +22,15 @@ def check_expiry(app: Celery, endpoint: str, deadline_s: float | None, not_befor
     wait_s = 0.0 if not_before is None else max(0.0, not_before - datetime.now(UTC).timestamp())
     most_s = round(wait_s + (deadline_s or DEFAULT_DEADLINE_S))
     for name in ("result_expires", "result_chord_expires"):
-        expires = app.conf.get(name)
-        seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
-        if seconds and seconds < most_s + MARGIN_S:
+        expires_s = in_seconds(app.conf.get(name))
+        if least_s := too_short(expires_s, most_s):
             raise ConfigurationError(
-                f"{name} of the Celery app is {seconds:g} s, but a job of {endpoint} may take {most_s:g} s "
-                f"and a chord or result would be gone before its end: set it to at least {most_s + MARGIN_S:g}"
+                f"{name} of the Celery app is {expires_s:g} s, but a job of {endpoint} may take {most_s:g} s "
+                f"and a chord or result would be gone before its end: set it to at least {least_s:g}"
             )
+
+
+def too_short(expires_s: float | None, most_s: float) -> float | None:
+    """How long results must live at least, if they expire too early for jobs that may take `most_s`; else None."""
+    least_s = most_s + MARGIN_S
+    return least_s if expires_s and expires_s < least_s else None

@@ -32,6 +32,9 @@ class State(StrEnum):
 OUTCOMES = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.ENDED_HERE})
 """States with a verdict: nothing but delivery follows (or, for a failed attempt, the next one)."""
 
+OPEN = tuple(state for state in State if state not in OUTCOMES | {State.DELIVERED})
+"""States without a verdict, in the order of a job's life."""
+
 AT_RUNPOD = frozenset({State.IN_QUEUE, State.IN_PROGRESS})
 
 MOVES: dict[State, frozenset[State]] = {

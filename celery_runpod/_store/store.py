@@ -335,7 +335,6 @@ class JobStore:
         job: Job,
         lease: float,
         at: float,
-        now: float,
         *,
         decide_at: float | None = None,
         state: State | None = None,
@@ -359,7 +358,6 @@ class JobStore:
             checks=job.checks if checks is None else checks,
             progress=progress,
             reason=reason,
-            now=now,
             missing_since=missing_since,
             started_at=started_at,
         )
@@ -559,14 +557,6 @@ class JobStore:
         return str(word)
 
     # Looking
-
-    def find(self, task_id: str) -> Job | None:
-        """The open record of a task id."""
-        place = self.ids.place(task_id)
-        if place is None or place.endpoint is None:
-            return None
-        found = self.jobs(place.endpoint, [task_id])
-        return found[0] if found else None
 
     def ids_in(self, endpoint: str, state: State) -> list[str]:
         """The task ids of the open jobs in a state."""

@@ -30,9 +30,11 @@ from celery_runpod._call_rules import check_message, merge_input, returned_error
 from celery_runpod._connect import client_app
 from celery_runpod._plain_json import plain_json
 from celery_runpod._stand_ins import Ending, Message, Show, StandIn
+from celery_runpod._store.states import OPEN
 from celery_runpod._testing.handler_ends import answer_failed, answer_raised, answer_with, as_json
-from celery_runpod.api._answers import Job, bounded
+from celery_runpod.api._answers import Job
 from celery_runpod.api._depth import too_deep
+from celery_runpod.api._durations import bounded
 from celery_runpod.api._payload import check_input, encode
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.errors import (
@@ -54,7 +56,6 @@ UNGIVEN: Any = type("Ungiven", (), {"__repr__": lambda self: "..."})()
 MOST_DELAY_S = 3600.0
 AT_THE_CALLER = (BrokerUnavailable, ConfigurationError, ConfigurationMismatch, TooManyOpenJobs)
 """Errors that the call itself raises: nothing was enqueued."""
-OPEN_STATES = ("WAITING", "SUBMITTING", "IN_QUEUE", "IN_PROGRESS")
 OWN_OPTIONS = frozenset({"queue", "serializer", "argsrepr", "kwargsrepr", "shadow", "ignore_result"})
 """Options of the message that `Endpoint` and Celery set themselves."""
 
@@ -182,15 +183,15 @@ class FakeEndpoint:
 
         Args:
             task_id: any id. No call need have been made.
-            state: WAITING, SUBMITTING, IN_QUEUE or IN_PROGRESS.
+            state: WAITING, JOINED (it shares another call's job), SUBMITTING, IN_QUEUE or IN_PROGRESS.
             progress: what the handler reported last.
             reason: why the job waits, as `JobResult.reason`.
 
         Raises:
             InvalidOption: another state. InvalidInput: the progress is not JSON. RuntimeError: the fake is not active.
         """
-        if state not in OPEN_STATES:
-            raise InvalidOption("state", state, f"one of {', '.join(OPEN_STATES)}; for an end make a call")
+        if state not in OPEN:
+            raise InvalidOption("state", state, f"one of {', '.join(OPEN)}; for an end make a call")
         if self._stand_in is None:
             raise RuntimeError(f"{self!r} is not active: use it as a context manager or a decorator")
         news = {"progress": as_json(progress, "progress"), "reason": reason, "job_id": f"fake-{task_id}"}

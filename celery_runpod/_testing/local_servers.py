@@ -95,7 +95,7 @@ class LocalRunPod:
 class LocalServers:
     """The processes behind `local_simulator` and `local_worker`; they may serve several tests."""
 
-    def __init__(self, endpoints: Sequence[str], *, worker: bool, cwd: Path | None = None) -> None:
+    def __init__(self, endpoints: Sequence[str], *, worker: bool) -> None:
         if isinstance(endpoints, str) or not all(isinstance(one, str) for one in endpoints):
             raise ConfigurationError(f"endpoints: {endpoints!r} given; allowed: texts as 'sdxl=path/to/handler.py'")
         if not endpoints:

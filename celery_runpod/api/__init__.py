@@ -5,6 +5,7 @@ Jobs (the Serverless API):
     _serverless.py   RunPodClient: the operations of an endpoint
     _waiting.py      loops: until a job has ended, over the chunks of a stream, until a pod runs
     _answers.py      Job, Health, Policy: RunPod's JSON as types, its milliseconds as seconds
+    _durations.py    seconds or `timedelta`, and RunPod's bounds of them
     _failures.py     the error that a job ended with, as an exception
     _payload.py      what may be sent: JSON, and not too much of it
 

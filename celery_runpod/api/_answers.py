@@ -8,23 +8,19 @@ Not here: reading one field (``_fields.py``), a FAILED job's `error` as an excep
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, overload
+from typing import Any
 
 from celery_runpod.api._depth import too_deep
+from celery_runpod.api._durations import MAX_S, MIN_EXECUTION_TIMEOUT_S, MIN_TTL_S, bounded, milliseconds
 from celery_runpod.api._failures import failure_of
 from celery_runpod.api._fields import count, kind_of, mapping, number, seconds_of, text
 from celery_runpod.errors import BadAnswer, InvalidOption, JobError
 
 FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
 """States that a job does not leave (docs.runpod.io/serverless/endpoints/job-states)."""
-
-MAX_S = 7 * 86_400.0
-MIN_EXECUTION_TIMEOUT_S = 5.0
-MIN_TTL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -232,28 +228,3 @@ def parse_chunks(data: Any) -> list[Any]:
         return []
     outputs = [chunk["output"] if isinstance(chunk, Mapping) and "output" in chunk else chunk for chunk in chunks]
     return [None if too_deep(output) else output for output in outputs]
-
-
-@overload
-def bounded(option: str, value: float | timedelta, least_s: float, most_s: float) -> float: ...
-@overload
-def bounded(option: str, value: float | timedelta | None, least_s: float, most_s: float) -> float | None: ...
-def bounded(option: str, value: float | timedelta | None, least_s: float, most_s: float) -> float | None:
-    """A duration in seconds.
-
-    Raises:
-        InvalidOption: it is out of its bounds, or neither a number nor a `timedelta`.
-    """
-    if value is None:
-        return None
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not least_s <= seconds <= most_s:
-        given = seconds if is_number and math.isfinite(seconds) else repr(value)
-        raise InvalidOption(option, given, f"{least_s:g} to {most_s:g} seconds, or a timedelta")
-    return float(seconds)
-
-
-def milliseconds(duration: float | timedelta) -> int:
-    """A duration as RunPod wants it."""
-    return round((duration.total_seconds() if isinstance(duration, timedelta) else duration) * 1000)

@@ -13,16 +13,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from celery_runpod.api import _operations as ops
 from celery_runpod.api._access import Key, rest_url_of, rest_version_of
-from celery_runpod.api._answers import MAX_S, bounded
 from celery_runpod.api._billing import BillingPeriod, BillingRow
 from celery_runpod.api._catalog import GpuType
 from celery_runpod.api._checks import made, refuse_unless
 from celery_runpod.api._creation import Named, create_once, made_name, refuse_taken
+from celery_runpod.api._durations import MAX_S, bounded
 from celery_runpod.api._endpoints import ServerlessEndpoint, ServerlessWorker
 from celery_runpod.api._endpointspec import EndpointChanges, EndpointSpec
 from celery_runpod.api._http_errors import Where
@@ -33,7 +33,7 @@ from celery_runpod.api._podspec import PodChanges, PodSpec
 from celery_runpod.api._rest import Dialect, Request, request_of
 from celery_runpod.api._restv1 import V1
 from celery_runpod.api._restv2 import V2
-from celery_runpod.api._transport import Transport
+from celery_runpod.api._transport import Client
 from celery_runpod.api._waiting import wait_until_running
 from celery_runpod.errors import BadAnswer
 
@@ -44,7 +44,7 @@ MAX_TAIL = 5000
 PRODUCTS = ("POD", "SERVERLESS")
 
 
-class ManagementClient:
+class ManagementClient(Client):
     """RunPod's management API (docs.runpod.io/api-reference-v2).
 
     >>> client = ManagementClient()
@@ -85,27 +85,17 @@ class ManagementClient:
     ) -> None:
         self.rest_version = rest_version_of(rest_version)
         self._dialect: Dialect = V1 if self.rest_version == "v1" else V2
-        self._http = Transport(
+        super().__init__(
             Key(api_key),
             rest_url_of(base_url, self.rest_version, allow_http),
-            connect_timeout_s=bounded("connect_timeout", connect_timeout, 0.001, MAX_S),
-            read_timeout_s=bounded("read_timeout", read_timeout, 0.001, MAX_S),
-            total_timeout_s=bounded("total_timeout", total_timeout, 0.001, MAX_S),
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            total_timeout=total_timeout,
             pool_size=pool_size,
         )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(rest_version={self.rest_version!r}, base_url={self._http.base_url!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections of this process. The client can be used again; it then makes new ones."""
-        self._http.close()
 
     def list_pods(self) -> list[Pod]:
         """All pods of the account; workers of Serverless endpoints and members of clusters are not among them."""

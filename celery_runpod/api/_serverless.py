@@ -9,32 +9,29 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from celery_runpod.api._access import Key, base_url_of, path_of
 from celery_runpod.api._answers import (
-    MAX_S,
-    MIN_TTL_S,
     Health,
     Job,
     Policy,
-    bounded,
-    milliseconds,
     parse_chunks,
     parse_health,
     parse_job,
     parse_removed,
 )
+from celery_runpod.api._durations import MAX_S, MIN_TTL_S, bounded, milliseconds
 from celery_runpod.api._http_errors import Where
 from celery_runpod.api._payload import RUN_LIMIT_BYTES, RUNSYNC_LIMIT_BYTES, encode_body
-from celery_runpod.api._transport import Transport
+from celery_runpod.api._transport import Client
 from celery_runpod.api._waiting import stream_until_final, wait_until_final
 from celery_runpod.errors import BadAnswer
 
 T = TypeVar("T")
 
 
-class RunPodClient:
+class RunPodClient(Client):
     """RunPod's Serverless API (docs.runpod.io/serverless/endpoints/operation-reference).
 
     >>> client = RunPodClient()
@@ -79,27 +76,17 @@ class RunPodClient:
         pool_size: int = 32,
         allow_http: bool | None = None,
     ) -> None:
-        self._http = Transport(
+        super().__init__(
             Key(api_key),
             base_url_of(base_url, allow_http),
-            connect_timeout_s=bounded("connect_timeout", connect_timeout, 0.001, MAX_S),
-            read_timeout_s=bounded("read_timeout", read_timeout, 0.001, MAX_S),
-            total_timeout_s=bounded("total_timeout", total_timeout, 0.001, MAX_S),
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            total_timeout=total_timeout,
             pool_size=pool_size,
         )
 
     def __repr__(self) -> str:
         return f"RunPodClient(base_url={self._http.base_url!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections of this process. The client can be used again; it then makes new ones."""
-        self._http.close()
 
     def run(
         self,

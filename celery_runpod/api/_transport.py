@@ -22,9 +22,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from http.cookiejar import DefaultCookiePolicy
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Self
 
 import requests
 import urllib3
@@ -32,6 +33,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from celery_runpod.api._connections import Adapter, Call, calling
+from celery_runpod.api._durations import MAX_S, bounded
 from celery_runpod.api._http_errors import RawAnswer, Where, read, shorten
 from celery_runpod.api._ratelimits import HEADERS
 from celery_runpod.api._signatures import hide_signatures
@@ -272,3 +274,36 @@ def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseExcepti
         inner = [getattr(error, "reason", None), *reversed(error.args), error.__cause__]
         error = next((one for one in inner if isinstance(one, BaseException)), None)
         depth += 1
+
+
+class Client:
+    """What `RunPodClient` and `ManagementClient` share: one `Transport`, which is closed at the end of a `with` block."""
+
+    def __init__(
+        self,
+        key: Callable[[], str],
+        base_url: str,
+        *,
+        connect_timeout: float | timedelta,
+        read_timeout: float | timedelta,
+        total_timeout: float | timedelta,
+        pool_size: int,
+    ) -> None:
+        self._http = Transport(
+            key,
+            base_url,
+            connect_timeout_s=bounded("connect_timeout", connect_timeout, 0.001, MAX_S),
+            read_timeout_s=bounded("read_timeout", read_timeout, 0.001, MAX_S),
+            total_timeout_s=bounded("total_timeout", total_timeout, 0.001, MAX_S),
+            pool_size=pool_size,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections of this process. The client can be used again; it then makes new ones."""
+        self._http.close()

@@ -14,8 +14,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery import Celery, Task, states
-from celery._state import _get_active_apps, connect_on_app_finalize
+from celery import Celery, states
 from celery.exceptions import TaskRevokedError, WorkerLostError
 from celery.signals import task_failure, task_revoked, worker_ready
 
@@ -23,6 +22,7 @@ from celery_runpod import _stand_ins
 from celery_runpod._connect import is_worker
 from celery_runpod._protocol import JOB_ENDED
 from celery_runpod._publish import job_ends
+from celery_runpod._publish.client_tasks import ClientSideTask, in_every_app
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._publish.routes import never_begin
 from celery_runpod.django.signals import job_ended
@@ -38,19 +38,14 @@ FIRST_REPEAT_S = 2.0
 """Doubled with each repeat: the last one is 4 minutes after the one before."""
 
 
-class EndedTask(Task):
+class EndedTask(ClientSideTask):
     """`runpod.job_ended` in an app that has receivers."""
 
     abstract = True
-    typing = False
     ignore_result = True
     acks_late = True
     reject_on_worker_lost = True
     max_retries = MOST_REPEATS
-
-    @classmethod
-    def annotate(cls) -> None:
-        """Ignores `task_annotations`, which are for the app's own tasks."""
 
 
 def send(task_id: str, endpoint: str | None, state: str, result: Any, error: RunPodError | None) -> Exception | None:
@@ -127,17 +122,14 @@ def _tell_those_after(app: Celery, request: Any, error: BaseException, state: st
         log.error("the end of what follows the task %s was not published: %s", request.id, problem)
 
 
-@connect_on_app_finalize
+@in_every_app
 def register(app: Celery) -> None:
-    if not is_worker(app) and JOB_ENDED not in app._tasks:
+    if JOB_ENDED not in app._tasks:
         app.task(name=JOB_ENDED, base=EndedTask, bind=True, shared=False, lazy=False)(run_ended)
         app.task(name=CATCH_UP, base=EndedTask, bind=True, shared=False, lazy=False)(run_catch_up)
 
 
 def connect() -> None:
-    """Register the task in the apps that were finalized before, and ask for the ends of calls."""
-    for app in _get_active_apps():
-        if app.finalized:
-            register(app)
+    """Ask for the ends of calls."""
     job_ends.tell_if(_wanted)
     job_ends.hear_fakes(_of_a_fake)

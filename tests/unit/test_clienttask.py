@@ -21,6 +21,7 @@ from celery_runpod._connect import WORKER
 from celery_runpod._protocol import RUN
 from celery_runpod._publish import caller_task, keep_copies
 from celery_runpod._publish.caller_task import ClientTask, client_task
+from celery_runpod._publish.client_tasks import in_every_app
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption
 
 Call = Callable[[Endpoint, Celery], Any]
@@ -181,7 +182,7 @@ def test_an_app_that_was_finished_before_the_import_gets_it_too() -> None:
     app = make()
     app.finalize()
     app._tasks.pop(RUN)
-    caller_task.register_in_finalized_apps()
+    in_every_app(caller_task.register)
     assert isinstance(app.tasks[RUN], ClientTask)
 
 

@@ -63,6 +63,14 @@ def test_a_timeout_says_why(bench: Bench, timeout: Any) -> None:
         assert (error.task_id, error.state, error.reason, error.waited_s) == ("t1", "IN_QUEUE", "COLD_START", 0.01)
 
 
+@pytest.mark.parametrize("timeout", [-1, "10", float("nan"), True])
+def test_a_timeout_that_cannot_be_is_refused(bench: Bench, timeout: Any) -> None:
+    result = result_of(bench)
+    for wait in (result.get, lambda given: list(result.watch(given)), lambda given: list(result.stream(timeout=given))):
+        with pytest.raises(errors.InvalidOption, match="timeout"):
+            wait(timeout)
+
+
 def test_a_timeout_without_a_worker_says_so(bench: Bench) -> None:
     bench.store.workers.heartbeat("runpod@host", 0.0, 0.0)
     with pytest.raises(errors.ResultTimeout, match="NO_WORKER"):

@@ -20,12 +20,13 @@ from celery_runpod._cli.doctor.server_checks import check_consumers
 from celery_runpod._connect import backend_of, broker_of, check_reachable, mask_url
 from celery_runpod._protocol import DEFAULT_DEADLINE_S
 from celery_runpod._publish.agreement import compare
+from celery_runpod._publish.expiry import too_short
+from celery_runpod.api._durations import in_seconds
 from celery_runpod.errors import RunPodError
 
 IMPORT_S = 20.0
 SAME_PLACES = "give both the same, or calls and results would never arrive"
 MARK = "celery-runpod-app:"
-MARGIN_S = 600.0
 LOOPBACK = {"localhost": "127.0.0.1", "::1": "127.0.0.1"}
 PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 
@@ -46,7 +47,7 @@ def read_app(where: str) -> dict[str, Any]:
         "task_serializer": conf.task_serializer,
         "result_serializer": conf.result_serializer,
         "task_protocol": conf.task_protocol,
-        "result_expires": _seconds(conf.result_expires),
+        "result_expires": in_seconds(conf.result_expires),
         "result_chord_ordered": bool(options["result_backend"].get("result_chord_ordered", True)),
         "broker_keyprefix": options["broker"].get("global_keyprefix") or "",
         "backend_keyprefix": options["result_backend"].get("global_keyprefix") or "",
@@ -66,12 +67,6 @@ def _agreement(app: Any) -> dict[str, Any]:
     except RunPodError:
         return {"agrees": None, "problems": []}
     return {"agrees": verdict.agrees, "problems": [str(problem) for problem in verdict.problems]}
-
-
-def _seconds(value: Any) -> float | None:
-    if hasattr(value, "total_seconds"):
-        return float(value.total_seconds())
-    return None if value is None else float(value)
 
 
 def check_app(where: str, *, broker: str, backend: str, result_expires_s: float) -> list[Finding]:
@@ -145,9 +140,9 @@ def judge(check: str, app: Mapping[str, Any], *, broker: str, backend: str, resu
 
 
 def _expiry(check: str, here: float | None, workers_s: float) -> list[Finding]:
-    if here and here < DEFAULT_DEADLINE_S + MARGIN_S:
+    if least_s := too_short(here, DEFAULT_DEADLINE_S):
         problem = f"result_expires is {here:g} s, but a job may take {DEFAULT_DEADLINE_S:g} s"
-        advice = f"set it to {DEFAULT_DEADLINE_S + MARGIN_S:g} or more, or give shorter deadlines"
+        advice = f"set it to {least_s:g} or more, or give shorter deadlines"
         return [wrong(check, problem, advice)]
     if here != workers_s:
         words = "never" if not here else f"after {here:g} s"

@@ -1,7 +1,7 @@
 --[[ observe: note RunPod's latest answer about an open job, and when to look again.
   KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); inflight(endpoint)
   ARGV  task_id; attempt; lease (the score set by lease_due); new_state ("" = nothing new); at (s); decide_at (s); checks;
-        progress (JSON, "" = none); reason; now (s);
+        progress (JSON, "" = none); reason;
         missing_since (s: since when RunPod answers 404, "" = it does not);
         started_at (s: since when a RunPod worker works on it, "" = not known)
   Returns "changed" (state, progress or reason) | "same" | "lost" (lease lapsed, or someone moved the time)
@@ -23,7 +23,7 @@ if (redis.call('HGET', job, 'reason') or '') ~= reason then
   redis.call('HSET', job, 'reason', reason)
   answer = 'changed'
 end
-redis.call('HSET', job, 'checks', checks, 'seen_at', now)
+redis.call('HSET', job, 'checks', checks)
 redis.call('HDEL', job, 'missing_since', 'failures')
 if started_at ~= '' then redis.call('HSET', job, 'started_at', started_at) end
 if missing_since ~= '' then redis.call('HSET', job, 'missing_since', missing_since) end

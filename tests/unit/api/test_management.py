@@ -362,9 +362,11 @@ def test_what_has_no_id_is_left_out_of_a_list(serve: Serve, manager_of: MakeMana
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"ok"])
 def test_an_end_needs_no_body(serve: Serve, manager_of: MakeManager, version: str, body: bytes) -> None:
-    client = manager_of(serve(lambda _: answer(body, 200)), version)
+    server = serve(lambda _: answer(body, 200))
+    client = manager_of(server, version)
     client.terminate_pod(POD)
     client.delete_endpoint(ENDPOINT)
+    assert [one.method for one in server.requests] == ["DELETE", "DELETE"]
 
 
 # Waiting

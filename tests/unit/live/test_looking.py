@@ -29,7 +29,7 @@ def scene() -> Scene:
 def observed(scene: Scene, job: Job, **seen: Any) -> None:
     """What a check writes after a look at RunPod."""
     score: Any = scene.bench.redis.zscore(scene.store.keys.look(ENDPOINT), job.task_id)
-    assert scene.store.observe(job, score, score, scene.bench.now, decide_at=job.end_by, **seen) == "changed"
+    assert scene.store.observe(job, score, score, decide_at=job.end_by, **seen) == "changed"
 
 
 def test_a_call_that_no_worker_has_accepted_is_pending(scene: Scene) -> None:

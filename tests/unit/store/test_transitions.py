@@ -146,7 +146,7 @@ def test_an_outcome_is_recorded_once(store: JobStore) -> None:
 def test_the_news_of_another_attempt_changes_nothing(store: JobStore, wrong: dict[str, int]) -> None:
     one = replace(submitted(store), **wrong)
     assert store.record_outcome(one, State.FAILED, {}, NOW, NOW + 30) == "refused"
-    assert store.observe(one, NOW + 1, NOW + 9, NOW, state=State.IN_PROGRESS) == "refused"
+    assert store.observe(one, NOW + 1, NOW + 9, state=State.IN_PROGRESS) == "refused"
     assert state(store) == "IN_QUEUE"
 
 
@@ -180,14 +180,12 @@ def test_a_lease_that_lapses_makes_the_job_due_again(store: JobStore) -> None:
 def test_what_was_seen_is_written_on_change_and_never_backwards(store: JobStore) -> None:
     one = submitted(store)
     lease_due(store, "e1", "check", NOW + 1, NOW + 41, 9, 4)
-    assert store.observe(one, NOW + 41, NOW + 50, NOW, state=State.IN_PROGRESS, checks=1) == "changed"
-    assert store.observe(one, NOW + 50, NOW + 60, NOW, state=State.IN_QUEUE, checks=2) == "same"
-    assert (
-        store.observe(one, NOW + 60, NOW + 70, NOW, state=State.IN_PROGRESS, checks=3, progress='"half"') == "changed"
-    )
-    assert store.observe(one, NOW + 1, NOW + 70, NOW) == "lost"
+    assert store.observe(one, NOW + 41, NOW + 50, state=State.IN_PROGRESS, checks=1) == "changed"
+    assert store.observe(one, NOW + 50, NOW + 60, state=State.IN_QUEUE, checks=2) == "same"
+    assert store.observe(one, NOW + 60, NOW + 70, state=State.IN_PROGRESS, checks=3, progress='"half"') == "changed"
+    assert store.observe(one, NOW + 1, NOW + 70) == "lost"
     assert state(store) == "IN_PROGRESS"
-    assert store.observe(job("none"), NOW, NOW, NOW) == "unknown"
+    assert store.observe(job("none"), NOW, NOW) == "unknown"
 
 
 def test_one_copy_of_finish_delivers_at_a_time(store: JobStore) -> None:
