@@ -362,9 +362,12 @@ def test_what_has_no_id_is_left_out_of_a_list(serve: Serve, manager_of: MakeMana
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"ok"])
 def test_an_end_needs_no_body(serve: Serve, manager_of: MakeManager, version: str, body: bytes) -> None:
-    client = manager_of(serve(lambda _: answer(body, 200)), version)
+    server = serve(lambda _: answer(body, 200))
+    client = manager_of(server, version)
     client.terminate_pod(POD)
     client.delete_endpoint(ENDPOINT)
+    asked = [(one.method, one.path.rpartition("/")[2]) for one in server.requests]
+    assert asked == [("DELETE", POD), ("DELETE", ENDPOINT)]
 
 
 # Waiting
