@@ -16,9 +16,11 @@ from tests.hostile.harm import WAIT_S, asked, end_of, no_harm, revive
 from tests.servers import World
 from tests.waiting import eventually
 
-JOBS = 300
+JOBS = 120
 UNDER_WAY = 36
 """As many POSTs as one worker has at once: RUNPOD_HTTP_THREADS of a check, and its four slots."""
+COUNTDOWN_S = 5.0
+"""In which the calls are accepted."""
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +61,33 @@ def unconfirmed(world: World, results: dict[str, JobResult]) -> int:
     return len(lost)
 
 
-def test_503_costs_what_was_under_way_and_one_a_probe(world: World) -> None:
+def trouble_at_run(world: World, **kind: Any) -> None:
+    """POST /run is in trouble until two probes have met it. What is lost are the POSTs under way at its onset, and one
+    for each probe."""
     with no_harm(world, submits=None):
-        fault = world.fault(operation="run", endpoint="fast", kind="status", status=503, body="<html>down</html>")
-        results = calls_that_wait(world, seconds=8)
+        fault = world.fault(operation="run", endpoint="fast", **kind)
+        results = calls_that_wait(world, seconds=COUNTDOWN_S)
         eventually(lambda: world.happened(fault) > 0, True, within_s=WAIT_S)
         healths = asked(world, "health")
         # Some pauses long: each of them ends with one POST.
         at_onset = _after_the_onset(world, fault)
         eventually(lambda: world.happened(fault) >= at_onset + 2, True, within_s=120)
         happened = world.happened(fault)
+        world.no_faults()
         assert at_onset <= UNDER_WAY
         assert happened <= at_onset + 4
         assert asked(world, "health") > healths
-        world.no_faults()
-        assert unconfirmed(world, results) <= UNDER_WAY + 5
+        # One more may have been on its way when the fault was lifted.
+        assert unconfirmed(world, results) <= happened + 1
+
+
+def test_503_costs_what_was_under_way_and_one_a_probe(world: World) -> None:
+    trouble_at_run(world, kind="status", status=503, body="<html>down</html>")
+
+
+def test_a_run_that_hangs_costs_what_was_under_way(world: World) -> None:
+    # Longer than RUNPOD_SUBMIT_TIMEOUT_S.
+    trouble_at_run(world, kind="delay", seconds=6)
 
 
 def _after_the_onset(world: World, fault: str) -> int:
@@ -92,7 +106,7 @@ def test_no_probe_goes_while_health_does_not_answer(world: World) -> None:
     with no_harm(world, submits=None):
         down = world.fault(operation="run", endpoint="fast", kind="status", status=503)
         world.fault(operation="health", endpoint="fast", kind="status", status=503)
-        results = calls_that_wait(world, seconds=8)
+        results = calls_that_wait(world, seconds=COUNTDOWN_S)
         eventually(lambda: world.happened(down) > 0, True, within_s=WAIT_S)
         at_onset, healths = _after_the_onset(world, down), asked(world, "health")
         eventually(lambda: asked(world, "health") >= healths + 2, True, within_s=120)
@@ -100,16 +114,3 @@ def test_no_probe_goes_while_health_does_not_answer(world: World) -> None:
         assert world.happened(down) <= at_onset + 1
         world.no_faults()
         assert unconfirmed(world, results) <= UNDER_WAY + 2
-
-
-def test_a_run_that_hangs_costs_what_was_under_way(world: World) -> None:
-    with no_harm(world, submits=None):
-        hang = world.fault(operation="run", endpoint="fast", kind="delay", seconds=30)
-        results = calls_that_wait(world, seconds=8)
-        eventually(lambda: world.happened(hang) > 0, True, within_s=WAIT_S)
-        at_onset = _after_the_onset(world, hang)
-        eventually(lambda: world.happened(hang) >= at_onset + 2, True, within_s=120)
-        assert at_onset <= UNDER_WAY
-        assert world.happened(hang) <= at_onset + 4
-        world.no_faults()
-        assert unconfirmed(world, results) <= UNDER_WAY + 5

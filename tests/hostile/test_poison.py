@@ -46,17 +46,18 @@ def test_an_input_of_64_levels_is_a_good_one(world: World) -> None:
         assert end_of(world, send(world, body(args=f'[{{"deep": {deep(63)}}}]'))) == {"deep": json.loads(deep(63))}
 
 
-@pytest.mark.parametrize("levels", [70, 500, 900])
-def test_a_deep_input_is_refused(world: World, levels: int) -> None:
+def test_a_deep_input_is_refused(world: World) -> None:
     with no_harm(world):
-        error = typed(world, send(world, body(args=f'[{{"deep": {deep(levels)}}}]')), InvalidInput)
-        assert "64" in str(error)
+        ids = {levels: send(world, body(args=f'[{{"deep": {deep(levels)}}}]')) for levels in (70, 500, 900)}
+        for levels, task_id in ids.items():
+            assert "64" in str(typed(world, task_id, InvalidInput, what=f"{levels} levels"))
 
 
-@pytest.mark.parametrize("levels", [5_000, 100_000])
-def test_an_input_deeper_than_python_reads_is_refused_or_put_aside(world: World, levels: int) -> None:
+def test_an_input_deeper_than_python_reads_is_refused_or_put_aside(world: World) -> None:
     with no_harm(world):
-        typed_or_aside(world, send(world, body(args=f'[{{"deep": {deep(levels)}}}]')), InvalidInput)
+        ids = {levels: send(world, body(args=f'[{{"deep": {deep(levels)}}}]')) for levels in (5_000, 100_000)}
+        for levels, task_id in ids.items():
+            typed_or_aside(world, task_id, InvalidInput, what=f"{levels} levels")
 
 
 def test_depth_elsewhere_in_the_arguments(world: World) -> None:
@@ -66,10 +67,12 @@ def test_depth_elsewhere_in_the_arguments(world: World) -> None:
             typed(world, send(world, body(kwargs=kwargs)), *REFUSED)
 
 
-@pytest.mark.parametrize("where", ["callbacks", "errbacks", "chain", "chord"])
-def test_depth_in_what_hangs_on_a_call(world: World, where: str) -> None:
+def test_depth_in_what_hangs_on_a_call(world: World) -> None:
     with no_harm(world):
-        typed_or_aside(world, send(world, body(embed=f'{{"{where}": [{deep(500)}]}}')), RunPodError)
+        parts = ("callbacks", "errbacks", "chain", "chord")
+        ids = {where: send(world, body(embed=f'{{"{where}": [{deep(500)}]}}')) for where in parts}
+        for where, task_id in ids.items():
+            typed_or_aside(world, task_id, RunPodError, what=where)
 
 
 def test_depth_in_a_header(world: World) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import requests
+from celery.bin.celery import celery as celerys_own
 
-from celery_runpod._devstack.stack import Server, cli, free_port
-from celery_runpod.errors import ConfigurationError
+import celery_app
+from celery_runpod._devstack.stack import Server, cli, free_port, worker_ready
+from tests.commands import in_process
 from tests.hostile.conftest import servers_of
 from tests.hostile.harm import WAIT_S
 from tests.servers import World
@@ -24,7 +26,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
-def refused(world: World, arguments: tuple[str, ...], env: dict[str, str], up: str) -> str:
+def refused(world: World, arguments: tuple[str, ...], env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The words with which a command ends before it comes to Celery's own."""
+
+    def started(**_: object) -> None:
+        pytest.fail(f"{arguments} is started with {env}")
+
+    monkeypatch.setattr(celerys_own, "main", started)
+    answer = in_process(*arguments, env={**world.stack.env, **env})
+    assert answer.returncode == 1, answer.stdout
+    return answer.stderr
+
+
+def refused_as_process(world: World, arguments: tuple[str, ...], env: dict[str, str], up: str) -> str:
     """The last words of a command that must end by itself; `up` is what it would say if it did not."""
     server = world.stack.start(f"started-{len(world.stack.servers)}-{free_port()}", cli(*arguments), env=env)
     try:
@@ -39,7 +53,6 @@ def refused(world: World, arguments: tuple[str, ...], env: dict[str, str], up: s
 @pytest.mark.parametrize(
     ("env", "says"),
     [
-        ({"RUNPOD_API_KEY": ""}, "RUNPOD_API_KEY"),
         ({"RUNPOD_BASE_URL": "http://api.example.com/v2"}, "RUNPOD_BASE_URL"),
         ({"RUNPOD_BASE_URL": "http://93.184.216.34/v2"}, "RUNPOD_BASE_URL"),
         ({"RUNPOD_REST_URL": "http://rest.example.com/v1"}, "RUNPOD_REST_URL"),
@@ -52,36 +65,47 @@ def refused(world: World, arguments: tuple[str, ...], env: dict[str, str], up: s
     ids=repr,
 )
 def test_a_worker_is_not_started_with_a_setting_that_gives_something_away(
-    world: World, env: dict[str, str], says: str
+    world: World, env: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = refused(world, ("worker", "-c", "1"), env, " ready.")
+    words = refused(world, ("worker", "-c", "1"), env, monkeypatch)
     assert says in words
     assert "hunter2" not in words
 
 
+def test_a_worker_is_not_started_without_a_key(world: World) -> None:
+    assert "RUNPOD_API_KEY" in refused_as_process(world, ("worker", "-c", "1"), {"RUNPOD_API_KEY": ""}, " ready.")
+
+
 def test_http_is_taken_where_it_stays_at_home_or_was_asked_for(world: World) -> None:
-    for number, url in enumerate(("http://127.0.0.1:9/v2", "http://10.1.2.3/v2", "http://simulator:8900/v2")):
-        _starts(world, f"home{number}", {"RUNPOD_BASE_URL": url})
-    _starts(world, "asked-for", {"RUNPOD_BASE_URL": "http://api.example.com/v2", "RUNPOD_ALLOW_HTTP": "1"})
-
-
-def _starts(world: World, name: str, env: dict[str, str]) -> None:
+    """Which addresses are at home: `test_clear_text_stays_allowed_where_it_does_not_leave_the_network`."""
+    env = {
+        "at-home": {"RUNPOD_BASE_URL": "http://10.1.2.3/v2"},
+        "asked-for": {"RUNPOD_BASE_URL": "http://api.example.com/v2", "RUNPOD_ALLOW_HTTP": "1"},
+    }
+    started = [
+        world.stack.start(name, cli("worker", "-n", name, "-c", "1", "--loglevel", "INFO"), env=env[name])
+        for name in env
+    ]
     try:
-        world.stack.remove(world.stack.worker(name, concurrency=1, env=env))
-    except ConfigurationError as error:
-        pytest.fail(str(error))
+        eventually(
+            lambda: [one.name for one in started if one.process.poll() is None and not worker_ready(one)], [], 90
+        )
+        assert {one.name: one.text()[-1500:] for one in started if not worker_ready(one)} == {}
+    finally:
+        for one in started:
+            one.kill()
+            world.stack.remove(one)
 
 
 def test_a_receiver_is_not_started_with_a_secret_that_can_be_guessed(world: World) -> None:
     env = {"RUNPOD_WEBHOOK_SECRET": "hunter2"}
-    words = refused(world, ("webhooks", "--port", str(free_port())), env, " ready at ")
+    words = refused_as_process(world, ("webhooks", "--port", str(free_port())), env, " ready at ")
     assert "RUNPOD_WEBHOOK_SECRET" in words and "hunter2" not in words
 
 
 @pytest.mark.parametrize(
     ("options", "env"),
     [
-        ((EVERYWHERE,), {}),
         ((EVERYWHERE, "--basic-auth="), {}),
         ((EVERYWHERE, "--basic-auth=:"), {}),
         ((EVERYWHERE, "--basic-auth=user:"), {}),
@@ -96,10 +120,17 @@ def test_a_receiver_is_not_started_with_a_secret_that_can_be_guessed(world: Worl
     ids=repr,
 )
 def test_flower_is_served_to_nobody_without_a_password(
-    world: World, options: tuple[str, ...], env: dict[str, str]
+    world: World, options: tuple[str, ...], env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = refused(world, ("flower", f"--port={free_port()}", *options), env, "Visit me at")
+    # Without this the command would make the worker's app, for this whole process.
+    monkeypatch.setitem(vars(celery_app), "celery", None)
+    words = refused(world, ("flower", f"--port={free_port()}", *options), env, monkeypatch)
     assert "FLOWER_BASIC_AUTH" in words or "auth" in words
+
+
+def test_flower_is_not_started_without_a_password(world: World) -> None:
+    words = refused_as_process(world, ("flower", f"--port={free_port()}", EVERYWHERE), {}, "Visit me at")
+    assert "FLOWER_BASIC_AUTH" in words
 
 
 def test_flower_shows_nothing_without_its_password(world: World) -> None:

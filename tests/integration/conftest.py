@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from celery_runpod._devstack.stack import Server, free_port
 from tests.servers import ROOT, World, answers
+from tests.signed_processes import alive
 from tests.waiting import eventually
 
 ENDPOINTS = (
@@ -51,3 +54,16 @@ def django(world: World) -> Iterator[tuple[Server, int]]:
         yield server, port
     finally:
         world.stack.remove(server)
+
+
+@pytest.fixture
+def sign() -> Iterator[str]:
+    """A variable's value that every process of one test inherits; at the end none may be alive."""
+    value = f"{os.getpid()}-{time.monotonic_ns()}"
+    yield value
+    left: list[str] = []
+    try:
+        eventually(lambda: [f"{one.pid} {one.cmdline()}" for one in alive(value)], left)
+    finally:
+        for process in alive(value):
+            process.kill()

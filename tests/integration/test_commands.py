@@ -62,7 +62,7 @@ def refused(answer: Answer) -> str:
     return sentence
 
 
-# As a process: once each. `run`, `doctor`, `demo` and `dev` are in test_demo.
+# As a process: once each. `run`, `doctor`, `demo` and `dev` are in test_demo and test_dev.
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tests.servers import ROOT, World
 from tests.waiting import eventually
 
 WAIT_S = 60
-DEEP = (70, 500, 900, 5_000, 100_000)
+DEEP = (70, 900, 100_000)
 
 
 def nested(depth: int) -> str:
@@ -78,7 +78,7 @@ class Poisoned:
         return sorted(one.why for one in self.store.aside.messages_aside())
 
 
-@pytest.fixture(scope="module", params=["prefork", "threads", "solo"])
+@pytest.fixture(scope="module", params=["prefork", "threads"])
 def poisoned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Poisoned]:
     with World(tmp_path_factory.mktemp("poisoned"), endpoints=("fast=synthetic:duration=0.2",)) as world:
         yield Poisoned(world, request.param)
@@ -157,8 +157,9 @@ def test_what_fits_no_task_is_refused_before_it_begins(poisoned: Poisoned) -> No
     assert "task.requeued" not in poisoned.worker.log.read_text()
 
 
-def test_what_other_processes_broadcast_ends_no_worker(poisoned: Poisoned) -> None:
-    """Events, and Celery's control commands: garbage, other types, commands and arguments that there are not."""
+def broadcast_garbage(poisoned: Poisoned) -> None:
+    """As events and as Celery's control commands: garbage, other types, commands and arguments that there are not. The
+    user's own worker is ended before."""
     wrong = [
         *("[]", "5", "{}", "no JSON {", nested(5_000), '{"hostname": "x", "timestamp": "x", "clock": "y"}'),
         *('{"method": 5}', '{"method": "nothing"}', '{"method": "ping", "destination": 5}'),
@@ -180,6 +181,10 @@ def test_what_other_processes_broadcast_ends_no_worker(poisoned: Poisoned) -> No
             poisoned.world.redis.publish(channel, raw)
     ping = poisoned.world.app().control.ping
     eventually(lambda: len(ping(timeout=2.0)), 1, within_s=60)
+
+
+def test_what_other_processes_broadcast_ends_no_worker(poisoned: Poisoned) -> None:
+    broadcast_garbage(poisoned)
     poisoned.still_works()
     poisoned.start_application()
 
@@ -212,3 +217,15 @@ def test_a_link_that_is_no_signature(poisoned: Poisoned) -> None:
     for embed in ('{"callbacks": "x"}', '{"errbacks": [7]}', '{"chord": [1]}', '{"chain": {"a": 1}}'):
         error = poisoned.result(poisoned.send(f'[[{{"a": 1}}], {{"endpoint": "fast"}}, {embed}]'))
         assert isinstance(error, InvalidInput) and "a signature is needed" in str(error)
+
+
+# Its code is that of `threads`.
+@pytest.mark.parametrize("poisoned", ["solo"], indirect=True)
+def test_a_worker_that_runs_its_tasks_itself(poisoned: Poisoned) -> None:
+    for depth in DEEP:
+        assert isinstance(
+            poisoned.result(poisoned.send(f'[[{nested(depth)}], {{"endpoint": "fast"}}, {{}}]')), InvalidInput
+        )
+    poisoned.world.redis.lpush("runpod", "no JSON {", nested(100_000))
+    eventually(lambda: len(poisoned.aside()), 2, within_s=60)
+    broadcast_garbage(poisoned)

@@ -366,7 +366,8 @@ def test_an_end_needs_no_body(serve: Serve, manager_of: MakeManager, version: st
     client = manager_of(server, version)
     client.terminate_pod(POD)
     client.delete_endpoint(ENDPOINT)
-    assert [one.method for one in server.requests] == ["DELETE", "DELETE"]
+    asked = [(one.method, one.path.rpartition("/")[2]) for one in server.requests]
+    assert asked == [("DELETE", POD), ("DELETE", ENDPOINT)]
 
 
 # Waiting
