@@ -24,6 +24,7 @@ ROOMS = {
     "celery_runpod._private_names": "protocol",
     **dict.fromkeys(("celery_runpod._connect", "celery_runpod._stand_ins"), "connect"),
     **dict.fromkeys(("celery_runpod.testing", "celery_runpod._testing"), "testing"),
+    **dict.fromkeys(("celery_runpod.files", "celery_runpod._files"), "files"),
     "celery_runpod._publish": "publish",
     "celery_runpod.errors": "errors",
     "celery_runpod": "client",
