@@ -41,6 +41,18 @@ ENDPOINTS = (
     "slow=synthetic:duration=60",
     "failing=synthetic:duration=0.1,failures=1",
 )
+TALKS = """
+import time, runpod
+
+
+def handler(job):
+    for word in job["input"]["text"].split():
+        time.sleep(0.3)
+        yield word
+
+
+runpod.serverless.start({"handler": handler})
+"""
 QUORUM = {"x-queue-type": "quorum"}
 
 
@@ -61,7 +73,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "RUNPOD_HTTP_THREADS": str(HTTP_THREADS),
     }
     folder = tmp_path_factory.mktemp("rabbit")
-    with World(folder, endpoints=ENDPOINTS, broker="rabbitmq", env=webhooks) as world:
+    (folder / "talks.py").write_text(TALKS)
+    endpoints = (*ENDPOINTS, f"talks={folder / 'talks.py'},workers=1")
+    with World(folder, endpoints=endpoints, broker="rabbitmq", env=webhooks) as world:
         world.stack.start("webhooks", [*cli("webhooks"), "--port", str(port)])
         yield world.start()
         # Celery's results unsubscribe when they are collected: while there is a Redis to do it at.
@@ -136,6 +150,27 @@ def test_errback(world: World) -> None:
     with pytest.raises(JobFailed):
         result.get(timeout=WAIT_S)
     eventually(lambda: world.redis.lrange(key, 0, -1), [f"JobFailed {result.id}"])
+
+
+def test_a_stream_is_read_while_its_job_runs_and_the_chain_goes_on(world: World) -> None:
+    words = [f"word-{number}" for number in range(12)]
+    flow = chain(world.endpoint("talks", stream=True).s(text=" ".join(words)), same.s()).delay()
+    job = JobResult(flow.parent.id)
+    chunks = job.stream(timeout=WAIT_S)
+    first = next(chunks)
+    assert (first.event, first.output) == ("chunk", "word-0") and not job.ready()
+    assert [chunk.output for chunk in chunks] == words[1:]
+    assert [chunk.output for chunk in JobResult(job.id).stream(first.id, timeout=WAIT_S)] == words[1:]
+    assert flow.get(timeout=WAIT_S) == words
+
+
+def test_a_stream_ends_with_its_jobs_cancel(world: World) -> None:
+    job = world.endpoint("talks", stream=True).delay(text="word " * 200)
+    chunks = job.stream(timeout=WAIT_S)
+    assert next(chunks).output == "word"
+    job.cancel()
+    with pytest.raises(TaskRevokedError):
+        list(chunks)
 
 
 def test_cancel_ends_the_job_at_runpod_too(world: World) -> None:
