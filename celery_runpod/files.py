@@ -1,4 +1,4 @@
-"""Files on their way to a handler, and from it: inputs are JSON of at most 10 MB, and so are outputs, of about 20 MB.
+"""Files on their way to a handler, and from it: both are JSON, an input of at most 10 MB, an output of about 20.
 
     to a handler      data_url, base64_text     a small file, as text in the input
                       upload                    any file, into a bucket or a storage of Django; the input has its URL

@@ -38,7 +38,7 @@ class Storage(Protocol):
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket of S3, or of a service that speaks its protocol (R2, B2, MinIO, RunPod's network volumes).
+    """A bucket of S3, or of a service that speaks its protocol (R2, B2, MinIO).
 
     Args:
         name: the bucket's name.
