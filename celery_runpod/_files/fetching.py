@@ -117,8 +117,13 @@ def _check_url(url: str, rules: Rules, where: str) -> None:
         raise FileRefused(f"{shown(url)} is not https; allow_http=True fetches it all the same", where)
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: `requests` would otherwise prepare the next request itself, before its URL is checked."""
+
+
 def _session() -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     session.headers = requests.structures.CaseInsensitiveDict({"Accept": "*/*", "Accept-Encoding": "identity"})
@@ -135,7 +140,7 @@ def _get(
     answer = _tried(lambda: session.get(url, stream=True, allow_redirects=False, timeout=timeout), url, call, where)
     try:
         if answer.is_redirect:
-            return urljoin(url, answer.headers["Location"]), None
+            return _target(url, answer.headers["Location"], where), None
         if answer.status_code != 200:
             raise FileUnavailable(f"the server answers {answer.reason or 'no file'}", shown(url), answer.status_code)
         said, size, pieces = answer.headers.get("Content-Length", ""), 0, answer.iter_content(65_536)
@@ -152,6 +157,14 @@ def _get(
         with calling(call):
             answer.close()
     return None, answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
+
+
+def _target(url: str, location: str, where: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        problem = f"{shown(url)} redirects to what is no URL"
+    raise FileRefused(problem, where)
 
 
 def _tried(step: Callable[[], T], url: str, call: Call, where: str) -> T:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import re
 import socket
 import sys
 import threading
@@ -19,6 +21,8 @@ import pytest
 from django.conf import settings
 from django.core.files.storage import FileSystemStorage
 from django.core.files.uploadedfile import SimpleUploadedFile
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from werkzeug.datastructures import FileStorage
 
@@ -269,6 +273,33 @@ def test_an_output_that_is_no_file_is_refused(output: Any, text: str) -> None:
         files.read(output)
 
 
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.sampled_from([DATA_URL, PNG_TEXT]),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(
+            st.sampled_from(["images", "image", "data", "type", "filename", "content_type", "url"]), inner
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_no_output_breaks_the_search(output: Any) -> None:
+    for found in files.find(output):
+        assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", found.name) and found.where.startswith("output")
+        with contextlib.suppress(errors.FileRefused):
+            files.read(found)
+    with contextlib.suppress(errors.FileRefused):
+        files.read(output)
+
+
 def test_content_over_the_limit_is_refused() -> None:
     with pytest.raises(
         errors.FileRefused, match=r"output.image: it has 2.0 MB, over the limit of 1 MB \(limit_bytes\)"
@@ -336,6 +367,8 @@ class Server:
                     self.answer(302, Location="/circle")
                 elif path == "/inside":
                     self.answer(302, Location="http://10.0.0.1/secret")
+                elif path == "/broken":
+                    self.answer(302, Location="http://[")
                 elif path == "/file":
                     self.answer(302, Location="file:///etc/passwd")
                 elif path == "/cut":
@@ -461,6 +494,7 @@ def test_each_redirect_is_checked(server: Server, monkeypatch: pytest.MonkeyPatc
     for path, text in (
         ("circle", "more than 5 redirects"),
         ("file", "no http"),
+        ("broken", "redirects to what is no URL"),
         ("inside", "10.0.0.1 is no public address"),
     ):
         with pytest.raises(errors.FileRefused, match=text):
