@@ -10,7 +10,7 @@
 | numpy scalar | a number, text or truth value |
 
 Bytes, images, arrays and sets stay as they are, and are refused (``api/_payload.py``): how they are to be sent is the
-caller's choice.
+caller's choice, for which ``files.py`` has helpers.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@
     │   └── BadAnswer
     ├── WaitTimeout
     ├── ResultTimeout
+    ├── FileRefused
+    ├── FileUnavailable
     ├── NotOffered
     ├── NameTaken
     ├── CreateUnconfirmed
@@ -71,6 +73,8 @@ __all__ = [
     "DeadlineExceeded",
     "EagerMode",
     "EndpointNotFound",
+    "FileRefused",
+    "FileUnavailable",
     "IdempotencyConflict",
     "InvalidInput",
     "InvalidOption",
@@ -153,7 +157,7 @@ class EagerMode(ConfigurationError):
 
 @dataclass(eq=False)
 class MissingExtra(ConfigurationError):
-    """A command needs packages of an extra that is not installed; `problem` is the line to run."""
+    """A command or a function needs packages of an extra that is not installed; `problem` is the line to run."""
 
 
 @dataclass(eq=False)
@@ -353,6 +357,32 @@ class ResultTimeout(RunPodError, CeleryTimeoutError):
     def __str__(self) -> str:
         reason = f" ({self.reason})" if self.reason else ""
         return f"task {self.task_id} was still {self.state}{reason} after {self.waited_s:g} s; it goes on"
+
+
+@dataclass(eq=False)
+class FileRefused(RunPodError):
+    """`celery_runpod.files` does not read this: it holds no file, is over the bound in size, or has a URL that is not
+    fetched. `where` is its place in the output. A repeat does not help."""
+
+    problem: str
+    where: str = "output"
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}"
+
+
+@dataclass(eq=False)
+class FileUnavailable(RunPodError):
+    """A web server did not give a file, or a bucket did not take one. `url` is without its query, which may be a
+    signature; `status` the HTTP status, None without an answer. A repeat may help."""
+
+    problem: str
+    url: str
+    status: int | None = None
+
+    def __str__(self) -> str:
+        status = f"HTTP {self.status}: " if self.status is not None else ""
+        return f"{self.url}: {status}{self.problem}"
 
 
 @dataclass(eq=False)

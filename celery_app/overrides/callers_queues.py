@@ -8,24 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.app.amqp import AMQP, Queues
-
 from celery_runpod._protocol import CHECK_STATUS
 from celery_runpod._publish.confirms import CONFIRM_S, CONFIRMS
-from celery_runpod._publish.rabbitmq import CallersQueue
+from celery_runpod._publish.rabbitmq import ForeignAMQP
 
 
-class ForeignQueues(Queues):
-    """Declares a queue that the worker does not consume only if it does not exist."""
-
-    def new_missing(self, name: str) -> Any:
-        return CallersQueue(**super().new_missing(name).as_dict())  # type: ignore[no-untyped-call]
-
-
-class RabbitAMQP(AMQP):
-    """Celery's own, with these queues; a message to an exchange without a queue is confirmed too."""
-
-    queues_cls = ForeignQueues
+class RabbitAMQP(ForeignAMQP):
+    """A message to an exchange without a queue is confirmed too."""
 
     def _create_task_sender(self) -> Any:
         send = super()._create_task_sender()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
-from celery import Celery
+from celery import Celery, states
 from celery.app.task import Context
 from kombu.connection import Connection
 
@@ -19,6 +19,8 @@ from celery_runpod._cli.output import Columns, echo, print_rows
 from celery_runpod._cli.store_for_commands import store_or_sentence
 from celery_runpod._escaping import shown
 from celery_runpod._protocol import RUN
+from celery_runpod._publish.job_ends import End, publish_end, publish_ends_after, queue_asked
+from celery_runpod._publish.routes import never_begin
 from celery_runpod.errors import JobUndeliverable
 
 COLUMNS: Columns = {
@@ -101,13 +103,12 @@ def _publish(connection: Connection, message: Any) -> None:
 
 
 def _end(app: Celery, record: Any) -> None:
-    """End the caller's task with an error, and the rest of its flow as far as the record can be read."""
+    """End the caller's task with an error, and the rest of its flow as far as the record can be read; then publish that
+    end, as every other one, to the caller's own worker, if that asked for it."""
     job_id = record.fields.get("job_id") or None
     error = JobUndeliverable("its record could not be read, and was dropped by hand", None, record.task_id, job_id)
-    try:
-        options = dict(json.loads(record.fields["continuation"])["options"])
-    except (KeyError, ValueError, TypeError, RecursionError):
-        options = {}
+    signature = _continuation(record)
+    options = signature["options"]
     request = Context(
         id=record.task_id,
         task=RUN,
@@ -120,3 +121,22 @@ def _end(app: Celery, record: Any) -> None:
     )
     stored = record.fields.get("ignore_result") != "1"
     app.backend.mark_as_failure(record.task_id, error, request=request, store_result=stored)
+    name = record.fields.get("name") or record.endpoint
+    try:
+        if queue := queue_asked(signature):
+            publish_end(app, queue, record.task_id, name, End(states.FAILURE, error=error))
+        publish_ends_after(app, never_begin(signature), error, states.FAILURE)
+    except Exception as problem:
+        # The broker is away, or what the damaged record holds is of no form that can be told. The task has its end.
+        echo(f"the job_ended of task {record.task_id} was not published: {problem}", err=True)
+
+
+def _continuation(record: Any) -> dict[str, Any]:
+    """The signature that ends the task; one without options where the record's cannot be read."""
+    try:
+        signature = json.loads(record.fields["continuation"])
+        if isinstance(signature["options"], dict):
+            return dict(signature)
+    except (KeyError, ValueError, TypeError, RecursionError):
+        pass
+    return {"options": {}}

@@ -17,8 +17,9 @@ from celery_runpod._cli import aside_command
 from celery_runpod._cli.following import follow, report
 from celery_runpod._cli.output import INTERRUPTED, Columns, echo, json_option, print_json, print_rows, read_json
 from celery_runpod._cli.store_for_commands import ANSWER_S, CONNECT_S, on_hold, store_or_sentence
-from celery_runpod._connect import celery_urls, client_settings
+from celery_runpod._connect import celery_urls, client_settings, is_amqp
 from celery_runpod._live.job_rows import Row, open_rows, rows_of
+from celery_runpod._publish.rabbitmq import ForeignAMQP
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.results import JobResult
 from celery_runpod.results import cancel as cancel_tree
@@ -31,7 +32,9 @@ def now() -> float:
 def client() -> Celery:
     """A Celery app on the broker and result backend of the environment."""
     settings = client_settings()
-    app = Celery("celery_runpod_cli", set_as_current=False)
+    # A record that is dropped has errbacks, and an end, for queues of the user's app.
+    amqp = ForeignAMQP if is_amqp(settings.broker_url) else None
+    app = Celery("celery_runpod_cli", amqp=amqp, set_as_current=False)
     app.conf.update(celery_urls(settings.broker_url, settings.result_backend))
     # By default Celery waits for two minutes for an answer of Redis.
     app.conf.update(redis_socket_connect_timeout=CONNECT_S, redis_socket_timeout=ANSWER_S)

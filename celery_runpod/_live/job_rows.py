@@ -114,16 +114,17 @@ def rows_of(reader: JobStore, endpoint: str, task_ids: Iterable[str]) -> list[Ro
     return rows
 
 
-def open_rows(reader: JobStore, wanted: str | None, limit: int) -> tuple[list[Row], int]:
+def open_rows(reader: JobStore, wanted: str | None, limit: int, most_read: int | None = None) -> tuple[list[Row], int]:
     """The open jobs, the soonest to be looked at first, and how many there are beyond `limit`.
 
-    `wanted` is an endpoint's name or RunPod's id; None means all.
+    `wanted` is an endpoint's name or RunPod's id; None means all. A name stands in the records alone. With `most_read` a
+    search for one reads so many records of an index; those behind are counted, and may have another name.
     """
     rows: list[Row] = []
     left_out = 0
     for endpoint in reader.endpoints.all():
         for key in (reader.keys.due(endpoint), reader.keys.undelivered(endpoint)):
-            found, more = _open_rows_of(reader, endpoint, key, wanted, limit)
+            found, more = _open_rows_of(reader, endpoint, key, wanted, limit, most_read)
             rows += found
             left_out += more
     unique = {(row.endpoint, row.task_id): row for row in rows}
@@ -146,22 +147,26 @@ def ended_rows(reader: JobStore, wanted: str | None, limit: int) -> list[Row]:
     return [found[one] for one in listed if one in found][:limit]
 
 
-def _open_rows_of(reader: JobStore, endpoint: str, key: str, wanted: str | None, limit: int) -> tuple[list[Row], int]:
+def _open_rows_of(
+    reader: JobStore, endpoint: str, key: str, wanted: str | None, limit: int, most_read: int | None
+) -> tuple[list[Row], int]:
     """The first `limit` open jobs of one index, and how many follow."""
     # Jobs of one endpoint may have been called by different names: a name is known from the record alone.
     every = wanted in (None, endpoint)
     rows: list[Row] = []
     left_out = start = 0
+    batch = min(BATCH, limit)
     while True:
-        ids: Any = reader.redis.zrange(key, start, start + BATCH - 1)
+        ids: Any = reader.redis.zrange(key, start, start + batch - 1)
         start += len(ids)
         found = [row for row in rows_of(reader, endpoint, ids) if row is not None and row.state != "DELIVERED"]
         rows += [row for row in found if every or row.name == wanted]
         left_out += max(0, len(rows) - limit)
         del rows[limit:]
-        if len(ids) < BATCH:
+        if len(ids) < batch:
             return rows, left_out
-        if every and len(rows) == limit:
+        # The others of this index are known by their number alone.
+        if (every and len(rows) == limit) or (most_read is not None and start >= most_read):
             size: Any = reader.redis.zcard(key)
             return rows, left_out + max(0, int(size) - start)
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from amqp.exceptions import NotFound, PreconditionFailed
 from celery import Celery
+from celery.app.amqp import AMQP
+from celery.app.amqp import Queues as QueuesOfAnApp
 from kombu.entity import Queue
 
 from celery_runpod._connect import ClientSettings, broker_of, is_amqp
@@ -74,6 +76,19 @@ class CallersQueue(Queue):
         else:
             probe.close()
         return self.name
+
+
+class ForeignQueues(QueuesOfAnApp):
+    """Declares a queue that the app does not know only if it does not exist."""
+
+    def new_missing(self, name: str) -> Any:
+        return CallersQueue(**super().new_missing(name).as_dict())  # type: ignore[no-untyped-call]
+
+
+class ForeignAMQP(AMQP):
+    """Celery's own, with these queues: for an app that publishes to queues of the user's app."""
+
+    queues_cls = ForeignQueues
 
 
 def wrong_queue(name: str, reason: str) -> str:

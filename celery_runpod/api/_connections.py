@@ -36,15 +36,30 @@ PIECE_BYTES = 16_384
 """One TLS record. OpenSSL's timeout holds for each record, so a request is sent in pieces of this size."""
 
 
+class AddressRefused(OSError):
+    """`Call.refused` does not allow any address of the host."""
+
+
+def causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseException]:
+    """An error and those that it wraps: requests and urllib3 keep them in `args`, `reason` and `__cause__`."""
+    while error is not None and depth < 10:
+        yield error
+        inner = [getattr(error, "reason", None), *reversed(error.args), error.__cause__]
+        error = next((one for one in inner if isinstance(one, BaseException)), None)
+        depth += 1
+
+
 @dataclass
 class Call:
-    """One call in one thread: `deadline` on `clock`, and whether its request may have `sent` anything to RunPod."""
+    """One call in one thread: `deadline` on `clock`, and whether its request may have `sent` anything to RunPod.
+    `refused` says why no connection may be made to an address, or None; every address may be used without it."""
 
     deadline: float
     connect_timeout_s: float
     read_timeout_s: float
     clock: Callable[[], float]
     sent: bool = False
+    refused: Callable[[str], str | None] | None = None
 
     def left_s(self, at_most_s: float | None = None) -> float:
         """Seconds for the next wait.
@@ -150,6 +165,9 @@ class _Timed(HTTPConnection):
         except UnicodeError as error:
             raise NewConnectionError(self, f"{host!r} is not a host name") from error
         for family, kind, protocol, _, address in found:
+            if call.refused is not None and (problem := call.refused(str(address[0]))):
+                trouble = AddressRefused(problem)
+                continue
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.settimeout(call.left_s(call.connect_timeout_s))

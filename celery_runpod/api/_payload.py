@@ -23,6 +23,9 @@ RUN_LIMIT_BYTES = 10_000_000
 RUNSYNC_LIMIT_BYTES = 20_000_000
 """The largest body of POST /runsync (same page)."""
 
+FILE_PACKAGES = frozenset({"PIL", "numpy", "torch"})
+"""Packages whose values are files rather than JSON; none of them is needed."""
+
 
 def check_input(value: Any, *, endpoint: str | None = None, limit_bytes: int = RUN_LIMIT_BYTES) -> int:
     """The size of an input in bytes, as JSON in UTF-8.
@@ -96,7 +99,7 @@ def check_size(size_bytes: int, limit_bytes: int, endpoint: str | None) -> None:
     if size_bytes > limit_bytes:
         problem = (
             f"the request is {size_bytes / 1e6:.1f} MB, and RunPod takes at most {limit_bytes / 1e6:g} MB: "
-            "put large data where the handler can fetch it, and send its URL"
+            "put large data where the handler can fetch it (celery_runpod.files.upload), and send its URL"
         )
         raise PayloadTooLarge(problem, endpoint, None, size_bytes, limit_bytes)
 
@@ -116,7 +119,18 @@ def _find(value: Any, path: str) -> str | None:
     if isinstance(value, list | tuple):
         found = (_find(one, f"{path}[{index}]") for index, one in enumerate(value))
         return next(filter(None, found), None)
-    return f"{path} is a {type(value).__name__}, which is not JSON: give text, numbers, lists or dicts"
+    advice = "give text, numbers, lists or dicts"
+    if path.startswith("input") and _is_file(value):
+        advice = (
+            "send the URL of a file (celery_runpod.files.upload), or a small one as text (celery_runpod.files.data_url)"
+        )
+    return f"{path} is a {type(value).__name__}, which is not JSON: {advice}"
+
+
+def _is_file(value: Any) -> bool:
+    """Whether ``celery_runpod/files.py`` can help: bytes, an open file, a picture, an array."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
+    return isinstance(value, bytes | bytearray | memoryview) or hasattr(value, "read") or bool(packages & FILE_PACKAGES)
 
 
 def _find_in_dict(value: dict[Any, Any], path: str) -> str | None:

@@ -32,7 +32,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-from celery_runpod.api._connections import Adapter, Call, calling
+from celery_runpod.api._connections import Adapter, Call, calling, causes
 from celery_runpod.api._durations import MAX_S, bounded
 from celery_runpod.api._http_errors import RawAnswer, Where, read, shorten
 from celery_runpod.api._ratelimits import HEADERS
@@ -169,7 +169,7 @@ class Transport:
                     with calling(call):
                         piece = next(pieces, b"")
                 except _FAILURES as error:
-                    if any(isinstance(one, TimeoutError) for one in _causes(error)):
+                    if any(isinstance(one, TimeoutError) for one in causes(error)):
                         return
                     failed = self._failed(error, call, where, auth)
                 if failed is not None:
@@ -262,18 +262,9 @@ def _user_agent() -> str:
 
 def _why(error: BaseException, auth: Bearer) -> str:
     """The text of the innermost error: `[Errno 111] Connection refused`."""
-    *_, root = _causes(error)
+    *_, root = causes(error)
     text = str(root).strip() or type(root).__name__
     return shorten(auth.hidden(text.encode("utf-8", "replace")).decode())
-
-
-def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseException]:
-    """An error and those that it wraps: requests and urllib3 keep them in `args`, `reason` and `__cause__`."""
-    while error is not None and depth < 10:
-        yield error
-        inner = [getattr(error, "reason", None), *reversed(error.args), error.__cause__]
-        error = next((one for one in inner if isinstance(one, BaseException)), None)
-        depth += 1
 
 
 class Client:

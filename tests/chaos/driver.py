@@ -26,15 +26,18 @@ from tests.chaos.havoc import REDIS_ARGUMENTS, Havoc
 from tests.chaos.noting import NOTES
 from tests.chaos.plan import (
     BROKEN,
+    CHUNKS,
     DEEP,
     EMPTY,
     ENDPOINTS,
     FAST,
+    HANDLER,
     NARROW,
     OUTPUTS,
     PROFILES,
     QUEUED,
     SLOW,
+    TALKERS,
     Plan,
     make_plan,
 )
@@ -47,7 +50,7 @@ SETTLE_S = 240.0
 WINDOW_S = float(SHORT_WAITS["RUNPOD_UNCONFIRMED_WINDOW_S"])
 NOTED = "submits.log"
 MOST_STORIES = 12
-NAMES = (FAST, SLOW, BROKEN, NARROW, DEEP, EMPTY, QUEUED)
+NAMES = (FAST, SLOW, BROKEN, NARROW, DEEP, EMPTY, QUEUED, *TALKERS)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,12 @@ def chaos_world(folder: Path, *, webhooks: bool = False) -> Iterator[World]:
     files = {"RUNPOD_DIE_AT": str(folder / "die-at"), "RUNPOD_CONFIG": str(profiles), NOTES: str(folder / NOTED)}
     env = {**SHORT_WAITS, **(hooks if webhooks else {}), **files, "RUNPOD_IMPORTS": "tests.chaos.noting"}
     simulator = ("--webhook-retry-delay", "1")
-    with World(folder, endpoints=ENDPOINTS, simulator=simulator, env=env, redis=REDIS_ARGUMENTS) as world:
+    talkers = []
+    for name, whole in TALKERS.items():
+        handler = folder / f"{name}.py"
+        handler.write_text(HANDLER.format(chunks=CHUNKS, whole=whole))
+        talkers.append(f"{name}={handler},workers=1")
+    with World(folder, endpoints=(*ENDPOINTS, *talkers), simulator=simulator, env=env, redis=REDIS_ARGUMENTS) as world:
         if webhooks:
             world.stack.start(
                 "webhooks", [*cli("webhooks"), "--port", str(port)], ready=lambda server: " ready at " in server.text()
@@ -158,6 +166,7 @@ def run(
         unanswered=_unanswered(world, havoc),
         cancelled=frozenset(sender.cancelled),
         deserters=havoc.deserters,
+        streams=evidence.streams_of(world, [step.id for load in loads for step in load.steps if step.does in TALKERS]),
     )
     verdict = Judge(found).judge(loads)
     return Report(world, plan, found, verdict, _tally(sender, havoc, verdict, (sent - started, settled - sent)))
@@ -224,6 +233,7 @@ def _tally(sender: Sender, havoc: Havoc, verdict: Verdict, spent_s: tuple[float,
         "Redis": _counted(_some(broken, "redis")),
         "faults": _counted(havoc.faults),
         "ends": _counted(verdict.ends),
+        "streams": _counted(verdict.streams),
         "unconfirmed": _counted(verdict.unconfirmed),
         "user tasks twice": str(len(verdict.repeated)),
         **{kind: str(verdict.count(kind)) for kind in (LOST, DOUBLE, WRONG)},

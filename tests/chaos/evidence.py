@@ -11,11 +11,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from celery.exceptions import TaskRevokedError
 from celery.states import READY_STATES
 
+from celery_runpod import JobResult
 from celery_runpod._store.store import JobStore
+from celery_runpod.errors import RunPodError
 from tests.chaos.application import RAN
 from tests.servers import World
+
+READ_S = 10.0
+"""Bounds a reader of a stream whose job has ended."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,19 @@ class End:
 
 
 @dataclass(frozen=True)
+class Streamed:
+    """What a reader gets who comes after the end: each entry's event and output, and the name of the error at the end."""
+
+    entries: tuple[tuple[str, Any], ...]
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """`ends` by task id, without those that have none; `submits` are the simulator's jobs by mark; `ran` is how often
     a task of the user ran; `unanswered` says by mark why the last submit of a job may have got no answer, where a kill
-    or a fault explains that (``submits.py``); `deserters` are workers that ended though nobody killed them."""
+    or a fault explains that (``submits.py``); `deserters` are workers that ended though nobody killed them; `streams` by
+    task id."""
 
     ends: Mapping[str, End]
     submits: Mapping[str, list[dict[str, Any]]]
@@ -39,6 +54,7 @@ class Evidence:
     unanswered: Mapping[str, str]
     cancelled: frozenset[str]
     deserters: list[str]
+    streams: Mapping[str, Streamed]
 
 
 def ends_of(world: World, ids: Iterable[str]) -> dict[str, End]:
@@ -52,6 +68,20 @@ def ends_of(world: World, ids: Iterable[str]) -> dict[str, End]:
             meta = backend.meta_from_decoded(backend.decode_result(raw)) if raw else None
             if meta and meta["status"] in READY_STATES:
                 found[task_id] = End(meta["status"], meta["result"])
+    return found
+
+
+def streams_of(world: World, ids: Iterable[str]) -> dict[str, Streamed]:
+    """What is read of each stream. A stream that does not end is one with a ResultTimeout."""
+    found = {}
+    for task_id in ids:
+        entries: list[tuple[str, Any]] = []
+        try:
+            entries += ((one.event, one.output) for one in JobResult(task_id, app=world.app()).stream(timeout=READ_S))
+        except (RunPodError, TaskRevokedError) as error:
+            found[task_id] = Streamed(tuple(entries), type(error).__name__)
+        else:
+            found[task_id] = Streamed(tuple(entries))
     return found
 
 

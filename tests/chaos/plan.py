@@ -18,12 +18,13 @@ from typing import Any
 
 from tasks.crash_points import Step as DeathStep
 
-DEATHS = tuple(step for step in DeathStep if not step.startswith(("stream.", "sync.")))
-"""No load of the mixed runs streams or uses /runsync: `test_streams.py` and `test_kills.py` have those steps."""
+DEATHS = tuple(step for step in DeathStep if not step.startswith("sync."))
+"""No load of the mixed runs uses /runsync: `test_kills.py` has those steps."""
 
 USER = "user"
 FAST, SLOW, BROKEN, NARROW = "fast", "slow", "broken", "narrow"
 DEEP, EMPTY, QUEUED = "deep", "empty", "queued"
+TALK, KEPT_TALK = "talk", "kept-talk"
 POISON = "poison"
 SLOW_S = 60.0
 ENDPOINTS = (
@@ -37,6 +38,23 @@ ENDPOINTS = (
 )
 """`slow` outlasts every cancel, so that a job of it that is COMPLETED was not cancelled; jobs of `queued` wait at RunPod,
 where a purge finds them."""
+CHUNKS = 8
+HANDLER = """
+import asyncio, runpod
+
+
+async def handler(job):
+    for number in range({chunks}):
+        await asyncio.sleep(0.15)
+        yield {{"mark": job["input"]["mark"], "number": number}}
+
+
+runpod.serverless.start(
+    {{"handler": handler, "return_aggregate_stream": {whole}, "concurrency_modifier": lambda current: 20}}
+)
+"""
+TALKERS: Mapping[str, bool] = {TALK: False, KEPT_TALK: True}
+"""Endpoints whose handler yields its chunks -> whether RunPod keeps the whole of them too."""
 OUTPUTS: Mapping[str, str] = {
     DEEP: f'{{"status": "COMPLETED", "output": {"[" * 600}{"]" * 600}}}',
     EMPTY: '{"status": "COMPLETED"}',
@@ -152,6 +170,8 @@ LOADS: Mapping[str, int] = {
     "too_deep": 1,
     "no_output": 1,
     "queue": 2,
+    "stream": 3,
+    "kept_stream": 1,
 }
 """Kind of load -> how many of them are in one deck."""
 
@@ -216,6 +236,12 @@ FAULTS: tuple[Mapping[str, Any], ...] = (
     {"operation": "status", "kind": "drop_after", "probability": 0.5},
     {"operation": "status", "kind": "delay", "seconds": 3, "probability": 0.3},
     {"operation": "status", "kind": "status", "status": 404, "body": '{"error": "job not found"}', "times": 1},
+    # RunPod gives a chunk once: what is lost is a gap.
+    {"operation": "stream", "kind": "status", "status": 429, "body": HTML, "times": 10},
+    {"operation": "stream", "kind": "status", "status": 503, "body": HTML, "times": 3},
+    {"operation": "stream", "kind": "truncate", "times": 2},
+    {"operation": "stream", "kind": "drop_after", "times": 2},
+    {"operation": "stream", "kind": "delay", "seconds": 1, "probability": 0.3},
     # A cancel is owed until RunPod has said that there is nothing left to cancel.
     {"operation": "cancel", "kind": "status", "status": 429, "times": 5},
     {"operation": "cancel", "kind": "status", "status": 500, "body": HTML, "times": 5},
@@ -337,6 +363,10 @@ def _load(random: Random, kind: str, name: str, at_s: float) -> Load:
             return Load(kind, at_s, lanes([DEEP, USER], [FAST]), step(USER))
         case "no_output":
             return Load(kind, at_s, lanes([EMPTY, USER]))
+        case "stream":
+            return Load(kind, at_s, ((step(TALK, options={"stream": True}),),))
+        case "kept_stream":
+            return Load(kind, at_s, ((step(KEPT_TALK, options={"stream": True}),),))
         case "queue":
             return Load(kind, at_s, lanes(*[[QUEUED]] * 8))
         case "cancelled_somewhere":

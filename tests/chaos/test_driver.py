@@ -8,20 +8,30 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.errors import InvalidInput, JobFailed, JobPurged, OutputTooDeep, SubmissionUnconfirmed
-from tests.chaos.evidence import End, Evidence
+from celery_runpod.errors import (
+    InvalidInput,
+    JobFailed,
+    JobPurged,
+    OutputTooDeep,
+    StreamIncomplete,
+    SubmissionUnconfirmed,
+)
+from tests.chaos.evidence import End, Evidence, Streamed
 from tests.chaos.plan import (
     BREAKS,
     BROKEN,
+    CHUNKS,
     DEATHS,
     DEEP,
     FAST,
     FAULTS,
+    KEPT_TALK,
     LOADS,
     POISON,
     POISONS,
     QUEUED,
     SLOW,
+    TALK,
     USER,
     Load,
     Step,
@@ -37,7 +47,7 @@ UNCONFIRMED_RESTORED = End("FAILURE", SubmissionUnconfirmed("the store was resto
 
 
 def _evidence(**known: Any) -> Evidence:
-    found: dict[str, Any] = {name: {} for name in ("ends", "submits", "ran", "unanswered")}
+    found: dict[str, Any] = {name: {} for name in ("ends", "submits", "ran", "unanswered", "streams")}
     found |= {"left": [], "cancelled": frozenset(), "deserters": []}
     return Evidence(**{**found, **known})
 
@@ -82,6 +92,20 @@ TOO_DEEP_RIGHT = _evidence(
 POISONED = Load("poison", 0, ((Step("a", POISON, options={"poison": next(iter(POISONS))}),),))
 POISONED_RIGHT = _evidence(ends={"a": End("FAILURE", InvalidInput("oh"))})
 
+STREAM = Load("stream", 0, ((Step("a", TALK, options={"stream": True}),),))
+KEPT_STREAM = Load("kept_stream", 0, ((Step("a", KEPT_TALK, options={"stream": True}),),))
+WHOLE = [{"mark": "a", "number": number} for number in range(CHUNKS)]
+READ = tuple(("chunk", one) for one in WHOLE)
+HOLE = (*READ[:3], ("gap", None), *READ[5:])
+STREAM_RIGHT = _evidence(
+    ends={"a": End("SUCCESS", WHOLE)}, submits={"a": [{"status": "COMPLETED"}]}, streams={"a": Streamed(READ)}
+)
+STREAM_LOST = replace(
+    STREAM_RIGHT,
+    ends={"a": End("FAILURE", StreamIncomplete("oh"))},
+    streams={"a": Streamed(HOLE, "StreamIncomplete")},
+)
+
 SHARED = Load("shared", 0, ((Step("a", FAST, shares="job"),), (Step("b", FAST, shares="job"),)))
 
 
@@ -95,6 +119,9 @@ SHARED = Load("shared", 0, ((Step("a", FAST, shares="job"),), (Step("b", FAST, s
         (PURGED, PURGED_RIGHT),
         (TOO_DEEP, TOO_DEEP_RIGHT),
         (POISONED, POISONED_RIGHT),
+        (STREAM, STREAM_RIGHT),
+        (STREAM, STREAM_LOST),
+        (KEPT_STREAM, replace(STREAM_RIGHT, streams={"a": Streamed(HOLE)})),
     ],
     ids=lambda value: value.kind if isinstance(value, Load) else "",
 )
@@ -131,6 +158,14 @@ def test_the_judge_finds_nothing_where_all_is_right(load: Load, evidence: Eviden
         (SINGLE, _evidence(ends={"a": UNCONFIRMED_RESTORED}, unanswered={"a": LOST_ANSWER}), [(WRONG, "a")]),
         (SHARED, _evidence(ends={"a": UNCONFIRMED, "b": UNCONFIRMED}), [(WRONG, "a"), (WRONG, "b")]),
         (SHARED, _evidence(ends={"a": UNCONFIRMED, "b": UNCONFIRMED}, unanswered={"job": LOST_ANSWER}), []),
+        # A stream: a hole that nobody is told of, a success with a hole, an end without a reason, readers told otherwise.
+        (STREAM, replace(STREAM_RIGHT, streams={"a": Streamed(READ[:5])}), [(WRONG, "a")]),
+        (STREAM, replace(STREAM_RIGHT, streams={"a": Streamed((*READ, READ[0]))}), [(WRONG, "a")]),
+        (STREAM, replace(STREAM_RIGHT, ends={"a": End("SUCCESS", WHOLE[:5])}), [(WRONG, "a")]),
+        (STREAM, replace(STREAM_RIGHT, streams={"a": Streamed(HOLE)}), [(WRONG, "a")]),
+        (STREAM, replace(STREAM_LOST, streams={"a": Streamed(READ, "StreamIncomplete")}), [(WRONG, "a")]),
+        (STREAM, replace(STREAM_LOST, streams={"a": Streamed(HOLE, "ResultTimeout")}), [(WRONG, "a")]),
+        (KEPT_STREAM, STREAM_LOST, [(WRONG, "a")]),
         (CHAIN, replace(CHAIN_RIGHT, ran={"a": 1}), [(LOST, "c")]),
         (CHAIN, replace(CHAIN_RIGHT, ends={**CHAIN_RIGHT.ends, "c": End("SUCCESS", _A)}), [(WRONG, "c")]),
         # The rest of a chain that broke: it ends as the broken step did, and does not run.

@@ -26,10 +26,11 @@ from celery_runpod.errors import (
     JobPurged,
     OutputMissing,
     OutputTooDeep,
+    StreamIncomplete,
     SubmissionUnconfirmed,
 )
 from tests.chaos.evidence import End, Evidence
-from tests.chaos.plan import BROKEN, DEEP, EMPTY, POISON, SLOW, USER, Load, Step
+from tests.chaos.plan import BROKEN, CHUNKS, DEEP, EMPTY, POISON, SLOW, TALK, TALKERS, USER, Load, Step
 from tests.chaos.submits import UNEXPLAINED
 
 LOST, DOUBLE, WRONG = "lost", "double", "wrong"
@@ -49,12 +50,13 @@ class Finding:
 @dataclass
 class Verdict:
     """`ends` counts how tasks of endpoints ended; `unconfirmed` why those that ended with SubmissionUnconfirmed did;
-    `repeated` are the user's tasks that ran twice: that may happen, where a worker is killed between Celery's dispatch
-    and its store."""
+    `streams` how many streams were whole, and how many had a gap. `repeated` are the user's tasks that ran twice: this
+    happens where a worker is killed between Celery's dispatch and its store."""
 
     findings: list[Finding] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
     unconfirmed: Counter[str] = field(default_factory=Counter)
+    streams: Counter[str] = field(default_factory=Counter)
     repeated: list[str] = field(default_factory=list)
 
     def count(self, kind: str) -> int:
@@ -152,6 +154,8 @@ class Judge:
             self._revoked(load, step, submits)
         elif name == JobPurged.__name__ or any(job.get("status") == PURGED for job in submits):
             self._purged(load, step, end, submits)
+        elif step.does in TALKERS:
+            self._stream(load, step, end, submits)
         else:
             self._verdict_of_runpod(load, step, end, value, submits)
         return end.result if step.options.get("on_error") == "return" else value
@@ -168,6 +172,23 @@ class Judge:
             self._say(WRONG, step.id, f"{load.kind}: ended as {_text(end)} but was never submitted")
         elif step.does == SLOW:
             self._say(WRONG, step.id, f"{load.kind}: the cancel was lost, the job ran to its end")
+
+    def _stream(self, load: Load, step: Step, end: End, submits: list[dict[str, Any]]) -> None:
+        """A stream is whole, or its readers are told of a gap; what RunPod has no whole output of then ends with
+        StreamIncomplete, and never as a success with a hole."""
+        whole = [{"mark": step.mark, "number": number} for number in range(CHUNKS)]
+        read = self.evidence.streams[step.id]
+        chunks = [output for event, output in read.entries if event == "chunk"]
+        gaps = sum(event == "gap" for event, _ in read.entries)
+        self.verdict.streams["with a gap" if gaps else "whole"] += 1
+        lost = bool(gaps) and step.does == TALK
+        right = _name(end) == StreamIncomplete.__name__ if lost else end.state == SUCCESS and end.result == whole
+        if not right or not submits:
+            self._say(WRONG, step.id, f"{load.kind}: ended as {_text(end)} after {len(chunks)} chunks and {gaps} gaps")
+        if read.error != _name(end):
+            self._say(WRONG, step.id, f"{load.kind}: its readers end with {read.error!r}, and it as {_text(end)}")
+        if chunks != [one for one in whole if one in chunks] or (not gaps and chunks != whole):
+            self._say(WRONG, step.id, f"{load.kind}: its readers get {read.entries!r}"[:300])
 
     def _purged(self, load: Load, step: Step, end: End, submits: list[dict[str, Any]]) -> None:
         if _name(end) != JobPurged.__name__:

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from celery_runpod._devstack.stack import Stack, free_port
+from tests.browser import Browser, chromium
 from tests.servers import ROOT, World, answers
 from tests.waiting import eventually
 
@@ -72,3 +73,27 @@ def test_the_chat_streams_an_answer_to_its_own_visitor_and_can_be_stopped(chat: 
     assert visitor.delete(f"{chat}/questions/{task}", timeout=10).status_code == 204
     last = lambda: visitor.get(f"{chat}/runpod/job?task={task}", timeout=10).json()["state"]  # noqa: E731
     eventually(last, "REVOKED", within_s=60)
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium is installed (Debian: apt install chromium)")
+def test_in_a_browser_the_element_shows_the_answer_as_it_comes(chat: str, tmp_path: Path) -> None:
+    with Browser(tmp_path) as browser:
+        browser.go(f"{chat}/")
+        shown = "document.querySelector('.runpod-job-chunks')?.innerText ?? ''"
+        state = "document.querySelector('runpod-job')?.dataset.state"
+        browser.js(
+            "window.lengths = new Set(); new MutationObserver(() => window.lengths.add("
+            "document.querySelector('.runpod-job-chunks')?.innerText.length)).observe(document.body, {childList: true, "
+            "subtree: true})"
+        )
+        browser.js("document.querySelector('[name=prompt]').value = '<img src=x>cats'")
+        browser.js("document.querySelector('#ask').requestSubmit()")
+        eventually(lambda: str(browser.js(shown)).startswith("You asked about <img src=x>cats."), True, within_s=60)
+        browser.screenshot(tmp_path / "answering.png")
+        eventually(lambda: browser.js(state), "SUCCESS", within_s=60)
+        browser.screenshot(tmp_path / "answered.png")
+        assert browser.js("document.querySelectorAll('#talk img').length") == 0
+        answer = browser.js(shown)
+        assert browser.js("window.lengths.size") > 10, "word by word"
+        assert answer.count("You asked about") == 1 and len(answer) > 100
+        assert "Stop" not in browser.text()

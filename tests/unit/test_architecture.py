@@ -26,6 +26,7 @@ ROOMS = {
         (f"celery_runpod.{name}" for name in ("_connect", "_cluster", "_redis_urls", "_stand_ins")), "connect"
     ),
     **dict.fromkeys(("celery_runpod.testing", "celery_runpod._testing"), "testing"),
+    **dict.fromkeys(("celery_runpod.files", "celery_runpod._files"), "files"),
     "celery_runpod._publish": "publish",
     "celery_runpod.errors": "errors",
     "celery_runpod": "client",

@@ -13,6 +13,8 @@ import pytest
 from celery import Celery
 from django.apps import apps
 from django.test import Client, override_settings
+from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_runpod._store.states import State
@@ -188,6 +190,68 @@ def test_retry_says_what_was_refused(bench: Bench, monkeypatch: pytest.MonkeyPat
 def test_a_job_that_worked_cannot_be_chosen(bench: Bench) -> None:
     ended(bench, "t1")
     assert 'name="task_id"' not in shown(user("view_job", "retry_job"), "?which=ended")
+
+
+class Commands:
+    """Counts what is sent to Redis: commands, and the round trips that carry them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sent = self.trips = 0
+        single, together = Redis.execute_command, Pipeline.execute
+
+        def one(redis: Any, *args: Any, **options: Any) -> Any:
+            self.sent, self.trips = self.sent + 1, self.trips + 1
+            return single(redis, *args, **options)
+
+        def many(pipe: Any, *args: Any, **options: Any) -> Any:
+            self.sent, self.trips = self.sent + len(pipe.command_stack), self.trips + 1
+            return together(pipe, *args, **options)
+
+        monkeypatch.setattr(Redis, "execute_command", one)
+        monkeypatch.setattr(Pipeline, "execute", many)
+
+    def of(self, client: Client, query: str) -> tuple[int, int, str]:
+        self.sent = self.trips = 0
+        seen = shown(client, query)
+        return self.sent, self.trips, seen
+
+
+def fill(bench: Bench, jobs: int, calls: int) -> None:
+    """So many open jobs of one endpoint, which are copies of one; and so many calls that no worker has accepted."""
+    keys = bench.store.keys
+    if not bench.redis.exists(keys.job(ENDPOINT, "t1")):
+        bench.accepted("t1", name="sdxl")
+    record = bench.redis.hgetall(keys.job(ENDPOINT, "t1"))
+    message = json.dumps({"body": [[], {"endpoint": "sdxl"}, {}]})
+    with bench.redis.pipeline(transaction=False) as pipe:
+        for number in range(2, jobs + 1):
+            pipe.hset(keys.job(ENDPOINT, f"t{number}"), mapping=record)
+            pipe.zadd(keys.due(ENDPOINT), {f"t{number}": bench.now + number})
+        for number in range(calls):
+            pipe.zadd(keys.outbox(), {f"c{number}": bench.now})
+            pipe.hset(keys.outbox_messages(), f"c{number}", message)
+        pipe.execute()
+
+
+def test_a_page_costs_no_more_with_ten_thousand_open_jobs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = {"": 200, "?endpoint=sdxl": 200, f"?endpoint={ENDPOINT}": 200, "?endpoint=other": 0, "?which=ended": 0}
+    fill(bench, 1_500, 1_500)
+    client, commands = user("view_job"), Commands(monkeypatch)
+    few = {query: commands.of(client, query)[:2] for query in queries}
+    fill(bench, 10_000, 10_000)
+    for query, rows in queries.items():
+        sent, trips, seen = commands.of(client, query)
+        assert (sent, trips) == few[query]
+        assert sent < 4_100 and trips < 20
+        assert seen.count("data-task=") == rows
+        assert ("9800 more" in seen) is bool(rows)
+        assert ("10000 more calls" in seen) is (query != "?which=ended")
+
+
+def test_a_name_that_the_first_thousand_jobs_do_not_have_is_said(bench: Bench) -> None:
+    fill(bench, 1_200, 0)
+    seen = shown(user("view_job"), "?endpoint=other")
+    assert "No open job of other" in seen and "up to 200 more" in seen
 
 
 def test_a_store_that_is_away_is_said(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,10 @@ EXAMPLES: list[errors.RunPodError] = [
     refused(404, "pod not found", "pods.get", endpoint="", pod_id="pod-1"),
     errors.WaitTimeout(ENDPOINT_ID, JOB, 60.0, "IN_PROGRESS"),
     errors.ResultTimeout(TASK, 30.0, "PENDING", "NO_WORKER"),
+    errors.FileRefused(
+        "169.254.169.254 is no public address; allow_private=True fetches from there too", "output.image_url"
+    ),
+    errors.FileUnavailable("the server answers Forbidden", "https://files.example.com/cat.png", 403),
     errors.NoAnswer("runpod.health", 30.0, False, "sdxl"),
     errors.NotOffered("create_endpoint(type='LB')", "v1", "v2"),
     errors.NameTaken("pod", "train", "pod-1"),

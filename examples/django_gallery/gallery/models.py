@@ -1,12 +1,10 @@
 """A picture is a job: the last of the two GPU jobs that make it."""
 
-import base64
-
 from celery import chain
 from django.core.files.base import ContentFile
 from django.db import models
 
-from celery_runpod import Endpoint
+from celery_runpod import Endpoint, files
 from celery_runpod.django.models import JobModel
 
 draw = Endpoint("draw").using(deadline=900)
@@ -42,5 +40,5 @@ class Picture(JobModel):
     def job_has_ended(self, result, error):
         """Called in the own worker, in the transaction that saves the end."""
         if error is None:
-            self.image.save(f"{self.pk}.png", ContentFile(base64.b64decode(result["png"])), save=False)
+            self.image.save(f"{self.pk}.png", ContentFile(files.read(result["png"])), save=False)
             self.save(update_fields=["image"])

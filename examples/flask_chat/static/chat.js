@@ -21,20 +21,15 @@ form.addEventListener("submit", async (event) => {
   });
   const found = await asked.json();
   add("p", "question", prompt);
-  const answer = add("p", "answer", "");
   if (!asked.ok) {
-    answer.textContent = found.error;
+    add("p", "error", found.error);
     return;
   }
   form.reset();
   const stop = add("button", "stop", "Stop");
   stop.addEventListener("click", () => fetch(`/questions/${found.task}`, { method: "DELETE" }));
-  const job = document.createElement("runpod-job");
-  job.addEventListener("runpod-chunk", ({ detail }) => {
-    if (detail.event === "chunk") answer.append(detail.output); // text, never HTML
-    if (detail.event === "retry") answer.replaceChildren();
-  });
+  const job = document.createElement("runpod-job"); // shows the answer as it comes
   job.addEventListener("runpod-end", () => stop.remove());
   job.setAttribute("task", found.task);
-  talk.append(job);
+  stop.before(job);
 });

@@ -27,6 +27,18 @@ ENDPOINTS = (
     "slow=synthetic:duration=60",
     "failing=synthetic:duration=0.1,failures=1",
 )
+TALKS = """
+import time, runpod
+
+
+def handler(job):
+    for word in job["input"]["text"].split():
+        time.sleep(0.3)
+        yield word
+
+
+runpod.serverless.start({"handler": handler})
+"""
 QUORUM = {"x-queue-type": "quorum"}
 # A killed worker leaves checks and unanswered submits behind: what they hold must end while the test waits.
 SHORT_WAITS = {
@@ -55,7 +67,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "RUNPOD_HTTP_THREADS": str(HTTP_THREADS),
     }
     folder = tmp_path_factory.mktemp("rabbit")
-    with World(folder, endpoints=ENDPOINTS, broker="rabbitmq", env=env) as world:
+    (folder / "talks.py").write_text(TALKS)
+    endpoints = (*ENDPOINTS, f"talks={folder / 'talks.py'},workers=1")
+    with World(folder, endpoints=endpoints, broker="rabbitmq", env=env) as world:
         world.stack.start("webhooks", [*cli("webhooks"), "--port", str(port)])
         yield world.start(concurrency=WORKER)
         # Celery's results unsubscribe when they are collected: while there is a Redis to do it at.

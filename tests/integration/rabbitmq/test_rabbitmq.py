@@ -65,6 +65,27 @@ def test_the_canvas_on_rabbitmq(world: World) -> None:
     eventually(lambda: world.redis.lrange(failed, 0, -1), [f"JobFailed {failure.id}"])
 
 
+def test_a_stream_is_read_while_its_job_runs_and_the_chain_goes_on(world: World) -> None:
+    words = [f"word-{number}" for number in range(12)]
+    flow = chain(world.endpoint("talks", stream=True).s(text=" ".join(words)), same.s()).delay()
+    job = JobResult(flow.parent.id)
+    chunks = job.stream(timeout=WAIT_S)
+    first = next(chunks)
+    assert (first.event, first.output) == ("chunk", "word-0") and not job.ready()
+    assert [chunk.output for chunk in chunks] == words[1:]
+    assert [chunk.output for chunk in JobResult(job.id).stream(first.id, timeout=WAIT_S)] == words[1:]
+    assert flow.get(timeout=WAIT_S) == words
+
+
+def test_a_stream_ends_with_its_jobs_cancel(world: World) -> None:
+    job = world.endpoint("talks", stream=True).delay(text="word " * 200)
+    chunks = job.stream(timeout=WAIT_S)
+    assert next(chunks).output == "word"
+    job.cancel()
+    with pytest.raises(TaskRevokedError):
+        list(chunks)
+
+
 def test_cancel_ends_the_job_at_runpod_too(world: World) -> None:
     result = world.endpoint("slow").delay(a=1)
     eventually(lambda: result.state, "IN_PROGRESS", within_s=WAIT_S)

@@ -15,8 +15,24 @@ class Node {
     this.attributes = {};
     this.dataset = {};
   }
-  replaceChildren(...children) {
-    this.children = children;
+  get childNodes() {
+    return this.children;
+  }
+  adopted(nodes) {
+    for (const one of nodes) if (one instanceof Node) one.parent = this;
+    return nodes;
+  }
+  append(...nodes) {
+    this.children = [...this.children, ...this.adopted(nodes)];
+  }
+  prepend(...nodes) {
+    this.children = [...this.adopted(nodes), ...this.children];
+  }
+  replaceChildren(...nodes) {
+    this.children = this.adopted(nodes);
+  }
+  remove() {
+    this.parent.children = this.parent.children.filter((one) => one !== this);
   }
   setAttribute(name, value) {
     this.attributes[name] = value;
@@ -100,7 +116,8 @@ const element = new registry["runpod-job"]();
 const settle = () => new Promise((resolve) => setImmediate(resolve));
 
 function shown() {
-  seen.text = element.children.map((one) => [one.tag, one.className, one.textContent ?? one.value]);
+  const textOf = (one) => one.textContent ?? one.value ?? one.children.map((part) => part.tag ?? part).join("|");
+  seen.text = element.children.map((one) => [one.tag, one.className, textOf(one)]);
   seen.state = element.dataset.state ?? null;
 }
 
@@ -169,6 +186,28 @@ const scenarios = {
       timers.at(-1)[0]();
       await settle();
     }
+  },
+  async shownChunks() {
+    const say = (event, output) =>
+      EventSource.last.listeners.chunk({ data: JSON.stringify({ id: "1-0", output, attempt: 1, event }) });
+    if (process.argv[4]) element.setAttribute("no-chunks", "");
+    element.setAttribute("task", "t1");
+    element.connectedCallback();
+    say("chunk", "a first try");
+    EventSource.last.say(RUNNING);
+    say("retry", null);
+    for (const one of ["<b>once\n", "upon\n\na", 7, null]) say("chunk", one);
+    say("gap", null);
+    say("chunk", { choices: [{ tokens: ["ti", "me"] }], usage: { input: 3 } });
+    say("chunk", { choices: [{ index: 0, delta: { content: " was" } }] });
+    say("chunk", { preview: "<img>" });
+    EventSource.last.say({ ...RUNNING, state: "SUCCESS", ended: true });
+  },
+  async anotherTask() {
+    await scenarios.shownChunks();
+    element.setAttribute("task", "t2");
+    element.attributeChangedCallback();
+    EventSource.last.say(RUNNING);
   },
   async refused() {
     element.setAttribute("task", "t1");

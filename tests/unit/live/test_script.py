@@ -16,8 +16,8 @@ SCRIPT = ROOT / "celery_runpod/django/static/celery_runpod/celery_runpod.js"
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
 
 
-def run(scenario: str) -> dict[str, Any]:
-    command = ["node", str(Path(__file__).with_name("script.js")), str(SCRIPT), scenario]
+def run(scenario: str, *arguments: str) -> dict[str, Any]:
+    command = ["node", str(Path(__file__).with_name("script.js")), str(SCRIPT), scenario, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -93,6 +93,26 @@ def test_chunks_come_by_events_and_by_the_status_and_all_before_the_end() -> Non
     assert names[-3:] == ["runpod-chunk", "runpod-update", "runpod-end"] and names.count("runpod-end") == 1
     assert [url.partition("after=")[2] for url, _ in found["requests"]] == ["1-0", "2-0", "3-0"]
     assert found["waits"] == [500, 500], "sooner while there are chunks"
+
+
+@needs_node
+def test_the_element_shows_the_text_of_the_chunks() -> None:
+    found = run("shownChunks")
+    shown = "<b>once|br|upon|br|br|a|7| [\u2026] |time| was|" + '{"preview":"<img>"}|br'
+    assert found["text"] == [["span", "runpod-job-state", "Done"], ["div", "runpod-job-chunks", shown]]
+    assert set(found["created"]) == {"span", "div", "br"}, "what a handler says stays text"
+
+
+@needs_node
+def test_an_attribute_turns_the_chunks_off_and_their_events_stay() -> None:
+    found = run("shownChunks", "no-chunks")
+    assert found["text"] == [["span", "runpod-job-state", "Done"]]
+    assert len([name for name, _ in found["events"] if name == "runpod-chunk"]) == 10
+
+
+@needs_node
+def test_another_task_begins_without_the_chunks_of_the_one_before() -> None:
+    assert run("anotherTask")["text"] == [["span", "runpod-job-state", "Running"]]
 
 
 @needs_node

@@ -3,10 +3,11 @@
      <script src="/static/celery_runpod/celery_runpod.js" defer></script>
      <runpod-job task="3f1e9c7a-..." src="/runpod/job"></runpod-job>
 
-   The element shows state, reason and progress, as text alone, and fires `runpod-update`, `runpod-end` and
-   `runpod-error`, whose `detail` is the update, or {status} of the answer that ended it; and `runpod-chunk` for each
-   chunk {id, output, attempt, event} of a job that streams. Its parts have classes for your style sheet:
-   runpod-job-state, -reason, -bar, -progress, -error; the element itself has data-state.
+   The element shows state, reason and progress, and the text of the chunks of a job that streams, as text alone. It fires
+   `runpod-update`, `runpod-end` and `runpod-error`, whose `detail` is the update, or {status} of the answer that ended it;
+   and `runpod-chunk` for each chunk {id, output, attempt, event}. With the attribute `no-chunks` it does not show them.
+   Its parts have classes for your style sheet: runpod-job-state, -reason, -bar, -progress, -error, -chunks; the element
+   itself has data-state.
 
      const watch = CeleryRunPod.watch({task, src: "/runpod/job", onUpdate, onChunk, onEnd, onError});
      watch.close();
@@ -42,6 +43,8 @@
     ON_HOLD: "paused",
     RETRY: "it is tried again",
   };
+
+  const GAP = " [\u2026] "; // chunks are missing here
 
   function watch({ task, src = "/runpod/job", onUpdate, onChunk, onEnd, onError }) {
     const query = `?task=${encodeURIComponent(task)}`;
@@ -142,6 +145,17 @@
     return found.find((one) => one !== null) ?? null;
   }
 
+  /* The text of a chunk: itself, or what it holds under a name that text generators use (worker-vllm: choices, tokens).
+     Anything else is shown as JSON, on a line of its own. */
+  function textOfChunk(output) {
+    if (output === null || output === undefined) return "";
+    if (typeof output !== "object") return String(output);
+    if (Array.isArray(output)) return output.map(textOfChunk).join("");
+    const names = ["choices", "tokens", "delta", "text", "content", "token"];
+    const name = names.find((one) => Object.hasOwn(output, one));
+    return name === undefined ? `${JSON.stringify(output)}\n` : textOfChunk(output[name]);
+  }
+
   const wordsOf = (name) => (Object.hasOwn(texts, name) ? texts[name] : name);
 
   class RunPodJob extends HTMLElement {
@@ -163,13 +177,15 @@
 
     restart() {
       this.disconnectedCallback();
+      if (this.chunks) this.chunks.remove();
+      this.chunks = null;
       const task = this.getAttribute("task");
       if (!task) return;
       this.watching = watch({
         task,
         src: this.getAttribute("src") || "/runpod/job",
         onUpdate: (update) => this.show(update),
-        onChunk: (chunk) => this.fire("runpod-chunk", chunk),
+        onChunk: (chunk) => this.showChunk(chunk),
         onEnd: (update) => this.fire("runpod-end", update),
         onError: (detail) => this.fire("runpod-error", detail),
       });
@@ -188,7 +204,8 @@
       if (fraction !== null) parts.push(["progress", "bar", ""]);
       if (!update.ended && textOf(at.progress)) parts.push(["span", "progress", textOf(at.progress)]);
       if (update.error) parts.push(["span", "error", update.error.message || update.error.type]);
-      this.replaceChildren(
+      for (const one of [...this.childNodes]) if (one !== this.chunks) one.remove();
+      this.prepend(
         ...parts.map(([tag, name, text]) => {
           const part = document.createElement(tag);
           part.className = `runpod-job-${name}`;
@@ -199,6 +216,23 @@
       );
       this.dataset.state = at.state;
       this.fire("runpod-update", update);
+    }
+
+    showChunk(chunk) {
+      if (!this.hasAttribute("no-chunks")) {
+        if (!this.chunks) {
+          this.chunks = document.createElement("div");
+          this.chunks.className = "runpod-job-chunks";
+          this.append(this.chunks);
+        }
+        if (chunk.event === "retry") this.chunks.replaceChildren(); // what came before is void
+        const text = chunk.event === "gap" ? GAP : textOfChunk(chunk.output);
+        text.split("\n").forEach((line, number) => {
+          if (number) this.chunks.append(document.createElement("br"));
+          if (line) this.chunks.append(line);
+        });
+      }
+      this.fire("runpod-chunk", chunk);
     }
   }
 
