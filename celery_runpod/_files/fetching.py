@@ -22,8 +22,8 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import requests
 import urllib3
 
-from celery_runpod.api._answers import bounded
 from celery_runpod.api._connections import Adapter, AddressRefused, Call, calling, causes
+from celery_runpod.api._durations import bounded
 from celery_runpod.api._http_errors import shorten
 from celery_runpod.errors import FileRefused, FileUnavailable
 

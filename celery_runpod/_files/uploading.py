@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from celery_runpod._files.content_types import suffix_of
 from celery_runpod._files.sources import Source
-from celery_runpod.api._answers import bounded
+from celery_runpod.api._durations import bounded
 from celery_runpod.errors import FileUnavailable, InvalidOption, MissingExtra, NotConfigured
 
 LONGEST_S = 604_800.0

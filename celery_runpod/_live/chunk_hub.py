@@ -1,7 +1,9 @@
 """All who read chunks in one event loop: one thread reads for all of them, over one Redis connection.
 
-The latest entries of a job that is read are kept here, for all of its readers; who stands further back is read for from
-the store. So a slow reader costs no memory, and thousands of readers of one job cost one read.
+The entries that come while a job is read are kept here for a moment, for all of its readers; who stands further back is
+read for from the store. Where reading begins is the end of the job's stream, whatever place a reader names: that may come
+from a browser, and be no place at all. So a slow reader costs no memory, and thousands of readers of one job cost one
+read.
 
 Not here: what a chunk is (``chunks.py``), and the changes of the job itself, of which a watcher gets the latest alone
 (``hub.py``).
@@ -22,7 +24,7 @@ from redis.exceptions import RedisError
 from celery_runpod._live.chunks import Chunk, Cursor, Source, endpoint_of, source_of
 from celery_runpod._live.hub import hub_of, until_over
 from celery_runpod._live.update import JobUpdate
-from celery_runpod._store.streams import Entry
+from celery_runpod._store.streams import START, Entry
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +42,21 @@ T = TypeVar("T")
 
 
 class _Topic:
-    """One job that is read: its latest entries, which begin behind `before`."""
+    """One job that is read: its latest entries, which begin behind `before`. Both ends are None until the store has said
+    where the stream ends."""
 
-    def __init__(self, tail: str) -> None:
+    def __init__(self) -> None:
         self.readers = 0
-        self.before = self.tail = tail
+        self.before: str | None = None
+        self.tail: str | None = None
         self.recent: deque[Entry] = deque()
         self.bytes = 0
         self.news = asyncio.Event()
+
+    def begin(self, newest: Entry | None) -> None:
+        """Its stream ends here."""
+        self.before = self.tail = START if newest is None else newest.id
+        self.wake()
 
     def add(self, entries: list[Entry]) -> None:
         for entry in entries:
@@ -102,9 +111,9 @@ class ChunkHub:
         """Ask the store something, in the hub's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, what, *given)
 
-    def join(self, place: Place, after: str) -> None:
+    def join(self, place: Place) -> None:
         """A reader reads this job from now on, until it leaves."""
-        self._topics.setdefault(place, _Topic(after)).readers += 1
+        self._topics.setdefault(place, _Topic()).readers += 1
         if self._runner is None:
             self._runner = asyncio.get_running_loop().create_task(self._read_on())
 
@@ -117,7 +126,9 @@ class ChunkHub:
         topic = self._topics[place]
         while self._failed is None:
             news = topic.news
-            if _order(after) < _order(topic.before):
+            if topic.before is None:
+                await news.wait()
+            elif _order(after) < _order(topic.before):
                 found = (await self.ask(self.source.read, [(*place, after)])).get(place, [])
                 if found:
                     return found
@@ -132,16 +143,13 @@ class ChunkHub:
         loop = asyncio.get_running_loop()
         try:
             while self._topics:
-                wanted = [(*place, topic.tail) for place, topic in self._topics.items()]
-                again_s, began = max(self._every_s, READ_OF_EACH_S * len(wanted)), loop.time()
+                again_s, began = max(self._every_s, READ_OF_EACH_S * len(self._topics)), loop.time()
                 try:
-                    found = await self.ask(self.source.read, wanted)
+                    await self._begin_new()
+                    await self._read_tails()
                 except (RedisError, OSError):
                     # How long that may last is for those to say who watch the job itself.
-                    found, again_s = {}, AGAIN_S
-                for place, entries in found.items():
-                    if (topic := self._topics.get(place)) is not None:
-                        topic.add(entries)
+                    again_s = AGAIN_S
                 await asyncio.sleep(max(0.0, again_s - (loop.time() - began)))
         except Exception as error:
             log.exception("chunks.failed")
@@ -150,6 +158,20 @@ class ChunkHub:
             self._runner = None
             for topic in self._topics.values():
                 topic.wake()
+
+    async def _begin_new(self) -> None:
+        """Find out where the streams end that were joined since the last time."""
+        if new := [place for place, topic in self._topics.items() if topic.tail is None]:
+            for place, newest in (await self.ask(self.source.newest, new)).items():
+                # It may have been left and joined again meanwhile.
+                if (topic := self._topics.get(place)) is not None and topic.tail is None:
+                    topic.begin(newest)
+
+    async def _read_tails(self) -> None:
+        wanted = [(*place, topic.tail) for place, topic in self._topics.items() if topic.tail is not None]
+        for place, entries in (await self.ask(self.source.read, wanted)).items():
+            if (topic := self._topics.get(place)) is not None and topic.tail is not None:
+                topic.add(entries)
 
 
 def _order(entry_id: str) -> tuple[int, int]:
@@ -192,7 +214,7 @@ class _Reader:
             return
         await self._hub.ask(self._cursor.resume, self._hub.source, endpoint, self._task_id)
         self._place = (endpoint, self._task_id)
-        self._hub.join(self._place, self._cursor.after)
+        self._hub.join(self._place)
 
     async def some(self) -> list[Chunk]:
         """The next chunks; waits until there is one."""

@@ -23,7 +23,7 @@ from celery_runpod._store.streams import START, Entry
 from celery_runpod.errors import InvalidOption
 
 CHUNK, GAP, RETRY = "chunk", "gap", "retry"
-_ID = re.compile(r"\d{1,19}-\d{1,19}")
+_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Source(Protocol):
     def read(
         self, places: Iterable[tuple[str, str, str]], *, block_s: float = 0.0
     ) -> dict[tuple[str, str], list[Entry]]: ...
+
+    def newest(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Entry | None]: ...
 
     def holds(self, endpoint: str, task_id: str, entry_id: str) -> Entry | None: ...
 
@@ -169,6 +171,9 @@ class _OfFakes:
             if entries := self._entries(task_id)[known:]:
                 found[endpoint, task_id] = entries
         return found
+
+    def newest(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Entry | None]:
+        return {place: next(reversed(self._entries(place[1])), None) for place in places}
 
     def holds(self, endpoint: str, task_id: str, entry_id: str) -> Entry | None:
         return next((entry for entry in self._entries(task_id) if entry.id == entry_id), None)

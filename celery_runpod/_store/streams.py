@@ -93,6 +93,15 @@ class Streams(Part):
             answer[endpoint, task_id] = [_entry(*one) for one in entries]
         return answer
 
+    def newest(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Entry | None]:
+        """The last entry of each of these jobs (endpoint, task id), in one round trip; None where there is none."""
+        wanted = list(places)
+        with self.redis.pipeline(transaction=False) as pipe:
+            for endpoint, task_id in wanted:
+                pipe.xrevrange(self.keys.stream(endpoint, task_id), count=1)
+            found = pipe.execute()
+        return {place: _entry(*some[0]) if some else None for place, some in zip(wanted, found, strict=True)}
+
     def holds(self, endpoint: str, task_id: str, entry_id: str) -> Entry | None:
         """The entry of this id, if it is kept."""
         found: Any = self.redis.xrange(self.keys.stream(endpoint, task_id), entry_id, entry_id, count=1)

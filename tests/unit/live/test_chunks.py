@@ -138,7 +138,7 @@ def test_a_call_without_stream_says_so(bench: Bench) -> None:
         read(bench)
 
 
-@pytest.mark.parametrize("after", ["", "1", "0-0-0", "a-b", 7, "9" * 30 + "-0"])
+@pytest.mark.parametrize("after", ["", "1", "0-0-0", "a-b", 7, "9" * 30 + "-0", "\u0661-\u0660"])
 def test_what_is_no_chunks_id_is_refused_at_once(bench: Bench, after: Any) -> None:
     with pytest.raises(errors.InvalidOption, match="the id of a Chunk"):
         JobResult("t1", app=bench.app).stream(after)
@@ -227,6 +227,38 @@ def test_in_an_event_loop_a_time_that_is_over_is_no_end(bench: Bench) -> None:
     assert chunk_hub._hubs == {}
 
 
+FORGED = "9999999999999999999-0"
+"""Behind all that will ever be yielded."""
+
+
+def test_a_reader_at_a_place_that_is_none_keeps_nothing_from_the_others(bench: Bench) -> None:
+    accepted(bench)
+    yields(bench, "0")
+
+    async def test() -> None:
+        async def reads(after: str | None, into: list[Any]) -> None:
+            async for chunk in JobResult("t1", app=bench.app).astream(after, timeout=20):
+                into.append(shown(chunk))
+
+        forged: list[Any] = []
+        honest: list[Any] = []
+        tasks = [asyncio.create_task(reads(FORGED, forged))]
+        while not any(made._topics for made in chunk_hub._hubs.values()):
+            await asyncio.sleep(0.01)
+        tasks.append(asyncio.create_task(reads(None, honest)))
+        while not honest:
+            await asyncio.sleep(0.01)
+        yields(bench, "1")
+        # Not by the job's end alone: then everybody is read for from the store.
+        while honest != [0, 1]:
+            await asyncio.sleep(0.01)
+        ends(bench)
+        await asyncio.gather(*tasks)
+        assert (forged, honest) == (["gap"], [0, 1])
+
+    run(test)
+
+
 def entry(number: int) -> Entry:
     return Entry(f"{number}-0", "0.1", 1, number, "chunk", str(number))
 
@@ -251,6 +283,12 @@ class Kept:
                 found[endpoint, task_id] = more
         return found
 
+    def newest(self, places: Any) -> dict[Any, Entry | None]:
+        if self.away:
+            self.away -= 1
+            raise RedisConnectionError("away")
+        return dict.fromkeys(places, self.entries[-1] if self.entries else None)
+
     def holds(self, endpoint: str, task_id: str, entry_id: str) -> Entry | None:
         return next((one for one in self.entries if one.id == entry_id), None)
 
@@ -265,10 +303,9 @@ def test_a_reader_who_is_far_behind_is_read_for_and_the_others_are_not_kept(monk
 
     async def test() -> None:
         made = ChunkHub(kept, every_s=0.001)
-        made.enter()
-        made.join(("e", "t"), START)
-        made.enter()
-        made.join(("e", "t"), START)
+        for _ in range(2):
+            made.enter()
+            made.join(("e", "t"))
         kept.entries = [entry(1)]
         (one,) = await made.entries(("e", "t"), START)
         assert one.id == "1-0"
