@@ -88,7 +88,7 @@ class JobResult(AsyncResult):
             reader = self._reader()
             if not reader.workers.worker_up(time.time()):  # noqa: TID251 - the edge
                 return NO_WORKER
-            if job := reader.ids.job(self.id):
+            if job := reader.ids.job(self.id, shared=True):
                 return job.get("reason") or None
             return EARLIER_STEP if self._waits_for_another(reader) else None
         except RedisError:
@@ -319,7 +319,7 @@ class JobResult(AsyncResult):
             reader = self._reader()
             place = reader.ids.place(self.id)
             if place is not None and place.endpoint is not None:
-                reader.watches.note(place.endpoint, self.id)
+                reader.watches.note(place.endpoint, reader.shared.followed(place.endpoint, self.id))
         except (RedisError, OSError):
             pass  # the progress itself was read; only the next one comes later
 

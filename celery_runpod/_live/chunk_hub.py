@@ -1,9 +1,9 @@
-"""All who read chunks in one event loop: one thread reads for all of them, over one Redis connection.
+"""All who read chunks in one event loop: one thread reads what is new for all of them, over one Redis connection.
 
-The entries that come while a job is read are kept here for a moment, for all of its readers; who stands further back is
-read for from the store. Where reading begins is the end of the job's stream, whatever place a reader names: that may come
-from a browser, and be no place at all. So a slow reader costs no memory, and thousands of readers of one job cost one
-read.
+The entries that come while a job is read are kept here for a moment, for all of its readers. Who stands further back is
+read for from the store, a little at a time, in threads of their own. The one thread begins at the end of a job's stream,
+whatever place a reader names: that may come from a browser, and be no place at all. So a slow reader costs no more memory
+than what it is being sent, thousands of readers of one job cost one read, and those who come late delay nobody.
 
 Not here: what a chunk is (``chunks.py``), and the changes of the job itself, of which a watcher gets the latest alone
 (``hub.py``).
@@ -16,15 +16,16 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from celery import Celery
 from redis.exceptions import RedisError
 
-from celery_runpod._live.chunks import Chunk, Cursor, Source, endpoint_of, source_of
+from celery_runpod._live.chunks import MOST_HELD_BYTES, Chunk, Cursor, Source, endpoint_of, source_of
 from celery_runpod._live.hub import hub_of, until_over
 from celery_runpod._live.update import JobUpdate
-from celery_runpod._store.streams import START, Entry
+from celery_runpod._store.streams import BATCH, START, Entry
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,16 @@ READ_EVERY_S = 0.05
 READ_OF_EACH_S = 0.0002
 """With hundreds of jobs, reads come so much more slowly: their cost in time stays a part of a core."""
 MOST_RECENT = 200
-MOST_RECENT_BYTES = 1_000_000
+MOST_RECENT_BYTES = MOST_HELD_BYTES
 """Of the entries of one job that are kept here for those who are a moment late."""
+BEHIND = 2
+"""The threads, each with a Redis connection, in which is read for those who stand further back."""
+MOST_AT_ONCE, MOST_BYTES_AT_ONCE = 100, 1_000_000
+"""What is new of so many jobs is read in one round trip: it is to come to about so many bytes."""
+NEWEST_AT_ONCE = 10
+"""A newest entry may be 1 MB."""
+SMALL = 1_000
+"""Entries count as so large at least; and where none was seen yet."""
 AGAIN_S = 0.5
 """Before a store that did not answer is asked again."""
 
@@ -51,14 +60,17 @@ class _Topic:
         self.tail: str | None = None
         self.recent: deque[Entry] = deque()
         self.bytes = 0
+        self.largest = SMALL
         self.news = asyncio.Event()
 
     def begin(self, newest: Entry | None) -> None:
         """Its stream ends here."""
         self.before = self.tail = START if newest is None else newest.id
+        self.largest = max(SMALL, 0 if newest is None else len(newest.text))
         self.wake()
 
     def add(self, entries: list[Entry]) -> None:
+        self.largest = max(SMALL, self.largest // 2, *(len(entry.text) for entry in entries))
         for entry in entries:
             self.recent.append(entry)
             self.bytes += len(entry.text)
@@ -75,7 +87,7 @@ class _Topic:
 
 
 class ChunkHub:
-    """The readers of one event loop. `source` is used in a thread of the hub's own; `idle` is called when none is
+    """The readers of one event loop. `source` is used in threads of the hub's own; `idle` is called when none is
     left."""
 
     def __init__(
@@ -85,15 +97,17 @@ class ChunkHub:
         self._idle, self._every_s = idle, every_s
         self._topics: dict[Place, _Topic] = {}
         self._thread: ThreadPoolExecutor | None = None
+        self._behind: ThreadPoolExecutor | None = None
         self._runner: asyncio.Task[None] | None = None
         self._failed: Exception | None = None
         self._users = 0
 
     def enter(self) -> None:
-        """One more reader. The hub's thread lives until the last one has left."""
+        """One more reader. The hub's threads live until the last one has left."""
         self._users += 1
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="runpod-chunks")
+            self._behind = ThreadPoolExecutor(BEHIND, thread_name_prefix="runpod-chunks-behind")
 
     def leave(self, place: Place | None) -> None:
         """A reader has left; `place` is the job that it read, if it had come so far."""
@@ -102,13 +116,18 @@ class ChunkHub:
             self._topics[place].readers -= 1
             if not self._topics[place].readers:
                 del self._topics[place]
-        if not self._users and self._thread is not None:
-            self._thread.shutdown(wait=False)
-            self._thread = None
+        if not self._users:
+            for threads in (self._thread, self._behind):
+                if threads is not None:
+                    threads.shutdown(wait=False)
+            self._thread = self._behind = None
             self._idle()
 
     async def ask(self, what: Callable[..., T], *given: Any) -> T:
-        """Ask the store something, in the hub's thread."""
+        """Ask the store something for one reader."""
+        return await asyncio.get_running_loop().run_in_executor(self._behind, what, *given)
+
+    async def _ask_for_all(self, what: Callable[..., T], *given: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, what, *given)
 
     def join(self, place: Place) -> None:
@@ -117,20 +136,19 @@ class ChunkHub:
         if self._runner is None:
             self._runner = asyncio.get_running_loop().create_task(self._read_on())
 
-    async def entries(self, place: Place, after: str) -> list[Entry]:
-        """Some of the entries behind `after` of a job that was joined; waits until there is one.
+    async def entries(self, place: Place, cursor: Cursor) -> list[Entry]:
+        """Some of the entries behind a reader's place in a job that was joined; waits until there is one.
 
         Raises:
             RedisError, OSError: the store does not answer.
         """
-        topic = self._topics[place]
+        topic, after = self._topics[place], cursor.after
         while self._failed is None:
             news = topic.news
             if topic.before is None:
                 await news.wait()
             elif _order(after) < _order(topic.before):
-                found = (await self.ask(self.source.read, [(*place, after)])).get(place, [])
-                if found:
+                if found := await self.ask(cursor.read, self.source, *place):
                     return found
                 after = topic.before  # what was between is gone
             elif found := [entry for entry in topic.recent if _order(entry.id) > _order(after)]:
@@ -146,7 +164,8 @@ class ChunkHub:
                 again_s, began = max(self._every_s, READ_OF_EACH_S * len(self._topics)), loop.time()
                 try:
                     await self._begin_new()
-                    await self._read_tails()
+                    if await self._read_tails():
+                        again_s = 0.0
                 except (RedisError, OSError):
                     # How long that may last is for those to say who watch the job itself.
                     again_s = AGAIN_S
@@ -161,17 +180,42 @@ class ChunkHub:
 
     async def _begin_new(self) -> None:
         """Find out where the streams end that were joined since the last time."""
-        if new := [place for place, topic in self._topics.items() if topic.tail is None]:
-            for place, newest in (await self.ask(self.source.newest, new)).items():
+        new = [place for place, topic in self._topics.items() if topic.tail is None]
+        for start in range(0, len(new), NEWEST_AT_ONCE):
+            found = await self._ask_for_all(self.source.newest, new[start : start + NEWEST_AT_ONCE])
+            for place, newest in found.items():
                 # It may have been left and joined again meanwhile.
                 if (topic := self._topics.get(place)) is not None and topic.tail is None:
                     topic.begin(newest)
 
-    async def _read_tails(self) -> None:
-        wanted = [(*place, topic.tail) for place, topic in self._topics.items() if topic.tail is not None]
-        for place, entries in (await self.ask(self.source.read, wanted)).items():
-            if (topic := self._topics.get(place)) is not None and topic.tail is not None:
-                topic.add(entries)
+    async def _read_tails(self) -> bool:
+        """Read what is new of each job. Returns whether there may be more of it already."""
+        more = False
+        for wanted, count in self._portions():
+            found = await self._ask_for_all(partial(self.source.read, wanted, count=count))
+            for place, entries in found.items():
+                more = more or len(entries) >= count
+                topic = self._topics.get(place)
+                # One that was left and joined again meanwhile begins elsewhere.
+                if topic is not None and (*place, topic.tail) in wanted:
+                    topic.add(entries)
+        return more
+
+    def _portions(self) -> list[tuple[list[tuple[str, str, str]], int]]:
+        """Which jobs to read in one round trip, and how many entries of each: about `MOST_BYTES_AT_ONCE` in all."""
+        portions: list[tuple[list[tuple[str, str, str]], int]] = []
+        wanted: list[tuple[str, str, str]] = []
+        for place, topic in sorted(self._topics.items(), key=lambda one: one[1].largest):
+            if topic.tail is None:
+                continue
+            # Of the jobs of one portion the last one has the largest entries.
+            if not wanted or len(wanted) == MOST_AT_ONCE or (len(wanted) + 1) * topic.largest > MOST_BYTES_AT_ONCE:
+                wanted = []
+                portions.append((wanted, 1))
+            wanted.append((*place, topic.tail))
+            count = max(1, min(BATCH, MOST_BYTES_AT_ONCE // (len(wanted) * topic.largest)))
+            portions[-1] = (wanted, count)
+        return portions
 
 
 def _order(entry_id: str) -> tuple[int, int]:
@@ -227,7 +271,7 @@ class _Reader:
                 await asyncio.sleep(AGAIN_S)
         while True:
             try:
-                return self._cursor.take(await self._hub.entries(self._place, self._cursor.after))
+                return self._cursor.take(await self._hub.entries(self._place, self._cursor))
             except (RedisError, OSError):
                 await asyncio.sleep(AGAIN_S)
 
@@ -237,8 +281,7 @@ class _Reader:
             await self.begin()
         if self._place is None:
             return []
-        found = await self._hub.ask(self._hub.source.read, [(*self._place, self._cursor.after)])
-        chunks = self._cursor.take(found.get(self._place, []))
+        chunks = self._cursor.take(await self._hub.ask(self._cursor.read, self._hub.source, *self._place))
         return chunks or await self._hub.ask(self._cursor.end, self._hub.source, *self._place)
 
     def leave(self) -> None:

@@ -19,10 +19,14 @@ from celery import Celery
 
 from celery_runpod import _stand_ins
 from celery_runpod._store.store import store_of
-from celery_runpod._store.streams import START, Entry
+from celery_runpod._store.streams import BATCH, START, Entry
 from celery_runpod.errors import InvalidOption
 
 CHUNK, GAP, RETRY = "chunk", "gap", "retry"
+MOST_HELD_BYTES = 256_000
+"""So much a reader holds at most; or one entry, which may be 1 MB."""
+FASTER = 8
+"""How many times more entries are asked for than the last time."""
 _ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 
@@ -48,7 +52,7 @@ class Source(Protocol):
     """Where chunks are read: the job store, or the fakes of a test."""
 
     def read(
-        self, places: Iterable[tuple[str, str, str]], *, block_s: float = 0.0
+        self, places: Iterable[tuple[str, str, str]], *, count: int = BATCH, block_s: float = 0.0
     ) -> dict[tuple[str, str], list[Entry]]: ...
 
     def newest(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Entry | None]: ...
@@ -85,11 +89,22 @@ class Cursor:
         self._last: Entry | None = None
         self._attempt = 1
         self._ended = False
+        self._count = 1
 
     def resume(self, source: Source, endpoint: str, task_id: str) -> None:
         """Find the entry behind which the reader goes on. Without it nobody can say what is missing."""
         if self.after != START:
             self._last = source.holds(endpoint, task_id, self.after)
+
+    def read(self, source: Source, endpoint: str, task_id: str, block_s: float = 0.0) -> list[Entry]:
+        """The next entries, for `take`: as many as come to `MOST_HELD_BYTES`, one at least. How many to ask for is known
+        from the size of those before, so the first time it is one."""
+        place, asked = (endpoint, task_id, self.after), self._count
+        found = source.read([place], count=asked, block_s=block_s).get((endpoint, task_id), [])
+        if found:
+            largest = max(len(entry.text) for entry in found) or 1
+            self._count = max(1, min(BATCH, asked * FASTER, MOST_HELD_BYTES // largest))
+        return _fitting(found)
 
     def take(self, entries: Iterable[Entry]) -> list[Chunk]:
         """The entries behind the reader's place, as chunks; a gap where others should stand between."""
@@ -107,6 +122,16 @@ class Cursor:
         lost = not self._ended and self._last is None and source.noted(endpoint, task_id) > 0
         self._ended = True
         return [Chunk(self.after, None, self._attempt, GAP)] if lost else []
+
+
+def _fitting(entries: list[Entry]) -> list[Entry]:
+    """The first of these that come to `MOST_HELD_BYTES`, one at least; the others are read again."""
+    size = 0
+    for place, entry in enumerate(entries):
+        size += len(entry.text)
+        if place and size > MOST_HELD_BYTES:
+            return entries[:place]
+    return entries
 
 
 class ChunkReader:
@@ -132,8 +157,7 @@ class ChunkReader:
             if self._endpoint is None:
                 return []
             self._cursor.resume(self._source, self._endpoint, self._task_id)
-        found = self._source.read([(self._endpoint, self._task_id, self._cursor.after)], block_s=block_s)
-        return self._cursor.take(found.get((self._endpoint, self._task_id), ()))
+        return self._cursor.take(self._cursor.read(self._source, self._endpoint, self._task_id, block_s))
 
     def rest(self) -> list[Chunk]:
         """The next chunks of a job that has ended; empty after the last one."""
@@ -163,12 +187,12 @@ class _OfFakes:
         self._results = _stand_ins.results_of(app)
 
     def read(
-        self, places: Iterable[tuple[str, str, str]], *, block_s: float = 0.0
+        self, places: Iterable[tuple[str, str, str]], *, count: int = BATCH, block_s: float = 0.0
     ) -> dict[tuple[str, str], list[Entry]]:
         found = {}
         for endpoint, task_id, after in places:
             known = int(after.partition("-")[0])
-            if entries := self._entries(task_id)[known:]:
+            if entries := self._entries(task_id)[known : known + count]:
                 found[endpoint, task_id] = entries
         return found
 

@@ -37,6 +37,8 @@ MOST_ID_LENGTH = 512
 WSGI_STREAMS, WSGI_LIFE_S = 4, 120.0
 """How many streams a process of a WSGI server serves at a time, and how long each; a browser connects again by itself."""
 ASGI_STREAMS, ASGI_LIFE_S = 2_000, 600.0
+STATUS_READS = 4
+"""How often chunks are read for one answer of the status: hundreds of small ones, or four that are large."""
 RETRY_AFTER_S = 10
 EVENT_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -92,12 +94,22 @@ def status(task_id: str, app: Celery | None = None, after: str | None = None) ->
         update = Looker(app).look([task_id], time.time())[task_id]  # noqa: TID251 - the edge
         if after is None:
             return Answer(200, to_json(update))
-        reader = ChunkReader(app, task_id, after if is_chunk_id(after) else START)
-        chunks = (reader.rest() if update.ended else reader.read()) if update.streamed else []
+        chunks = _next_chunks(ChunkReader(app, task_id, after if is_chunk_id(after) else START), update)
     except (RedisError, OSError, NotConfigured) as error:
         log.error("the status of task %s cannot be read: %s", task_id, error)
         return AWAY
     return Answer(200, {**to_json(update), "chunks": [chunk_json(chunk) for chunk in chunks]})
+
+
+def _next_chunks(reader: ChunkReader, update: JobUpdate) -> list[Chunk]:
+    """The next chunks of a job that streams, in a few reads."""
+    found: list[Chunk] = []
+    for _ in range(STATUS_READS if update.streamed else 0):
+        some = reader.rest() if update.ended else reader.read()
+        if not some:
+            break
+        found += some
+    return found
 
 
 def ended_already(last_event_id: str | None) -> bool:

@@ -3,6 +3,8 @@
 An open job costs one round trip, which also notes that it is watched. Before a worker has accepted a call, and at its
 end, there may be a second one. Results in another Redis than the job store are read in a round trip of their own.
 
+A call that shares its job with others (`idempotency_key`) stands as that job does, and that job is noted as watched.
+
 Not here: when to look again (``watching.py``, ``hub.py``).
 """
 
@@ -25,7 +27,7 @@ from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_ca
 from celery_runpod._store.states import OUTCOMES, State
 from celery_runpod._store.store import JobStore, store_of
 
-FIELDS = ("state", "reason", "progress", "job_id", "begun_at", "verdict", "ended_at", "stream")
+FIELDS = ("state", "reason", "progress", "job_id", "begun_at", "verdict", "ended_at", "stream", "joined")
 MOST_STEPS = 10
 """So many open steps before a later one are read: a chord's body may wait for thousands."""
 NOTE_EVERY_S = 2.0
@@ -88,7 +90,8 @@ class _Trip:
 
 
 class Looker:
-    """Looks at jobs, and remembers what does not change: which endpoint a task id belongs to, and when its call began.
+    """Looks at jobs, and remembers what does not change: which endpoint a task id belongs to, which shared job its call
+    waits for, and when it began.
 
     Used by one thread at a time.
     """
@@ -98,6 +101,7 @@ class Looker:
         self.store = store_of(app) if store is None else store
         self.notes = noted
         self.endpoints: dict[str, str] = {}
+        self.shared: dict[str, str] = {}
         self.begun: dict[str, float] = {}
         self.results_in_redis = isinstance(self.backend, RedisBackend)
         self.one_redis = self.results_in_redis and backend_of(app) == store_url(app)
@@ -109,8 +113,8 @@ class Looker:
             redis.exceptions.RedisError: the job store or the result backend does not answer.
         """
         if len(self.endpoints) > MOST_REMEMBERED:
-            self.endpoints.clear()
-            self.begun.clear()
+            for remembered in (self.endpoints, self.shared, self.begun):
+                remembered.clear()
         if _stand_ins.active():
             results = _stand_ins.results_of(self.backend.app)
             return {task_id: _of_a_fake(results, task_id) for task_id in ids}
@@ -118,8 +122,8 @@ class Looker:
 
     def forget(self, task_id: str) -> None:
         """This job is looked at no more."""
-        self.endpoints.pop(task_id, None)
-        self.begun.pop(task_id, None)
+        for remembered in (self.endpoints, self.shared, self.begun):
+            remembered.pop(task_id, None)
 
 
 def _of_a_fake(results: _stand_ins.InMemoryResults, task_id: str) -> JobUpdate:
@@ -187,12 +191,19 @@ class _Look:
             if self._once("place", task_id):
                 trip.pipe.get(self._keys.task(task_id))
                 trip.then(lambda raw: self._take_place(task_id, raw))
-        elif self._once("record", task_id):
-            trip.pipe.hmget(self._keys.job(endpoint, task_id), list(FIELDS))
-            trip.then(lambda values: self._take_record(task_id, values))
-            if self._looker.notes.due(task_id, self._now):
-                self._looker.store.watches.note(endpoint, task_id, on=trip.pipe)
-                trip.then(None)
+            return
+        shared_id = self._looker.shared.get(task_id)
+        if self._once("record", task_id):
+            self._ask_record(trip, endpoint, task_id, watched=shared_id is None)
+        if shared_id is not None and self._once("record", shared_id):
+            self._ask_record(trip, endpoint, shared_id, watched=True)
+
+    def _ask_record(self, trip: _Trip, endpoint: str, task_id: str, *, watched: bool) -> None:
+        trip.pipe.hmget(self._keys.job(endpoint, task_id), list(FIELDS))
+        trip.then(lambda values: self._take_record(task_id, values))
+        if watched and self._looker.notes.due(task_id, self._now):
+            self._looker.store.watches.note(endpoint, task_id, on=trip.pipe)
+            trip.then(None)
 
     def _ask_before(self, trip: _Trip, task_id: str) -> None:
         """The open jobs that this one waits for, if it is a later step; and when its call was published."""
@@ -242,7 +253,13 @@ class _Look:
         record = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
         # A record without a state is none.
         self._records[task_id] = record if "state" in record else {}
+        if task_id not in self._looker.endpoints:
+            return  # the record of a shared job, which is not itself looked at
         self._take_begun(task_id, record.get("begun_at"))
+        if record.get("state") == State.JOINED and record.get("joined"):
+            self._looker.shared[task_id] = record["joined"]
+        else:
+            self._looker.shared.pop(task_id, None)
 
     def _take_before(self, task_id: str, found: Iterable[str]) -> None:
         self._before[task_id] = sorted(set(found) - {task_id})[:MOST_STEPS]
@@ -288,8 +305,12 @@ class _Look:
         return self._open(task_id, status, shown.get("reason"), shown.get("progress"), shown.get("job_id"), step)
 
     def _open_job(self, task_id: str, record: Record) -> JobUpdate:
-        progress = _json(record.get("progress"))
-        update = self._open(task_id, record["state"], record.get("reason"), progress, record.get("job_id"))
+        shown = self._records.get(self._looker.shared.get(task_id, "")) or record
+        state, progress = shown["state"], _json(shown.get("progress"))
+        if state == State.DELIVERED:
+            # A shared job whose end is on its way to this call.
+            state = shown.get("verdict") or record["state"]
+        update = self._open(task_id, state, shown.get("reason"), progress, shown.get("job_id"))
         return replace(update, streamed=_streamed(record))
 
     def _step_before(self, task_id: str) -> JobUpdate | None:

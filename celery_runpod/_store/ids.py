@@ -13,6 +13,7 @@ from typing import Any
 from celery_runpod._store.endpoint_index import EndpointIndex
 from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
+from celery_runpod._store.states import State
 
 MOST_ENDED = 1000
 """How many ended calls of a namespace are listed; their tombstones live longer."""
@@ -44,12 +45,15 @@ class Ids(Part):
         place = self.place(any_id)
         return place is not None and place.endpoint is not None
 
-    def job(self, task_id: str) -> dict[str, str] | None:
-        """A job's record, or its tombstone, as text fields; None where there is none."""
+    def job(self, task_id: str, *, shared: bool = False) -> dict[str, str] | None:
+        """A job's record, or its tombstone, as text fields; None where there is none. With `shared`, of a call that waits
+        for a job that it shares with others, that job's record."""
         place = self.place(task_id)
         if place is None or place.endpoint is None:
             return None
         raw: Any = self.redis.hgetall(self.keys.job(place.endpoint, task_id))
+        if shared and raw.get("state") == State.JOINED:
+            raw = self.redis.hgetall(self.keys.job(place.endpoint, raw.get("joined", ""))) or raw
         return dict(raw) or None
 
     def members(self, any_id: str) -> set[str]:

@@ -80,6 +80,11 @@ class SharedJobs(Part):
         )
         return str(word)
 
+    def followed(self, endpoint: str, task_id: str) -> str:
+        """The id of the job that a call stands for: the shared one that it waits for, or its own."""
+        found: Any = self.redis.hmget(self.keys.job(endpoint, task_id), ["state", "joined"])
+        return str(found[1]) if found[0] == State.JOINED and found[1] else task_id
+
     def waiters(self, shared: Job) -> list[str]:
         """The task ids of the calls that wait for a shared job."""
         return sorted(self.scanned_set(self.keys.waiters(shared.endpoint, shared.task_id)))

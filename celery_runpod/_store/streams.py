@@ -75,9 +75,9 @@ class Streams(Part):
         }
 
     def read(
-        self, places: Iterable[tuple[str, str, str]], *, block_s: float = 0.0
+        self, places: Iterable[tuple[str, str, str]], *, count: int = BATCH, block_s: float = 0.0
     ) -> dict[tuple[str, str], list[Entry]]:
-        """The next entries of several jobs, at most `BATCH` each, in one round trip. A place is endpoint, task id and the
+        """The next entries of several jobs, at most `count` each, in one round trip. A place is endpoint, task id and the
         id of the last entry that is known; the answer has those jobs alone that have more. With `block_s` it waits so
         long where none has."""
         by_key = {
@@ -86,7 +86,7 @@ class Streams(Part):
         if not by_key:
             return {}
         wanted = {key: after for key, (_, _, after) in by_key.items()}
-        found: Any = self.redis.xread(wanted, count=BATCH, block=round(block_s * 1000) or None)  # type: ignore[arg-type]
+        found: Any = self.redis.xread(wanted, count=count, block=round(block_s * 1000) or None)  # type: ignore[arg-type]
         answer = {}
         for key, entries in found or ():
             endpoint, task_id, _ = by_key[key]

@@ -51,6 +51,15 @@ def noted(bench: Bench, task_id: str, **fields: str) -> None:
 # Waiting
 
 
+def test_a_call_that_shares_its_job_has_that_jobs_reason_and_watches_it(bench: Bench) -> None:
+    accepted(bench, "shared", reason="COLD_START")
+    accepted(bench, "t1")
+    noted(bench, "t1", state="JOINED", joined="shared")
+    bench.app.backend.store_result("t1", {"progress": 3}, "IN_PROGRESS")
+    assert (result_of(bench).reason, result_of(bench).progress) == ("COLD_START", 3)
+    assert bench.redis.keys("*:watched:*") == [bench.store.keys.watched(ENDPOINT, "shared")]
+
+
 @pytest.mark.parametrize("timeout", [0.01, timedelta(milliseconds=10)])
 def test_a_timeout_says_why(bench: Bench, timeout: Any) -> None:
     accepted(bench, "t1", reason="COLD_START")

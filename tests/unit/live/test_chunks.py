@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -164,7 +165,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(bounded())
 
 
-def test_in_an_event_loop_hundreds_read_with_one_thread(bench: Bench) -> None:
+def test_in_an_event_loop_hundreds_read_with_a_few_threads(bench: Bench) -> None:
     accepted(bench)
     yields(bench, "0")
     threads: set[int] = set()
@@ -195,7 +196,7 @@ def test_in_an_event_loop_hundreds_read_with_one_thread(bench: Bench) -> None:
         assert got == [[0, 1, 2]] * 300
 
     run(test)
-    assert len(threads) == 1
+    assert len(threads) <= 1 + chunk_hub.BEHIND
     assert chunk_hub._hubs == {}
 
 
@@ -225,6 +226,89 @@ def test_in_an_event_loop_a_time_that_is_over_is_no_end(bench: Bench) -> None:
 
     run(test)
     assert chunk_hub._hubs == {}
+
+
+BIG = json.dumps("x" * 300_000)
+
+
+def test_readers_who_come_late_get_big_chunks_a_little_at_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [f"t{number}" for number in range(6)]
+    for task_id in jobs:
+        accepted(bench, task_id)
+        yields(bench, *[BIG] * 5, task_id=task_id)
+    source, original, sizes = bench.store.streams, bench.store.streams.read, []
+
+    def weighed(*args: Any, **more: Any) -> Any:
+        found = original(*args, **more)
+        sizes.append(sum(len(entry.text) for entries in found.values() for entry in entries))
+        return found
+
+    monkeypatch.setattr(source, "read", weighed)
+
+    async def test() -> None:
+        async def reads(task_id: str) -> int:
+            found = [chunk async for chunk in JobResult(task_id, app=bench.app).astream(timeout=20)]
+            return sum(chunk.event == "chunk" for chunk in found)
+
+        tasks = [asyncio.create_task(reads(task_id)) for task_id in jobs]
+        while sum(sizes) < len(jobs) * 5 * len(BIG):
+            await asyncio.sleep(0.01)
+        for task_id in jobs:
+            ends(bench, task_id=task_id)
+        assert await asyncio.gather(*tasks) == [5] * len(jobs)
+
+    run(test)
+    assert max(sizes) == len(BIG)
+    assert sum(sizes) == len(jobs) * 5 * len(BIG), "each chunk is read once"
+    sizes.clear()
+    assert [len(one) for one in read(bench)] == [300_000] * 5
+    assert max(sizes) == len(BIG)
+
+
+def test_small_chunks_are_read_in_few_round_trips(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted(bench)
+    yields(bench, *["1"] * 1_000)
+    ends(bench)
+    source, original, counts = bench.store.streams, bench.store.streams.read, []
+
+    def counted(*args: Any, **more: Any) -> Any:
+        counts.append(more["count"])
+        return original(*args, **more)
+
+    monkeypatch.setattr(source, "read", counted)
+    assert len(read(bench)) == 1_000
+    assert counts == [1, 8, 64, 500, 500, 500]
+
+
+def test_who_is_read_for_keeps_no_new_chunk_from_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted(bench, "late")
+    yields(bench, "0", task_id="late")
+    accepted(bench, "now")
+    source, original = bench.store.streams, bench.store.streams.read
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_for_one(places: Any, **more: Any) -> Any:
+        places = list(places)
+        if [one for one in places if one[1:] == ("late", START)]:
+            begun.set()
+            assert go_on.wait(20)
+        return original(places, **more)
+
+    monkeypatch.setattr(source, "read", slow_for_one)
+
+    async def test() -> None:
+        late = asyncio.ensure_future(anext(JobResult("late", app=bench.app).astream(timeout=20)))
+        try:
+            while not begun.is_set():
+                await asyncio.sleep(0.01)
+            now = asyncio.ensure_future(anext(JobResult("now", app=bench.app).astream(timeout=10)))
+            yields(bench, "1", task_id="now")
+            assert (await now).output == 1
+        finally:
+            go_on.set()
+        assert (await late).output == 0
+
+    run(test)
 
 
 FORGED = "9999999999999999999-0"
@@ -271,7 +355,7 @@ class Kept:
         self.away = 0
         self.reads = 0
 
-    def read(self, places: Any, *, block_s: float = 0.0) -> dict[Any, list[Entry]]:
+    def read(self, places: Any, *, count: int = 500, block_s: float = 0.0) -> dict[Any, list[Entry]]:
         self.reads += 1
         if self.away:
             self.away -= 1
@@ -279,7 +363,7 @@ class Kept:
         found = {}
         for endpoint, task_id, after in places:
             known = int(after.partition("-")[0])
-            if more := [one for one in self.entries if one.number > known][:500]:
+            if more := [one for one in self.entries if one.number > known][:count]:
                 found[endpoint, task_id] = more
         return found
 
@@ -307,18 +391,18 @@ def test_a_reader_who_is_far_behind_is_read_for_and_the_others_are_not_kept(monk
             made.enter()
             made.join(("e", "t"))
         kept.entries = [entry(1)]
-        (one,) = await made.entries(("e", "t"), START)
+        (one,) = await made.entries(("e", "t"), Cursor(START))
         assert one.id == "1-0"
         many = MOST_RECENT + 50
         kept.entries = [entry(number) for number in range(1, many + 1)]
         quick = Cursor("1-0")
         while quick.after != f"{many}-0":
-            quick.take(await made.entries(("e", "t"), quick.after))
+            quick.take(await made.entries(("e", "t"), quick))
         assert len(made._topics[("e", "t")].recent) == MOST_RECENT
         slow = Cursor(START)
         got: list[Any] = []
         while slow.after != f"{many}-0":
-            got += [chunk.output for chunk in slow.take(await made.entries(("e", "t"), slow.after))]
+            got += [chunk.output for chunk in slow.take(await made.entries(("e", "t"), slow))]
         assert got == list(range(1, many + 1))
         for _ in range(2):
             made.leave(("e", "t"))

@@ -251,8 +251,8 @@ class KeptChunks:
 
     entries = tuple(Entry(f"{n}-0", "0.1", 1, n, "chunk", json.dumps(f"<i>{n}</i>")) for n in (1, 2, 3))
 
-    def read(self, places: Any, *, block_s: float = 0.0) -> dict[Any, list[Entry]]:
-        found = {(e, t): [one for one in self.entries if one.number > int(after[0])] for e, t, after in places}
+    def read(self, places: Any, *, count: int = 500, block_s: float = 0.0) -> dict[Any, list[Entry]]:
+        found = {(e, t): [one for one in self.entries if one.number > int(after[0])][:count] for e, t, after in places}
         return {place: some for place, some in found.items() if some}
 
     def newest(self, places: Any) -> dict[Any, Entry | None]:

@@ -17,6 +17,9 @@ from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod._store.watches import WATCHED_S
 from celery_runpod.errors import JobCancelled, JobFailed
+from celery_runpod.options import Options
+from tasks.idempotency import join
+from tasks.submit import submit
 from tests.builders import NOW
 from tests.unit.live.looks import ENDPOINT, Scene, store
 
@@ -65,6 +68,48 @@ def test_hundreds_of_jobs_cost_one_round_trip(scene: Scene) -> None:
     trips = scene.trips()
     assert {update.state for update in scene.look(*ids).values()} == {"IN_QUEUE"}
     assert len(trips) == 1 and trips[0].count("HMGET") == 300
+
+
+def joined(scene: Scene, task_id: str) -> Job:
+    """A call with an idempotency key; returns the job that it shares, which is at RunPod."""
+    bench = scene.bench
+    call = bench.job(task_id, options=Options(deadline=600.0, idempotency_key="k"))
+    scene.store.ids.index(call, (), ())
+    _, waiter, shared = join(bench.services, call, bench.now)
+    if shared is not None:
+        submit(bench.services, shared, bench.now)
+    return next(iter(scene.store.jobs(ENDPOINT, [waiter.joined])))
+
+
+def test_a_call_that_shares_its_job_stands_as_that_job_does(scene: Scene) -> None:
+    shared = joined(scene, "t1")
+    joined(scene, "t2")
+    observed(scene, shared, state=State.IN_PROGRESS, progress=json.dumps({"step": 3}))
+    scene.bench.now += 7.0
+    for update in scene.look("t1", "t2").values():
+        assert (update.state, update.progress, update.job_id) == ("IN_PROGRESS", {"step": 3}, "r1")
+        assert (update.seconds, update.ended) == (7.0, False)
+    redis, keys = scene.bench.redis, scene.store.keys
+    assert redis.exists(keys.watched(ENDPOINT, shared.task_id)) == 1, "workers ask for that of the shared job"
+    trips = scene.trips()
+    scene.bench.now += NOTE_EVERY_S
+    assert scene.look().state == "IN_PROGRESS"
+    assert trips == [["ZCOUNT", "HMGET", "HMGET", "SET"]]
+    redis.hset(keys.job(ENDPOINT, shared.task_id), mapping={"state": "DELIVERED", "verdict": "COMPLETED"})
+    assert (scene.look().state, scene.look().ended) == ("COMPLETED", False)
+    redis.delete(keys.job(ENDPOINT, shared.task_id))
+    assert scene.look().state == "JOINED"
+    redis.hset(keys.job(ENDPOINT, "t1"), mapping={"state": "DELIVERED", "verdict": "COMPLETED"})
+    assert (scene.look().state, scene.look().ended) == ("SUCCESS", True)
+    assert "t1" not in scene.looker.shared
+
+
+def test_an_earlier_step_that_shares_its_job_stands_as_that_job_does(scene: Scene) -> None:
+    shared = joined(scene, "t1")
+    scene.bench.redis.sadd(scene.store.keys.root("later"), "t1")
+    observed(scene, shared, state=State.IN_PROGRESS, progress="1")
+    step = scene.look("later").step
+    assert (step.state, step.progress) == ("IN_PROGRESS", 1)
 
 
 def test_no_worker_is_the_reason_before_all_others(scene: Scene) -> None:
