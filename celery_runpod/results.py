@@ -30,6 +30,7 @@ from celery_runpod._live.hub import watched
 from celery_runpod._live.looking import Looker, notes
 from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
 from celery_runpod._live.watching import changes, followed
+from celery_runpod._publish.checks import look_now
 from celery_runpod._store.store import JobStore, store_of
 from celery_runpod.api._durations import bounded
 from celery_runpod.errors import InvalidOption, JobError, ResultTimeout
@@ -313,13 +314,16 @@ class JobResult(AsyncResult):
         return self.parent is not None and not self.parent.ready()
 
     def _note_watched(self) -> None:
-        if _stand_ins.active() or not notes.due(self.id, time.time()):  # noqa: TID251 - the edge
+        now = time.time()  # noqa: TID251 - the edge
+        if _stand_ins.active() or not notes.due(self.id, now):
             return
         try:
             reader = self._reader()
             place = reader.ids.place(self.id)
             if place is not None and place.endpoint is not None:
-                reader.watches.note(place.endpoint, reader.shared.followed(place.endpoint, self.id))
+                followed = reader.shared.followed(place.endpoint, self.id)
+                if reader.watches.note(place.endpoint, followed) is None:
+                    look_now(self.app, reader, place.endpoint, followed, now)
         except (RedisError, OSError):
             pass  # the progress itself was read; only the next one comes later
 

@@ -24,6 +24,7 @@ from redis.exceptions import NoPermissionError
 from celery_runpod import _stand_ins
 from celery_runpod._connect import backend_of, store_url
 from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
+from celery_runpod._publish.checks import look_now
 from celery_runpod._store.states import OUTCOMES, State
 from celery_runpod._store.store import JobStore, store_of
 
@@ -69,23 +70,22 @@ class _Trip:
 
     def __init__(self, redis: Any) -> None:
         self.pipe = redis.pipeline(transaction=False)
-        self._takers: list[Callable[[Any], None] | None] = []
+        self._takers: list[tuple[Callable[[Any], None], bool]] = []
 
-    def then(self, take: Callable[[Any], None] | None) -> None:
-        """`take` gets the answer of the command that was put on the pipe last; None where no answer is needed."""
-        self._takers.append(take)
+    def then(self, take: Callable[[Any], None], *, may_be_refused: bool = False) -> None:
+        """`take` gets the answer of the command that was put on the pipe last, if Redis does not refuse it."""
+        self._takers.append((take, may_be_refused))
 
     def go(self) -> bool:
         """Make the trip; False if there was nothing to ask."""
         if not self._takers:
             return False
-        for take, answer in zip(self._takers, self.pipe.execute(raise_on_error=False), strict=True):
-            # Rights that are older than the note of a watch do not keep anybody from reading.
-            refused_note = take is None and isinstance(answer, NoPermissionError)
-            if isinstance(answer, Exception) and not refused_note:
+        for (take, may_be_refused), answer in zip(self._takers, self.pipe.execute(raise_on_error=False), strict=True):
+            if may_be_refused and isinstance(answer, NoPermissionError):
+                continue
+            if isinstance(answer, Exception):
                 raise answer
-            if take is not None:
-                take(answer)
+            take(answer)
         return True
 
 
@@ -152,6 +152,7 @@ class _Look:
         self._records: dict[str, Record] = {}
         self._results: dict[str, Meta] = {}
         self._before: dict[str, list[str]] = {}
+        self._begins: list[tuple[str, str]] = []
         self._worker_up = True
 
     def found(self) -> dict[str, JobUpdate]:
@@ -161,6 +162,8 @@ class _Look:
             if not trip.go():
                 break
         self._fetch_results_elsewhere()
+        for endpoint, task_id in self._begins:
+            look_now(self._looker.backend.app, self._looker.store, endpoint, task_id, self._now)
         return {task_id: self._update(task_id) for task_id in self._ids}
 
     # What to ask
@@ -203,7 +206,8 @@ class _Look:
         trip.then(lambda values: self._take_record(task_id, values))
         if watched and self._looker.notes.due(task_id, self._now):
             self._looker.store.watches.note(endpoint, task_id, on=trip.pipe)
-            trip.then(None)
+            # Rights that are older than the note of a watch do not keep anybody from reading.
+            trip.then(lambda before: self._take_note(endpoint, task_id, before), may_be_refused=True)
 
     def _ask_before(self, trip: _Trip, task_id: str) -> None:
         """The open jobs that this one waits for, if it is a later step; and when its call was published."""
@@ -260,6 +264,10 @@ class _Look:
             self._looker.shared[task_id] = record["joined"]
         else:
             self._looker.shared.pop(task_id, None)
+
+    def _take_note(self, endpoint: str, task_id: str, before: str | None) -> None:
+        if before is None:
+            self._begins.append((endpoint, task_id))
 
     def _take_before(self, task_id: str, found: Iterable[str]) -> None:
         self._before[task_id] = sorted(set(found) - {task_id})[:MOST_STEPS]

@@ -12,6 +12,8 @@ from celery_runpod._store.keys import Keys
 from celery_runpod._store.record import Job
 from celery_runpod._store.scripts import Scripts
 
+OVERDUE_S = 3.0
+"""A planned check counts for nothing so long after its time: its message was lost."""
 BATCH = 1000
 """So many are read, or written, in one round trip."""
 

@@ -36,7 +36,7 @@ from celery_runpod._store.ids import Ids
 from celery_runpod._store.kept_calls import KeptCalls
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.open_jobs import OpenJobs
-from celery_runpod._store.part import BATCH, Lives
+from celery_runpod._store.part import BATCH, OVERDUE_S, Lives
 from celery_runpod._store.pauses import Brake, Pauses
 from celery_runpod._store.put_aside import Aside
 from celery_runpod._store.record import LIGHT, Job, light_hash
@@ -54,8 +54,6 @@ CANDIDATES_S = int(DAY_S)
 HINT_EVERY_S = 5.0
 """Between two hints that make one job due, in seconds."""
 TROUBLES_KEPT_S = int(DAY_S)
-OVERDUE_S = 3.0
-"""A planned check counts for nothing so long after its time: its message was lost."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from celery_runpod._store.part import Part
+from celery_runpod._store.part import OVERDUE_S, Part
 
 WATCHED_S = 5
 """How long a job counts as watched after it was noted."""
@@ -19,9 +19,16 @@ WATCHED_S = 5
 class Watches(Part):
     """The notes of all who watch."""
 
-    def note(self, endpoint: str, task_id: str, on: Any = None) -> None:
-        """Somebody watches this job for the next `WATCHED_S` seconds; on a pipeline, if one is given."""
-        (self.redis if on is None else on).set(self.keys.watched(endpoint, task_id), "1", ex=WATCHED_S)
+    def note(self, endpoint: str, task_id: str, on: Any = None) -> Any:
+        """Somebody watches this job for the next `WATCHED_S` seconds; on a pipeline, if one is given. The answer is None
+        where nobody has watched it until now: then `begin` follows."""
+        key = self.keys.watched(endpoint, task_id)
+        return (self.redis if on is None else on).set(key, "1", ex=WATCHED_S, get=True)
+
+    def begin(self, endpoint: str, task_id: str, now: float) -> bool:
+        """Make the job due now; returns whether a check must be published. Its next look may be minutes away."""
+        word = self.scripts.run("begin_watch", endpoint=endpoint, task_id=task_id, now=now, overdue=OVERDUE_S)
+        return bool(word == "publish")
 
     def among(self, endpoint: str, ids: Iterable[str]) -> set[str]:
         """Those of these jobs that are watched, in one round trip."""

@@ -15,6 +15,7 @@ from celery_runpod._live import looking
 from celery_runpod._live.looking import MOST_STEPS, NOTE_EVERY_S, Notes
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
+from celery_runpod._store.store import CheckTimes
 from celery_runpod._store.watches import WATCHED_S
 from celery_runpod.errors import JobCancelled, JobFailed
 from celery_runpod.options import Options
@@ -346,3 +347,18 @@ def test_a_user_of_redis_without_the_right_to_note_reads_all_the_same(scene: Sce
 
     redis.pipeline = pipeline
     assert scene.look().state == "IN_QUEUE"
+
+
+def test_who_begins_to_watch_has_the_job_looked_at_now(scene: Scene) -> None:
+    job = scene.bench.accepted()
+    scene.bench.redis.zadd(scene.store.keys.look(ENDPOINT), {job.task_id: scene.bench.now + 299})
+    scene.store.plan_check(ENDPOINT, scene.bench.now + 299, scene.bench.now, CheckTimes(cap_s=600.0))
+    queue = scene.bench.services.settings.queues.status
+    before = scene.bench.count(queue)
+    scene.look()
+    assert scene.bench.redis.zscore(scene.store.keys.look(ENDPOINT), job.task_id) == scene.bench.now
+    assert scene.bench.count(queue) == before + 1
+    # As long as somebody watches, the looks follow by themselves.
+    scene.bench.now += NOTE_EVERY_S
+    scene.look()
+    assert scene.bench.count(queue) == before + 1
