@@ -87,7 +87,7 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     # Also for a repeated message: the process that accepted the call may have died before this.
     if not job.ended and cancel_if_wished(services, job, entered.notes, own, others, followers):
         log.info("run.cancelled", extra={"task_id": job.task_id})
-    elif entered.word == "accepted":
+    elif entered.word in ("accepted", job.state):
         _go_on(services, job, to_submit, due, entered.reason)
     publish_check(services, job.endpoint, entered.publish_at, now)
     raise Ignore

@@ -352,6 +352,7 @@ def test_a_user_of_redis_without_the_right_to_note_reads_all_the_same(scene: Sce
 def test_who_begins_to_watch_has_the_job_looked_at_now(scene: Scene) -> None:
     job = scene.bench.accepted()
     scene.bench.redis.zadd(scene.store.keys.look(ENDPOINT), {job.task_id: scene.bench.now + 299})
+    scene.bench.redis.delete(scene.store.keys.next_check_at(ENDPOINT))
     scene.store.plan_check(ENDPOINT, scene.bench.now + 299, scene.bench.now, CheckTimes(cap_s=600.0))
     queue = scene.bench.services.settings.queues.status
     before = scene.bench.count(queue)

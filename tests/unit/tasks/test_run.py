@@ -98,3 +98,12 @@ def test_an_error_that_comes_each_time_ends_the_call(monkeypatch: pytest.MonkeyP
     run(bench, {"a": 1})
     told = bench.app.backend.get_task_meta("t1", cache=False)
     assert (told["status"], type(told["result"]).__name__) == ("FAILURE", "JobUndeliverable")
+
+
+def test_a_refused_call_is_delivered_though_redis_had_forgotten_some_of_the_scripts() -> None:
+    """Another process was loading them: the call was accepted, and what stood before it in the pipeline was repeated."""
+    bench = Bench()
+    bench.redis.script_flush()
+    bench.redis.script_load(loaded()["accept"][1])
+    run(bench, None, **{REFUSED: "the input is nested deeper than 64 levels"})
+    assert bench.count("runpod.deliver") == 1
