@@ -71,7 +71,7 @@ def test_a_redis_that_freezes_holds_everything_up_and_loses_nothing(world: World
     eventually(lambda: [len(world.submits(mark)) for mark in marks], [1] * 5)
     read = len(worker(world).text())
     world.redis_server.kill(signal.SIGSTOP)
-    eventually(lambda: "store.away" in worker(world).text()[read:], True, within_s=60)
+    eventually(lambda: "store.away" in worker(world).text()[read:], True, within_s=180)
     world.redis_server.kill(signal.SIGCONT)
     assert [result(world, task_id)["mark"] for task_id in ids] == marks
     assert [len(world.submits(mark)) for mark in marks] == [1] * 5

@@ -41,14 +41,16 @@ def plant(world: World, changed: dict[str, str], name: str, index: str) -> str:
     return task_id
 
 
-def drop(world: World, task_id: str) -> None:
-    """Where it was put aside, an operator drops it, and its task ends too."""
-    if JobResult(task_id, app=world.app()).ready():
-        return
-    answer = command(world, "jobs", "--drop", task_id)
-    assert answer.returncode == 0, answer.stderr
-    typed(world, task_id, RunPodError)
-    assert task_id not in aside(world)
+def drop(world: World, task_ids: list[str]) -> None:
+    """Where one was put aside, an operator drops it, and its task ends too."""
+    dropped = [task_id for task_id in task_ids if not JobResult(task_id, app=world.app()).ready()]
+    for task_id in dropped:
+        answer = command(world, "jobs", "--drop", task_id)
+        assert answer.returncode == 0, answer.stderr
+    for task_id in dropped:
+        typed(world, task_id, RunPodError)
+    left = aside(world)
+    assert [task_id for task_id in dropped if task_id in left] == []
 
 
 @pytest.mark.parametrize(("name", "index"), [("waiting.json", "due"), ("completed.json", "undelivered")])
@@ -67,7 +69,7 @@ def test_unreadable_records_keep_no_good_job_from_its_end(world: World, name: st
         for what, task_id in planted.items():
             # What can be read without the field that is wrong may as well have its output.
             typed_or_aside(world, task_id, RunPodError, dict, what=what)
-            drop(world, task_id)
+        drop(world, list(planted.values()))
         assert len(world.jobs()) - before <= len(marks) + len(planted)
 
 
@@ -78,4 +80,4 @@ def test_a_task_that_fails_each_time_it_is_delivered_ends(world: World) -> None:
         }
         task_id = plant(world, wrong, "completed.json", "undelivered")
         typed_or_aside(world, task_id, RunPodError)
-        drop(world, task_id)
+        drop(world, [task_id])

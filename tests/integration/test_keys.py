@@ -48,51 +48,63 @@ def keys_of(folder: Path, **env: str) -> Iterator[Keys]:
         yield Keys(world, file)
 
 
-def test_a_key_by_its_name_in_a_call_and_in_a_profile(tmp_path: Path) -> None:
-    with keys_of(tmp_path) as keys:
-        world = keys.world
-        by_call = world.endpoint("fast", api_key_name="team").delay(a=1)
-        by_profile = world.endpoint("teams").delay(a=2)
-        assert (by_call.get(timeout=WAIT_S), by_profile.get(timeout=WAIT_S)) == ({"a": 1}, {"a": 2})
-        open_one = world.endpoint("five", api_key_name="team").delay(a=3)
-        eventually(lambda: open_one.state, "IN_PROGRESS")
-        stored = keys.everything_stored()
-        assert "team" in stored
-        assert API_KEY not in stored
-        assert world.endpoint("teams").health().completed == 2
-        with pytest.raises(ConfigurationError, match="RUNPOD_API_KEY"):
-            world.endpoint("fast").health()
-        with pytest.raises(ConfigurationError, match="RUNPOD_API_KEY_NOBODY") as caught:
-            world.endpoint("fast", api_key_name="nobody").delay(a=4).get(timeout=WAIT_S)
-        assert API_KEY not in str(caught.value)
-        assert open_one.get(timeout=WAIT_S) == {"a": 3}
-        eventually(world.open_jobs, [])
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keys]:
+    with keys_of(tmp_path_factory.mktemp("keys")) as keys:
+        yield keys
 
 
-def test_a_key_that_is_rotated_while_a_job_runs(tmp_path: Path) -> None:
-    with keys_of(tmp_path) as keys:
-        endpoint = keys.world.endpoint("five", api_key_name="team")
-        job = endpoint.delay(a=1)
-        eventually(lambda: job.state, "IN_PROGRESS")
-        keys.file.write_text(OLD_KEY)
-        eventually(lambda: job.reason, "UNAUTHORIZED")
-        keys.file.write_text(API_KEY)
-        assert job.get(timeout=WAIT_S) == {"a": 1}
+@pytest.fixture
+def keys(servers: Keys) -> Iterator[Keys]:
+    """The right key is in its file, at the beginning and at the end."""
+    servers.world.app()
+    servers.file.write_text(API_KEY)
+    yield servers
+    servers.file.write_text(API_KEY)
 
 
-def test_a_key_that_is_taken_away_ends_no_job_before_its_deadline(tmp_path: Path) -> None:
-    with keys_of(tmp_path) as keys:
-        endpoint = keys.world.endpoint("five", api_key_name="team")
-        job = endpoint.using(deadline=4).delay(a=1)
-        eventually(lambda: job.state, "IN_PROGRESS")
-        keys.file.unlink()
-        eventually(lambda: job.reason, "UNAUTHORIZED")
-        with pytest.raises(DeadlineExceeded, match="UNAUTHORIZED"):
-            job.get(timeout=WAIT_S)
-        with pytest.raises(ConfigurationError, match="RUNPOD_API_KEY_TEAM_FILE"):
-            endpoint.delay(a=2).get(timeout=WAIT_S)
-        # The cancel is owed until the key is back.
-        keys.file.write_text(API_KEY)
+def test_a_key_by_its_name_in_a_call_and_in_a_profile(keys: Keys) -> None:
+    world = keys.world
+    completed = world.endpoint("teams").health().completed
+    by_call = world.endpoint("fast", api_key_name="team").delay(a=1)
+    by_profile = world.endpoint("teams").delay(a=2)
+    assert (by_call.get(timeout=WAIT_S), by_profile.get(timeout=WAIT_S)) == ({"a": 1}, {"a": 2})
+    open_one = world.endpoint("five", api_key_name="team").delay(a=3)
+    eventually(lambda: open_one.state, "IN_PROGRESS")
+    stored = keys.everything_stored()
+    assert "team" in stored
+    assert API_KEY not in stored
+    assert world.endpoint("teams").health().completed == completed + 2
+    with pytest.raises(ConfigurationError, match="RUNPOD_API_KEY"):
+        world.endpoint("fast").health()
+    with pytest.raises(ConfigurationError, match="RUNPOD_API_KEY_NOBODY") as caught:
+        world.endpoint("fast", api_key_name="nobody").delay(a=4).get(timeout=WAIT_S)
+    assert API_KEY not in str(caught.value)
+    assert open_one.get(timeout=WAIT_S) == {"a": 3}
+    eventually(world.open_jobs, [])
+
+
+def test_a_key_that_is_rotated_while_a_job_runs(keys: Keys) -> None:
+    endpoint = keys.world.endpoint("five", api_key_name="team")
+    job = endpoint.delay(a=1)
+    eventually(lambda: job.state, "IN_PROGRESS")
+    keys.file.write_text(OLD_KEY)
+    eventually(lambda: job.reason, "UNAUTHORIZED")
+    keys.file.write_text(API_KEY)
+    assert job.get(timeout=WAIT_S) == {"a": 1}
+
+
+def test_a_key_that_is_taken_away_ends_no_job_before_its_deadline(keys: Keys) -> None:
+    endpoint = keys.world.endpoint("five", api_key_name="team")
+    job = endpoint.using(deadline=4).delay(a=1)
+    eventually(lambda: job.state, "IN_PROGRESS")
+    keys.file.unlink()
+    eventually(lambda: job.reason, "UNAUTHORIZED")
+    with pytest.raises(DeadlineExceeded, match="UNAUTHORIZED"):
+        job.get(timeout=WAIT_S)
+    with pytest.raises(ConfigurationError, match="RUNPOD_API_KEY_TEAM_FILE"):
+        endpoint.delay(a=2).get(timeout=WAIT_S)
+    # The cancel is owed until the key is back, and then sent.
 
 
 def test_jobs_wait_for_a_key_where_the_setting_says_so(tmp_path: Path) -> None:
@@ -109,10 +121,9 @@ def test_jobs_wait_for_a_key_where_the_setting_says_so(tmp_path: Path) -> None:
             eventually(lambda job=job: job.state, "REVOKED")
 
 
-def test_a_refused_key_is_a_typed_error_without_the_key(tmp_path: Path) -> None:
-    with keys_of(tmp_path) as keys:
-        keys.file.write_text(OLD_KEY)
-        with pytest.raises(Unauthorized) as caught:
-            keys.world.endpoint("fast", api_key_name="team").delay(a=1).get(timeout=WAIT_S)
-        assert OLD_KEY not in repr(caught.value) + str(caught.value)
-        assert OLD_KEY not in keys.everything_stored()
+def test_a_refused_key_is_a_typed_error_without_the_key(keys: Keys) -> None:
+    keys.file.write_text(OLD_KEY)
+    with pytest.raises(Unauthorized) as caught:
+        keys.world.endpoint("fast", api_key_name="team").delay(a=1).get(timeout=WAIT_S)
+    assert OLD_KEY not in repr(caught.value) + str(caught.value)
+    assert OLD_KEY not in keys.everything_stored()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,17 +14,22 @@ NAMESPACES = ("blue", "green")
 WAIT_S = 60
 
 
-@pytest.fixture(autouse=True)
-def _connections_of_its_own() -> Iterator[None]:
-    forget_connections()
-    yield
-    forget_connections()
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """With a worker of each namespace."""
+    endpoints = ["fast=synthetic:duration=0.3", "slow=synthetic:duration=60"]
+    with World(tmp_path_factory.mktemp("namespaces"), endpoints=endpoints) as world:
+        for namespace in NAMESPACES:
+            _start(world, namespace)
+        yield world
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path, endpoints=["fast=synthetic:duration=0.3", "slow=synthetic:duration=60"]) as world:
-        yield world
+def world(servers: World) -> Iterator[World]:
+    servers.app()
+    forget_connections()
+    yield servers
+    forget_connections()
 
 
 def _start(world: World, namespace: str) -> None:
@@ -52,8 +56,6 @@ def _open(world: World, namespace: str) -> list[str]:
 
 
 def test_each_worker_runs_its_own_jobs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for namespace in NAMESPACES:
-        _start(world, namespace)
     results = {
         namespace: [_enqueue(monkeypatch, world, namespace, "fast", n) for n in range(10)] for namespace in NAMESPACES
     }
@@ -71,24 +73,19 @@ def test_each_worker_runs_its_own_jobs(world: World, monkeypatch: pytest.MonkeyP
 
 
 def test_a_job_waits_for_a_worker_of_its_own_namespace(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    _start(world, "blue")
-    waiting = _enqueue(monkeypatch, world, "green", "fast", 1)
+    waiting = _enqueue(monkeypatch, world, "red", "fast", 1)
     assert waiting.reason == "NO_WORKER"
     done = _enqueue(monkeypatch, world, "blue", "fast", 2)
     assert done.get(timeout=WAIT_S) == {"of": "blue", "n": 2}
     assert waiting.state == "PENDING"
-    assert world.redis.llen("green") == 1
+    assert world.redis.llen("red") == 1
     # The caller's own copy of the call, and nothing of any worker's.
-    assert sorted(_keys(world, "green")) == [
-        f"{{green}}:outbox{part}" for part in ("", ":lanes", ":messages", ":places")
-    ]
-    _start(world, "green")
-    assert waiting.get(timeout=WAIT_S) == {"of": "green", "n": 1}
+    assert sorted(_keys(world, "red")) == [f"{{red}}:outbox{part}" for part in ("", ":lanes", ":messages", ":places")]
+    _start(world, "red")
+    assert waiting.get(timeout=WAIT_S) == {"of": "red", "n": 1}
 
 
 def test_a_cancel_reaches_its_own_namespace_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for namespace in NAMESPACES:
-        _start(world, namespace)
     blue, green = (_enqueue(monkeypatch, world, namespace, "slow", 1) for namespace in NAMESPACES)
     eventually(lambda: {blue.state, green.state}, {"IN_PROGRESS"})
     monkeypatch.setenv("RUNPOD_NAMESPACE", "green")

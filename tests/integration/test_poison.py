@@ -13,7 +13,6 @@ import pytest
 from celery import chain
 from celery.result import AsyncResult
 
-from celery_runpod._devstack.stack import Server, cli, worker_ready
 from celery_runpod._protocol import FINISH, RUN
 from celery_runpod._store.store import JobStore
 from celery_runpod.errors import InvalidInput, JobFailed, OutputTooDeep, RunPodError
@@ -34,9 +33,9 @@ class Poisoned:
 
     def __init__(self, world: World, pool: str) -> None:
         self.world = world
-        command = [*cli("worker"), "-n", "runpod@%h", "-c", "2", "--pool", pool, "--loglevel", "INFO"]
-        self.worker: Server = self.world.stack.start("runpod", command, cwd=ROOT, ready=worker_ready)
-        self.start_application()
+        self.world.start(pool=pool)
+        self.worker = next(server for server in self.world.stack.servers if server.name == "runpod0")
+        self.application = next(server for server in self.world.stack.servers if server.name == "application")
         self.store = JobStore(self.world.redis, "runpod")
 
     def start_application(self) -> None:

@@ -342,12 +342,13 @@ def test_an_assertion_in_a_function_fails_the_test_even_if_the_code_catches_it(a
 
 
 def test_the_tests_own_failure_is_the_one_that_is_seen(app: Celery) -> None:
-    def fails() -> None:
-        call_and_catch()
-        raise KeyError("the test's own")
+    def failing_test() -> None:
+        with fake_endpoint("sdxl", outputs=[]):
+            call_and_catch()
+            raise KeyError("the test's own")
 
-    with pytest.raises(KeyError, match="the test's own"), fake_endpoint("sdxl", outputs=[]):
-        fails()
+    with pytest.raises(KeyError, match="the test's own"):
+        failing_test()
 
 
 @pytest.mark.parametrize(

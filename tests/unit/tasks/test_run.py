@@ -9,6 +9,7 @@ import pytest
 from celery.app.trace import build_tracer
 
 from celery_runpod._protocol import FORMAT, ISSUED_AT, REFUSED, REPUBLISHED, RUN, UNCONFIRMED
+from celery_runpod._store.scripts import loaded
 from tasks import put_back
 from tests.builders import ENDPOINT, Bench
 
