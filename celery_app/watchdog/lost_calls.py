@@ -4,6 +4,8 @@ A message is missing if it is neither held by a worker nor in its queue. A queue
 not in it if the queue is empty, or if its oldest message was published later. A message that is missing at two looks is
 published again, with doubling pauses. The first copy that arrives is accepted; the others change nothing.
 
+On a cluster a call that was accepted is looked at once more: its record may be lost with its master.
+
 A queue that was purged looks the same as a Redis that lost it, so its calls are published again too. To get rid of them,
 cancel them (`celery-runpod purge --calls`, docs/decisions/0015).
 
@@ -54,6 +56,8 @@ class OutboxWatch:
     def look(self) -> list[str]:
         """Publish the copies of lost calls; returns their task ids."""
         now = self._services.clock()
+        if again := self._services.store.settle_accepted(now - YOUNG_S):
+            log.warning("outbox.accepted_in_vain: a master failed before a replica had them", extra={"task_ids": again})
         kept = self._services.store.outbox.kept_messages(now - YOUNG_S, MOST)
         self._missing = {one.task_id: self._missing[one.task_id] for one in kept if one.task_id in self._missing}
         if not kept:

@@ -7,13 +7,14 @@ Not here: who keeps a copy (`celery_runpod/_publish/keep_copies.py`), who publis
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kombu.utils.json import loads
 
 from celery_runpod._call_rules import unfolded
-from celery_runpod._cluster import in_order
+from celery_runpod._cluster import ClusterRedis, in_order
 from celery_runpod._store.part import Part
 
 
@@ -55,6 +56,34 @@ class KeptCalls(Part):
         pipe.hdel(self.keys.outbox_messages(), task_id)
         pipe.hdel(self.keys.outbox_places(), task_id)
         pipe.zrem(self.keys.outbox_waiting(), task_id)
+
+    def put_accepted(self, pipe: Any, task_id: str, now: float) -> None:
+        """A worker has accepted the call, on a pipeline. On a cluster the record's master, which is another one than the
+        copy's, may fail before a replica has the record: so the copy is kept until `settle_accepted`."""
+        if not isinstance(self.redis, ClusterRedis):
+            self.put_drop(pipe, task_id)
+            return
+        pipe.zrem(self.keys.outbox(), task_id)
+        pipe.zrem(self.keys.outbox_waiting(), task_id)
+        pipe.zadd(self.keys.outbox_accepted(), {task_id: now})
+
+    def accepted_before(self, until: float, most: int) -> dict[str, float]:
+        """The calls that were accepted before this time (s since the epoch), with their times, whose copies are kept."""
+        key = self.keys.outbox_accepted()
+        found: Any = self.redis.zrangebyscore(key, "-inf", until, start=0, num=most, withscores=True)
+        return dict(found)
+
+    def settle_accepted(self, calls: Mapping[str, float], lost: Collection[str]) -> None:
+        """Drop the copies of these calls. Those of the `lost`, whose records are gone, wait for a worker again."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for task_id, at in calls.items():
+                if task_id in lost:
+                    pipe.zadd(self.keys.outbox(), {task_id: at})
+                else:
+                    pipe.hdel(self.keys.outbox_messages(), task_id)
+                    pipe.hdel(self.keys.outbox_places(), task_id)
+                pipe.zrem(self.keys.outbox_accepted(), task_id)
+            pipe.execute()
 
     def kept_calls(self, endpoint: str | None = None) -> list[str]:
         """Task ids of the calls that no worker has accepted yet; of one endpoint, as its callers name it."""
