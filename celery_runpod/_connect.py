@@ -50,6 +50,7 @@ from celery_runpod._redis_urls import (
     is_redis_url,
     is_sentinel,
     named,
+    of_celery_app,
     place_of_url,
     problem_of_url,
     scheme_of,
@@ -277,7 +278,7 @@ def _of_app(given: Any, options: Any) -> str:
     if not isinstance(given, str):
         return ""
     if is_sentinel(given):
-        return named(given, (options or {}).get("master_name"))
+        return of_celery_app(given, options or {})
     return given.split(";", 1)[0]
 
 

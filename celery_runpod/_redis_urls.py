@@ -113,9 +113,7 @@ def _node(text: str, default: int) -> tuple[str, int]:
 
 def named(url: str, master_name: str | None) -> str:
     """The URL, in which Sentinels are asked for this master where it names none."""
-    if not master_name or not is_sentinel(url) or place_of_url(url).master_name:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}{urlencode({_MASTER: master_name})}"
+    return of_celery_app(url, {_MASTER: master_name}) if is_sentinel(url) else url
 
 
 def problem_of_url(url: str, *, of_celery: bool) -> str | None:
@@ -153,5 +151,9 @@ def for_celery(url: str) -> tuple[str, dict[str, Any]]:
 
 
 def of_celery_app(url: str, options: Mapping[str, Any]) -> str:
-    """The URL of a Celery app's broker or backend with the master that the options of its transport name."""
-    return named(url, options.get("master_name"))
+    """The URL of a Celery app's Sentinels, with what the options of its transport name: the master, and the Sentinels'
+    own user and password."""
+    asked = {_MASTER: options.get(_MASTER)}
+    asked |= {ours: (options.get("sentinel_kwargs") or {}).get(theirs) for ours, theirs in _OF_SENTINELS.items()}
+    query = urlencode({name: value for name, value in asked.items() if value and f"{name}=" not in url})
+    return f"{url}{'&' if '?' in url else '?'}{query}" if query else url

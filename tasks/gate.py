@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
-from celery_runpod._store.submits import Post
+from celery_runpod._store.submits import Post, Signs
 from celery_runpod.errors import BadAnswer, RateLimited, RunPodError, Unavailable
 from tasks.publish_check import admit_waiting
 from tasks.services import INSIST_EVERY_S, Services
@@ -30,6 +30,13 @@ HEALTH_S = 2.0
 """If /health takes longer, the API is still in trouble."""
 MARGIN_S = 5.0
 """A POST that has not ended this long after its own deadline was lost with its process."""
+
+
+def unsafe(signs: Signs) -> str:
+    """Why a submit could be made a second time by a store that has lost something; "" if it could not."""
+    if not signs.epoch.settled:
+        return "STORE_RESTARTED"
+    return "" if signs.replicated else "NO_REPLICA"
 
 
 def plan_post(services: Services, job: Job, now: float) -> Post:

@@ -44,7 +44,7 @@ from celery_runpod.errors import (
 from tasks.cancel import cancelled_by, is_cancelled
 from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, end_revoked
-from tasks.gate import claim_attempt, plan_post, post_over
+from tasks.gate import claim_attempt, plan_post, post_over, unsafe
 from tasks.idempotency import let_all_expire
 from tasks.publish_check import admit_waiting
 from tasks.schedule import Lengths, next_look, until_next_look_s
@@ -177,8 +177,8 @@ def _may_resubmit(services: Services) -> bool:
 
 def _not_yet(job: Job, signs: Signs, now: float) -> tuple[float | None, str]:
     """Until when, and why, the job must wait before it asks the gate; (None, "") if it need not wait."""
-    if signs.unsafe:
-        return now + 1, signs.unsafe
+    if why := unsafe(signs):
+        return now + 1, why
     if now < job.not_before:
         return job.not_before, "COUNTDOWN"
     return None, ""

@@ -5,6 +5,8 @@ first in, first out: a message is not in its list if the list is empty, or if it
 look reads the front of each such lane, and not what waits behind it. A message that is missing at two looks is published
 again, with doubling pauses. The first copy that arrives is accepted; the others change nothing.
 
+On a cluster a call that was accepted is looked at once more: its record may be lost with its master.
+
 A queue that was purged looks the same as a Redis that lost it, so its calls are published again too. To get rid of them,
 cancel them (`celery-runpod purge --calls`, docs/decisions/0015).
 
@@ -64,6 +66,8 @@ class OutboxWatch:
     def look(self) -> list[str]:
         """Publish the copies of lost calls; returns their task ids."""
         outbox, now = self._services.store.outbox, self._services.clock()
+        if again := self._services.store.settle_accepted(now - YOUNG_S):
+            log.warning("outbox.accepted_in_vain: a master failed before a replica had them", extra={"task_ids": again})
         lanes = outbox.lanes()
         if not lanes:
             self._missing = {}

@@ -10,14 +10,14 @@ Not here: who keeps a copy (`celery_runpod/_publish/keep_copies.py`), who publis
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kombu.utils.json import loads
 
 from celery_runpod._call_rules import unfolded
-from celery_runpod._cluster import in_order
+from celery_runpod._cluster import ClusterRedis, in_order
 from celery_runpod._store.part import Part
 
 COPIES_AT_ONCE = 50
@@ -71,6 +71,34 @@ class KeptCalls(Part):
     def put_drop(self, pipe: Any, task_id: str) -> None:
         """The same, on a pipeline of `Scripts.together`."""
         self.scripts.run("drop_message", task_id=task_id, on=pipe)
+
+    def put_accepted(self, pipe: Any, task_id: str, now: float) -> None:
+        """A worker has accepted the call, on a pipeline. On a cluster the record's master, which is another one than the
+        copy's, may fail before a replica has the record: so the copy is kept until `settle_accepted`."""
+        if not isinstance(self.redis, ClusterRedis):
+            self.put_drop(pipe, task_id)
+            return
+        self.scripts.run("keep_accepted", task_id=task_id, now=now, on=pipe)
+
+    def accepted_before(self, until: float, most: int) -> dict[str, float]:
+        """The calls that were accepted before this time (s since the epoch), with their times, whose copies are kept."""
+        key = self.keys.outbox_accepted()
+        found: Any = self.redis.zrangebyscore(key, "-inf", until, start=0, num=most, withscores=True)
+        return dict(found)
+
+    def settle_accepted(self, calls: Mapping[str, float], lost: Collection[str]) -> None:
+        """Drop the copies of these calls. Those of the `lost`, whose records are gone, wait for a worker again."""
+        entries: Any = self.redis.hmget(self.keys.outbox_places(), list(calls))
+        with self.redis.pipeline(transaction=False) as pipe:
+            for (task_id, at), entry in zip(calls.items(), entries, strict=True):
+                if task_id in lost and entry is not None:
+                    pipe.zadd(self.keys.outbox_lanes(), {entry: 0})
+                    pipe.zadd(self.keys.outbox(), {task_id: at})
+                else:
+                    pipe.hdel(self.keys.outbox_messages(), task_id)
+                    pipe.hdel(self.keys.outbox_places(), task_id)
+                pipe.zrem(self.keys.outbox_accepted(), task_id)
+            pipe.execute()
 
     def kept_calls(self, endpoint: str | None = None) -> list[str]:
         """Task ids of the calls that no worker has accepted yet, the oldest first; of one endpoint, as its callers name

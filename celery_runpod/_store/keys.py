@@ -207,6 +207,11 @@ class Keys:
         """zset: task id -> when a worker was last known to hold its message."""
         return f"{self._shared_tag}:outbox:held"
 
+    def outbox_accepted(self) -> str:
+        """zset, on a cluster: task id of a call that was accepted -> since when. Its copy is kept until its record was
+        seen once more."""
+        return f"{self._shared_tag}:outbox:accepted"
+
     def agreement(self) -> str:
         """JSON of the token by which callers find out whether they share this store (`agreement.py`)."""
         return f"{self.namespace}:agreement"

@@ -151,7 +151,7 @@ class JobStore:
     ) -> Entered:
         """Accept a call in one round trip: its indexes, its record, the end of its copy in the outbox, the notes of
         cancels under `noted`, and when a check is to be published. Repeating it changes nothing."""
-        wanted = list(dict.fromkeys(noted))
+        wanted, places = list(dict.fromkeys(noted)), list[int]()
 
         def build(pipe: Any) -> None:
             # In this order. The indexes come first, so that a cancel finds the record; the notes last, so that none is
@@ -159,13 +159,15 @@ class JobStore:
             # one leaves the index (`OpenJobs.forget`).
             self.ids.put_index(pipe, job, followers, above)
             in_order(pipe)
+            places.append(len(pipe))
             self._accept(job, due, now, times, on=pipe)
             in_order(pipe)
             self.ids.put_endpoint(pipe, job)
-            self.outbox.put_drop(pipe, job.task_id)
+            self.outbox.put_accepted(pipe, job.task_id, now)
             pipe.mget([self.keys.cancel_note(any_id) for any_id in wanted])
 
-        *_, accepted, _, _, notes = self.scripts.together(build)
+        answers = self.scripts.together(build)
+        accepted, notes = answers[places[-1]], answers[-1]
         found = self.cancels.settled_notes(dict(zip(wanted, notes, strict=True)))
         return Entered(str(accepted[0]), float(accepted[1]) if accepted[1] else None, found, str(accepted[2]))
 
@@ -555,6 +557,20 @@ class JobStore:
         return str(word)
 
     # Looking
+
+    def settle_accepted(self, until: float) -> list[str]:
+        """Drop the copies of calls that were accepted before this time. A call whose record is gone was accepted by a
+        master of a cluster that has failed: it waits for a worker again. Answers these task ids."""
+        calls = self.outbox.accepted_before(until, BATCH)
+        held = {
+            task_id
+            for endpoint, ids in self.cancels.places(calls).items()
+            for task_id in self.cancels.states(endpoint, ids)
+        }
+        lost = [task_id for task_id in calls if task_id not in held]
+        if calls:
+            self.outbox.settle_accepted(calls, lost)
+        return lost
 
     def ids_in(self, endpoint: str, state: State) -> list[str]:
         """The task ids of the open jobs in a state."""

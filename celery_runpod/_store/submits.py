@@ -58,11 +58,6 @@ class Signs:
     replicated: bool = True
     """Whether replicas follow the master, as far as they are wanted."""
 
-    @property
-    def unsafe(self) -> str:
-        """Why a submit could be made a second time, or lost; "" if it could not."""
-        return "STORE_RESTARTED" if not self.epoch.settled else "" if self.replicated else "NO_REPLICA"
-
 
 @dataclass(frozen=True)
 class Claim:

@@ -14,9 +14,10 @@ from redis.exceptions import ResponseError
 from celery_runpod._cli.doctor.replica_checks import check_replicated
 from celery_runpod._cluster import in_order
 from celery_runpod._connect import COMMAND, STORE, connect
-from celery_runpod._store.store import JobStore
+from celery_runpod._store.store import CheckTimes, JobStore
 from celery_runpod._store.submits import Post
 from tasks.budget import Budget
+from tests.builders import ENDPOINT, Bench
 from tests.redis_servers import Cluster, kinds
 from tests.servers import TestStack
 from tests.waiting import eventually
@@ -158,6 +159,26 @@ def test_a_replica_that_was_promoted_without_the_latest_writes_is_noticed_for_it
     for name in names:
         signs = store.submits.signs(name, ["t"]).epoch
         assert (signs.settled, signs.fence) == ((False, now - 50) if marks[name] == mark else (True, 0.0))
+
+
+def test_a_call_whose_record_was_lost_with_its_master_waits_again(client: Any) -> None:
+    store, bench = JobStore(client, "runpod"), Bench()
+    for task_id in ("kept", "lost"):
+        store.outbox.keep_message(task_id, bench.now, "{}", "{}")
+        job = bench.job(task_id)
+        entered = store.enter(
+            job, bench.now, bench.now, CheckTimes(45.0), followers=["after"], above=["group"], noted=[task_id]
+        )
+        assert (entered.word, entered.notes) == ("accepted", {})
+        assert store.ids.job(task_id) is not None
+    assert store.outbox.kept_calls() == []
+    assert store.settle_accepted(bench.now - 1) == []
+    client.delete(store.keys.job(ENDPOINT, "lost"))
+    assert store.settle_accepted(bench.now + 1) == ["lost"]
+    assert store.outbox.kept_calls() == ["lost"]
+    assert store.outbox.copy_of_message("lost") == {}
+    assert store.outbox.copy_of_message("kept") is None
+    assert store.settle_accepted(bench.now + 1) == []
 
 
 def test_doctor_names_each_master_and_what_it_lacks(cluster: Cluster, client: Any) -> None:

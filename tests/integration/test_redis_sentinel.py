@@ -73,7 +73,7 @@ def test_doctor_names_the_master_and_the_sentinels(world: SentinelWorld) -> None
     assert any(one.level.value == "wrong" and "another" in one.found for one in unknown)
 
 
-def test_a_master_that_is_killed_loses_and_doubles_no_job(world: SentinelWorld) -> None:
+def test_a_master_behind_sentinel_that_is_killed_loses_and_doubles_no_job(world: SentinelWorld) -> None:
     marks = [f"{uuid.uuid4().hex}" for _ in range(24)]
     results = [world.endpoint(NAMES[number % 3]).delay(mark=mark) for number, mark in enumerate(marks)]
     eventually(lambda: sum(len(world.submits(mark)) for mark in marks) >= 6, True)

@@ -30,7 +30,8 @@ def test_each_variable_of_a_caller_may_be_given() -> None:
         "REDIS_URL": "redis://a/0",
         "BROKER_URL": "redis://b/0",
         "RESULT_BACKEND": "redis://c/0",
-        "STORE_URL": "redis://d/0",
+        "STORE_URL": "redis+sentinel://d/0",
+        "SENTINEL_MASTER_NAME": "prime",
         "NAMESPACE": "shop",
         "WEBHOOK_URL": "https://shop.example/hook",
         "WEBHOOK_SECRET": SECRET,
@@ -42,12 +43,12 @@ def test_each_variable_of_a_caller_may_be_given() -> None:
         assert (found.broker_url, found.result_backend, found.store_url) == (
             "redis://b/0",
             "redis://c/0",
-            "redis://d/0",
+            "redis+sentinel://d/0?master_name=prime",
         )
         assert (found.namespace, found.webhook_secret, found.webhook_secret_previous) == ("shop", SECRET, SECRET[::-1])
         assert found.explicit
         app = Celery("x", broker="redis://e/0", set_as_current=False)
-        assert store_url(app) == "redis://d/0"
+        assert store_url(app) == "redis+sentinel://d/0?master_name=prime"
     assert client_settings().namespace == "runpod"
     assert store_url(app) == "redis://e/0"
 
