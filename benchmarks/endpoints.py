@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/endpoints.py               # 500 endpoints of 200 jobs, and one of 100,000: an hour or two
     .venv/bin/python benchmarks/endpoints.py --jobs 10     # of 10 jobs each, in minutes
 
-Each run has its own Redis, simulator and worker. The calls go to the endpoints in turn. Counted from the first call to the
-last delivery; and after that, what an idle second costs. Messages are what was pushed to the lists of the broker.
+Each run has its own Redis, simulator and worker. The calls go to the endpoints in turn. Counted from the first call to
+the last delivery; and after that, what an idle second costs. Messages are what was pushed to the lists of the broker.
 """
 
 from __future__ import annotations

@@ -17,9 +17,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 from empty import app
-from measuring import Bench, Counters, accept_one, bench, machine, open_copies
+from measuring import Counters, accept_one, bench, machine, open_copies, worker_mib
 
 from celery_runpod._store.store import JobStore
 
@@ -39,12 +38,6 @@ class Flight:
     used: Counters
     bytes_a_job: float
     worker_mib: float
-
-
-def worker_mib(measured: Bench) -> float:
-    """Resident memory of the worker and its children."""
-    main = psutil.Process(measured.worker.pid)
-    return sum(one.memory_info().rss for one in (main, *main.children(recursive=True))) / 2**20
 
 
 def fly(open_jobs: int, running: int, length_s: float, seconds: float, most_in_flight: int) -> Flight:
