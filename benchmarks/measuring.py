@@ -56,6 +56,12 @@ def cpu_s(*processes: Server) -> float:
     return total
 
 
+def worker_mib(measured: Bench) -> float:
+    """Resident memory of the worker and its children."""
+    main = psutil.Process(measured.worker.pid)
+    return sum(one.memory_info().rss for one in (main, *main.children(recursive=True))) / 2**20
+
+
 @dataclass
 class Counters:
     """Figures that only grow; the difference of two readings is what happened between them."""
@@ -94,13 +100,15 @@ class Counters:
 class Bench:
     """Redis, simulator, one RunPod worker and one application worker, for one run of a benchmark."""
 
-    def __init__(self, stack: Stack, endpoints: Sequence[str], concurrency: int, env: dict[str, str]) -> None:
+    def __init__(
+        self, stack: Stack, endpoints: Sequence[str], concurrency: int, env: dict[str, str], pool: str = "prefork"
+    ) -> None:
         self.stack = stack
         self.redis_url = stack.redis()
         self.redis: Any = Redis.from_url(self.redis_url, decode_responses=True)
         self.address = stack.simulator(*endpoints, arguments=("--no-limits",))
         ours = {"REDIS_URL": self.redis_url, "RUNPOD_BASE_URL": f"{self.address}/v2", "PYTHONPATH": str(HERE), **env}
-        self.worker = stack.worker(concurrency=concurrency, env=ours)
+        self.worker = stack.worker(concurrency=concurrency, pool=pool, env=ours)
         self.application = stack.application("empty", concurrency=concurrency, env=ours, cwd=HERE)
 
     def counters(self) -> Counters:
@@ -129,10 +137,12 @@ class Bench:
         return found
 
 
-def accept_one(store: JobStore, name: str, app: Celery) -> Job:
-    """The record of a real call, which waits because submits are held (`store.brake.lift` lets them go)."""
+def accept_one(store: JobStore, name: str, app: Celery, mark: str | None = None) -> Job:
+    """The record of a real call, which waits because submits are held (`store.brake.lift` lets them go). A `mark` is its
+    task id, and its input."""
     store.brake.hold(name, time.time())
-    result = Endpoint(name, app=app).delay(n=0)
+    given: dict[str, Any] = {"kwargs": {"n": 0}} if mark is None else {"args": ({"mark": mark},), "task_id": mark}
+    result = Endpoint(name, app=app).apply_async(**given)
     while True:
         for job in store.jobs(name, [result.id]):
             if job.reason:
@@ -159,10 +169,12 @@ def open_copies(store: JobStore, job: Job, number: int) -> None:
 
 
 @contextmanager
-def bench(endpoints: Sequence[str], *, concurrency: int = 2, env: dict[str, str] | None = None) -> Iterator[Bench]:
+def bench(
+    endpoints: Sequence[str], *, concurrency: int = 2, env: dict[str, str] | None = None, pool: str = "prefork"
+) -> Iterator[Bench]:
     """Servers on free loopback ports, ended at the end."""
     with TemporaryDirectory() as folder, Stack(Path(folder), {"RUNPOD_API_KEY": "benchmark"}) as stack:
-        yield Bench(stack, endpoints, concurrency, env or {})
+        yield Bench(stack, endpoints, concurrency, env or {}, pool)
 
 
 def spread(values: Sequence[float], unit: str = "") -> str:

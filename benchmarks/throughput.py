@@ -15,7 +15,7 @@ import time
 
 from celery import chain
 from empty import app, first, second
-from measuring import Bench, bench, machine, spread
+from measuring import Bench, bench, machine, spread, worker_mib
 
 from celery_runpod import Endpoint
 
@@ -51,9 +51,11 @@ def main() -> None:
     parser.add_argument("--endpoints", type=int, default=8, help="endpoints (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=2, help="processes of each worker (default: %(default)s)")
     parser.add_argument("--call-s", type=float, default=0.0, help="seconds that each call to RunPod takes")
+    parser.add_argument("--pool", default="prefork", help="Celery's pool of the RunPod worker (default: %(default)s)")
     given = parser.parse_args()
     names = [f"fast{number}" for number in range(given.endpoints)]
-    with bench([f"{name}=synthetic:duration=0" for name in names], concurrency=given.concurrency) as measured:
+    specs = [f"{name}=synthetic:duration=0" for name in names]
+    with bench(specs, concurrency=given.concurrency, pool=given.pool) as measured:
         app.conf.update(broker_url=measured.redis_url, result_backend=measured.redis_url)
         app.set_default()
         endpoints = [Endpoint(name, app=app) for name in names]
@@ -69,6 +71,7 @@ def main() -> None:
             submits.append(submit_rate(measured, given.jobs))
             chain_rates.append(given.jobs / run_chains(given.jobs))
             ratios.append(job_rates[-1] / chain_rates[-1])
+        mib = worker_mib(measured)
     print(machine())
     print(f"jobs a second       {spread(job_rates)}")
     print(f"submits a second    {spread(submits)}")
@@ -76,6 +79,7 @@ def main() -> None:
     print(f"ratio               {spread(ratios)}")
     median = sorted(costs, key=lambda cost: cost.worker_s)[len(costs) // 2]
     print(median.per_job(given.jobs))
+    print(f"memory of the worker {mib:.0f} MiB")
     print(f"looks a job         {statistics.median(cost.requests.get('status', 0) / given.jobs for cost in costs):.2f}")
 
 

@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     """A TOML file of profiles, see below."""
     imports: Annotated[tuple[str, ...], NoDecode] = ()
     """Modules whose tasks (queue `default`) the RunPod worker runs too, with commas between. On Redis each is ended 5 s
-    before `RUNPOD_VISIBILITY_TIMEOUT_S`."""
+    before `RUNPOD_VISIBILITY_TIMEOUT_S`, for which the worker needs the pool prefork."""
     result_expires_s: float = Field(86_400.0, gt=0, le=30 * 86_400)
     """How long results are kept; the same as your app's `result_expires`."""
     keep_failed_s: float = Field(86_400.0, ge=0, le=30 * 86_400)

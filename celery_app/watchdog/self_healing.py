@@ -27,6 +27,7 @@ from celery_runpod._connect import is_redis, mask_url
 from celery_runpod._store.start_checks import clock_problem, owner_of, problems_of_owner
 from celery_runpod._store.store import JobStore
 from celery_runpod.errors import ConfigurationError
+from config.pools import refuse_pool
 from config.settings import Settings
 from tasks.cancel import sweep_wishes
 from tasks.services import Services, services_of
@@ -54,6 +55,7 @@ class SelfHeal(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         try:
             services_of(worker.app).settings.refuse_without_key()
+            refuse_pool(worker.pool_cls.__module__.rpartition(".")[2], services_of(worker.app).settings)
             self._check(services_of(worker.app))
         except RedisError as error:
             store = mask_url(services_of(worker.app).settings.store_url)

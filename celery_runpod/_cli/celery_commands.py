@@ -50,10 +50,13 @@ def worker(options: tuple[str, ...]) -> None:
     import_service()
     from celery.bin.celery import celery as celery_group
 
+    from config.pools import pool_of, refuse_pool
     from config.settings import load_settings
 
     # Before Celery shows its banner and opens connections.
-    load_settings().refuse_without_key()
+    settings = load_settings()
+    settings.refuse_without_key()
+    refuse_pool(pool_of(options), settings)
 
     arguments = ["-A", "celery_app", "worker", *node_name(options), *options]
     celery_group.main(args=arguments, prog_name="celery-runpod")

@@ -263,11 +263,13 @@ class Stack:
         name: str = "runpod",
         *,
         concurrency: int = 2,
+        pool: str = "prefork",
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> Server:
         """Start a RunPod worker and wait until it takes tasks."""
-        command = [*cli("worker"), "-n", f"{name}@%h", "-c", str(concurrency), "--loglevel", "INFO"]
+        options = ["-n", f"{name}@%h", "-c", str(concurrency), "--pool", pool, "--loglevel", "INFO"]
+        command = [*cli("worker"), *options]
         return self.start(name, command, env=env, cwd=cwd, ready=worker_ready)
 
     def application(

@@ -61,9 +61,10 @@ class EndpointIndex(Part):
         if rows:
             self.scripts.run("put_off_endpoints", rows=rows)
 
-    def read(self, endpoints: Iterable[str], now: float) -> dict[str, Found]:
+    def read(self, endpoints: Iterable[str], now: float, patience_s: float = LATE_S) -> dict[str, Found]:
         """How these endpoints stand, in one round trip. A job on which something must be decided is overdue after
-        `LATE_S`. A look or a submit may wait for the budget: it is overdue if no check is planned or lives."""
+        `LATE_S`. A look or a submit may wait for the budget: it is overdue if no check is planned or lives. Nothing is
+        while a planned check is late by less than `patience_s`."""
         ids = list(endpoints)
         with self.redis.pipeline(transaction=False) as pipe:
             for endpoint in ids:
@@ -75,7 +76,7 @@ class EndpointIndex(Part):
                 pipe.hget(self.keys.next_check_at(endpoint), "at")
             answers = pipe.execute()
         rows = [answers[place : place + ANSWERS] for place in range(0, len(answers), ANSWERS)]
-        return {endpoint: _found(row, now) for endpoint, row in zip(ids, rows, strict=True)}
+        return {endpoint: _found(row, now, patience_s) for endpoint, row in zip(ids, rows, strict=True)}
 
     def page(self, cursor: int) -> tuple[int, list[str]]:
         """Some of the endpoints, and the cursor of the next page: 0 after the last one. An endpoint may come twice."""
@@ -95,7 +96,7 @@ ANSWERS = 8
 """So many answers belong to one endpoint in `read`."""
 
 
-def _found(answers: list[Any], now: float) -> Found:
+def _found(answers: list[Any], now: float, patience_s: float) -> Found:
     due, undelivered, cancels, look = (float(one[0][1]) if one else math.inf for one in answers[:4])
     cancels_from, waiting, live, planned = answers[4:]
     wanted = -math.inf if waiting else look
@@ -104,6 +105,8 @@ def _found(answers: list[Any], now: float) -> Found:
     elif planned is not None:
         wanted = max(wanted, float(planned))
     late_at = LATE_S + min(due, undelivered, max(cancels, float(cancels_from or 0.0)), wanted)
+    if planned is not None and float(planned) <= now:
+        late_at = max(late_at, float(planned) + patience_s)
     if late_at <= now:
         return Found(overdue=True, read_again_at=now + LATE_S)
     at_most_s = CHECK_LIVES_S if live else AT_MOST_S

@@ -13,7 +13,7 @@ import gc
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +76,9 @@ class Report:
 
 
 @contextmanager
-def chaos_world(folder: Path, *, webhooks: bool = False) -> Iterator[World]:
-    """Redis, the simulator and, with `webhooks`, the process that takes them; no worker yet."""
+def chaos_world(folder: Path, *, webhooks: bool = False, endpoints: Sequence[str] = ()) -> Iterator[World]:
+    """Redis, the simulator and, with `webhooks`, the process that takes them; no worker yet. `endpoints` are others
+    beside those of the plan."""
     port = free_port()
     hooks = {
         "RUNPOD_WEBHOOK_URL": f"http://127.0.0.1:{port}/runpod/webhook",
@@ -95,7 +96,8 @@ def chaos_world(folder: Path, *, webhooks: bool = False) -> Iterator[World]:
         handler = folder / f"{name}.py"
         handler.write_text(HANDLER.format(chunks=CHUNKS, whole=whole))
         talkers.append(f"{name}={handler},workers=1")
-    with World(folder, endpoints=(*ENDPOINTS, *talkers), simulator=simulator, env=env, redis=REDIS_ARGUMENTS) as world:
+    every = (*ENDPOINTS, *talkers, *endpoints)
+    with World(folder, endpoints=every, simulator=simulator, env=env, redis=REDIS_ARGUMENTS) as world:
         if webhooks:
             world.stack.start(
                 "webhooks", [*cli("webhooks"), "--port", str(port)], ready=lambda server: " ready at " in server.text()
@@ -121,8 +123,11 @@ def run(
     workers: int = 2,
     settle_s: float = SETTLE_S,
     progress: Callable[[str], None] = lambda line: None,
+    before_settling: Callable[[], None] = lambda: None,
+    apart: frozenset[str] = frozenset(),
 ) -> Report:
-    """Send the plan's loads while its breaks happen, wait until all is settled, and judge."""
+    """Send the plan's loads while its breaks happen, wait until all is settled, and judge. The jobs of the endpoints that
+    are `apart` are not the plan's: whoever opened them ends and judges them in `before_settling`."""
     gate = threading.RLock()
     havoc = Havoc(world, plan, gate, world.stack.folder / "die-at", workers=workers)
     sender = Sender(world, plan, gate)
@@ -149,18 +154,20 @@ def run(
         havoc.finish()
     finally:
         havoc.end()
-    sent = time.monotonic()
+    load_s = time.monotonic() - started
     # Celery's backend keeps the members of a group until somebody asks for them; kept until the interpreter ends, they
     # would look for a Redis that is gone.
     forget_connections()
     gc.collect()
+    before_settling()
+    sent = time.monotonic()
     _settle(world, sender, sent + settle_s, progress)
     settled = time.monotonic()
     loads = sender.sent
     ids = list(every_id(loads))
     found = Evidence(
         ends=evidence.ends_of(world, ids),
-        submits=evidence.submits_by_mark(world),
+        submits=evidence.submits_by_mark(world, apart),
         ran=evidence.runs_of(world),
         left=world.open_jobs(),
         unanswered=_unanswered(world, havoc),
@@ -169,7 +176,7 @@ def run(
         streams=evidence.streams_of(world, [step.id for load in loads for step in load.steps if step.does in TALKERS]),
     )
     verdict = Judge(found).judge(loads)
-    return Report(world, plan, found, verdict, _tally(sender, havoc, verdict, (sent - started, settled - sent)))
+    return Report(world, plan, found, verdict, _tally(sender, havoc, verdict, (load_s, settled - sent)))
 
 
 def _unanswered(world: World, havoc: Havoc) -> dict[str, str]:

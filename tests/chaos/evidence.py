@@ -85,9 +85,12 @@ def streams_of(world: World, ids: Iterable[str]) -> dict[str, Streamed]:
     return found
 
 
-def submits_by_mark(world: World) -> dict[str, list[dict[str, Any]]]:
+def submits_by_mark(world: World, apart: frozenset[str] = frozenset()) -> dict[str, list[dict[str, Any]]]:
+    """The simulator's jobs, without those of the endpoints that are `apart`."""
     found: dict[str, list[dict[str, Any]]] = {}
     for job in world.jobs():
+        if job["endpoint"] in apart:
+            continue
         # What has no mark is nobody's, and is found as that.
         found.setdefault(job["input"].get("mark", job["id"]), []).append(job)
     return found

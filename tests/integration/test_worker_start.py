@@ -33,6 +33,25 @@ def test_a_worker_without_an_api_key_does_not_start(idle: World, command: list[s
         idle.stack.start("without-key", command, env={"RUNPOD_API_KEY": ""}, cwd=ROOT, ready=lambda _: False)
 
 
+@pytest.mark.parametrize(
+    ("command", "env"),
+    [
+        ([*cli("worker", "-c", "1"), "--pool", "gevent"], {}),
+        ([*cli("worker", "-c", "1"), "-P", "threads"], {"RUNPOD_IMPORTS": "tests.application"}),
+        (
+            [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-c", "1", "-P", "threads"],
+            {"RUNPOD_IMPORTS": "tests.application"},
+        ),
+    ],
+    ids=["gevent", "threads with imports", "threads with imports, by Celery's command"],
+)
+def test_a_worker_with_a_pool_that_cannot_keep_the_promises_does_not_start(
+    idle: World, command: list[str], env: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"status 1(.|\n)*--?(pool|P) (gevent|threads?) (with|given)"):
+        idle.stack.start("refused", command, env=env, cwd=ROOT, ready=lambda _: False)
+
+
 def test_both_kinds_of_workers_have_names_of_their_own_and_are_heard(idle: World) -> None:
     app = idle.app()
     same.delay(1)

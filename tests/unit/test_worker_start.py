@@ -8,6 +8,7 @@ import pytest
 
 from celery_runpod._cli.celery_commands import node_name
 from celery_runpod.errors import ConfigurationError
+from config.pools import pool_of, refuse_pool
 from config.settings import load_settings
 
 
@@ -54,3 +55,35 @@ def test_a_given_node_name_is_kept(options: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("options", [(), ("-linfo", "-c", "4"), ("-l", "info", "--concurrency=4", "--without-gossip")])
 def test_a_worker_is_not_called_as_a_projects_own(options: tuple[str, ...]) -> None:
     assert node_name(options) == ["-n", "runpod@%h"]
+
+
+@pytest.mark.parametrize(
+    ("options", "pool"),
+    [
+        ((), "prefork"),
+        (("-c", "4", "-l", "info"), "prefork"),
+        (("-P", "threads"), "threads"),
+        (("-Pgevent", "-c", "4"), "gevent"),
+        (("-EP", "solo"), "solo"),
+        (("-c4", "--pool=eventlet"), "eventlet"),
+        (("--pool", "gevent"), "gevent"),
+    ],
+)
+def test_the_pool_is_read_from_celerys_options(options: tuple[str, ...], pool: str) -> None:
+    assert pool_of(options) == pool
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet", "custom"])
+def test_a_pool_that_was_not_tried_is_refused_in_words(pool: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"--pool {pool} given.*prefork .the default., threads or solo"):
+        refuse_pool(pool, load_settings({}))
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_tasks_that_need_a_time_limit_are_refused_where_celery_keeps_none(pool: str) -> None:
+    refuse_pool(pool, load_settings({}))
+    with pytest.raises(ConfigurationError, match=f"--pool {pool} with RUNPOD_IMPORTS=shop.tasks given.*time limit"):
+        refuse_pool(pool, load_settings({"RUNPOD_IMPORTS": "shop.tasks"}))
+    refuse_pool("prefork", load_settings({"RUNPOD_IMPORTS": "shop.tasks"}))
+    # RabbitMQ takes no message back while its worker is there.
+    refuse_pool(pool, load_settings({"RUNPOD_IMPORTS": "shop.tasks", "RUNPOD_BROKER_URL": "amqp://127.0.0.1"}))
