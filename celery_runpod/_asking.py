@@ -169,9 +169,7 @@ def refuse_other_endpoint(app: Celery, task_id: str, name: str) -> None:
     """
     try:
         place = (reader := store_of(app)).ids.place(task_id)
-        known = (
-            (reader.ids.job(task_id) or {}).get("name") if place is not None and place.endpoint is not None else None
-        )
+        known = (reader.ids.job(task_id) or {}).get("name")
     except (RedisError, OSError) as error:
         raise store_unavailable(app, error) from None
     if place is not None and known is not None and name not in (known, place.endpoint):

@@ -18,7 +18,7 @@ from celery_runpod._cli.following import follow, report
 from celery_runpod._cli.output import INTERRUPTED, Columns, echo, json_option, print_json, print_rows, read_json
 from celery_runpod._cli.store_for_commands import ANSWER_S, CONNECT_S, on_hold, store_or_sentence
 from celery_runpod._connect import client_settings
-from celery_runpod._live.job_rows import Row, open_rows, rows_of
+from celery_runpod._live.job_rows import REASONS, Row, open_rows, rows_of
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.results import JobResult
 from celery_runpod.results import cancel as cancel_tree
@@ -69,7 +69,7 @@ def jobs(
     if left_out:
         echo(f"{left_out} more are not shown: use --endpoint or --limit", err=True)
     if not worker_up:
-        click.echo("no RunPod worker is up: start `celery-runpod worker`", err=True)
+        echo(REASONS["NO_WORKER"], err=True)
 
 
 COLUMNS: Columns = {
@@ -99,7 +99,7 @@ def show(task_id: str, as_json: bool) -> None:
     if found is None:
         if published_at is not None:
             problem = f"published {max(0.0, now() - published_at):.0f} s ago, no worker has accepted it yet"
-            problem += "" if worker_up else "; no RunPod worker is up: start `celery-runpod worker`"
+            problem += "" if worker_up else f"; {REASONS['NO_WORKER']}"
         elif place is not None and place.endpoint is None:
             problem = f"a step under {place.root} that is no job of RunPod's (yet)"
         elif members:
@@ -152,7 +152,7 @@ def _lines(row: Row, worker_up: bool) -> list[tuple[str, str]]:
 
 
 def _no_worker(row: Row) -> str:
-    return f"{row.why()}; but no RunPod worker is up: start `celery-runpod worker`"
+    return f"{row.why()}; but {REASONS['NO_WORKER']}"
 
 
 def _local(at: float) -> str:

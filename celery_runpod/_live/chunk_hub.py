@@ -20,7 +20,7 @@ from celery import Celery
 from redis.exceptions import RedisError
 
 from celery_runpod._live.chunks import Chunk, Cursor, Source, endpoint_of, source_of
-from celery_runpod._live.hub import hub_of, until_over
+from celery_runpod._live.hub import hub_of
 from celery_runpod._live.update import JobUpdate
 from celery_runpod._store.streams import Entry
 
@@ -275,14 +275,3 @@ async def _over(waiting: asyncio.Future[Any]) -> None:
     await asyncio.wait([waiting])
     if not waiting.cancelled():
         waiting.exception()
-
-
-def chunks_and_changes(
-    app: Celery, task_id: str, after: str, timeout_s: float | None
-) -> AsyncGenerator[JobUpdate | Chunk, None]:
-    """As `followed`, until the time is over.
-
-    Raises:
-        BrokerUnavailable: the job store has not answered for half a minute.
-    """
-    return until_over(app, lambda: followed(app, task_id, after), timeout_s)

@@ -148,10 +148,7 @@ def source_of(app: Celery) -> Source:
 
 def endpoint_of(app: Celery, task_id: str) -> str | None:
     """RunPod's id of the job's endpoint; None where no worker has accepted the call yet."""
-    if _stand_ins.active():
-        return "fake"
-    place = store_of(app).ids.place(task_id)
-    return None if place is None else place.endpoint
+    return "fake" if _stand_ins.active() else store_of(app).ids.endpoint_of(task_id)
 
 
 class _OfFakes:

@@ -89,7 +89,7 @@ def status(task_id: str, app: Celery | None = None, after: str | None = None) ->
     there may be more of them."""
     try:
         app = app if app is not None else client_app()
-        update = Looker(app).look([task_id], time.time())[task_id]  # noqa: TID251 - the edge
+        update = Looker(app).look_at(task_id)
         if after is None:
             return Answer(200, to_json(update))
         reader = ChunkReader(app, task_id, after if is_chunk_id(after) else START)
@@ -173,12 +173,10 @@ def wsgi_stream(
         return None
     looker, position = Looker(app), Position(last_event_id)
     news = followed(
-        lambda: looker.look([task_id], time.time())[task_id],  # noqa: TID251 - the edge
+        lambda: looker.look_at(task_id),
         ChunkReader(app, task_id, position.after),
         timeout_s=WSGI_LIFE_S,
         heartbeat_s=HEARTBEAT_S,
-        clock=time.monotonic,
-        sleep=time.sleep,
     )
     return BoundedStream(_events(news, position), places)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -115,6 +116,10 @@ class Looker:
             results = _stand_ins.results_of(self.backend.app)
             return {task_id: _of_a_fake(results, task_id) for task_id in ids}
         return _Look(self, list(dict.fromkeys(ids)), now).found()
+
+    def look_at(self, task_id: str) -> JobUpdate:
+        """How one job stands at the time of the call. Raises as `look`."""
+        return self.look([task_id], time.time())[task_id]  # noqa: TID251 - the edge
 
     def forget(self, task_id: str) -> None:
         """This job is looked at no more."""
