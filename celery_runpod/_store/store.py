@@ -529,15 +529,16 @@ class JobStore:
 
     def ids_in(self, endpoint: str, state: State) -> list[str]:
         """The task ids of the open jobs in a state."""
-        return [task_id for task_id, found in self._states(endpoint) if found == state]
+        return [task_id for task_id, found in self.field_of_open(endpoint, "state") if found == state]
 
-    def _states(self, endpoint: str) -> Iterator[tuple[str, str | None]]:
+    def field_of_open(self, endpoint: str, name: str) -> Iterator[tuple[str, str | None]]:
+        """Task id and one field of each open job."""
         ids: Any = self.redis.zrange(self.keys.due(endpoint), 0, -1)
         for start in range(0, len(ids), BATCH):
             some = ids[start : start + BATCH]
             with self.redis.pipeline(transaction=False) as pipe:
                 for task_id in some:
-                    pipe.hget(self.keys.job(endpoint, task_id), "state")
+                    pipe.hget(self.keys.job(endpoint, task_id), name)
                 yield from zip(some, pipe.execute(), strict=True)
 
     def look_now(self, endpoint: str, task_ids: list[str], now: float) -> None:

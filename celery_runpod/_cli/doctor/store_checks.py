@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 NEARLY_FULL = 0.8
 LATE_S = 30.0
 """A call that no worker has accepted for this long: there are too few workers, or a queue was purged."""
-BATCH = 1000
 
 
 def check_store(settings: Settings) -> list[Finding]:
@@ -119,14 +118,6 @@ def _names(reader: JobStore) -> Iterator[str]:
     keys = reader.keys
     endpoints: Any = reader.redis.smembers(keys.endpoints())
     for endpoint in endpoints:
-        yield from _values(reader.redis.hvals(keys.cancel_keys(endpoint)))
-        ids: Any = reader.redis.zrange(keys.due(endpoint), 0, -1)
-        for start in range(0, len(ids), BATCH):
-            with reader.redis.pipeline(transaction=False) as pipe:
-                for task_id in ids[start : start + BATCH]:
-                    pipe.hget(keys.job(endpoint, task_id), "api_key_name")
-                yield from _values(pipe.execute())
-
-
-def _values(found: Any) -> Iterator[str]:
-    yield from (name or "" for name in found)
+        of_cancels: Any = reader.redis.hvals(keys.cancel_keys(endpoint))
+        yield from of_cancels
+        yield from (name or "" for _, name in reader.field_of_open(endpoint, "api_key_name"))
