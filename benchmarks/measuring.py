@@ -124,7 +124,7 @@ class Bench:
         requests.post(f"{self.address}/_simulator/faults", json=fields, timeout=10).raise_for_status()
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Every job that the simulator has had, with `submitted_at` and `ended_at` in seconds since the epoch."""
+        """Every job that the simulator has had, with `submitted_at` and `ended_at` in seconds since 1970."""
         found: list[dict[str, Any]] = requests.get(f"{self.address}/_simulator/jobs", timeout=60).json()
         return found
 

@@ -40,7 +40,7 @@ from celery_runpod.errors import (
 )
 from celery_runpod.options import Backoff
 from tasks.publish_check import check_times
-from tasks.schedule import delay_s
+from tasks.schedule import backoff_s
 from tasks.services import Services, services_of
 
 MOST_LOG_LINES = 5000
@@ -187,7 +187,7 @@ def wait(
     if left_s <= 0:
         raise PodNotRunning(pod_id, round(now - began, 1), UNSEEN if pod is None else pod.status)
     pause_s = min(
-        max(delay_s(looks, LOOKS, services.spread()), asked_to_wait_s), left_s, services.settings.countdown_cap_s
+        max(backoff_s(looks, LOOKS, services.spread()), asked_to_wait_s), left_s, services.settings.countdown_cap_s
     )
     _again(self, services, pause_s, (pod_id, timeout_s, api_key_name, began, looks + 1, left_exited))
 

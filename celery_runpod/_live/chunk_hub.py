@@ -137,7 +137,7 @@ class ChunkHub:
                 try:
                     found = await self.ask(self.source.read, wanted)
                 except (RedisError, OSError):
-                    # How long that may last is for those to say who watch the job itself.
+                    # Whether the store has been away too long is decided in `hub.py`, which watches the job.
                     found, again_s = {}, AGAIN_S
                 for place, entries in found.items():
                     if (topic := self._topics.get(place)) is not None:
@@ -200,7 +200,7 @@ class _Reader:
             try:
                 await self.begin()
             except (RedisError, OSError):
-                pass  # for those to judge who watch the job itself
+                pass  # `hub.py`, which watches the job, decides whether the store has been away too long
             if self._place is None:
                 await asyncio.sleep(AGAIN_S)
         while True:

@@ -1,4 +1,4 @@
-"""What the handler of a job yields, as a reader gets it: from any place on, and with a word where chunks are lost.
+"""What a job's handler yields, for one reader: from any chunk on. A lost chunk is reported.
 
 A reader of one job, in the thread of its caller. It reads what workers have kept (`celery_runpod/_store/streams.py`); no
 reader takes anything from another.

@@ -68,8 +68,8 @@ AWAY = Answer(503, {"error": "the job store cannot be reached"}, {"Retry-After":
 
 
 def refusal(task_id: str | None, may_see: Callable[[str], Any] | None) -> Answer | None:
-    """The answer to who must not see this job; None for who may. `may_see` gets the task id; it returns True, or raises
-    what its framework answers with."""
+    """None if this job may be seen; else the answer that refuses it. `may_see` gets the task id; it returns True, or
+    raises what its framework answers with."""
     if not task_id:
         return NO_TASK
     if may_see is None:

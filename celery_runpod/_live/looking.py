@@ -104,7 +104,7 @@ class Looker:
         self.one_redis = self.results_in_redis and str(app.conf.result_backend) == store_url(app)
 
     def look(self, ids: Iterable[str], now: float) -> dict[str, JobUpdate]:
-        """How each of these jobs stands. `now`: seconds since the epoch.
+        """How each of these jobs stands. `now`: seconds since 1970.
 
         Raises:
             redis.exceptions.RedisError: the job store or the result backend does not answer.

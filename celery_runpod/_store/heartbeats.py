@@ -14,8 +14,8 @@ from celery_runpod._store.part import Part
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """`settled`: the workers know this Redis process. Calls begun until `fence` (s since the epoch, 0: none) may have
+class Incarnation:
+    """`settled`: the workers know this Redis process. Calls begun until `fence` (s since 1970, 0: none) may have
     been submitted in a time that the store has lost."""
 
     settled: bool

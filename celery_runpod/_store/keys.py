@@ -98,7 +98,7 @@ class Keys:
         return f"{self._tag(endpoint)}:failed:{task_id}"
 
     def purged(self, endpoint: str) -> str:
-        """When the endpoint's queue at RunPod was purged by us last, in seconds since the epoch."""
+        """When the endpoint's queue at RunPod was purged by us last, in seconds since 1970."""
         return f"{self._tag(endpoint)}:purged"
 
     def stream(self, endpoint: str, task_id: str) -> str:
@@ -167,11 +167,11 @@ class Keys:
         return f"{self.namespace}:endpoints"
 
     def cancel_note(self, any_id: str) -> str:
-        """a `Scope`: this id, and so much else, is not wanted."""
+        """a `Scope`: how much of what hangs on this id is cancelled."""
         return f"{self.namespace}:cancel:{any_id}"
 
     def cancel_wishes(self) -> str:
-        """zset: "job:" or "tree:" and an id -> since when its cancel is wished and not carried out."""
+        """zset: "job:", "tree:" or "step:" and an id -> since when its cancel is wished and not carried out."""
         return f"{self.namespace}:cancel_wishes"
 
     def cancel_repeats(self) -> str:
@@ -206,9 +206,9 @@ class Keys:
         """The token of the worker that heals; expires."""
         return f"{self.namespace}:leader"
 
-    def epoch(self) -> str:
+    def incarnation(self) -> str:
         """hash: which Redis process was vouched for, the workers' latest beat, and until when calls may be lost."""
-        return f"{self.namespace}:epoch"
+        return f"{self.namespace}:incarnation"
 
     def identity(self) -> str:
         """Which broker and result backend this namespace was begun with."""

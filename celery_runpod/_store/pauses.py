@@ -50,11 +50,11 @@ class Brake(Part):
         return float(found or now)
 
     def lift(self, endpoint: str) -> None:
-        """Take the brake off; `Submits.may_submit` lets those go that it held back."""
+        """Release the brake. `Submits.may_submit` then lets the held jobs go."""
         self.redis.hdel(self.keys.brake(), endpoint)
 
     def on_hold(self, endpoint: str) -> float | None:
-        """Since when submits to this endpoint are paused by hand, in seconds since the epoch; None: they are not."""
+        """Since when submits to this endpoint are paused by hand, in seconds since 1970; None: they are not."""
         found: Any = self.redis.hmget(self.keys.brake(), [endpoint, EVERY_ENDPOINT])
         return min((float(since) for since in found if since is not None), default=None)
 

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from celery_runpod._protocol import EVERY_ENDPOINT
 from celery_runpod._store.cancels import Cancels
-from celery_runpod._store.heartbeats import Epoch, run_id_of
+from celery_runpod._store.heartbeats import Incarnation, run_id_of
 from celery_runpod._store.part import Part
 from celery_runpod._store.pauses import PAUSE_BASE_S, PAUSE_CAP_S
 from celery_runpod._store.record import Job
@@ -30,7 +30,7 @@ ASK_AGAIN_S = 30.0
 @dataclass(frozen=True)
 class Post:
     """One POST of a new job: `token` names it, RunPod was asked to hold the answer for `expected_s` seconds, and it is
-    over by `given_up` (s since the epoch)."""
+    over by `given_up` (s since 1970)."""
 
     endpoint: str
     operation: str
@@ -41,10 +41,10 @@ class Post:
 
 @dataclass(frozen=True)
 class Signs:
-    """What may forbid a submit. `paused_until` is in seconds since the epoch, 0 without a pause; `notes` are those of
+    """What may forbid a submit. `paused_until` is in seconds since 1970, 0 without a pause; `notes` are those of
     cancels, as `cancel_notes` gives them."""
 
-    epoch: Epoch
+    incarnation: Incarnation
     on_hold: bool
     paused_until: float
     notes: dict[str, str]
@@ -72,20 +72,20 @@ class Submits(Part):
         wanted = list(dict.fromkeys(ids))
         with self.redis.pipeline(transaction=False) as pipe:
             # In this order: a restart between the two is seen as one.
-            pipe.hmget(self.keys.epoch(), ["run_id", "fence"])
+            pipe.hmget(self.keys.incarnation(), ["run_id", "fence"])
             pipe.info("server")
             pipe.hmget(self.keys.brake(), [EVERY_ENDPOINT, endpoint])
             pipe.hget(self.keys.pause(endpoint, "run"), "until")
             pipe.mget([self.keys.cancel_note(any_id) for any_id in wanted])
             found: list[Any] = pipe.execute(raise_on_error=False)
-        epoch, server, brake, until, noted = found
+        vouched, server, brake, until, noted = found
         for answer in found:
             # INFO may be forbidden, and nothing else.
             if isinstance(answer, RedisError) and not (answer is server and isinstance(answer, ResponseError)):
                 raise answer
         serving = run_id_of(server)
         return Signs(
-            epoch=Epoch(epoch[0] is None or serving in (None, epoch[0]), float(epoch[1] or 0.0)),
+            incarnation=Incarnation(vouched[0] is None or serving in (None, vouched[0]), float(vouched[1] or 0.0)),
             on_hold=any(since is not None for since in brake),
             paused_until=float(until or 0.0),
             notes=self.cancels.settled_notes(dict(zip(wanted, noted, strict=True))),
@@ -132,20 +132,20 @@ class Submits(Part):
         self,
         post: Post,
         now: float,
-        verdict: str,
+        api_state: str,
         took_s: float | None = None,
         retry_after_s: float | None = None,
         spread: float = 0.0,
     ) -> tuple[str, float]:
-        """("ended" | "opened" | "paused", until when in seconds since the epoch); `verdict` as in the script."""
-        word, *until = self._end_post(post, now, verdict, took_s, retry_after_s, spread)
+        """("ended" | "opened" | "paused", until when in seconds since 1970); `api_state` as in the script."""
+        word, *until = self._end_post(post, now, api_state, took_s, retry_after_s, spread)
         return word, float(until[0]) if until else 0.0
 
     def _end_post(
         self,
         post: Post,
         now: float,
-        verdict: str,
+        api_state: str,
         took_s: float | None,
         retry_after_s: float | None,
         spread: float,
@@ -158,7 +158,7 @@ class Submits(Part):
             token=post.token,
             given_up=post.given_up,
             now=now,
-            verdict=verdict,
+            api_state=api_state,
             took=None if took_s is None else max(0.0, took_s - post.expected_s),
             retry_after=retry_after_s,
             base=PAUSE_BASE_S,

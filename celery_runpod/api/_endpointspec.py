@@ -29,16 +29,17 @@ class EndpointSpec:
         image: the workers' image (REST v2 only, as all of the container: `args`, `disk_gb`, `env`, `ports`,
             `registry`); needed unless a template has one.
         template_id: a Serverless template; REST v1 makes endpoints from templates alone.
-        gpu_pools: pools of GPUs, "ADA_24" (REST v2; `list_gpus()` has each type's pool). Or
-        gpu_types: types of GPUs, "NVIDIA L4" (REST v1 only). With `gpu_count` for each worker. Or
-        cpu: a CPU flavor; with `vcpus`, a power of two.
+        gpu_pools: pools of GPUs, "ADA_24" (REST v2; `list_gpus()` has each type's pool).
+        gpu_types: instead of pools, types of GPUs, "NVIDIA L4" (REST v1 only).
+        gpu_count: how many GPUs each worker has.
+        cpu: instead of GPUs, a CPU flavor; with `vcpus`, a power of two.
         excluded_gpu_types: types that are left out of the pools (REST v2 only).
         name: 1 to 191 characters, and no other endpoint's; one is made if it is None.
         workers_min, workers_max: 0 or more; how many workers there are without, and with, many jobs.
         idle_timeout_s: whole seconds, 1 to 3600, until an idle worker is stopped.
-        scaler: "QUEUE_DELAY" with
-        scaler_value: the seconds that a job may wait before a further worker comes (REST v1: whole ones);
-            or "REQUEST_COUNT" with the jobs for each worker, a whole number.
+        scaler: "QUEUE_DELAY" or "REQUEST_COUNT".
+        scaler_value: for QUEUE_DELAY the seconds that a job may wait before a further worker comes (REST v1: whole
+            ones); for REQUEST_COUNT the jobs for each worker, a whole number.
         execution_timeout_s: for a job's work.
         type: "QUEUE", or "LOAD_BALANCER" (REST v2 only).
         data_centers: where workers may be.
