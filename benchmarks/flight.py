@@ -58,7 +58,7 @@ def fly(open_jobs: int, running: int, length_s: float, seconds: float, most_in_f
         before_bytes = measured.redis.info("memory")["used_memory"]
         open_copies(store, job, open_jobs - 1)
         bytes_a_job = (measured.redis.info("memory")["used_memory"] - before_bytes) / max(1, open_jobs - 1)
-        store.brake.lift(NAME)
+        store.holds.lift(NAME)
         time.sleep(WARM_UP * length_s)
         began, before = time.time(), measured.counters()
         time.sleep(seconds)

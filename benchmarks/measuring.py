@@ -130,8 +130,8 @@ class Bench:
 
 
 def accept_one(store: JobStore, name: str, app: Celery) -> Job:
-    """The record of a real call, which waits because submits are held (`store.brake.lift` lets them go)."""
-    store.brake.hold(name, time.time())
+    """The record of a real call, which waits because submits are held (`store.holds.lift` lets them go)."""
+    store.holds.hold(name, time.time())
     result = Endpoint(name, app=app).delay(n=0)
     while True:
         for job in store.jobs(name, [result.id]):

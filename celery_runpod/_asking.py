@@ -142,7 +142,7 @@ def pause(
     Raises:
         InvalidInput: `endpoint` is not a name. NoAnswer, BrokerUnavailable: as for `ask`.
     """
-    ask(PAUSE, (_brake_of(endpoint),), timeout=timeout, app=app, endpoint=endpoint)
+    ask(PAUSE, (_held_name(endpoint),), timeout=timeout, app=app, endpoint=endpoint)
 
 
 def resume(
@@ -154,10 +154,10 @@ def resume(
     Raises:
         InvalidInput: `endpoint` is not a name. NoAnswer, BrokerUnavailable: as for `ask`.
     """
-    return bool(ask(RESUME, (_brake_of(endpoint),), timeout=timeout, app=app, endpoint=endpoint))
+    return bool(ask(RESUME, (_held_name(endpoint),), timeout=timeout, app=app, endpoint=endpoint))
 
 
-def _brake_of(endpoint: str | None) -> str:
+def _held_name(endpoint: str | None) -> str:
     return EVERY_ENDPOINT if endpoint is None else endpoint
 
 

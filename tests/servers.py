@@ -24,7 +24,7 @@ from tests.waiting import eventually
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "test-key-that-must-never-be-seen"
 KEPT = (
-    *("task:", "endpoints", "workers", "leader", "identity", "incarnation", "totals", "brake", "limits", "cancel:"),
+    *("task:", "endpoints", "workers", "leader", "identity", "incarnation", "totals", "holds", "limits", "cancel:"),
     *("root:", "agreement", "ended"),
 )
 """Keys of a namespace that may stay after every job has been delivered: indexes, notes, the worker's own."""

@@ -59,12 +59,12 @@ def jobs(
     with store_or_sentence() as reader:
         rows, left_out = open_rows(reader, endpoint, limit)
         worker_up = reader.workers.worker_up(now())
-        brakes = reader.brake.brakes()
+        holds = reader.holds.by_endpoint()
     none = "no open job" + (f" of endpoint {endpoint}" if endpoint else "")
     print_rows([row.to_json(now()) for row in rows], COLUMNS, as_json=as_json, none=none)
     if as_json:
         return
-    for paused, since in sorted(brakes.items()):
+    for paused, since in sorted(holds.items()):
         echo(on_hold(paused, since), err=True)
     if left_out:
         echo(f"{left_out} more are not shown: use --endpoint or --limit", err=True)

@@ -109,9 +109,9 @@ class Keys:
         """While it exists, somebody watches this job; expires in seconds."""
         return f"{self._tag(endpoint)}:watched:{task_id}"
 
-    def brake(self) -> str:
+    def holds(self) -> str:
         """hash: RunPod's endpoint id, or "*" for all -> since when (s) nothing is submitted, by hand. Never expires."""
-        return f"{self.namespace}:brake"
+        return f"{self.namespace}:holds"
 
     def input_bytes(self, endpoint: str) -> str:
         """The bytes of input that the open records of this endpoint hold."""

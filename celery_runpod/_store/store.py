@@ -6,7 +6,7 @@ the same store: it reads, and leaves wishes to cancel and the hints of webhooks.
     ids         which endpoint a task id belongs to             shared    jobs that calls with one key share
     outbox      copies of calls that no worker has accepted     cancels   wishes, decisions, what RunPod must hear
     submits     the gate, attempts, who goes next               aside     what no worker can run or read
-    pauses      of one operation; brake: of submits, by hand    retries   jobs that failed, and may run again
+    pauses      of one operation; holds: of submits, by hand    retries   jobs that failed, and may run again
     workers     heartbeats, and which Redis process is known    open_jobs counts, and their bounds
     purges      when a queue was purged                         health    looks at /health
     watches     which jobs somebody watches                     streams   the chunks that handlers yield
@@ -35,7 +35,7 @@ from celery_runpod._store.kept_calls import KeptCalls
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.open_jobs import OpenJobs
 from celery_runpod._store.part import Lives
-from celery_runpod._store.pauses import Brake, Pauses
+from celery_runpod._store.pauses import Holds, Pauses
 from celery_runpod._store.put_aside import Aside
 from celery_runpod._store.record import Job
 from celery_runpod._store.retries import Retries
@@ -119,7 +119,7 @@ class JobStore:
         self.ids = Ids(*part)
         self.outbox = KeptCalls(*part)
         self.pauses = Pauses(*part)
-        self.brake = Brake(*part)
+        self.holds = Holds(*part)
         self.workers = Heartbeats(*part)
         self.open_jobs = OpenJobs(*part)
         self.purges = Purges(*part)

@@ -24,7 +24,7 @@ from celery_runpod._store.pauses import PAUSE_BASE_S, PAUSE_CAP_S
 from celery_runpod._store.record import Job
 
 ASK_AGAIN_S = 30.0
-"""How often a job asks whether the brake is still on: its release may be lost with a process."""
+"""How often a job asks whether it is still held: the message that ends a hold may be lost with a process."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ class Submits(Part):
             # In this order: a restart between the two is seen as one.
             pipe.hmget(self.keys.incarnation(), ["run_id", "fence"])
             pipe.info("server")
-            pipe.hmget(self.keys.brake(), [EVERY_ENDPOINT, endpoint])
+            pipe.hmget(self.keys.holds(), [EVERY_ENDPOINT, endpoint])
             pipe.hget(self.keys.pause(endpoint, "run"), "until")
             pipe.mget([self.keys.cancel_note(any_id) for any_id in wanted])
             found: list[Any] = pipe.execute(raise_on_error=False)
-        vouched, server, brake, until, noted = found
+        vouched, server, hold, until, noted = found
         for answer in found:
             # INFO may be forbidden, and nothing else.
             if isinstance(answer, RedisError) and not (answer is server and isinstance(answer, ResponseError)):
@@ -86,7 +86,7 @@ class Submits(Part):
         serving = run_id_of(server)
         return Signs(
             incarnation=Incarnation(vouched[0] is None or serving in (None, vouched[0]), float(vouched[1] or 0.0)),
-            on_hold=any(since is not None for since in brake),
+            on_hold=any(since is not None for since in hold),
             paused_until=float(until or 0.0),
             notes=self.cancels.settled_notes(dict(zip(wanted, noted, strict=True))),
         )
@@ -168,7 +168,7 @@ class Submits(Part):
         )
 
     def may_submit(self, endpoint: str, now: float, max_in_flight: int | None = None, *, released: bool = False) -> int:
-        """How many of the jobs that wait could be submitted now. `released`: the brake was released."""
+        """How many of the jobs that wait could be submitted now. `released`: the hold has ended."""
         count = self.scripts.run(
             "may_submit", endpoint=endpoint, now=now, max_in_flight=max_in_flight, released=released
         )

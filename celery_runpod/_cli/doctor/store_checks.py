@@ -42,13 +42,13 @@ def check_store(settings: Settings) -> list[Finding]:
             list(workers),
             identity,
             reader.aside.count_aside(),
-            reader.brake.brakes(),
+            reader.holds.by_endpoint(),
             reader.open_jobs.totals(),
             late,
         )
 
     try:
-        workers, identity, (messages, records), brakes, totals, late = within(CHECK_S, read)
+        workers, identity, (messages, records), holds, totals, late = within(CHECK_S, read)
     except TROUBLE as error:
         return [unreachable("namespace", mask_url(settings.store_url), error)]
     found = []
@@ -62,7 +62,7 @@ def check_store(settings: Settings) -> list[Finding]:
     if messages or records:
         problem = f"{messages} messages and {records} records were put aside: no worker could run or read them"
         found.append(warning("put aside", problem, "look: celery-runpod jobs --aside; then --release ID or --drop ID"))
-    found += [warning("submits", on_hold(endpoint, since)) for endpoint, since in sorted(brakes.items())]
+    found += [warning("submits", on_hold(endpoint, since)) for endpoint, since in sorted(holds.items())]
     found += _bounds(totals)
     mine = owner_of(settings.broker_url, settings.result_backend)
     problems = problems_of_owner(settings.namespace, mine, identity) if identity else []
