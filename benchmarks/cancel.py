@@ -40,7 +40,7 @@ def main() -> None:
         store = JobStore(measured.redis, "runpod")
         job = accept_one(store, NAME, app)
         open_copies(store, job, given.jobs - 1)
-        store.brake.lift(NAME)
+        store.holds.lift(NAME)
         keys = store.keys
         while measured.redis.zcard(keys.inflight(NAME)) < AT_RUNPOD:
             time.sleep(0.1)

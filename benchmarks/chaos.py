@@ -65,7 +65,7 @@ class Crowd:
         mark = str(uuid.uuid4())
         job = accept_one(self._store, NAME, world.app(), mark)
         open_copies(self._store, job, number - 1)
-        self._store.brake.lift(NAME)
+        self._store.holds.lift(NAME)
         self._root = job.root_id
         self._ids = sorted(self._store.ids.members(job.root_id))
         worker.kill(signal.SIGTERM)

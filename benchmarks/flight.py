@@ -64,7 +64,7 @@ def fly(open_jobs: int, running: int, length_s: float, seconds: float, most_in_f
         before_bytes = measured.redis.info("memory")["used_memory"]
         open_copies(store, job, open_jobs - 1)
         bytes_a_job = (measured.redis.info("memory")["used_memory"] - before_bytes) / max(1, open_jobs - 1)
-        store.brake.lift(NAME)
+        store.holds.lift(NAME)
         time.sleep(WARM_UP * length_s)
         began, before = time.time(), measured.counters()
         time.sleep(seconds)
@@ -83,7 +83,7 @@ def look_at_all(number: int, give_up_s: float) -> tuple[float, list[int]]:
         app.set_default()
         store = JobStore(measured.redis, "runpod")
         job = accept_one(store, NAME, app)
-        store.brake.lift(NAME)
+        store.holds.lift(NAME)
         while (found := store.find(job.task_id)) is None or found.state is not State.IN_PROGRESS:
             time.sleep(0.1)
         ids = running_copies(store, found, submitted(measured.address, number - 1))

@@ -132,15 +132,15 @@ class Bench:
         requests.post(f"{self.address}/_simulator/faults", json=fields, timeout=10).raise_for_status()
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Every job that the simulator has had, with `submitted_at` and `ended_at` in seconds since the epoch."""
+        """Every job that the simulator has had, with `submitted_at` and `ended_at` in seconds since 1970."""
         found: list[dict[str, Any]] = requests.get(f"{self.address}/_simulator/jobs", timeout=60).json()
         return found
 
 
 def accept_one(store: JobStore, name: str, app: Celery, mark: str | None = None) -> Job:
-    """The record of a real call, which waits because submits are held (`store.brake.lift` lets them go). A `mark` is its
+    """The record of a real call, which waits because submits are held (`store.holds.lift` lets them go). A `mark` is its
     task id, and its input."""
-    store.brake.hold(name, time.time())
+    store.holds.hold(name, time.time())
     given: dict[str, Any] = {"kwargs": {"n": 0}} if mark is None else {"args": ({"mark": mark},), "task_id": mark}
     result = Endpoint(name, app=app).apply_async(**given)
     while True:

@@ -64,7 +64,7 @@ def simulate(jobs: int, window: int, seed: int = 1) -> Held:
             end.append(began + of.gauss(LENGTH_S, LENGTH_S * SPREAD))
             heapq.heappush(free, end[-1])
             starts.append(began)
-            heapq.heappush(planned, (now + lengths.delay_s(None), len(submitted)))
+            heapq.heappush(planned, (now + lengths.pause_s(None), len(submitted)))
             submitted.append(now)
             open_at_runpod += 1
             continue
@@ -79,10 +79,10 @@ def simulate(jobs: int, window: int, seed: int = 1) -> Held:
             delays.append(now - end[job])
             open_at_runpod -= 1
         elif now >= start[job]:
-            heapq.heappush(planned, (now + lengths.delay_s(now - start[job]), job))
+            heapq.heappush(planned, (now + lengths.pause_s(now - start[job]), job))
         else:
             ahead_s = max(0, job - begun) / WORKERS * median_s
-            heapq.heappush(planned, (now + lengths.delay_s(None, ahead_s, now - submitted[job]), job))
+            heapq.heappush(planned, (now + lengths.pause_s(None, ahead_s, now - submitted[job]), job))
     delays.sort()
     p95_s = delays[int(0.95 * len(delays))]
     return Held(jobs, window, looks / jobs, looks / now, statistics.median(delays), p95_s, now / 3600)

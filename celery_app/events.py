@@ -2,7 +2,7 @@
 
 A script writes the result, unless it is SUCCESS, FAILURE or REVOKED; Celery's own check has a race, and does not protect
 a FAILURE. The event types `task-in_queue` and `task-in_progress` are custom; Flower shows them in upper case. Celery
-ranks custom states above REVOKED, so a job that ends as REVOKED is also sent as `task-cancelled` (`tasks/delivery.py`).
+ranks custom states above REVOKED, so a job that ends as REVOKED is also sent as `task-cancelled` (`tasks/job_events.py`).
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def pause(
     Raises:
         InvalidInput: `endpoint` is not a name. NoAnswer, BrokerUnavailable: as for `ask`.
     """
-    ask(PAUSE, (_brake_of(endpoint),), timeout=timeout, app=app, endpoint=endpoint)
+    ask(PAUSE, (_held_name(endpoint),), timeout=timeout, app=app, endpoint=endpoint)
 
 
 def resume(
@@ -154,10 +154,10 @@ def resume(
     Raises:
         InvalidInput: `endpoint` is not a name. NoAnswer, BrokerUnavailable: as for `ask`.
     """
-    return bool(ask(RESUME, (_brake_of(endpoint),), timeout=timeout, app=app, endpoint=endpoint))
+    return bool(ask(RESUME, (_held_name(endpoint),), timeout=timeout, app=app, endpoint=endpoint))
 
 
-def _brake_of(endpoint: str | None) -> str:
+def _held_name(endpoint: str | None) -> str:
     return EVERY_ENDPOINT if endpoint is None else endpoint
 
 
@@ -169,9 +169,7 @@ def refuse_other_endpoint(app: Celery, task_id: str, name: str) -> None:
     """
     try:
         place = (reader := store_of(app)).ids.place(task_id)
-        known = (
-            (reader.ids.job(task_id) or {}).get("name") if place is not None and place.endpoint is not None else None
-        )
+        known = (reader.ids.job(task_id) or {}).get("name")
     except (RedisError, OSError) as error:
         raise store_unavailable(app, error) from None
     if place is not None and known is not None and name not in (known, place.endpoint):

@@ -70,7 +70,7 @@ def merge_input(inputs: tuple[Any, ...] | list[Any], fields_: Mapping[str, Any],
 
 
 def not_before(countdown: Any, eta: Any, timezone: Callable[[], tzinfo]) -> float | None:
-    """Celery's `countdown` or `eta` as seconds since the epoch; None where neither is given. `timezone` is that of an eta
+    """Celery's `countdown` or `eta` as seconds since 1970; None where neither is given. `timezone` is that of an eta
     without one.
 
     Raises:

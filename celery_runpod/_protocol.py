@@ -48,7 +48,7 @@ ARGUMENTS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "fields": (dict, "an object"),
     "options": (dict, "an object"),
     "format": (int, "a whole number"),
-    "not_before": ((int, float), "seconds since the epoch"),
+    "not_before": ((int, float), "seconds since 1970"),
 }
 """The keyword arguments of `runpod.run`: the type of each, and what to say when another one is given."""
 

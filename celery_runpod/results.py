@@ -24,12 +24,12 @@ from redis.exceptions import RedisError
 from celery_runpod import _stand_ins
 from celery_runpod._cancelling import publish_cancel
 from celery_runpod._connect import client_app, store_unavailable
-from celery_runpod._live.chunk_hub import chunks_and_changes
+from celery_runpod._live import chunk_hub
 from celery_runpod._live.chunks import Chunk, ChunkReader, checked_id
-from celery_runpod._live.hub import watched
+from celery_runpod._live.hub import hub_of, until_over
 from celery_runpod._live.looking import Looker, notes
 from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
-from celery_runpod._live.watching import changes, followed
+from celery_runpod._live.watching import followed
 from celery_runpod._publish.checks import look_now
 from celery_runpod._store.store import JobStore, store_of
 from celery_runpod.api._durations import bounded
@@ -134,17 +134,17 @@ class JobResult(AsyncResult):
             BrokerUnavailable: the job store has not answered for half a minute.
         """
         looker, app = Looker(self.app), self.app
-        look = lambda: looker.look([self.id], time.time())[self.id]  # noqa: E731, TID251 - the edge
         try:
-            for update in changes(look, timeout_s=_seconds(timeout), clock=time.monotonic, sleep=time.sleep):
-                if update is not None:
+            for update in followed(lambda: looker.look_at(self.id), None, timeout_s=_seconds(timeout)):
+                if isinstance(update, JobUpdate):
                     yield update
         except (RedisError, OSError) as error:
             raise store_unavailable(app, error) from None
 
     async def awatch(self, timeout: float | timedelta | None = None) -> AsyncIterator[JobUpdate]:
         """As `watch`, without blocking the event loop. All who watch in one event loop share one connection to Redis."""
-        async for update in watched(self.app, self.id, _seconds(timeout)):
+        app = self.app
+        async for update in until_over(app, lambda: hub_of(app).changes(self.id), _seconds(timeout)):
             yield update
 
     def stream(self, after: str | None = None, timeout: float | timedelta | None = None) -> Iterator[Chunk]:
@@ -169,9 +169,8 @@ class JobResult(AsyncResult):
 
     def _streamed(self, after: str, timeout_s: float | None) -> Iterator[Chunk]:
         app, looker, reader = self.app, Looker(self.app), ChunkReader(self.app, self.id, after)
-        look = lambda: looker.look([self.id], time.time())[self.id]  # noqa: E731, TID251 - the edge
         try:
-            for one in followed(look, reader, timeout_s=timeout_s, clock=time.monotonic, sleep=time.sleep):
+            for one in followed(lambda: looker.look_at(self.id), reader, timeout_s=timeout_s):
                 if isinstance(one, Chunk):
                     yield one
                 elif one is not None and self._stream_over(one):
@@ -183,11 +182,13 @@ class JobResult(AsyncResult):
     async def astream(self, after: str | None = None, timeout: float | timedelta | None = None) -> AsyncIterator[Chunk]:
         """As `stream`, without blocking the event loop. All who read in one event loop share one connection to Redis."""
         from_id, timeout_s = checked_id(after), _seconds(timeout)
-        async with aclosing(chunks_and_changes(self.app, self.id, from_id, timeout_s)) as found:
+        app = self.app
+        news = until_over(app, lambda: chunk_hub.followed(app, self.id, from_id), timeout_s)
+        async with aclosing(news) as found:
             async for one in found:
                 if isinstance(one, Chunk):
                     yield one
-                elif self._stream_over(one):
+                elif isinstance(one, JobUpdate) and self._stream_over(one):
                     return
         raise await asyncio.to_thread(self._still_open, timeout_s)
 
@@ -319,11 +320,10 @@ class JobResult(AsyncResult):
             return
         try:
             reader = self._reader()
-            place = reader.ids.place(self.id)
-            if place is not None and place.endpoint is not None:
-                followed = reader.shared.followed(place.endpoint, self.id)
-                if reader.watches.note(place.endpoint, followed) is None:
-                    look_now(self.app, reader, place.endpoint, followed, now)
+            if endpoint := reader.ids.endpoint_of(self.id):
+                job_id = reader.shared.followed(endpoint, self.id)
+                if reader.watches.note(endpoint, job_id) is None:
+                    look_now(self.app, reader, endpoint, job_id, now)
         except (RedisError, OSError):
             pass  # the progress itself was read; only the next one comes later
 

@@ -428,12 +428,12 @@ class Settings(BaseSettings):
         return found - {""}
 
 
-VARIABLES = frozenset(
-    str(variable)
-    for one in Settings.model_fields.values()
+VARIABLES = {
+    str(variable): name
+    for name, one in Settings.model_fields.items()
     for variable in getattr(one.validation_alias, "choices", None) or [one.validation_alias]
-)
-"""The environment variables of the settings: none of them names a key or an endpoint."""
+}
+"""Environment variable -> its setting. None of them names a key or an endpoint."""
 
 
 def is_endpoint_variable(variable: str) -> bool:

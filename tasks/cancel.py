@@ -29,7 +29,7 @@ often. That is about a day, as long as the note is kept."""
 BATCH = 300
 """How many jobs are cancelled in one round trip."""
 PUBLISHED_A_SECOND = 100
-"""A slow worker publishes so many ends."""
+"""How many ends a slow worker publishes in a second."""
 
 STAMP = "stamp:"
 """A cancel by stamps is noted under this prefix and `header=value`."""

@@ -54,7 +54,7 @@ from tasks.own_verdicts import (
 )
 from tasks.publish_check import check_times, plan_check, publish_check
 from tasks.purge import purge_of
-from tasks.schedule import FAILED, delay_s, look_before, next_look
+from tasks.schedule import FAILED, backoff_s, look_before, next_look
 from tasks.services import Services, apart, services_of
 from tasks.streaming import ask
 from tasks.submit import close_window, submit
@@ -65,7 +65,7 @@ from tasks.why_queued import refusal, why_queued
 log = logging.getLogger(__name__)
 
 PLACE_S = 8.0
-"""A check that has not said for so long that it is alive does not count among the live ones of its endpoint."""
+"""A check counts as alive for this long after its last sign of life."""
 
 Work = tuple[Callable[[Job], str | None], Job]
 
@@ -186,7 +186,7 @@ class Check:
         with apart(task_id=job.task_id, job_id=job.job_id):
             if self._end_ours(job, now):
                 return None
-        self._put_off(job, now + delay_s(job.failures, FAILED, self.services.spread()), failures=job.failures + 1)
+        self._put_off(job, now + backoff_s(job.failures, FAILED, self.services.spread()), failures=job.failures + 1)
         return None
 
     def _end_ours(self, job: Job, at: float) -> bool:
@@ -276,7 +276,7 @@ class Check:
         if state is State.IN_PROGRESS and job.started_at is None:
             seen = replace(seen, started_at=started_at(job, answer, now))
         usual_s = self.known.next_look_at(self.services, seen) - now
-        due = look_before(now + hints.delay_s(job, answer, now, usual_s), verdict_at(seen))
+        due = look_before(now + hints.pause_s(job, answer, now, usual_s), verdict_at(seen))
         reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
         if hints.stuck(job, answer, now):
             reason = STUCK

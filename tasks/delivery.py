@@ -44,7 +44,7 @@ from tasks.parking import unpark
 from tasks.publish_check import admit_waiting, plan_check
 from tasks.purge import purge_of
 from tasks.put_back import CallersTask, nothing_but_verdicts
-from tasks.schedule import delay_s
+from tasks.schedule import backoff_s
 from tasks.services import Services, apart, services_of
 from tasks.streaming import whole_output
 from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
@@ -88,7 +88,7 @@ def _try_again(services: Services, job: Job, answer: Answer) -> bool:
     """Let a failed job wait for its next attempt, if it has one. That is a new submit, not RunPod's /retry, which keeps
     the job id: late news of the failed attempt would count for the next one."""
     retries, start_timeout_s = job.options.retries or 0, job.options.start_timeout
-    at = services.clock() + delay_s(job.retried, RETRY_BACKOFF, services.spread())
+    at = services.clock() + backoff_s(job.retried, RETRY_BACKOFF, services.spread())
     if not retries or answer.state not in (State.FAILED, State.TIMED_OUT) or at >= job.end_by:
         return False
     start_by = None if start_timeout_s is None else at + start_timeout_s

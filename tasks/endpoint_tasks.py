@@ -82,7 +82,7 @@ def health(self: Any, endpoint: str, api_key_name: str | None = None) -> dict[st
     found = asdict(
         asked(target, lambda: target.client.health(target.endpoint, timeout=services.settings.poll_timeout_s))
     )
-    since = services.store.brake.on_hold(target.endpoint)
+    since = services.store.holds.on_hold(target.endpoint)
     return found if since is None else {**found, "on_hold_since": since}
 
 
@@ -91,7 +91,7 @@ def pause(self: Any, endpoint: str) -> float:
     """Submit nothing to an endpoint ("*": to any) until `runpod.resume`. Returns since when, in seconds since 1970. Looks
     and deliveries go on."""
     services = services_of(self.app)
-    since = services.store.brake.hold(_held(services, endpoint), services.clock())
+    since = services.store.holds.hold(_held(services, endpoint), services.clock())
     log.warning("endpoint.paused", extra={"endpoint": endpoint, "since": since})
     return since
 
@@ -102,14 +102,16 @@ def resume(self: Any, endpoint: str) -> bool:
     endpoints or, for "*", that of one endpoint."""
     services = services_of(self.app)
     held = _held(services, endpoint)
-    services.store.brake.lift(held)
+    services.store.holds.lift(held)
     log.warning("endpoint.resumed", extra={"endpoint": endpoint})
     for one in services.store.endpoints.all() if held == EVERY_ENDPOINT else [held]:
-        if services.store.brake.on_hold(one) is None:
+        if services.store.holds.on_hold(one) is None:
             now = services.clock()
             services.store.submits.may_submit(one, now, services.settings.max_in_flight(one), released=True)
             plan_check(services, one, now)
-    return not services.store.brake.brakes() if held == EVERY_ENDPOINT else services.store.brake.on_hold(held) is None
+    return (
+        not services.store.holds.by_endpoint() if held == EVERY_ENDPOINT else services.store.holds.on_hold(held) is None
+    )
 
 
 def _held(services: Services, endpoint: Any) -> str:

@@ -1,7 +1,7 @@
 """The gate of an endpoint: which submit may begin now, so that trouble with RunPod's API loses few of them.
 
 When trouble begins, the POSTs under way are lost. No other POST begins while the oldest one is late. After a pause
-/health must answer, then one job (the probe) tries, then the others follow. The brake is read here too
+/health must answer, then one job (the probe) tries, then the others follow. The hold is read here too
 (docs/decisions/0014).
 
 Not here: the gate's own rules (`celery_runpod/_store/gate.lua`), what RunPod's answer means for the job (``submit.py``).
@@ -34,7 +34,7 @@ MARGIN_S = 5.0
 
 def unsafe(signs: Signs) -> str:
     """Why a submit could be made a second time by a store that has lost something; "" if it could not."""
-    if not signs.epoch.settled:
+    if not signs.incarnation.settled:
         return "STORE_RESTARTED"
     return "" if signs.replicated else "NO_REPLICA"
 

@@ -85,7 +85,7 @@ def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | Non
         log.warning("webhook.not_adopted", extra=fields | {"answer": adopted})
     if not store.submits.candidates(job):
         return None
-    return now + _delay_s(now - job.hinted_at, LONGEST_S)
+    return now + _grown_s(now - job.hinted_at, LONGEST_S)
 
 
 def _answered_by(services: Services, job: Job) -> float:
@@ -96,13 +96,13 @@ def _answered_by(services: Services, job: Job) -> float:
     return begun_at + services.settings.longest_post_s
 
 
-def delay_s(job: Job, answer: Answer, now: float, usual_s: float) -> float:
+def pause_s(job: Job, answer: Answer, now: float, usual_s: float) -> float:
     """Seconds until the next look: soon after a hint, because a webhook may come before /status knows the end; growing
     while /status is stuck; else `usual_s`."""
     since = _ended_at(job, answer)
     if since is None:
         return usual_s
-    return _delay_s(now - since, LONGEST_S if answer.execution_s is not None else usual_s)
+    return _grown_s(now - since, LONGEST_S if answer.execution_s is not None else usual_s)
 
 
 def stuck(job: Job, answer: Answer, now: float) -> bool:
@@ -128,5 +128,5 @@ def _ended_at(job: Job, answer: Answer) -> float | None:
     return job.hinted_at
 
 
-def _delay_s(age_s: float, longest_s: float) -> float:
+def _grown_s(age_s: float, longest_s: float) -> float:
     return min(max(FIRST_S, age_s / 2), longest_s)

@@ -25,25 +25,22 @@ from celery.app.task import Context
 from celery_runpod._escaping import described
 from celery_runpod._jsonable import plain
 from celery_runpod._protocol import WAIT_FOR_POD
-from celery_runpod.api import BillingPeriod, ManagementClient, Pod
+from celery_runpod.api import BillingPeriod, ManagementClient
 from celery_runpod.api._creation import refuse_taken
 from celery_runpod.api._operations import OPERATIONS, Operation
-from celery_runpod.api._waiting import is_running
+from celery_runpod.api._waiting import STARTING, UNSEEN, is_running, look_once
 from celery_runpod.errors import (
-    BadAnswer,
     CreateUnconfirmed,
     EndpointNotFound,
     InvalidInput,
     NameTaken,
     PodNotFound,
     PodNotRunning,
-    RateLimited,
     RunPodError,
-    Unavailable,
 )
 from celery_runpod.options import Backoff
 from tasks.publish_check import check_times
-from tasks.schedule import delay_s
+from tasks.schedule import backoff_s
 from tasks.services import Services, services_of
 
 MOST_LOG_LINES = 5000
@@ -163,9 +160,10 @@ def wait(
     api_key_name: str | None = None,
     begun_at: float | None = None,
     looks: int = 0,
+    left_exited: bool = False,
 ) -> Any:
     """Look until the pod is RUNNING, and return it: after 1 s, then each time 1.5 times later, at most 30 s. Rate limits
-    and unreachable APIs are no end. The task gives itself the last two arguments.
+    and unreachable APIs are no end. The task gives itself the last three arguments.
 
     Raises:
         PodNotRunning: it was not RUNNING after `timeout_s` seconds; or it will not be, as `is_running` decides.
@@ -180,24 +178,18 @@ def wait(
         )
     now = services.clock()
     began = now if begun_at is None else begun_at
-    status, asked_to_wait_s = "not known", 0.0
-    try:
-        pod: Pod = client.get_pod(pod_id)
-        if is_running(pod, now - began):
+    pod, asked_to_wait_s = look_once(lambda: client.get_pod(pod_id))
+    if pod is not None:
+        if is_running(pod, now - began, left_exited):
             return plain(pod)
-        status = pod.status
-    except RateLimited as error:
-        asked_to_wait_s = error.retry_after_s or 0.0
-    except (Unavailable, BadAnswer):
-        # An unreachable API says nothing about the pod.
-        asked_to_wait_s = 0.0
+        left_exited = left_exited or pod.status in STARTING
     left_s = began + timeout_s - now
     if left_s <= 0:
-        raise PodNotRunning(pod_id, round(now - began, 1), status)
+        raise PodNotRunning(pod_id, round(now - began, 1), UNSEEN if pod is None else pod.status)
     pause_s = min(
-        max(delay_s(looks, LOOKS, services.spread()), asked_to_wait_s), left_s, services.settings.countdown_cap_s
+        max(backoff_s(looks, LOOKS, services.spread()), asked_to_wait_s), left_s, services.settings.countdown_cap_s
     )
-    _again(self, services, pause_s, (pod_id, timeout_s, api_key_name, began, looks + 1))
+    _again(self, services, pause_s, (pod_id, timeout_s, api_key_name, began, looks + 1, left_exited))
 
 
 def _again(task: Any, services: Services, pause_s: float, args: tuple[Any, ...]) -> NoReturn:

@@ -98,8 +98,9 @@ def plan_looks(
     now: float,
     paused_until: float | None = None,
 ) -> Looks:
-    """The order of the looks: at `urgent` jobs, on which something must be decided, by the time of their verdict; then
-    the `usual` looks, which the budget has granted before; of these last those at streamed jobs, which take longest."""
+    """The order of the looks. First the `urgent` jobs, on which something must be decided, by the time of their verdict.
+    Then the `usual` looks, which the budget has already granted; among these, streamed jobs come last, since they take
+    longest."""
     first = sorted(urgent, key=verdict_at)
     if paused_until is not None and paused_until > now:
         return Looks([], [*first, *usual], paused_until, paused=True)

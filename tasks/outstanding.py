@@ -33,7 +33,7 @@ BATCH_EVERY_S = CANCEL_BATCH * WINDOW_S / PER_WINDOW["cancel"]
 
 
 def repeat_outstanding(services: Services, endpoint: str, stop_at: float) -> None:
-    """Do what is due again; a POST, only if it can be over before `stop_at` (s since the epoch)."""
+    """Do what is due again; a POST, only if it can be over before `stop_at` (s since 1970)."""
     with apart(endpoint=endpoint):
         now = services.clock()
         outstanding = services.store.outstanding(endpoint, now)

@@ -73,13 +73,13 @@ def retry(self: Any, task_id: str, endpoint: str | None = None, force: bool = Fa
 
 def _again(services: Services, task_id: str, new_id: str, endpoint: str | None, force: bool) -> Job:
     """The record of the new call."""
-    place = services.store.ids.place(task_id)
-    if place is None or place.endpoint is None:
+    its_endpoint = services.store.ids.endpoint_of(task_id)
+    if its_endpoint is None:
         raise RetryRefused(task_id, "it is no job of this namespace, or ended too long ago")
-    kept = _kept(services, place.endpoint, task_id)
+    kept = _kept(services, its_endpoint, task_id)
     if kept is None:
         raise RetryRefused(task_id, _why_not_kept(services, task_id))
-    if endpoint is not None and place.endpoint != services.settings.resolve(endpoint)[0]:
+    if endpoint is not None and its_endpoint != services.settings.resolve(endpoint)[0]:
         raise RetryRefused(task_id, f"it is a job of endpoint {kept['name']}, not of {endpoint}")
     if int(kept["format"]) > FORMAT:
         raise RetryRefused(task_id, "a newer version of celery-runpod has kept it")
@@ -102,7 +102,7 @@ def _again(services: Services, task_id: str, new_id: str, endpoint: str | None, 
     now, options = services.clock(), replace(Options.parse(json.loads(kept["options"])), idempotency_key=None)
     job = Job(
         task_id=new_id,
-        endpoint=place.endpoint,
+        endpoint=its_endpoint,
         name=kept["name"],
         root_id=kept["root_id"],
         continuation=text,

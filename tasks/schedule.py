@@ -27,17 +27,17 @@ WATCHED_S = 1.0
 SYNC_CAP_S, CAP_S = 15.0, 900.0
 # docs.runpod.io/serverless/endpoints/job-states: results of /runsync are kept for one minute, of /run for 30
 ENOUGH = 5
-"""From so many lengths on they are believed."""
+"""The learned lengths count from this many on."""
 SOONEST_S = 0.5
 """Between two looks by the learned lengths, in seconds, however short the jobs are."""
 LEAST_STEP = 0.05
 """No two of these looks are closer than this part of the time that the job has taken."""
 LONGEST_S = 30.0
-"""The longest pause by the learned lengths: at most so late a start, progress, or an end that comes far too early is
-seen."""
+"""The longest pause between two looks by the learned lengths. A start, a progress or an end far too early is seen at most
+this much late."""
 
 QUEUE_LONGEST_S = 1500.0
-"""The same for a job behind others in RunPod's queue: RunPod keeps a result for 1,800 s."""
+"""The same, while the job waits behind others in RunPod's queue. RunPod keeps a result for 1,800 s."""
 
 
 class Lengths:
@@ -60,7 +60,7 @@ class Lengths:
         high = min(low + 1, len(self._known) - 1)
         return float(self._known[low] + (place - low) * (self._known[high] - self._known[low]))
 
-    def delay_s(self, taken_s: float | None, ahead_s: float = 0.0, waited_s: float = 0.0) -> float:
+    def pause_s(self, taken_s: float | None, ahead_s: float = 0.0, waited_s: float = 0.0) -> float:
         """Seconds until the next look at a job on which a RunPod worker has worked for `taken_s` seconds; None: it is in
         RunPod's queue, or was a moment ago, where it has waited for `waited_s` seconds, behind others that will take
         `ahead_s` seconds if no more workers come."""
@@ -90,7 +90,7 @@ def backoff_for(given: Backoff | None, *, webhook: bool, sync: bool) -> Backoff:
     return chosen
 
 
-def delay_s(checks: int, backoff: Backoff, spread: float) -> float:
+def backoff_s(checks: int, backoff: Backoff, spread: float) -> float:
     """Seconds until the next look after `checks` looks. `spread` is a random fraction from 0 to 1."""
     # The exponent is bounded, because after days of looks the power would overflow a float.
     grown = backoff.first_s * backoff.factor ** min(checks, 64)
@@ -106,10 +106,10 @@ def until_next_look_s(
     if lengths and given is None and not webhook and not sync:
         # From the first sight of it in progress; RunPod may put a job into its queue again.
         if job.started_at is not None:
-            return lengths.delay_s(max(0.0, now - job.started_at))
+            return lengths.pause_s(max(0.0, now - job.started_at))
         waited_s = 0.0 if job.submitted_at is None else now - job.submitted_at
-        return lengths.delay_s(None, ahead_s, waited_s)
-    return delay_s(checks, backoff_for(given, webhook=webhook, sync=sync), spread)
+        return lengths.pause_s(None, ahead_s, waited_s)
+    return backoff_s(checks, backoff_for(given, webhook=webhook, sync=sync), spread)
 
 
 def look_before(at: float, verdict_at: float) -> float:

@@ -43,7 +43,7 @@ HELD_S = 1.0
 PACE_S = 0.1
 """Between two requests, so that a handler that yields a hundred times a second does not cost a hundred requests."""
 OVER_S = 2.0
-"""After a request's own deadline nobody holds its answer any more."""
+"""A request that is this far past its deadline is given up: nobody waits for its answer."""
 INSIST_S = 15.0
 """How long chunks that were fetched are tried to be kept while the store is away."""
 

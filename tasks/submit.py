@@ -78,7 +78,7 @@ def submit(services: Services, job: Job, lease: float, together: SubmitRound | N
         return
     # The first time at which it could have been submitted: its countdown or eta, else its call.
     earliest = job.not_before if job.not_before > job.accepted_at else job.begun_at
-    if signs.epoch.fence and earliest <= signs.epoch.fence and not _may_resubmit(services):
+    if signs.incarnation.fence and earliest <= signs.incarnation.fence and not _may_resubmit(services):
         problem = "the store was restored to an older state, and whether the call was submitted before is not known"
         end_here(services, job, SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id))
         return

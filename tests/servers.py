@@ -24,8 +24,8 @@ from tests.waiting import eventually
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "test-key-that-must-never-be-seen"
 KEPT = (
-    *("task:", "endpoints", "workers", "leader", "identity", "epoch", "totals", "brake", "limits", "cancel:", "root:"),
-    *("agreement", "ended"),
+    *("task:", "endpoints", "workers", "leader", "identity", "incarnation", "totals", "holds", "limits", "cancel:"),
+    *("root:", "agreement", "ended"),
 )
 """Keys of a namespace that may stay after every job has been delivered: indexes, notes, the worker's own."""
 PASSING = (

@@ -78,8 +78,8 @@ class CheckSlots:
             self._start(following)
 
     def forget(self) -> None:
-        """The connection is lost: what waits comes again over the next one. Of what runs, Celery's pool drops what no
-        process has begun (`flush`), without a word; so none of it counts any more."""
+        """The connection is lost: waiting messages come again over the next one. Celery's pool silently drops running
+        tasks that no process has begun (`flush`), so nothing counts as running any more."""
         with self._lock:
             self._waiting.clear()
             self._running.clear()

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import tasks
 from celery_runpod._protocol import RUN
+from celery_runpod.api._fields import can_be_encoded
 
 MOST_TEXT = 200
 
@@ -70,11 +71,8 @@ def misfit(app: Celery, message: Any) -> str | None:
     name = headers["task"]
     if name == RUN or name not in tasks.NAMES or name not in app.tasks:
         return None
-    try:
-        json.dumps(body[:2], ensure_ascii=False, default=repr).encode()
-    except UnicodeEncodeError:
-        problem: str | None = "they hold a lone surrogate, which is not text"
-    else:
+    problem: str | None = "they hold a lone surrogate, which is not text"
+    if can_be_encoded(json.dumps(body[:2], ensure_ascii=False, default=repr)):
         problem = unbound(app.tasks[name].run, args, kwargs)
     return problem and f"{name} does not take these arguments: {problem}"
 

@@ -33,6 +33,7 @@ from celery_app.overrides.envelopes import UNREADABLE
 from celery_runpod._protocol import FINISH, REFUSED, RUN
 from celery_runpod._store.put_aside import MOST_BODY, AsideMessage
 from celery_runpod.api._depth import MAX_DEPTH, is_deeper, loads, pruned, too_deep
+from celery_runpod.api._fields import can_be_encoded
 from celery_runpod.errors import InvalidInput
 from tasks.job_ended import end_of, tell_by_request
 from tasks.services import Services
@@ -60,7 +61,7 @@ def measure(message: Any) -> str | None:
         return None
     if place := too_deep(headers, "headers"):
         return f"{place} is nested deeper than {MAX_DEPTH} levels"
-    if not _is_text(json.dumps(headers, ensure_ascii=False, default=repr)):
+    if not can_be_encoded(json.dumps(headers, ensure_ascii=False, default=repr)):
         return "a header holds a lone surrogate, which is not text"
     for name in ("task", "id"):
         given = headers.get(name)
@@ -235,12 +236,4 @@ def _endpoint(headers: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) and len(value) <= MOST_ID and _is_text(value) else ""
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return value if isinstance(value, str) and len(value) <= MOST_ID and can_be_encoded(value) else ""

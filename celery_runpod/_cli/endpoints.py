@@ -116,7 +116,7 @@ def workers(name: str, as_json: bool) -> None:
 @click.option("--cpu", metavar="FLAVOR", help="A CPU flavor, instead of GPUs.")
 @click.option("--min", "workers_min", type=int, metavar="N", help="Workers that are kept.")
 @click.option("--max", "workers_max", type=int, metavar="N", help="Workers at most.")
-@click.option("--idle", "idle_timeout_s", type=int, metavar="SECONDS", help="Until an idle worker is stopped.")
+@click.option("--idle", "idle_timeout", type=int, metavar="SECONDS", help="Until an idle worker is stopped.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="An environment variable. Repeatable.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=JSON", help="Any other field of EndpointSpec.")
 @click.option("--spec", metavar="JSON|@FILE", help="The fields of an EndpointSpec; options go over them.")
@@ -132,7 +132,7 @@ def create(env: tuple[str, ...], settings: tuple[str, ...], spec: str | None, as
 @click.option("--image")
 @click.option("--min", "workers_min", type=int, metavar="N")
 @click.option("--max", "workers_max", type=int, metavar="N")
-@click.option("--idle", "idle_timeout_s", type=int, metavar="SECONDS")
+@click.option("--idle", "idle_timeout", type=int, metavar="SECONDS")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="All its variables from now on. Repeatable.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=JSON", help="Any other field of EndpointChanges.")
 @json_option

@@ -92,9 +92,8 @@ def _line(started: float) -> Iterator[Callable[[str], None]]:
 
 def _verdict_without_result(job: JobResult, reader: JobStore) -> str | None:
     """The verdict of a job that has ended and left no result: `ignore_result`, or a result that was forgotten."""
-    place = reader.ids.place(job.id)
-    row = job_rows.rows_of(reader, place.endpoint, [job.id])[0] if place and place.endpoint else None
-    # The result is stored before the record says DELIVERED, so it is looked for after that was read.
+    endpoint = reader.ids.endpoint_of(job.id)
+    row = job_rows.rows_of(reader, endpoint, [job.id])[0] if endpoint else None
     # The result is stored before the record says DELIVERED, so `job.state` is read after the record.
     return row.verdict if row and row.state == "DELIVERED" and job.state == states.PENDING else None
 

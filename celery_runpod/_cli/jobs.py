@@ -18,7 +18,7 @@ from celery_runpod._cli.following import follow, report
 from celery_runpod._cli.output import INTERRUPTED, Columns, echo, json_option, print_json, print_rows, read_json
 from celery_runpod._cli.store_for_commands import ANSWER_S, CONNECT_S, on_hold, store_or_sentence
 from celery_runpod._connect import celery_urls, client_settings, is_amqp
-from celery_runpod._live.job_rows import Row, open_rows, rows_of
+from celery_runpod._live.job_rows import REASONS, Row, open_rows, rows_of
 from celery_runpod._publish.rabbitmq import ForeignAMQP
 from celery_runpod.endpoint import Endpoint
 from celery_runpod.results import JobResult
@@ -63,17 +63,17 @@ def jobs(
     with store_or_sentence() as reader:
         rows, left_out = open_rows(reader, endpoint, limit)
         worker_up = reader.workers.worker_up(now())
-        brakes = reader.brake.brakes()
+        holds = reader.holds.by_endpoint()
     none = "no open job" + (f" of endpoint {endpoint}" if endpoint else "")
     print_rows([row.to_json(now()) for row in rows], COLUMNS, as_json=as_json, none=none)
     if as_json:
         return
-    for paused, since in sorted(brakes.items()):
+    for paused, since in sorted(holds.items()):
         echo(on_hold(paused, since), err=True)
     if left_out:
         echo(f"{left_out} more are not shown: use --endpoint or --limit", err=True)
     if not worker_up:
-        click.echo("no RunPod worker is up: start `celery-runpod worker`", err=True)
+        echo(REASONS["NO_WORKER"], err=True)
 
 
 COLUMNS: Columns = {
@@ -103,7 +103,7 @@ def show(task_id: str, as_json: bool) -> None:
     if found is None:
         if published_at is not None:
             problem = f"published {max(0.0, now() - published_at):.0f} s ago, no worker has accepted it yet"
-            problem += "" if worker_up else "; no RunPod worker is up: start `celery-runpod worker`"
+            problem += "" if worker_up else f"; {REASONS['NO_WORKER']}"
         elif place is not None and place.endpoint is None:
             problem = f"a step under {place.root} that is no job of RunPod's (yet)"
         elif members:
@@ -156,7 +156,7 @@ def _lines(row: Row, worker_up: bool) -> list[tuple[str, str]]:
 
 
 def _no_worker(row: Row) -> str:
-    return f"{row.why()}; but no RunPod worker is up: start `celery-runpod worker`"
+    return f"{row.why()}; but {REASONS['NO_WORKER']}"
 
 
 def _local(at: float) -> str:

@@ -1,8 +1,8 @@
 """A JobUpdate for a browser: as JSON, and as a server-sent event.
 
 A browser gets how a job stands, and of an error its type and, if the job is a RunPod job, its message. It gets no output,
-no traceback and no id of RunPod's: who may see more is for the application's own views to say. Of a job that streams it
-gets the chunks.
+no traceback and no id of RunPod's. An application that wants to show more does so in views of its own. If the job
+streams, the browser gets the chunks.
 
 An event has a name, so that events of another kind can be added: a browser hears only those that it listens to. Its id is
 what `Position` makes of it; that of a last one ends with `ENDED`.

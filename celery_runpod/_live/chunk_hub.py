@@ -23,7 +23,7 @@ from celery import Celery
 from redis.exceptions import RedisError
 
 from celery_runpod._live.chunks import MOST_HELD_BYTES, Chunk, Cursor, Source, endpoint_of, source_of
-from celery_runpod._live.hub import hub_of, until_over
+from celery_runpod._live.hub import hub_of
 from celery_runpod._live.update import JobUpdate
 from celery_runpod._store.streams import BATCH, START, Entry
 
@@ -167,7 +167,7 @@ class ChunkHub:
                     if await self._read_tails():
                         again_s = 0.0
                 except (RedisError, OSError):
-                    # How long that may last is for those to say who watch the job itself.
+                    # Whether the store has been away too long is decided in `hub.py`, which watches the job.
                     again_s = AGAIN_S
                 await asyncio.sleep(max(0.0, again_s - (loop.time() - began)))
         except Exception as error:
@@ -266,7 +266,7 @@ class _Reader:
             try:
                 await self.begin()
             except (RedisError, OSError):
-                pass  # for those to judge who watch the job itself
+                pass  # `hub.py`, which watches the job, decides whether the store has been away too long
             if self._place is None:
                 await asyncio.sleep(AGAIN_S)
         while True:
@@ -340,14 +340,3 @@ async def _over(waiting: asyncio.Future[Any]) -> None:
     await asyncio.wait([waiting])
     if not waiting.cancelled():
         waiting.exception()
-
-
-def chunks_and_changes(
-    app: Celery, task_id: str, after: str, timeout_s: float | None
-) -> AsyncGenerator[JobUpdate | Chunk, None]:
-    """As `followed`, until the time is over.
-
-    Raises:
-        BrokerUnavailable: the job store has not answered for half a minute.
-    """
-    return until_over(app, lambda: followed(app, task_id, after), timeout_s)

@@ -1,4 +1,4 @@
-"""What the handler of a job yields, as a reader gets it: from any place on, and with a word where chunks are lost.
+"""What a job's handler yields, for one reader: from any chunk on. A lost chunk is reported.
 
 A reader of one job, in the thread of its caller. It reads what workers have kept (`celery_runpod/_store/streams.py`); no
 reader takes anything from another.
@@ -174,10 +174,7 @@ def source_of(app: Celery) -> Source:
 
 def endpoint_of(app: Celery, task_id: str) -> str | None:
     """RunPod's id of the job's endpoint; None where no worker has accepted the call yet."""
-    if _stand_ins.active():
-        return "fake"
-    place = store_of(app).ids.place(task_id)
-    return None if place is None else place.endpoint
+    return "fake" if _stand_ins.active() else store_of(app).ids.endpoint_of(task_id)
 
 
 class _OfFakes:

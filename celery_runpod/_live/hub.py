@@ -180,15 +180,6 @@ def _drop(key: tuple[asyncio.AbstractEventLoop, Celery]) -> None:
     _hubs.pop(key, None)
 
 
-def watched(app: Celery, task_id: str, timeout_s: float | None) -> AsyncGenerator[JobUpdate, None]:
-    """The changes of one job, until it has ended or the time is over.
-
-    Raises:
-        BrokerUnavailable: the job store has not answered for half a minute.
-    """
-    return until_over(app, lambda: hub_of(app).changes(task_id), timeout_s)
-
-
 async def until_over(
     app: Celery, begin: Callable[[], AsyncIterator[T | None]], timeout_s: float | None
 ) -> AsyncGenerator[T, None]:

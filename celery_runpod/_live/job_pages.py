@@ -70,8 +70,8 @@ AWAY = Answer(503, {"error": "the job store cannot be reached"}, {"Retry-After":
 
 
 def refusal(task_id: str | None, may_see: Callable[[str], Any] | None) -> Answer | None:
-    """The answer to who must not see this job; None for who may. `may_see` gets the task id; it returns True, or raises
-    what its framework answers with."""
+    """None if this job may be seen; else the answer that refuses it. `may_see` gets the task id; it returns True, or
+    raises what its framework answers with."""
     if not task_id:
         return NO_TASK
     if may_see is None:
@@ -91,7 +91,7 @@ def status(task_id: str, app: Celery | None = None, after: str | None = None) ->
     there may be more of them."""
     try:
         app = app if app is not None else client_app()
-        update = Looker(app).look([task_id], time.time())[task_id]  # noqa: TID251 - the edge
+        update = Looker(app).look_at(task_id)
         if after is None:
             return Answer(200, to_json(update))
         chunks = _next_chunks(ChunkReader(app, task_id, after if is_chunk_id(after) else START), update)
@@ -185,12 +185,10 @@ def wsgi_stream(
         return None
     looker, position = Looker(app), Position(last_event_id)
     news = followed(
-        lambda: looker.look([task_id], time.time())[task_id],  # noqa: TID251 - the edge
+        lambda: looker.look_at(task_id),
         ChunkReader(app, task_id, position.after),
         timeout_s=WSGI_LIFE_S,
         heartbeat_s=HEARTBEAT_S,
-        clock=time.monotonic,
-        sleep=time.sleep,
     )
     return BoundedStream(_events(news, position), places)
 

@@ -55,7 +55,7 @@ WHYS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One job. Times are seconds since the epoch; `next_at` is when it is looked at again, or delivered again;
+    """One job. Times are seconds since 1970; `next_at` is when it is looked at again, or delivered again;
     `progress` is JSON, and empty where there is none."""
 
     task_id: str

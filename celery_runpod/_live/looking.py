@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -107,7 +108,7 @@ class Looker:
         self.one_redis = self.results_in_redis and backend_of(app) == store_url(app)
 
     def look(self, ids: Iterable[str], now: float) -> dict[str, JobUpdate]:
-        """How each of these jobs stands. `now`: seconds since the epoch.
+        """How each of these jobs stands. `now`: seconds since 1970.
 
         Raises:
             redis.exceptions.RedisError: the job store or the result backend does not answer.
@@ -119,6 +120,10 @@ class Looker:
             results = _stand_ins.results_of(self.backend.app)
             return {task_id: _of_a_fake(results, task_id) for task_id in ids}
         return _Look(self, list(dict.fromkeys(ids)), now).found()
+
+    def look_at(self, task_id: str) -> JobUpdate:
+        """How one job stands at the time of the call. Raises as `look`."""
+        return self.look([task_id], time.time())[task_id]  # noqa: TID251 - the edge
 
     def forget(self, task_id: str) -> None:
         """This job is looked at no more."""

@@ -5,6 +5,7 @@ Not here: many watchers in one event loop (``hub.py``).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 from redis.exceptions import RedisError
@@ -19,35 +20,18 @@ SHORT_S = 0.05
 """Between two reads of chunks where the reader does not wait itself."""
 
 
-def changes(
-    look: Callable[[], JobUpdate],
-    *,
-    timeout_s: float | None,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
-    heartbeat_s: float | None = None,
-) -> Iterator[JobUpdate | None]:
-    """How the job stands now, and then each change, until it has ended or the time is over; None where nothing has
-    changed for `heartbeat_s`. `clock` never goes back.
-
-    Raises:
-        RedisError, OSError: the store has not answered for `PATIENCE_S`.
-    """
-    for one in followed(look, None, timeout_s=timeout_s, clock=clock, sleep=sleep, heartbeat_s=heartbeat_s):
-        if not isinstance(one, Chunk):
-            yield one
-
-
 def followed(
     look: Callable[[], JobUpdate],
     reader: ChunkReader | None,
     *,
     timeout_s: float | None,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
     heartbeat_s: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[JobUpdate | Chunk | None]:
-    """As `changes`, and what `reader` reads of a job that streams. Every chunk comes before the last update.
+    """How the job stands now, and then each change, until it has ended or the time is over; with a `reader` also the
+    chunks of a job that streams, each before the last update. None where nothing has changed for `heartbeat_s`. `clock`
+    never goes back.
 
     Raises:
         RedisError, OSError: the store has not answered for `PATIENCE_S`.

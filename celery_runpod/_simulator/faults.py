@@ -23,10 +23,7 @@ OF_A_JOB = frozenset({"status", "status-sync", "stream", "cancel", "retry"})
 OF_AN_ENDPOINT = frozenset({"purge-queue", "health", "requests"})
 OF_PODS = frozenset(f"pods.{name}" for name in ("list", "get", "create", "update", "action", "delete", "logs"))
 OF_SERVERLESS = frozenset(f"serverless.{name}" for name in ("list", "get", "create", "update", "delete", "workers"))
-OF_REPORTS = frozenset(
-    {"catalog.gpus", "catalog.gpu", "catalog.cpus", "catalog.cpu", "billing.pods", "billing.serverless",
-     "billing.endpoints"}
-)  # fmt: skip
+OF_REPORTS = frozenset({"catalog.gpus", "catalog.gpu", "billing.pods", "billing.serverless"})
 MANAGEMENT = OF_PODS | OF_SERVERLESS | OF_REPORTS
 """Operations of the management API."""
 OPERATIONS = SUBMITS | OF_A_JOB | OF_AN_ENDPOINT | MANAGEMENT | {"webhook", "worker"}

@@ -1,6 +1,6 @@
 """One simulated job, from submit until it is forgotten. Pure: the time is an argument.
 
-Times are seconds since the epoch; `answer` makes RunPod's milliseconds of them. Not here: the queue of jobs
+Times are seconds since 1970; `answer` makes RunPod's milliseconds of them. Not here: the queue of jobs
 (``job_queue.py``), running them (``synthetic.py``, ``worker_fleet.py``), webhooks (``webhook_sender.py``).
 
 Where RunPod's documents disagree: a job over its time to live is deleted in any state, so /status answers 404. A

@@ -15,8 +15,8 @@ from celery_runpod._store.part import Part
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """`settled`: the workers know this Redis process. Calls begun until `fence` (s since the epoch, 0: none) may have
+class Incarnation:
+    """`settled`: the workers know this Redis process. Calls begun until `fence` (s since 1970, 0: none) may have
     been submitted in a time that the store has lost."""
 
     settled: bool
@@ -66,7 +66,7 @@ class Heartbeats(Part):
     def redis_process(self, master: str = "") -> str | None:
         """Which Redis process answers: another one after each start. None where INFO is forbidden."""
         with self.redis.pipeline(transaction=False) as pipe:
-            ask_which_server(pipe, self.keys.epoch(master))
+            ask_which_server(pipe, self.keys.incarnation(master))
             [found] = pipe.execute(raise_on_error=False)
         if isinstance(found, RedisError) and not isinstance(found, ResponseError):
             raise found

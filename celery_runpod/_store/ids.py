@@ -42,18 +42,21 @@ class Ids(Part):
 
     def is_job(self, any_id: str) -> bool:
         """Whether this is the id of a call that a worker has taken."""
-        place = self.place(any_id)
-        return place is not None and place.endpoint is not None
+        return self.endpoint_of(any_id) is not None
+
+    def endpoint_of(self, task_id: str) -> str | None:
+        """RunPod's id of a job's endpoint; None: not a job, or not yet."""
+        place = self.place(task_id)
+        return None if place is None else place.endpoint
 
     def job(self, task_id: str, *, shared: bool = False) -> dict[str, str] | None:
         """A job's record, or its tombstone, as text fields; None where there is none. With `shared`, of a call that waits
         for a job that it shares with others, that job's record."""
-        place = self.place(task_id)
-        if place is None or place.endpoint is None:
+        if (endpoint := self.endpoint_of(task_id)) is None:
             return None
-        raw: Any = self.redis.hgetall(self.keys.job(place.endpoint, task_id))
+        raw: Any = self.redis.hgetall(self.keys.job(endpoint, task_id))
         if shared and raw.get("state") == State.JOINED:
-            raw = self.redis.hgetall(self.keys.job(place.endpoint, raw.get("joined", ""))) or raw
+            raw = self.redis.hgetall(self.keys.job(endpoint, raw.get("joined", ""))) or raw
         return dict(raw) or None
 
     def members(self, any_id: str) -> set[str]:

@@ -108,7 +108,7 @@ class KeptCalls(Part):
         return ids if endpoint is None else list(self._of(endpoint, ids))
 
     def count_kept_calls(self, before: float) -> int:
-        """How many calls no worker has accepted yet, of those published before this time (s since the epoch)."""
+        """How many calls no worker has accepted yet, of those published before this time (s since 1970)."""
         found: Any = self.redis.zcount(self.keys.outbox(), "-inf", before)
         return int(found)
 
@@ -121,7 +121,7 @@ class KeptCalls(Part):
                     yield task_id
 
     def published_at(self, task_id: str) -> float | None:
-        """When a call was published that no worker has accepted yet, in seconds since the epoch; None: it is no such."""
+        """When a call was published that no worker has accepted yet (s since 1970); None if it is not such a call."""
         found: Any = self.redis.zscore(self.keys.outbox(), task_id)
         return None if found is None else float(found)
 

@@ -102,7 +102,7 @@ class Keys:
         return f"{self._tag(endpoint)}:failed:{task_id}"
 
     def purged(self, endpoint: str) -> str:
-        """When the endpoint's queue at RunPod was purged by us last, in seconds since the epoch."""
+        """When the endpoint's queue at RunPod was purged by us last, in seconds since 1970."""
         return f"{self._tag(endpoint)}:purged"
 
     def stream(self, endpoint: str, task_id: str) -> str:
@@ -113,9 +113,9 @@ class Keys:
         """While it exists, somebody watches this job; expires in seconds."""
         return f"{self._tag(endpoint)}:watched:{task_id}"
 
-    def brake(self) -> str:
+    def holds(self) -> str:
         """hash: RunPod's endpoint id, or "*" for all -> since when (s) nothing is submitted, by hand. Never expires."""
-        return f"{self.namespace}:brake"
+        return f"{self.namespace}:holds"
 
     def input_bytes(self, endpoint: str) -> str:
         """The bytes of input that the open records of this endpoint hold."""
@@ -171,11 +171,11 @@ class Keys:
         return f"{self.namespace}:endpoints"
 
     def cancel_note(self, any_id: str) -> str:
-        """a `Scope`: this id, and so much else, is not wanted."""
+        """a `Scope`: how much of what hangs on this id is cancelled."""
         return f"{self.namespace}:cancel:{any_id}"
 
     def cancel_wishes(self) -> str:
-        """zset: "job:" or "tree:" and an id -> since when its cancel is wished and not carried out."""
+        """zset: "job:", "tree:" or "step:" and an id -> since when its cancel is wished and not carried out."""
         return f"{self.namespace}:cancel_wishes"
 
     def cancel_repeats(self) -> str:
@@ -224,10 +224,10 @@ class Keys:
         """The token of the worker that heals; expires."""
         return f"{self.namespace}:leader"
 
-    def epoch(self, master: str = "") -> str:
+    def incarnation(self, master: str = "") -> str:
         """hash: which Redis process was vouched for, the workers' latest beat, and until when calls may be lost. On a
         cluster there is one for each master, by its mark (`ClusterRedis.mark_of`)."""
-        return f"{self.namespace}:epoch:{{{master}}}" if master else f"{self.namespace}:epoch"
+        return f"{self.namespace}:incarnation:{{{master}}}" if master else f"{self.namespace}:incarnation"
 
     def confirmed(self, endpoint: str) -> str:
         """When the intents of this endpoint were last to reach a replica (``confirm_posts.lua``); expires."""

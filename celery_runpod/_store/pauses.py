@@ -1,4 +1,4 @@
-"""What keeps calls from RunPod: pauses after trouble, and the brake by hand.
+"""What keeps calls from RunPod: pauses after trouble, and holds by hand.
 
 Not here: the gate of the submits (``gate.lua``, ``submits.py``), which shares its hash with the pause of "run".
 """
@@ -40,25 +40,25 @@ class Pauses(Part):
         self.redis.delete(self.keys.pause(endpoint, operation))
 
 
-class Brake(Part):
+class Holds(Part):
     """Submits that were stopped by hand, for an endpoint or for all ("*")."""
 
     def hold(self, endpoint: str, now: float) -> float:
         """Submit nothing to this endpoint ("*": to any) until `lift`; answers since when that is so."""
-        self.redis.hsetnx(self.keys.brake(), endpoint, repr(now))
-        found: Any = self.redis.hget(self.keys.brake(), endpoint)
+        self.redis.hsetnx(self.keys.holds(), endpoint, repr(now))
+        found: Any = self.redis.hget(self.keys.holds(), endpoint)
         return float(found or now)
 
     def lift(self, endpoint: str) -> None:
-        """Take the brake off; `Submits.may_submit` lets those go that it held back."""
-        self.redis.hdel(self.keys.brake(), endpoint)
+        """End the hold. `Submits.may_submit` then lets the held jobs go."""
+        self.redis.hdel(self.keys.holds(), endpoint)
 
     def on_hold(self, endpoint: str) -> float | None:
-        """Since when submits to this endpoint are paused by hand, in seconds since the epoch; None: they are not."""
-        found: Any = self.redis.hmget(self.keys.brake(), [endpoint, EVERY_ENDPOINT])
+        """Since when submits to this endpoint are paused by hand, in seconds since 1970; None: they are not."""
+        found: Any = self.redis.hmget(self.keys.holds(), [endpoint, EVERY_ENDPOINT])
         return min((float(since) for since in found if since is not None), default=None)
 
-    def brakes(self) -> dict[str, float]:
+    def by_endpoint(self) -> dict[str, float]:
         """RunPod's endpoint id, or "*" for all -> since when (s) nothing is submitted there, by hand."""
-        found: Any = self.redis.hgetall(self.keys.brake())
+        found: Any = self.redis.hgetall(self.keys.holds())
         return {endpoint: float(since) for endpoint, since in found.items()}

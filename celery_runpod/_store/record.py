@@ -25,7 +25,7 @@ PRIORITY_STEP_S = 1e10
 
 @dataclass(frozen=True)
 class Job:
-    """One record. Times are seconds since the epoch; `input` is None once it can no longer be submitted.
+    """One record. Times are seconds since 1970; `input` is None once it can no longer be submitted.
 
     Calls with one idempotency key share one job: it has a record of its own, without a continuation, in which `shares`
     is the key's hash; the record of each call has in `joined` the id of that record.
@@ -124,7 +124,7 @@ class Job:
         if state is State.DELIVERED:
             return None
         if state is State.WAITING and raw["continuation"]:
-            # Nobody is to pay for a job whose outcome could never be handed over.
+            # A job whose outcome cannot be handed over must not be paid for.
             json.loads(raw["continuation"])
         return cls(
             task_id=task_id,

@@ -6,7 +6,7 @@ the same store: it reads, and leaves wishes to cancel and the hints of webhooks.
     ids         which endpoint a task id belongs to             shared    jobs that calls with one key share
     outbox      copies of calls that no worker has accepted     cancels   wishes, decisions, what RunPod must hear
     submits     the gate, attempts, who goes next               aside     what no worker can run or read
-    pauses      of one operation; brake: of submits, by hand    retries   jobs that failed, and may run again
+    pauses      of one operation; holds: of submits, by hand    retries   jobs that failed, and may run again
     workers     heartbeats, and which Redis process is known    open_jobs counts, and their bounds
     purges      when a queue was purged                         health    looks at /health
     watches     which jobs somebody watches                     streams   the chunks that handlers yield
@@ -37,7 +37,7 @@ from celery_runpod._store.kept_calls import KeptCalls
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.open_jobs import OpenJobs
 from celery_runpod._store.part import BATCH, OVERDUE_S, Lives
-from celery_runpod._store.pauses import Brake, Pauses
+from celery_runpod._store.pauses import Holds, Pauses
 from celery_runpod._store.put_aside import Aside
 from celery_runpod._store.record import LIGHT, Job, light_hash
 from celery_runpod._store.retries import Retries
@@ -119,7 +119,7 @@ class JobStore:
         self.ids = Ids(*part, self.endpoints)
         self.outbox = KeptCalls(*part)
         self.pauses = Pauses(*part)
-        self.brake = Brake(*part)
+        self.holds = Holds(*part)
         self.workers = Heartbeats(*part)
         self.open_jobs = OpenJobs(*part, self.endpoints)
         self.purges = Purges(*part)
@@ -574,15 +574,16 @@ class JobStore:
 
     def ids_in(self, endpoint: str, state: State) -> list[str]:
         """The task ids of the open jobs in a state."""
-        return [task_id for task_id, found in self._states(endpoint) if found == state]
+        return [task_id for task_id, found in self.field_of_open(endpoint, "state") if found == state]
 
-    def _states(self, endpoint: str) -> Iterator[tuple[str, str | None]]:
+    def field_of_open(self, endpoint: str, name: str) -> Iterator[tuple[str, str | None]]:
+        """Task id and one field of each open job."""
         ids = list(self.ids.scanned(self.keys.due(endpoint)))
         for start in range(0, len(ids), BATCH):
             some = ids[start : start + BATCH]
             with self.redis.pipeline(transaction=False) as pipe:
                 for task_id in some:
-                    pipe.hget(self.keys.job(endpoint, task_id), "state")
+                    pipe.hget(self.keys.job(endpoint, task_id), name)
                 yield from zip(some, pipe.execute(), strict=True)
 
     def look_now(self, endpoint: str, task_ids: list[str], now: float) -> None:

@@ -70,7 +70,7 @@ class Streams(Part):
             "run": _run(job),
             "most": MOST_CHUNKS,
             "most_bytes": MOST_BYTES,
-            # Who does not stream reads nothing: the chunks of a generator are kept for its end alone.
+            # Without `stream=True` nobody reads the chunks; they are kept only until the end is built from them.
             "ttl": self.lives.index_s(job, now) if job.options.stream else KEPT_S,
         }
 

@@ -19,20 +19,20 @@ from redis.exceptions import MovedError, RedisError, ResponseError
 from celery_runpod._cluster import ClusterRedis, ask_which_server
 from celery_runpod._protocol import EVERY_ENDPOINT
 from celery_runpod._store.cancels import Cancels
-from celery_runpod._store.heartbeats import Epoch, Heartbeats, run_id_of
+from celery_runpod._store.heartbeats import Heartbeats, Incarnation, run_id_of
 from celery_runpod._store.part import Part
 from celery_runpod._store.pauses import PAUSE_BASE_S, PAUSE_CAP_S
 from celery_runpod._store.record import Job
 
 CONFIRMED_KEPT_S = 3600
 ASK_AGAIN_S = 30.0
-"""How often a job asks whether the brake is still on: its release may be lost with a process."""
+"""How often a job asks whether it is still held: the message that ends a hold may be lost with a process."""
 
 
 @dataclass(frozen=True)
 class Post:
     """One POST of a new job: `token` names it, RunPod was asked to hold the answer for `expected_s` seconds, and it is
-    over by `given_up` (s since the epoch)."""
+    over by `given_up` (s since 1970)."""
 
     endpoint: str
     operation: str
@@ -48,10 +48,10 @@ class Post:
 
 @dataclass(frozen=True)
 class Signs:
-    """What may forbid a submit. `paused_until` is in seconds since the epoch, 0 without a pause; `notes` are those of
+    """What may forbid a submit. `paused_until` is in seconds since 1970, 0 without a pause; `notes` are those of
     cancels, as `cancel_notes` gives them."""
 
-    epoch: Epoch
+    incarnation: Incarnation
     on_hold: bool
     paused_until: float
     notes: dict[str, str]
@@ -79,24 +79,24 @@ class Submits(Part):
 
     def signs(self, endpoint: str, ids: Iterable[str]) -> Signs:
         """What may forbid a submit to this endpoint; `ids` are those by which its cancel may have been noted."""
-        wanted, guard = list(dict.fromkeys(ids)), self.keys.epoch(self.workers.master_of(endpoint))
+        wanted, guard = list(dict.fromkeys(ids)), self.keys.incarnation(self.workers.master_of(endpoint))
         with self.redis.pipeline(transaction=False) as pipe:
             # In this order: a restart between the two is seen as one.
             pipe.hmget(guard, ["run_id", "fence"])
             ask_which_server(pipe, guard)
-            pipe.hmget(self.keys.brake(), [EVERY_ENDPOINT, endpoint])
+            pipe.hmget(self.keys.holds(), [EVERY_ENDPOINT, endpoint])
             pipe.hget(self.keys.pause(endpoint, "run"), "until")
             pipe.mget([self.keys.cancel_note(any_id) for any_id in wanted])
             found: list[Any] = pipe.execute(raise_on_error=False)
-        epoch, server, brake, until, noted = found
+        vouched, server, hold, until, noted = found
         for answer in found:
             # INFO may be forbidden, and nothing else.
             if isinstance(answer, RedisError) and not (answer is server and isinstance(answer, ResponseError)):
                 raise answer
         serving = run_id_of(server)
         return Signs(
-            epoch=Epoch(epoch[0] is None or serving in (None, epoch[0]), float(epoch[1] or 0.0)),
-            on_hold=any(since is not None for since in brake),
+            incarnation=Incarnation(vouched[0] is None or serving in (None, vouched[0]), float(vouched[1] or 0.0)),
+            on_hold=any(since is not None for since in hold),
             paused_until=float(until or 0.0),
             notes=self.cancels.settled_notes(dict(zip(wanted, noted, strict=True))),
         )
@@ -169,20 +169,20 @@ class Submits(Part):
         self,
         post: Post,
         now: float,
-        verdict: str,
+        api_state: str,
         took_s: float | None = None,
         retry_after_s: float | None = None,
         spread: float = 0.0,
     ) -> tuple[str, float]:
-        """("ended" | "opened" | "paused", until when in seconds since the epoch); `verdict` as in the script."""
-        word, *until = self._end_post(post, now, verdict, took_s, retry_after_s, spread)
+        """("ended" | "opened" | "paused", until when in seconds since 1970); `api_state` as in the script."""
+        word, *until = self._end_post(post, now, api_state, took_s, retry_after_s, spread)
         return word, float(until[0]) if until else 0.0
 
     def _end_post(
         self,
         post: Post,
         now: float,
-        verdict: str,
+        api_state: str,
         took_s: float | None,
         retry_after_s: float | None,
         spread: float,
@@ -195,7 +195,7 @@ class Submits(Part):
             token=post.token,
             given_up=post.given_up,
             now=now,
-            verdict=verdict,
+            api_state=api_state,
             took=None if took_s is None else max(0.0, took_s - post.expected_s),
             retry_after=retry_after_s,
             base=PAUSE_BASE_S,
@@ -205,7 +205,7 @@ class Submits(Part):
         )
 
     def may_submit(self, endpoint: str, now: float, max_in_flight: int | None = None, *, released: bool = False) -> int:
-        """How many of the jobs that wait could be submitted now. `released`: the brake was released."""
+        """How many of the jobs that wait could be submitted now. `released`: the hold has ended."""
         count = self.scripts.run(
             "may_submit", endpoint=endpoint, now=now, max_in_flight=max_in_flight, released=released
         )

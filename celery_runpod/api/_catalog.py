@@ -18,8 +18,8 @@ class GpuType:
         pool: what an endpoint is created with (`EndpointSpec.gpu_pools`); None if it is in no pool.
         secure_usd_per_hour, community_usd_per_hour: pods in the two clouds.
         serverless_usd_per_hour: Serverless workers.
-        secure, community: it is to be had in that cloud, with
-        secure_max_count, community_max_count: the most in one pod.
+        secure, community: whether it is offered in that cloud.
+        secure_max_count, community_max_count: the most in one pod of that cloud.
         availability: "NONE", "LOW", "MEDIUM", "HIGH", where it was asked for.
     """
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
+from celery_runpod.api._durations import MAX_S, bounded
 from celery_runpod.errors import InvalidOption
 
 MAX_NAME = 191
@@ -74,6 +75,15 @@ def _whole(least: int, most: int | None = None) -> Check:
             raise InvalidOption(option, _shown(value), f"a whole number, {least} {upper}")
 
     return check_whole
+
+
+def _duration(least_s: float, most_s: float, *, whole: bool = False) -> Check:
+    def check_duration(option: str, value: Any) -> None:
+        seconds = bounded(option, value, least_s, most_s)
+        if whole and seconds != int(seconds):
+            raise InvalidOption(option, seconds, f"whole seconds, {least_s:g} to {most_s:g}")
+
+    return check_duration
 
 
 def _number(least: float, most: float) -> Check:
@@ -159,9 +169,9 @@ FIELDS: dict[str, Check] = {
     "type": _one_of("QUEUE", "LOAD_BALANCER"),
     "workers_min": _whole(0),
     "workers_max": _whole(0),
-    "idle_timeout_s": _whole(1, 3600),
+    "idle_timeout": _duration(1.0, 3600.0, whole=True),
     "scaler": _one_of("QUEUE_DELAY", "REQUEST_COUNT"),
     "scaler_value": _number(0.5, 1e6),
-    "execution_timeout_s": _number(0.0, 7 * 86_400.0),
+    "execution_timeout": _duration(0.0, MAX_S),
     "flashboot": _flag,
 }

@@ -7,8 +7,8 @@ A POST that creates a pod can answer 500 although the pod exists and is paid for
     unknown   (a 5xx, a lost answer, one that cannot be read) looked up by its name, a few times:
               one is found: returned as if it had been answered; none, or two: CreateUnconfirmed. Never sent again.
 
-What is left: of two processes that create under one given name at the same moment, one may take the other's for its
-own. A name that is made here has no such twin.
+One risk is left: if two processes create with the same given name at the same moment, one may return the other's pod or
+endpoint. A name that is made here is unique.
 
 Not here: HTTP, and what a pod or an endpoint is.
 """

@@ -42,7 +42,11 @@ def bounded(option: str, value: float | timedelta | None, least_s: float, most_s
     return float(seconds)
 
 
-def milliseconds(duration: float | timedelta) -> int:
-    """A duration as RunPod wants it."""
-    seconds: float = in_seconds(duration)
-    return round(seconds * 1000)
+def milliseconds(duration: float | timedelta | None) -> int | None:
+    """A duration as RunPod wants most of them; None stays None."""
+    return None if duration is None else round(in_seconds(duration) * 1000)
+
+
+def whole_seconds(duration: float | timedelta | None) -> int | None:
+    """A duration of whole seconds as RunPod wants the others; None stays None."""
+    return None if duration is None else int(in_seconds(duration))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from typing import Any
 
 from celery_runpod.api._checks import check, refuse_unless
@@ -18,7 +19,34 @@ from celery_runpod.api._podspec import ONE_COMPUTE
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndpointSpec:
+class _Fields:
+    """What both say of an endpoint."""
+
+    name: str | None = None
+    image: str | None = None
+    template_id: str | None = None
+    gpu_pools: Sequence[str] | None = None
+    gpu_types: Sequence[str] | None = None
+    excluded_gpu_types: Sequence[str] | None = None
+    gpu_count: int | None = None
+    workers_min: int | None = None
+    workers_max: int | None = None
+    idle_timeout: float | timedelta | None = None
+    scaler: str | None = None
+    scaler_value: float | None = None
+    execution_timeout: float | timedelta | None = None
+    data_centers: Sequence[str] | None = None
+    network_volumes: Sequence[str] | None = None
+    flashboot: bool | None = None
+    args: str | None = None
+    disk_gb: int | None = None
+    env: Mapping[str, str] | None = field(default=None, repr=False)
+    ports: Sequence[str] | None = None
+    registry: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointSpec(_Fields):
     """A Serverless endpoint to be created (docs.runpod.io/api-reference-v2). None leaves a choice to RunPod.
 
     >>> EndpointSpec(image="me/sdxl:3", gpu_pools=["ADA_24"], workers_min=2, workers_max=1)
@@ -29,17 +57,18 @@ class EndpointSpec:
         image: the workers' image (REST v2 only, as all of the container: `args`, `disk_gb`, `env`, `ports`,
             `registry`); needed unless a template has one.
         template_id: a Serverless template; REST v1 makes endpoints from templates alone.
-        gpu_pools: pools of GPUs, "ADA_24" (REST v2; `list_gpus()` has each type's pool). Or
-        gpu_types: types of GPUs, "NVIDIA L4" (REST v1 only). With `gpu_count` for each worker. Or
-        cpu: a CPU flavor; with `vcpus`, a power of two.
+        gpu_pools: pools of GPUs, "ADA_24" (REST v2; `list_gpus()` has each type's pool).
+        gpu_types: instead of pools, types of GPUs, "NVIDIA L4" (REST v1 only).
+        gpu_count: how many GPUs each worker has.
+        cpu: instead of GPUs, a CPU flavor; with `vcpus`, a power of two.
         excluded_gpu_types: types that are left out of the pools (REST v2 only).
         name: 1 to 191 characters, and no other endpoint's; one is made if it is None.
         workers_min, workers_max: 0 or more; how many workers there are without, and with, many jobs.
-        idle_timeout_s: whole seconds, 1 to 3600, until an idle worker is stopped.
-        scaler: "QUEUE_DELAY" with
-        scaler_value: the seconds that a job may wait before a further worker comes (REST v1: whole ones);
-            or "REQUEST_COUNT" with the jobs for each worker, a whole number.
-        execution_timeout_s: for a job's work.
+        idle_timeout: whole seconds or a `timedelta`, 1 s to an hour, until an idle worker is stopped.
+        scaler: "QUEUE_DELAY" or "REQUEST_COUNT".
+        scaler_value: for QUEUE_DELAY the seconds that a job may wait before a further worker comes (REST v1: whole
+            ones); for REQUEST_COUNT the jobs for each worker, a whole number.
+        execution_timeout: seconds or a `timedelta`, for a job's work.
         type: "QUEUE", or "LOAD_BALANCER" (REST v2 only).
         data_centers: where workers may be.
         network_volumes: ids of network volumes.
@@ -49,30 +78,11 @@ class EndpointSpec:
         InvalidOption: a value that cannot be, or one that another rules out. Nothing was sent.
     """
 
-    name: str | None = None
-    image: str | None = None
-    template_id: str | None = None
-    gpu_pools: Sequence[str] | None = None
-    gpu_types: Sequence[str] | None = None
-    excluded_gpu_types: Sequence[str] | None = None
-    gpu_count: int | None = None
     cpu: str | None = None
     vcpus: int | None = None
-    workers_min: int | None = None
-    workers_max: int | None = None
-    idle_timeout_s: int | None = None
     scaler: str = "QUEUE_DELAY"
     scaler_value: float = 4
-    execution_timeout_s: float | None = None
     type: str = "QUEUE"
-    data_centers: Sequence[str] | None = None
-    network_volumes: Sequence[str] | None = None
-    flashboot: bool | None = None
-    args: str | None = None
-    disk_gb: int | None = None
-    env: Mapping[str, str] | None = field(default=None, repr=False)
-    ports: Sequence[str] | None = None
-    registry: str | None = None
 
     def __post_init__(self) -> None:
         check(self)
@@ -89,7 +99,7 @@ class EndpointSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndpointChanges:
+class EndpointChanges(_Fields):
     """What is to be changed of an endpoint; None leaves it as it is. Workers take up a new container one by one, as
     they are replaced. A scaler and its value go together.
 
@@ -98,28 +108,6 @@ class EndpointChanges:
     Raises:
         InvalidOption: a value that cannot be, or nothing to change.
     """
-
-    name: str | None = None
-    image: str | None = None
-    template_id: str | None = None
-    gpu_pools: Sequence[str] | None = None
-    gpu_types: Sequence[str] | None = None
-    excluded_gpu_types: Sequence[str] | None = None
-    gpu_count: int | None = None
-    workers_min: int | None = None
-    workers_max: int | None = None
-    idle_timeout_s: int | None = None
-    scaler: str | None = None
-    scaler_value: float | None = None
-    execution_timeout_s: float | None = None
-    data_centers: Sequence[str] | None = None
-    network_volumes: Sequence[str] | None = None
-    flashboot: bool | None = None
-    args: str | None = None
-    disk_gb: int | None = None
-    env: Mapping[str, str] | None = field(default=None, repr=False)
-    ports: Sequence[str] | None = None
-    registry: str | None = None
 
     def __post_init__(self) -> None:
         check(self)

@@ -24,9 +24,14 @@ from celery_runpod.errors import BadAnswer
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
+def can_be_encoded(value: str) -> bool:
+    """Whether a text holds no half of a surrogate pair. JSON may have one, UTF-8 has none."""
+    return not _HALF_OF_A_PAIR.search(value)
+
+
 def text(value: Any) -> str | None:
-    """A text that is not empty and can be encoded: JSON may hold half of a surrogate pair."""
-    return value if isinstance(value, str) and value and not _HALF_OF_A_PAIR.search(value) else None
+    """A text that is not empty and can be encoded; else None."""
+    return value if isinstance(value, str) and value and can_be_encoded(value) else None
 
 
 def texts(value: Any) -> tuple[str, ...]:

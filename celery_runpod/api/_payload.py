@@ -15,6 +15,7 @@ from typing import Any
 
 from celery_runpod.api._answers import Policy
 from celery_runpod.api._depth import MAX_DEPTH, too_deep
+from celery_runpod.api._fields import can_be_encoded
 from celery_runpod.errors import InvalidInput, PayloadTooLarge
 
 RUN_LIMIT_BYTES = 10_000_000
@@ -109,7 +110,7 @@ def _find(value: Any, path: str) -> str | None:
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, str):
-        return None if _is_text(value) else f"{path} holds a lone surrogate, which is not text"
+        return None if can_be_encoded(value) else f"{path} holds a lone surrogate, which is not text"
     if isinstance(value, int):
         return None if abs(value) < 1 << 8192 else f"{path} is an integer of too many digits"
     if isinstance(value, float):
@@ -139,17 +140,9 @@ def _find_in_dict(value: dict[Any, Any], path: str) -> str | None:
             return f"{path} has a key that is a {type(key).__name__}; JSON's keys are text"
         if isinstance(key, float) and not math.isfinite(key):
             return f"{path} has the key {float(key)!r}, which JSON does not have"
-        if isinstance(key, str) and not _is_text(key):
+        if isinstance(key, str) and not can_be_encoded(key):
             return f"{path} has a key that holds a lone surrogate, which is not text"
         place = f"{path}.{key}" if isinstance(key, str) and key.isidentifier() else f"{path}[{key!r}]"
         if found := _find(one, place):
             return found
     return None
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -25,22 +25,22 @@ class PodSpec:
 
     Args:
         image: the container's image; needed unless a template has one.
-        gpu: a type's id, as `list_gpus()` has it; with `gpu_count` (1). Or
-        cpu: a CPU flavor (`cpu3c`); with `vcpus` (2), a power of two.
+        gpu: a type's id, as `list_gpus()` has it; with `gpu_count` (1).
+        cpu: instead of a GPU, a CPU flavor (`cpu3c`); with `vcpus` (2), a power of two.
         name: 1 to 191 characters, and no other pod's; one is made if it is None.
         template_id: a template for what is not said here.
         cloud: "SECURE" or "COMMUNITY".
         disk_gb: the container's disk, in GB; its content is lost when the pod stops.
-        volume_gb: a volume on the pod's machine, in GB, 10 or more; GPU pods only. Or
-        network_volume: the id of a network volume. Either is mounted at
-        volume_path: a path in the container.
+        volume_gb: a volume on the pod's machine, in GB, 10 or more; GPU pods only.
+        network_volume: instead of `volume_gb`, the id of a network volume.
+        volume_path: the path in the container at which the volume is mounted.
         ports: what is exposed: "8888/http", "22/tcp".
         env: environment variables. Not in the repr: they may be secrets.
         args: the command's arguments, as one text.
         registry: the id of the credentials for a private image.
         data_centers: where the pod may be: "US-KS-2".
-        cuda_versions: acceptable versions, "12.8". Or
-        min_cuda: the lowest acceptable one (REST v2 only).
+        cuda_versions: acceptable versions, "12.8".
+        min_cuda: instead of these, the lowest acceptable version (REST v2 only).
         global_networking: a private address, reachable across data centers.
         start_ssh, start_jupyter: have them set up (REST v2 only).
         interruptible: cheaper, and may be stopped at any time (REST v1 only).

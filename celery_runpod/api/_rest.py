@@ -117,11 +117,6 @@ def given(**fields: Any) -> dict[str, Any]:
     return {name: _plain(value) for name, value in fields.items() if value is not None}
 
 
-def milliseconds(seconds: float | None) -> int | None:
-    """Seconds as RunPod wants them; None stays None."""
-    return None if seconds is None else round(seconds * 1000)
-
-
 def refuse(version: str, other: str, operation: str, spec: Any, lacking: Mapping[str, str | None]) -> None:
     """Raises NotOffered for the first field that is given and that the version does not know: `lacking` has these,
     each with what to do instead."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery_runpod.api._billing import BillingPeriod, BillingRow
+from celery_runpod.api._durations import milliseconds, whole_seconds
 from celery_runpod.api._endpoints import ServerlessEndpoint, ServerlessWorker
 from celery_runpod.api._endpointspec import EndpointChanges, EndpointSpec
 from celery_runpod.api._fields import (
@@ -30,7 +31,7 @@ from celery_runpod.api._fields import (
 )
 from celery_runpod.api._pods import UNKNOWN, Pod
 from celery_runpod.api._podspec import PodChanges, PodSpec
-from celery_runpod.api._rest import Dialect, each, given, milliseconds, nothing, refuse, rows
+from celery_runpod.api._rest import Dialect, each, given, nothing, refuse, rows
 from celery_runpod.errors import InvalidOption, NotOffered
 
 FROM_TEMPLATE = "v1 takes the workers' container from a template: give template_id alone"
@@ -89,10 +90,10 @@ def _endpoint_body(operation: str, spec: EndpointSpec | EndpointChanges) -> dict
         gpuCount=spec.gpu_count,
         workersMin=spec.workers_min,
         workersMax=spec.workers_max,
-        idleTimeout=spec.idle_timeout_s,
+        idleTimeout=whole_seconds(spec.idle_timeout),
         scalerType=spec.scaler,
         scalerValue=None if value is None else int(value),
-        executionTimeoutMs=milliseconds(spec.execution_timeout_s),
+        executionTimeoutMs=milliseconds(spec.execution_timeout),
         dataCenterIds=spec.data_centers,
         networkVolumeIds=spec.network_volumes,
         flashboot=spec.flashboot,

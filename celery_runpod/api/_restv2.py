@@ -10,6 +10,7 @@ from typing import Any
 
 from celery_runpod.api._billing import BillingPeriod, BillingRow
 from celery_runpod.api._catalog import parse_gpu
+from celery_runpod.api._durations import milliseconds, whole_seconds
 from celery_runpod.api._endpoints import ServerlessEndpoint, ServerlessWorker
 from celery_runpod.api._endpointspec import EndpointChanges, EndpointSpec
 from celery_runpod.api._fields import (
@@ -26,7 +27,7 @@ from celery_runpod.api._fields import (
 )
 from celery_runpod.api._pods import UNKNOWN, Pod
 from celery_runpod.api._podspec import PodChanges, PodSpec
-from celery_runpod.api._rest import Dialect, each, given, milliseconds, nothing, refuse, rows
+from celery_runpod.api._rest import Dialect, each, given, nothing, refuse, rows
 
 NO_TYPES = {"gpu_types": "v2 places workers by pools: give gpu_pools, list_gpus() has the pool of each type"}
 
@@ -64,7 +65,7 @@ def _changed_endpoint(changes: EndpointChanges) -> dict[str, Any]:
 
 def _endpoint_body(operation: str, spec: EndpointSpec | EndpointChanges) -> dict[str, Any]:
     refuse("v2", "v1", operation, spec, NO_TYPES)
-    workers = given(min=spec.workers_min, max=spec.workers_max, idleTimeout=spec.idle_timeout_s)
+    workers = given(min=spec.workers_min, max=spec.workers_max, idleTimeout=whole_seconds(spec.idle_timeout))
     gpu = given(pools=spec.gpu_pools, excludedTypes=spec.excluded_gpu_types, count=spec.gpu_count)
     return given(
         **_container(spec),
@@ -72,7 +73,7 @@ def _endpoint_body(operation: str, spec: EndpointSpec | EndpointChanges) -> dict
         gpu=gpu or None,
         workers=workers or None,
         scaling=_scaling(spec),
-        timeout=milliseconds(spec.execution_timeout_s),
+        timeout=milliseconds(spec.execution_timeout),
         dataCenterIds=spec.data_centers,
         networkVolumes=spec.network_volumes,
         flashboot=None if spec.flashboot is None else "FLASHBOOT" if spec.flashboot else "OFF",

@@ -28,6 +28,7 @@ STREAM_PATIENCE_S = 60.0
 START_S = 10.0
 """How long a pod that was just started may still be EXITED."""
 
+STARTING = ("PROVISIONING", "STARTING")
 UNSEEN = "UNKNOWN"
 
 
@@ -71,7 +72,7 @@ def wait_until_running(
     def running(pod: Pod) -> bool:
         nonlocal left_exited
         found = is_running(pod, clock() - began, left_exited)
-        left_exited = left_exited or pod.status in ("PROVISIONING", "STARTING")
+        left_exited = left_exited or pod.status in STARTING
         return found
 
     def late(seen: Pod | None) -> Exception:
@@ -96,6 +97,17 @@ def is_running(pod: Pod, waited_s: float, left_exited: bool = False) -> bool:
     return pod.status == "RUNNING"
 
 
+def look_once(look: Callable[[], T]) -> tuple[T | None, float]:
+    """What a look shows, or None where RunPod says nothing about the job or pod; and how many seconds RunPod asks to
+    wait. Raises every other error of `look`."""
+    try:
+        return look(), 0.0
+    except RateLimited as error:
+        return None, error.retry_after_s or 0.0
+    except (Unavailable, BadAnswer):
+        return None, 0.0
+
+
 def _until(
     look: Callable[[float], T],
     reached: Callable[[T], bool],
@@ -106,15 +118,11 @@ def _until(
 ) -> T:
     began, pause_s, seen = clock(), FIRST_S, None
     while True:
-        asked_to_wait_s = 0.0
-        try:
-            seen = look(max(timeout_s - (clock() - began), LAST_LOOK_S))
-            if reached(seen):
-                return seen
-        except RateLimited as error:
-            asked_to_wait_s = error.retry_after_s or 0.0
-        except (Unavailable, BadAnswer):
-            pass  # RunPod said nothing about the job or pod
+        found, asked_to_wait_s = look_once(lambda: look(max(timeout_s - (clock() - began), LAST_LOOK_S)))
+        if found is not None:
+            seen = found
+            if reached(found):
+                return found
         left = timeout_s - (clock() - began)
         if left <= 0:
             raise late(seen)

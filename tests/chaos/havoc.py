@@ -46,7 +46,7 @@ With `everysec` a write may be put off while the disk is busy, and what was answ
 
 @dataclass(frozen=True)
 class Broken:
-    """What was broken, and when: seconds since the epoch."""
+    """What was broken, and when: seconds since 1970."""
 
     name: str
     began: float
@@ -55,7 +55,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Rule:
-    """A fault in force: from when (s since the epoch), and until when (monotonic) it is wanted."""
+    """A fault in force: from when (s since 1970), and until when (monotonic) it is wanted."""
 
     one: Break
     began: float

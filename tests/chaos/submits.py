@@ -22,7 +22,7 @@ UNDER_WAY = frozenset({"claims", "claimed", "sends", "answered", "failed"})
 
 @dataclass
 class Submit:
-    """One claim to submit a job; `word` is the last that is known of it. Times are seconds since the epoch."""
+    """One claim to submit a job; `word` is the last that is known of it. Times are seconds since 1970."""
 
     mark: str
     pid: int
@@ -41,7 +41,7 @@ class Submit:
 
 @dataclass(frozen=True)
 class Spoiling:
-    """A fault that loses the answer to a POST happened so often in this time (seconds since the epoch)."""
+    """A fault that loses the answer to a POST happened so often in this time (seconds since 1970)."""
 
     began: float
     ended: float

@@ -69,8 +69,8 @@ def test_a_call_that_was_in_its_queue_at_the_snapshot(world: World, tmp_path: Pa
     world.stack.worker("first", cwd=ROOT)
     assert ends(world, result.id) == {"mark": mark}
     # Its beats go on for longer than what Redis may lose anyway.
-    beat = float(world.redis.hget("runpod:epoch", "beat"))
-    eventually(lambda: float(world.redis.hget("runpod:epoch", "beat")) > beat + 3, True)
+    beat = float(world.redis.hget("runpod:incarnation", "beat"))
+    eventually(lambda: float(world.redis.hget("runpod:incarnation", "beat")) > beat + 3, True)
     world.restore(tmp_path / "snapshot")
     assert isinstance(ends(world, result.id), SubmissionUnconfirmed)
     assert len(world.submits(mark)) == 1

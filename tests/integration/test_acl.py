@@ -51,7 +51,7 @@ FORBIDDEN = [
 FORBIDDEN_SINCE_7 = [
     ("caller", f"HSET {RECORD} state COMPLETED"),
     ("caller", "SET runpod:task:t1 x"),
-    ("caller", "DEL runpod:epoch"),
+    ("caller", "DEL runpod:incarnation"),
     ("caller", f"RPOP {QUEUE}"),
     ("caller", f"LRANGE {QUEUE} 0 -1"),
     ("caller", f"DEL {QUEUE}"),
@@ -74,7 +74,7 @@ FORBIDDEN_SINCE_7 = [
     ("flower", "PUBLISH /0.celeryev/worker.heartbeat x"),
     ("flower", f"EXPIRE {QUEUE} 1"),
     ("webhooks", "LRANGE runpod.status 0 -1"),
-    ("webhooks", "SET runpod:epoch x"),
+    ("webhooks", "SET runpod:incarnation x"),
     ("flower", f"LPUSH {QUEUE} x"),
     ("flower", f"DEL {RECORD}"),
 ]

@@ -311,7 +311,7 @@ def test_a_chain_does_not_go_on_without_an_output(world: World) -> None:
         again.get(timeout=WAIT_S)
 
 
-# the brake
+# holds
 
 
 @pytest.mark.parametrize("which", ["fast", None])

@@ -23,7 +23,7 @@ from celery_runpod._webhooks.signed_urls import WebhookTarget, sign_url, verify
 from celery_runpod.errors import InvalidInput, InvalidOption, NotConfigured, PayloadTooLarge, RunPodError
 from celery_runpod.options import Backoff, Options
 from config.settings import load_settings
-from tasks.schedule import backoff_for, delay_s, next_look
+from tasks.schedule import backoff_for, backoff_s, next_look
 
 TREE = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, RunPodError)]
 
@@ -113,9 +113,9 @@ def test_inputs_merge_from_left_to_right() -> None:
 
 def test_backoff_grows_to_its_cap_and_spreads() -> None:
     backoff = Backoff(1, 2, 10, 0.1)
-    assert [delay_s(n, backoff, 0.5) for n in range(6)] == [1, 2, 4, 8, 10, 10]
-    assert delay_s(10_000, backoff, 0.5) == 10
-    assert (delay_s(0, backoff, 0.0), delay_s(0, backoff, 1.0)) == (pytest.approx(0.9), pytest.approx(1.1))
+    assert [backoff_s(n, backoff, 0.5) for n in range(6)] == [1, 2, 4, 8, 10, 10]
+    assert backoff_s(10_000, backoff, 0.5) == 10
+    assert (backoff_s(0, backoff, 0.0), backoff_s(0, backoff, 1.0)) == (pytest.approx(0.9), pytest.approx(1.1))
     assert backoff_for(None, webhook=False, sync=True).cap_s <= 15
     assert backoff_for(None, webhook=True, sync=False).first_s > backoff_for(None, webhook=False, sync=False).first_s
     assert next_look(5.0, None, 3.0, 9.0) == 3.0

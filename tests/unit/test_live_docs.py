@@ -162,8 +162,8 @@ def test_flasks_application(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, app: Celery) -> None:
             asked.append(app)
 
-        def look(self, ids: list[str], now: float) -> dict[str, JobUpdate]:
-            return {one: JobUpdate(one, "IN_QUEUE") for one in ids}
+        def look_at(self, task_id: str) -> JobUpdate:
+            return JobUpdate(task_id, "IN_QUEUE")
 
     monkeypatch.setattr(job_pages, "Looker", Looker)
     client = names["app"].test_client()

@@ -17,22 +17,12 @@ if TYPE_CHECKING:
     from config.settings import Settings
 
 
-def known_names() -> dict[str, str]:
-    """Environment variable -> field of the worker's settings."""
-    from config.settings import Settings
-
-    names = {}
-    for field, info in Settings.model_fields.items():
-        alias: Any = info.validation_alias
-        for name in getattr(alias, "choices", None) or [alias]:
-            names[str(name)] = field
-    return names
-
-
 def settings_shown(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
     """Each setting under its first name, with the value that counts; secrets are masked."""
+    from config.settings import ENDPOINT_PREFIX, KEY_NAMES_SUFFIX, KEY_PREFIX, VARIABLES
+
     shown: dict[str, str] = {}
-    first_names = {field: name for name, field in reversed(known_names().items())}
+    first_names = {field: name for name, field in reversed(VARIABLES.items())}
     for field, name in reversed(first_names.items()):
         value: Any = getattr(settings, field)
         if hasattr(value, "get_secret_value"):
@@ -44,9 +34,9 @@ def settings_shown(settings: Settings, env: Mapping[str, str]) -> dict[str, str]
             value = mask_url(value)
         shown[name] = str(value)
     for name in sorted(env):
-        if name.startswith("RUNPOD_API_KEY_") and name not in shown:
+        if name.startswith(KEY_PREFIX) and name not in shown:
             shown[name] = env[name] if name.endswith("_FILE") else MASK
-        elif name.startswith("RUNPOD_ENDPOINT_") and name.endswith("_API_KEY_NAMES"):
+        elif name.startswith(ENDPOINT_PREFIX) and name.endswith(KEY_NAMES_SUFFIX):
             shown[name] = env[name]
     for name, endpoint in configured(settings, env).items():
         shown[f"endpoint {name}"] = endpoint
@@ -66,18 +56,18 @@ def configured(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
 
 def check_names(env: Mapping[str, str]) -> list[Finding]:
     """Variables that look like a mistyped setting."""
-    from config.settings import ENDPOINT_PREFIX, KEY_NAMES_SUFFIX
+    from config.settings import ENDPOINT_PREFIX, KEY_NAMES_SUFFIX, KEY_PREFIX, VARIABLES
 
-    known, found = known_names(), []
+    found = []
     for name in sorted(env):
         if name.startswith(ENDPOINT_PREFIX) and name.endswith(KEY_NAMES_SUFFIX):
             if (endpoint := name.removesuffix(KEY_NAMES_SUFFIX)) not in env:
                 problem = f"{name} lists API key names, and {endpoint} is not set"
                 found.append(warning("settings", problem, f"set {endpoint}, or api_key_names in its profile"))
             continue
-        if name in known or not name.startswith("RUNPOD_") or name.startswith(("RUNPOD_API_KEY_", "RUNPOD_ENDPOINT_")):
+        if name in VARIABLES or not name.startswith("RUNPOD_") or name.startswith((KEY_PREFIX, ENDPOINT_PREFIX)):
             continue
-        if near := difflib.get_close_matches(name, known, 1, 0.9):
+        if near := difflib.get_close_matches(name, VARIABLES, 1, 0.9):
             found.append(warning("settings", f"{name} is no setting", f"if {near[0]} is meant, rename it"))
     return found
 

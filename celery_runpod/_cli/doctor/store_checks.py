@@ -17,6 +17,7 @@ from celery_runpod._cli.store_for_commands import on_hold
 from celery_runpod._connect import COMMAND, connect, mask_url
 from celery_runpod._publish.bounds import MOST_INPUT_BYTES, MOST_OPEN_JOBS
 from celery_runpod._store.open_jobs import Totals
+from celery_runpod._store.part import BATCH
 from celery_runpod._store.start_checks import owner_of, problems_of_owner
 from celery_runpod._store.store import JobStore
 from celery_runpod.errors import ConfigurationError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 NEARLY_FULL = 0.8
 LATE_S = 30.0
 """A call that no worker has accepted for this long: there are too few workers, or a queue was purged."""
-BATCH = 1000
 
 
 def check_store(settings: Settings) -> list[Finding]:
@@ -43,13 +43,13 @@ def check_store(settings: Settings) -> list[Finding]:
             list(workers),
             identity,
             reader.aside.count_aside(),
-            reader.brake.brakes(),
+            reader.holds.by_endpoint(),
             reader.open_jobs.totals(),
             late,
         )
 
     try:
-        workers, identity, (messages, records), brakes, totals, late = within(CHECK_S, read)
+        workers, identity, (messages, records), holds, totals, late = within(CHECK_S, read)
     except TROUBLE as error:
         return [unreachable("namespace", mask_url(settings.store_url), error)]
     found = []
@@ -63,7 +63,7 @@ def check_store(settings: Settings) -> list[Finding]:
     if messages or records:
         problem = f"{messages} messages and {records} records were put aside: no worker could run or read them"
         found.append(warning("put aside", problem, "look: celery-runpod jobs --aside; then --release ID or --drop ID"))
-    found += [warning("submits", on_hold(endpoint, since)) for endpoint, since in sorted(brakes.items())]
+    found += [warning("submits", on_hold(endpoint, since)) for endpoint, since in sorted(holds.items())]
     found += _bounds(totals)
     mine = owner_of(settings.broker_url, settings.result_backend)
     problems = problems_of_owner(settings.namespace, mine, identity) if identity else []
@@ -119,14 +119,5 @@ def _names(reader: JobStore) -> Iterator[str]:
     keys = reader.keys
     for endpoint in reader.endpoints.all():
         cancels: Any = reader.redis.hscan_iter(keys.cancel_keys(endpoint), count=BATCH)
-        yield from _values(name for _, name in cancels)
-        ids = list(reader.ids.scanned(keys.due(endpoint)))
-        for start in range(0, len(ids), BATCH):
-            with reader.redis.pipeline(transaction=False) as pipe:
-                for task_id in ids[start : start + BATCH]:
-                    pipe.hget(keys.job(endpoint, task_id), "api_key_name")
-                yield from _values(pipe.execute())
-
-
-def _values(found: Any) -> Iterator[str]:
-    yield from (name or "" for name in found)
+        yield from (name or "" for _, name in cancels)
+        yield from (name or "" for _, name in reader.field_of_open(endpoint, "api_key_name"))

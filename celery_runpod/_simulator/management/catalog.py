@@ -44,8 +44,6 @@ class Cpu(NamedTuple):
     """A CPU flavor; prices for each vCPU."""
 
     id: str
-    name: str
-    group: str
     ram_gb_per_vcpu: float
     secure: float
     serverless: float
@@ -86,12 +84,12 @@ _GPUS = (
     Gpu("AMD Instinct MI300X OAM", "MI300X", None, 192, 2.99, 0.0, 8, 0),
 )
 _CPUS = (
-    Cpu("cpu3c", "Compute-Optimized", "Gen 3", 2.0, 0.03, 0.04),
-    Cpu("cpu3g", "General Purpose", "Gen 3", 4.0, 0.04, 0.05),
-    Cpu("cpu3m", "Memory-Optimized", "Gen 3", 8.0, 0.05, 0.07),
-    Cpu("cpu5c", "Compute-Optimized", "Gen 5", 2.0, 0.035, 0.045),
-    Cpu("cpu5g", "General Purpose", "Gen 5", 4.0, 0.045, 0.055),
-    Cpu("cpu5m", "Memory-Optimized", "Gen 5", 8.0, 0.06, 0.08),
+    Cpu("cpu3c", 2.0, 0.03, 0.04),
+    Cpu("cpu3g", 4.0, 0.04, 0.05),
+    Cpu("cpu3m", 8.0, 0.05, 0.07),
+    Cpu("cpu5c", 2.0, 0.035, 0.045),
+    Cpu("cpu5g", 4.0, 0.045, 0.055),
+    Cpu("cpu5m", 8.0, 0.06, 0.08),
 )
 GPUS = {gpu.id: gpu for gpu in _GPUS}
 CPUS = {cpu.id: cpu for cpu in _CPUS}
@@ -182,19 +180,6 @@ def described_gpu(gpu: Gpu, *, availability: bool) -> dict[str, Any]:
         return found
     versions = [{"version": version, "available": True} for version in CUDA_VERSIONS]
     return {**found, **_stock(), "cudaVersions": versions}
-
-
-def described_cpu(cpu: Cpu, *, availability: bool) -> dict[str, Any]:
-    """A CPU flavor as RunPod shows it."""
-    found = {
-        "id": cpu.id,
-        "name": cpu.name,
-        "group": cpu.group,
-        "vcpu": {"min": cpu.least_vcpu, "max": cpu.most_vcpu},
-        "ramGbPerVcpu": cpu.ram_gb_per_vcpu,
-        "price": {"securePerVcpu": cpu.secure, "serverlessPerVcpu": cpu.serverless},
-    }
-    return {**found, **_stock()} if availability else found
 
 
 def _stock() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from celery_runpod._simulator.management import billing, catalog
 from celery_runpod._simulator.management.billing import BadWindow, Window
 from celery_runpod._simulator.management.route_table import Account, Call, Problem, Reply, Route, rfc3339
 
-PRODUCTS = {"gpus": frozenset({"POD", "CLUSTER", "SERVERLESS"}), "cpus": frozenset({"POD", "SERVERLESS"})}
+PRODUCTS = frozenset({"POD", "CLUSTER", "SERVERLESS"})
 
 
 class ReportRoutes:
@@ -23,32 +23,19 @@ class ReportRoutes:
         return [
             Route("GET", "catalog/gpus", "catalog.gpus", self.gpus),
             Route("GET", "catalog/gpus/*", "catalog.gpu", self.gpu),
-            Route("GET", "catalog/cpus", "catalog.cpus", self.cpus),
-            Route("GET", "catalog/cpus/*", "catalog.cpu", self.cpu),
             Route("GET", "billing/pods", "billing.pods", self.pods),
             Route("GET", "billing/serverless", "billing.serverless", self.serverless),
-            Route("GET", "billing/endpoints", "billing.endpoints", self.public_endpoints),
         ]
 
     def gpus(self, call: Call) -> Reply:
-        stock = _stock(call.query, "gpus")
+        stock = _stock(call.query)
         return Reply(200, {"gpus": [catalog.described_gpu(gpu, availability=stock) for gpu in catalog.GPUS.values()]})
 
     def gpu(self, call: Call) -> Reply:
         found = catalog.GPUS.get(call.ids[0])
         if found is None:
             raise Problem(404, "GPU type not found")
-        return Reply(200, catalog.described_gpu(found, availability=_stock(call.query, "gpus")))
-
-    def cpus(self, call: Call) -> Reply:
-        stock = _stock(call.query, "cpus")
-        return Reply(200, {"cpus": [catalog.described_cpu(cpu, availability=stock) for cpu in catalog.CPUS.values()]})
-
-    def cpu(self, call: Call) -> Reply:
-        found = catalog.CPUS.get(call.ids[0])
-        if found is None:
-            raise Problem(404, "CPU flavor not found")
-        return Reply(200, catalog.described_cpu(found, availability=_stock(call.query, "cpus")))
+        return Reply(200, catalog.described_gpu(found, availability=_stock(call.query)))
 
     def pods(self, call: Call) -> Reply:
         window, pod_id = asked(call), call.query.get("podId")
@@ -83,10 +70,6 @@ class ReportRoutes:
         unique = len({record["serverlessId"] for record in records})
         query = {**_query(window), "serverlessId": endpoint_id}
         return _bill(records, {"query": query, "uniqueServerlessCount": unique, "totals": totals})
-
-    def public_endpoints(self, call: Call) -> Reply:
-        """RunPod's own public endpoints, which the simulator has not."""
-        return _bill([], {"query": _query(asked(call)), "totals": {"totalAmount": 0.0}})
 
 
 def asked(call: Call) -> Window:
@@ -127,7 +110,7 @@ def _bill(records: list[dict[str, Any]], metadata: dict[str, Any]) -> Reply:
     return Reply(200, {"records": records, "metadata": {"recordCount": len(records), **metadata}})
 
 
-def _stock(query: Mapping[str, str], kind: str) -> bool:
+def _stock(query: Mapping[str, str]) -> bool:
     """Whether stock was asked for; `Problem` for a question that RunPod refuses."""
     include, product = query.get("include"), query.get("product")
     if include is None:
@@ -138,6 +121,6 @@ def _stock(query: Mapping[str, str], kind: str) -> bool:
         raise Problem(422, "include: value must be one of AVAILABILITY")
     if product is None:
         raise Problem(400, "include=AVAILABILITY requires product")
-    if not set(product.split(",")) <= PRODUCTS[kind]:
-        raise Problem(422, f"product: values must be among {', '.join(sorted(PRODUCTS[kind]))}")
+    if not set(product.split(",")) <= PRODUCTS:
+        raise Problem(422, f"product: values must be among {', '.join(sorted(PRODUCTS))}")
     return True

@@ -45,7 +45,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer. `body` None: no body. `follow`: a pod whose log is the answer, from `lines` on."""
+    """An answer. `body` None: no body. `follow`: a pod whose log is the answer."""
 
     status: int = 200
     body: Any = None

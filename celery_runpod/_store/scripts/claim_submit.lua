@@ -4,7 +4,7 @@
   ARGV  task_id; token (of the claimant); now (s);
         window_ends (s: until then an unanswered submit may still be confirmed); max_in_flight ("" = no limit);
         turn (in the order of the submits); decide_at (s: when something must be decided on it while it waits);
-        held ("" | "ON_HOLD" | "PAUSED" | "BUDGET": the caller knows already that it must wait); ask_again (s: the brake);
+        held ("" | "ON_HOLD" | "PAUSED" | "BUDGET": the caller knows already that it must wait); ask_again (s: the hold);
         expected (s: how long RunPod was asked to hold the answer); given_up (s: the POST is over by then);
         healthy ("1": /health has answered the claimant); probe_until (s)
   Returns {"go", number of the attempt} | {"health"} (the claimant alone may try: it asks /health, and claims again)

@@ -2,7 +2,7 @@
   KEYS  gate = pause(endpoint, "run"); posts(endpoint); post_times(endpoint, operation); waiting(endpoint);
         due(endpoint)
   ARGV  token; given_up (s, as in claim_submit); now (s);
-        verdict ("works": RunPod answered | "trouble": 429, 5xx, no or no readable answer | "": nothing is known);
+        api_state ("works": RunPod answered | "trouble": 429, 5xx, no or no readable answer | "": nothing is known);
         took (s past what RunPod was asked to hold; "" = do not count it); retry_after (s, "" = not given); base (s);
         cap (s); spread (0 to 1)
   Returns {"ended"} | {"opened"} (what waits may go now) | {"paused", until (s)}
@@ -16,8 +16,8 @@ if took ~= '' then
   redis.call('LTRIM', post_times, 0, 30)
 end
 local probe = redis.call('HGET', gate, 'probe') == token
-if verdict ~= 'trouble' then
-  if probe and verdict == 'works' then
+if api_state ~= 'trouble' then
+  if probe and api_state == 'works' then
     redis.call('DEL', gate)
     return {'opened'}
   end

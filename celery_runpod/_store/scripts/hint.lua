@@ -6,7 +6,7 @@
         | "unnamed" (the submit is unanswered: call again with the id that the body names)
         | "full" (enough other ids were named: the caller asks RunPod to try again)
         | "publish" (a check must be published) | "planned" (one is queued and has not begun, or a hint came just before)
-  A verdict is none of its answers: the job becomes due, and a worker asks /status. A check that holds the job's lease
+  It never records a verdict: it makes the job due, and a worker asks /status. A check that holds the job's lease
   finds its score moved, and leaves the time alone. Hints make a job due at most once in `every` seconds: whoever has
   the URL must not cause looks without end. ]]
 local record = redis.call('HMGET', job, 'state', 'attempt', 'format', 'hinted_at', 'hint_due')

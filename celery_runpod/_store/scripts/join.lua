@@ -7,7 +7,7 @@
   Returns {"begun"} (the shared job is new, and the caller submits it) | {"joined"} | {"ended"} (it has its verdict)
         | {"conflict"} (the key's job has another input) | {"free"} (the key's job failed: begin a new one in its place)
         | {"moved", the job that holds the key now} | {"known", state of the call's record}
-  Nobody joins after the verdict: those who hand it to the waiters have seen all of them. ]]
+  After the verdict nobody can join. So the task that hands the verdict to the waiters sees all of them. ]]
 local known = redis.call('HGET', call, 'state')
 if known then return {'known', known} end
 local holder = redis.call('HGET', key, 'job')

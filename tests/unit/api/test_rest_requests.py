@@ -120,8 +120,8 @@ def test_an_endpoint() -> None:
         "name": "sdxl",
         "workers_min": 0,
         "workers_max": 3,
-        "idle_timeout_s": 5,
-        "execution_timeout_s": 600,
+        "idle_timeout": 5,
+        "execution_timeout": timedelta(minutes=10),
         "flashboot": False,
         "network_volumes": ["agv6"],
     }

@@ -273,7 +273,7 @@ def test_the_redactor_knows_passwords_however_they_are_written() -> None:
 
 
 def test_a_pause_by_hand_is_shown(runner: CliRunner, reachable: Redis) -> None:
-    reachable.hset(Keys("runpod").brake(), "*", "1790000000.0")
+    reachable.hset(Keys("runpod").holds(), "*", "1790000000.0")
     status, found, _ = ask(runner)
     assert status == 0
     assert "celery-runpod resume --all" in found["submits", "warning"]

@@ -186,7 +186,7 @@ def test_cancel_leaves_the_wish_in_the_store(runner: CliRunner, redis: Redis, ke
 
 
 def test_an_endpoint_on_hold_is_shown(runner: CliRunner, redis: Redis, keys: Keys) -> None:
-    redis.hset(keys.brake(), "abc", "1790000000.0")
+    redis.hset(keys.holds(), "abc", "1790000000.0")
     answer = runner.invoke(jobs)
     assert "celery-runpod resume abc" in answer.stderr
 

@@ -219,11 +219,14 @@ def test_awatch_leaves_nothing_of_its_loop(jobs: Jobs, monkeypatch: pytest.Monke
     app: Any = object()
 
     async def test() -> None:
-        seen = [update async for update in hub_module.watched(app, "t1", 0.05)]
+        def changes() -> Any:
+            return hub_module.hub_of(app).changes("t1")
+
+        seen = [update async for update in hub_module.until_over(app, changes, 0.05)]
         assert [(update.state, update.ended) for update in seen] == [("PENDING", False)]
         await until(lambda: not hub_module._hubs)
         jobs.say("t1", "SUCCESS", ended=True)
-        seen = [update async for update in hub_module.watched(app, "t1", None)]
+        seen = [update async for update in hub_module.until_over(app, changes, None)]
         assert [(update.state, update.ended) for update in seen] == [("SUCCESS", True)]
 
     run(test)

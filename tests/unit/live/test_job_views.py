@@ -42,6 +42,9 @@ class Jobs:
             raise found
         return dict.fromkeys(ids, found)
 
+    def look_at(self, task_id: str) -> JobUpdate:
+        return self.look([task_id])[task_id]
+
     def forget(self, task_id: str) -> None:
         pass
 

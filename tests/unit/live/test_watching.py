@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_runpod._live.update import JobUpdate
-from celery_runpod._live.watching import LOOK_EVERY_S, PATIENCE_S, changes
+from celery_runpod._live.watching import LOOK_EVERY_S, PATIENCE_S, followed
 
 QUEUED = JobUpdate("t1", "IN_QUEUE", "COLD_START")
 RUNNING = JobUpdate("t1", "IN_PROGRESS", progress=1)
@@ -45,7 +45,8 @@ def scripted(*answers: Any) -> Callable[[], JobUpdate]:
 
 def watched(look: Callable[[], JobUpdate], timeout_s: float | None = None, time: Time | None = None) -> list[JobUpdate]:
     time = time or Time()
-    return list(changes(look, timeout_s=timeout_s, clock=time.clock, sleep=time.sleep))
+    found = followed(look, None, timeout_s=timeout_s, clock=time.clock, sleep=time.sleep)
+    return [update for update in found if isinstance(update, JobUpdate)]
 
 
 def test_each_change_comes_once_and_the_end_is_the_last() -> None:
@@ -76,7 +77,7 @@ def test_a_restart_of_redis_is_waited_for() -> None:
 def test_a_redis_that_stays_away_is_an_error() -> None:
     time = Time()
     look = scripted(QUEUED, RedisConnectionError("away"))
-    found = changes(look, timeout_s=None, clock=time.clock, sleep=time.sleep)
+    found = followed(look, None, timeout_s=None, clock=time.clock, sleep=time.sleep)
     assert next(found) == QUEUED
     with pytest.raises(RedisConnectionError):
         next(found)

@@ -128,7 +128,7 @@ def test_what_is_put_aside_is_counted_until_it_is_dropped() -> None:
 def test_a_bad_record_does_not_stay_first_of_those_that_wait_to_be_submitted() -> None:
     """After trouble the first of them tries, and the others wait for it."""
     bench = Bench()
-    bench.store.brake.hold(ENDPOINT, bench.now)
+    bench.store.holds.hold(ENDPOINT, bench.now)
     bench.accepted("bad"), bench.accepted("good")
     waiting = bench.store.keys.waiting(ENDPOINT)
     assert bench.redis.zrange(waiting, 0, -1) == ["bad", "good"]

@@ -39,7 +39,7 @@ def test_a_header_is_read() -> None:
     header = scripts.header_of(
         """--[[ one: an example.
   KEYS  job(endpoint, task_id); gate = pause(endpoint, "run");
-        epoch()
+        incarnation()
   ARGV  task_id; now (s; "" = none); fields ... (field, value)
   Returns "done" ]]
 return 'done'
@@ -49,10 +49,11 @@ return 'done'
     assert [key.made(Keys("n"), {"endpoint": "e", "task_id": "t"}) for key in header.keys] == [
         Keys("n").job("e", "t"),
         Keys("n").pause("e", "run"),
-        Keys("n").epoch(),
+        Keys("n").incarnation(),
     ]
     assert header.locals() == (
-        "local job = KEYS[1]\nlocal gate = KEYS[2]\nlocal epoch = KEYS[3]\nlocal task_id = ARGV[1]\nlocal now = ARGV[2]\n"
+        "local job = KEYS[1]\nlocal gate = KEYS[2]\nlocal incarnation = KEYS[3]\n"
+        "local task_id = ARGV[1]\nlocal now = ARGV[2]\n"
         "local fields = {}\nfor i = 3, #ARGV do fields[#fields + 1] = ARGV[i] end\n"
     )
 

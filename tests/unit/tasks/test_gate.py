@@ -1,4 +1,4 @@
-"""The gate of all submits: what trouble costs at its onset, one probe after a pause, and the brake."""
+"""The gate of all submits: what trouble costs at its onset, one probe after a pause, and the hold."""
 
 from __future__ import annotations
 
@@ -325,17 +325,17 @@ def test_an_error_that_nobody_expects_leaves_no_post_under_way() -> None:
 
 
 @pytest.mark.parametrize("which", [ENDPOINT, "*"])
-def test_under_the_brake_nothing_is_submitted_and_on_its_release_all_is(which: str) -> None:
+def test_on_hold_nothing_is_submitted_and_on_its_release_all_is(which: str) -> None:
     bench = Bench()
     ids = waiting(bench, 5)
-    bench.redis.hset(bench.store.keys.brake(), which, bench.now)
+    bench.redis.hset(bench.store.keys.holds(), which, bench.now)
     for _ in range(60):
         heal(bench.services)
         bench.check(after_s=1)
     assert states(bench, ids) == {"WAITING": 5}
     assert {job.reason for job in bench.store.jobs(ENDPOINT, ids)} == {"ON_HOLD"}
     assert bench.runpod.calls == []
-    bench.redis.hdel(bench.store.keys.brake(), which)
+    bench.redis.hdel(bench.store.keys.holds(), which)
     assert bench.store.submits.may_submit(ENDPOINT, bench.now, released=True) == 5
     bench.check()
     assert states(bench, ids) == {"IN_QUEUE": 5}
@@ -361,12 +361,12 @@ def test_a_cancel_while_its_job_is_the_probe_leaves_the_next_one_to_try(where: s
     assert bench.runpod.called("cancel") == (0 if where == "health" else 1)
 
 
-def test_a_brake_put_on_while_the_probe_is_under_way_holds_the_others_and_on_its_release_all_go() -> None:
+def test_a_hold_put_on_while_the_probe_is_under_way_holds_the_others_and_on_its_release_all_go() -> None:
     bench = Bench()
     ids = paused(bench)
 
     def probe() -> Answer:
-        bench.redis.hset(bench.store.keys.brake(), "*", bench.now)
+        bench.redis.hset(bench.store.keys.holds(), "*", bench.now)
         assert submits(bench, ids[1]).reason == "ON_HOLD"
         return Answer("r1", "IN_QUEUE")
 
@@ -375,7 +375,7 @@ def test_a_brake_put_on_while_the_probe_is_under_way_holds_the_others_and_on_its
     heal(bench.services)
     bench.check()
     assert states(bench, ids[1:]) == {"WAITING": 2}
-    bench.redis.hdel(bench.store.keys.brake(), "*")
+    bench.redis.hdel(bench.store.keys.holds(), "*")
     bench.store.submits.may_submit(ENDPOINT, bench.now, released=True)
     bench.check()
     assert states(bench, ids) == {"IN_QUEUE": 3}
@@ -384,9 +384,9 @@ def test_a_brake_put_on_while_the_probe_is_under_way_holds_the_others_and_on_its
 def test_a_release_lets_no_more_go_than_max_in_flight() -> None:
     bench = Bench({ENDPOINT: Profile(ENDPOINT, max_in_flight=2)})
     ids = waiting(bench, 5)
-    bench.redis.hset(bench.store.keys.brake(), ENDPOINT, bench.now)
+    bench.redis.hset(bench.store.keys.holds(), ENDPOINT, bench.now)
     bench.check(after_s=1)
-    bench.redis.hdel(bench.store.keys.brake(), ENDPOINT)
+    bench.redis.hdel(bench.store.keys.holds(), ENDPOINT)
     assert bench.store.submits.may_submit(ENDPOINT, bench.now, 2, released=True) == 2
     bench.check()
     assert states(bench, ids) == {"IN_QUEUE": 2, "WAITING": 3}
@@ -398,36 +398,36 @@ def test_a_release_lets_no_more_go_than_max_in_flight() -> None:
     assert states(bench, ids[2:4]) == {"IN_QUEUE": 2}
 
 
-def test_the_brake_of_another_endpoint_holds_nothing() -> None:
+def test_the_hold_of_another_endpoint_holds_nothing() -> None:
     bench = Bench()
-    bench.redis.hset(bench.store.keys.brake(), "another", bench.now)
+    bench.redis.hset(bench.store.keys.holds(), "another", bench.now)
     assert bench.accepted().state is State.IN_QUEUE
 
 
 def test_a_release_that_was_lost_is_found_within_half_a_minute() -> None:
     bench = Bench()
     ids = waiting(bench, 5)
-    bench.redis.hset(bench.store.keys.brake(), "*", bench.now)
+    bench.redis.hset(bench.store.keys.holds(), "*", bench.now)
     bench.check()
-    bench.redis.delete(bench.store.keys.brake())
+    bench.redis.delete(bench.store.keys.holds())
     for _ in range(34):
         heal(bench.services)
         bench.check(after_s=1)
     assert states(bench, ids) == {"IN_QUEUE": 5}
 
 
-def test_what_runs_when_the_brake_is_put_on_is_looked_at_and_delivered() -> None:
+def test_what_runs_when_the_hold_is_put_on_is_looked_at_and_delivered() -> None:
     bench = Bench()
     bench.accepted()
-    bench.redis.hset(bench.store.keys.brake(), "*", bench.now)
+    bench.redis.hset(bench.store.keys.holds(), "*", bench.now)
     bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
     bench.check(after_s=2)
     assert bench.record().state is State.COMPLETED
 
 
-def test_deadlines_and_expires_are_kept_under_the_brake() -> None:
+def test_deadlines_and_expires_are_kept_on_hold() -> None:
     bench = Bench()
-    bench.redis.hset(bench.store.keys.brake(), "*", bench.now)
+    bench.redis.hset(bench.store.keys.holds(), "*", bench.now)
     bench.accepted("short", options=Options(deadline=20.0))
     bench.accepted("expires", expires_at=bench.now + 10)
     bench.check(after_s=11)

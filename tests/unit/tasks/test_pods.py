@@ -137,6 +137,17 @@ def test_a_pod_that_has_ended_is_not_waited_for(status: str, waited_s: float) ->
         run(bench_with(PodNotFound("no such pod")), "runpod.pods.wait", "p9", 600.0)
 
 
+def test_a_pod_that_was_seen_starting_and_has_exited_is_not_waited_for() -> None:
+    bench = bench_with("STARTING", Unavailable("reset"), "EXITED")
+    args: tuple[Any, ...] = ("p9", 600.0)
+    for _ in range(2):
+        with pytest.raises(Retry) as caught:
+            run(bench, "runpod.pods.wait", *args)
+        _, args = again(caught)
+    with pytest.raises(PodNotRunning, match="EXITED"):
+        run(bench, "runpod.pods.wait", *args)
+
+
 def test_a_pod_that_was_only_just_told_to_start_may_be_exited_still() -> None:
     bench, args = bench_with("EXITED", "STARTING", "RUNNING"), ("p9", 600.0)
     for _ in range(2):

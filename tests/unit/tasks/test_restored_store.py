@@ -24,17 +24,17 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def fence(bench: Bench) -> float:
-    return bench.store.submits.signs(ENDPOINT, ["t1"]).epoch.fence
+    return bench.store.submits.signs(ENDPOINT, ["t1"]).incarnation.fence
 
 
 def test_a_worker_that_remembers_a_later_beat_than_the_store_fences_off_what_was_begun_before(bench: Bench) -> None:
     memory = Memory(None)
     assert beat(bench.services, memory) == "ok"
-    old = bench.redis.hgetall("runpod:epoch")
+    old = bench.redis.hgetall("runpod:incarnation")
     bench.now += 60
     assert beat(bench.services, memory) == "ok"
     remembered = bench.now
-    bench.redis.hset("runpod:epoch", mapping=old)
+    bench.redis.hset("runpod:incarnation", mapping=old)
     bench.redis.run_id = "second start"
     bench.now += 5
     assert beat(bench.services, memory) == "went_back"
@@ -42,7 +42,7 @@ def test_a_worker_that_remembers_a_later_beat_than_the_store_fences_off_what_was
 
 
 def test_what_was_begun_before_the_fence_is_not_submitted_what_was_begun_later_is(bench: Bench) -> None:
-    bench.redis.hset("runpod:epoch", mapping={"fence": bench.now, "run_id": "first start"})
+    bench.redis.hset("runpod:incarnation", mapping={"fence": bench.now, "run_id": "first start"})
     assert isinstance(decode(bench.accepted("old").outcome["error"]), SubmissionUnconfirmed)
     bench.now += 1
     # Called before, accepted only now: its message was in the queue.
@@ -52,7 +52,7 @@ def test_what_was_begun_before_the_fence_is_not_submitted_what_was_begun_later_i
 
 
 def test_a_countdown_that_ends_after_the_fence_was_not_submitted_before(bench: Bench) -> None:
-    bench.redis.hset("runpod:epoch", mapping={"fence": bench.now, "run_id": "first start"})
+    bench.redis.hset("runpod:incarnation", mapping={"fence": bench.now, "run_id": "first start"})
     bench.accepted("later", not_before=bench.now + 30)
     bench.check(after_s=31)
     assert bench.record("later").state is State.IN_QUEUE
@@ -60,7 +60,7 @@ def test_a_countdown_that_ends_after_the_fence_was_not_submitted_before(bench: B
 
 def test_with_resubmit_it_is_submitted_all_the_same() -> None:
     bench = Bench(RUNPOD_UNCONFIRMED_SUBMIT="resubmit")
-    bench.redis.hset("runpod:epoch", mapping={"fence": bench.now})
+    bench.redis.hset("runpod:incarnation", mapping={"fence": bench.now})
     assert bench.accepted().state is State.IN_QUEUE
 
 
@@ -69,7 +69,7 @@ def test_after_a_restart_nothing_is_submitted_until_every_worker_had_time_to_com
     beat(bench.services, one)
     bench.now += 60
     beat(bench.services, other)
-    bench.redis.hset("runpod:epoch", "beat", bench.now - 60)
+    bench.redis.hset("runpod:incarnation", "beat", bench.now - 60)
     bench.redis.run_id = "second start"
     assert beat(bench.services, Memory(None)) == "restarted"
     assert bench.accepted().reason == "STORE_RESTARTED"
@@ -77,7 +77,7 @@ def test_after_a_restart_nothing_is_submitted_until_every_worker_had_time_to_com
     assert beat(bench.services, other) == "went_back"
     bench.now += 10
     assert beat(bench.services, Memory(None)) == "ok"
-    assert bench.store.submits.signs(ENDPOINT, ["t1"]).epoch.settled
+    assert bench.store.submits.signs(ENDPOINT, ["t1"]).incarnation.settled
     bench.check(after_s=1)
     assert bench.record().state is State.ENDED_HERE
 
@@ -85,7 +85,7 @@ def test_after_a_restart_nothing_is_submitted_until_every_worker_had_time_to_com
 def test_what_redis_may_lose_anyway_is_no_older_state(bench: Bench) -> None:
     memory = Memory(None)
     beat(bench.services, memory)
-    bench.redis.hset("runpod:epoch", "beat", bench.now - LOST_S)
+    bench.redis.hset("runpod:incarnation", "beat", bench.now - LOST_S)
     bench.redis.run_id = "second start"
     assert beat(bench.services, memory) == "restarted"
     assert fence(bench) == 0
@@ -106,7 +106,7 @@ def test_a_store_that_was_emptied_is_older_too(bench: Bench) -> None:
     bench.redis.run_id = "second start"
     bench.now += 5
     assert beat(bench.services, memory) == "went_back"
-    assert bench.store.submits.signs(ENDPOINT, ["t1"]).epoch.settled
+    assert bench.store.submits.signs(ENDPOINT, ["t1"]).incarnation.settled
     assert fence(bench) == memory.latest
 
 
@@ -115,11 +115,11 @@ def test_each_master_of_a_cluster_is_compared_with_its_own_beat(bench: Bench, mo
     monkeypatch.setattr(bench.store.workers, "master_of", lambda endpoint: "4" if endpoint == ENDPOINT else "1")
     memory = Memory(None)
     assert beat(bench.services, memory) == "ok"
-    old = bench.redis.hgetall("runpod:epoch:{4}")
+    old = bench.redis.hgetall("runpod:incarnation:{4}")
     bench.now += 60
     assert beat(bench.services, memory) == "ok"
     remembered = bench.now
-    bench.redis.hset("runpod:epoch:{4}", mapping={**old, "run_id": "before"})
+    bench.redis.hset("runpod:incarnation:{4}", mapping={**old, "run_id": "before"})
     bench.now += 5
     assert beat(bench.services, memory) == "went_back"
     assert fence(bench) == remembered

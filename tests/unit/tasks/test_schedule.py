@@ -71,7 +71,7 @@ def test_no_lengths_make_looks_without_pause_or_end() -> None:
     for _ in range(300):
         lengths = Lengths(of.choice((0.0, 1e-9, of.uniform(0, 1e5))) for _ in range(of.randrange(ENOUGH, 50)))
         for taken_s in (None, 0.0, of.uniform(0, 2e5)):
-            assert SOONEST_S <= lengths.delay_s(taken_s) <= LONGEST_S
+            assert SOONEST_S <= lengths.pause_s(taken_s) <= LONGEST_S
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_no_lengths_make_looks_without_pause_or_end() -> None:
 def test_a_job_behind_others_in_the_queue_is_looked_at_when_most_of_them_are_done(
     ahead_s: float, waited_s: float, pause_s: float
 ) -> None:
-    assert Lengths([10.0] * 50).delay_s(None, ahead_s, waited_s) == pause_s
+    assert Lengths([10.0] * 50).pause_s(None, ahead_s, waited_s) == pause_s
 
 
 @pytest.mark.parametrize("really_s", [20, 100, 700, 3000, 9000])
@@ -91,9 +91,9 @@ def test_an_end_that_comes_before_what_stands_ahead_had_foretold_is_late_by_its_
     """More RunPod workers come: what would have taken hours takes minutes."""
     lengths, at = Lengths([10.0] * 50), 0.0
     while at < really_s:
-        at += lengths.delay_s(None, 9000.0, at)
+        at += lengths.pause_s(None, 9000.0, at)
     assert at - really_s <= min(max(10.0, really_s), QUEUE_LONGEST_S)
 
 
 def test_a_job_in_the_queue_is_looked_at_while_a_worker_may_take_it() -> None:
-    assert Lengths([3600.0] * 50).delay_s(None) == LONGEST_S
+    assert Lengths([3600.0] * 50).pause_s(None) == LONGEST_S
