@@ -68,16 +68,17 @@ class Position:
         """The id of the last chunk, as a reader takes it."""
         return self._chunk or START
 
-    def event(self, news: JobUpdate | Chunk | None) -> bytes | None:
-        """What is sent: an event `update` or `chunk`; nothing for an update that the browser has; for None a comment, so
-        that nobody closes a quiet connection. JSON escapes line breaks, so the data are one line."""
+    def event(self, news: JobUpdate | Chunk | None) -> bytes:
+        """What is sent: an event `update` or `chunk`. For None it is a comment, so that nobody closes a quiet connection;
+        and for an update that the browser has: what changes in it may be left out each time, as a progress that is too
+        large. JSON escapes line breaks, so the data are one line."""
         if news is None:
             return HEARTBEAT
         if isinstance(news, Chunk):
             self._chunk = news.id
             return self._named("chunk", chunk_json(news))
         if event_id(news) == self._update:
-            return None
+            return HEARTBEAT
         self._update = event_id(news)
         return self._named("update", to_json(news))
 

@@ -197,8 +197,7 @@ def _events(news: Iterator[JobUpdate | Chunk | None], position: Position) -> Ite
     yield RETRY
     try:
         for one in news:
-            if (event := position.event(one)) is not None:
-                yield event
+            yield position.event(one)
     except (RedisError, OSError) as error:
         # The browser connects again, and names the last event that it has.
         log.error("a stream of events ends: %s", error)
@@ -213,8 +212,7 @@ async def asgi_stream(task_id: str, last_event_id: str | None, app: Celery) -> A
     try:
         yield RETRY
         async for one in news:
-            if (event := position.event(one)) is not None:
-                yield event
+            yield position.event(one)
             if time.monotonic() >= over_at:
                 return
     except (RedisError, OSError) as error:

@@ -6,8 +6,10 @@ shows rows does that.
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -16,6 +18,13 @@ from celery_runpod._store.states import State
 from celery_runpod._store.store import JobStore
 
 BATCH = 500
+FIELDS = [*LIGHT, "progress"]
+"""What is read of a record."""
+HEAD = 10
+"""So many jobs at least are read of an index at a time."""
+
+Place = tuple[str, str]
+"""An endpoint, and the task id of a job."""
 
 REASONS = {
     "NO_WORKER": "no RunPod worker is up: start `celery-runpod worker`",
@@ -98,38 +107,51 @@ class Row:
 
 def rows_of(reader: JobStore, endpoint: str, task_ids: Iterable[str]) -> list[Row | None]:
     """The rows of these tasks, in their order; None where there is no record."""
-    ids, fields = list(task_ids), [*LIGHT, "progress"]
+    return rows_at(reader, [(endpoint, task_id) for task_id in task_ids])
+
+
+def rows_at(reader: JobStore, places: Sequence[Place]) -> list[Row | None]:
+    """The same for tasks of several endpoints, in one round trip."""
     keys = reader.keys
     with reader.redis.pipeline(transaction=False) as pipe:
-        for task_id in ids:
-            pipe.hmget(keys.job(endpoint, task_id), fields)
+        for endpoint, task_id in places:
+            pipe.hmget(keys.job(endpoint, task_id), FIELDS)
             for key in (keys.due, keys.look, keys.undelivered):
                 pipe.zscore(key(endpoint), task_id)
         found = pipe.execute()
     rows = []
-    for place, task_id in enumerate(ids):
-        values, *times = found[4 * place : 4 * place + 4]
-        raw = {name: value for name, value in zip(fields, values, strict=True) if value is not None}
+    for number, (endpoint, task_id) in enumerate(places):
+        values, *times = found[4 * number : 4 * number + 4]
+        raw = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
         rows.append(_row(endpoint, task_id, raw, min((at for at in times if at is not None), default=None)))
     return rows
 
 
 def open_rows(reader: JobStore, wanted: str | None, limit: int, most_read: int | None = None) -> tuple[list[Row], int]:
-    """The open jobs, the soonest to be looked at first, and how many there are beyond `limit`.
+    """The open jobs, the soonest to be looked at first, and how many there are beyond `limit`. Only the records of those
+    that are shown are read.
 
-    `wanted` is an endpoint's name or RunPod's id; None means all. A name stands in the records alone. With `most_read` a
-    search for one reads so many records of an index; those behind are counted, and may have another name.
+    `wanted` is RunPod's id of an endpoint, or an endpoint's name; None means all. A name stands in the records alone, so
+    each is asked for it. With `most_read` so many of an endpoint are asked; those behind are counted, and may have
+    another name.
     """
-    rows: list[Row] = []
-    left_out = 0
-    for endpoint in reader.endpoints.all():
-        for key in (reader.keys.due(endpoint), reader.keys.undelivered(endpoint)):
-            found, more = _open_rows_of(reader, endpoint, key, wanted, limit, most_read)
-            rows += found
-            left_out += more
-    unique = {(row.endpoint, row.task_id): row for row in rows}
-    ordered = sorted(unique.values(), key=lambda row: (row.next_at is None, row.next_at or 0.0, row.task_id))
-    return ordered[:limit], left_out + max(0, len(ordered) - limit)
+    listed = reader.endpoints.all()
+    if wanted is None or wanted in listed:
+        jobs: _OpenJobs | _NamedJobs = _OpenJobs(reader, listed if wanted is None else [wanted])
+    else:
+        jobs = _NamedJobs(reader, listed, wanted, most_read)
+    rows: dict[Place, Row | None] = {}
+    shown: list[Row] = []
+    # Few indexed jobs have ended meanwhile; in their place others are read.
+    while len(shown) < limit and (
+        more := [one for one in jobs.first(len(rows) + limit - len(shown)) if one not in rows]
+    ):
+        for start in range(0, len(more), BATCH):
+            some = more[start : start + BATCH]
+            rows.update(zip(some, rows_at(reader, some), strict=True))
+        shown = [row for row in rows.values() if row is not None and row.state != State.DELIVERED]
+    shown.sort(key=lambda row: (row.next_at is None, row.next_at or 0.0, row.task_id))
+    return shown, max(0, jobs.total - len(rows))
 
 
 def ended_rows(reader: JobStore, wanted: str | None, limit: int) -> list[Row]:
@@ -147,28 +169,86 @@ def ended_rows(reader: JobStore, wanted: str | None, limit: int) -> list[Row]:
     return [found[one] for one in listed if one in found][:limit]
 
 
-def _open_rows_of(
-    reader: JobStore, endpoint: str, key: str, wanted: str | None, limit: int, most_read: int | None
-) -> tuple[list[Row], int]:
-    """The first `limit` open jobs of one index, and how many follow."""
-    # Jobs of one endpoint may have been called by different names: a name is known from the record alone.
-    every = wanted in (None, endpoint)
-    rows: list[Row] = []
-    left_out = start = 0
-    batch = min(BATCH, limit)
-    while True:
-        ids: Any = reader.redis.zrange(key, start, start + batch - 1)
-        start += len(ids)
-        found = [row for row in rows_of(reader, endpoint, ids) if row is not None and row.state != "DELIVERED"]
-        rows += [row for row in found if every or row.name == wanted]
-        left_out += max(0, len(rows) - limit)
-        del rows[limit:]
-        if len(ids) < batch:
-            return rows, left_out
-        # The others of this index are known by their number alone.
-        if (every and len(rows) == limit) or (most_read is not None and start >= most_read):
-            size: Any = reader.redis.zcard(key)
-            return rows, left_out + max(0, int(size) - start)
+class _OpenJobs:
+    """The open jobs of some endpoints, the soonest to be looked at first. Of each index only so much is read as is needed
+    to know which come first."""
+
+    def __init__(self, reader: JobStore, endpoints: Sequence[str]) -> None:
+        self._reader, keys = reader, reader.keys
+        kinds = (keys.due, keys.undelivered, keys.look)
+        self._endpoint_of = {kind(endpoint): endpoint for kind in kinds for endpoint in endpoints}
+        self._read = dict.fromkeys(self._endpoint_of, 0)
+        self._read_until = dict.fromkeys(self._endpoint_of, -math.inf)
+        self._at: dict[Place, float] = {}
+        with reader.redis.pipeline(transaction=False) as pipe:
+            for endpoint in endpoints:
+                # Each job of the third index is in the first one too.
+                pipe.zcard(keys.due(endpoint))
+                pipe.zcard(keys.undelivered(endpoint))
+            self.total = sum(pipe.execute())
+
+    def first(self, count: int) -> list[Place]:
+        """The first jobs, so many if there are."""
+        each = max(HEAD, 2 * count // max(1, len(self._read)))
+        while True:
+            ordered = heapq.nsmallest(count, self._at, key=self._at.__getitem__)
+            latest = self._at[ordered[-1]] if len(ordered) == count else math.inf
+            # What follows in the others comes later than these.
+            further = [key for key, until in self._read_until.items() if until < latest]
+            if not further:
+                return ordered
+            self._read_on(further, each)
+            each *= 2
+
+    def _read_on(self, indexes: Sequence[str], each: int) -> None:
+        with self._reader.redis.pipeline(transaction=False) as pipe:
+            for key in indexes:
+                pipe.zrange(key, self._read[key], self._read[key] + each - 1, withscores=True)
+            found = pipe.execute()
+        for key, some in zip(indexes, found, strict=True):
+            self._read[key] += len(some)
+            self._read_until[key] = some[-1][1] if len(some) == each else math.inf
+            for task_id, at in some:
+                place = (self._endpoint_of[key], task_id)
+                self._at[place] = min(at, self._at.get(place, math.inf))
+
+
+class _NamedJobs:
+    """The open jobs of a name, the soonest to be looked at first."""
+
+    def __init__(self, reader: JobStore, endpoints: Iterable[str], name: str, most_read: int | None) -> None:
+        self._reader, self._name, self._most_read = reader, name, most_read
+        self._behind = 0
+        at = [one for endpoint in endpoints for one in self._of(endpoint)]
+        self._ordered = [place for _, place in sorted(at)]
+        self.total = len(self._ordered) + self._behind
+
+    def first(self, count: int) -> list[Place]:
+        return self._ordered[:count]
+
+    def _of(self, endpoint: str) -> list[tuple[float, Place]]:
+        redis, keys = self._reader.redis, self._reader.keys
+        at: dict[str, float] = {}
+        for key in (keys.look(endpoint), keys.due(endpoint), keys.undelivered(endpoint)):
+            start, size = 0, BATCH
+            while size == BATCH and (self._most_read is None or start < self._most_read):
+                some: Any = redis.zrange(key, start, start + BATCH - 1, withscores=True)
+                start, size = start + len(some), len(some)
+                for task_id, score in some:
+                    at[task_id] = min(score, at.get(task_id, math.inf))
+            if size == BATCH and key != keys.look(endpoint):
+                self._behind += max(0, int(redis.zcard(key)) - start)  # type: ignore[arg-type]
+        ids, named = list(at), []
+        for start in range(0, len(ids), BATCH):
+            some = ids[start : start + BATCH]
+            with redis.pipeline(transaction=False) as pipe:
+                for task_id in some:
+                    pipe.hmget(keys.job(endpoint, task_id), ["name", "state"])
+                found = pipe.execute()
+            for task_id, (name, state) in zip(some, found, strict=True):
+                if name == self._name and state not in (None, State.DELIVERED):
+                    named.append(task_id)
+        return [(at[task_id], (endpoint, task_id)) for task_id in named]
 
 
 def _row(endpoint: str, task_id: str, raw: dict[str, str], next_at: float | None) -> Row | None:

@@ -24,9 +24,9 @@ class JobUpdate:
     Attributes:
         task_id: the id of the call.
         state: while the job is open WAITING, SUBMITTING, IN_QUEUE or IN_PROGRESS; of a call with an idempotency key that
-            of the job which it shares, and JOINED where that is not known; PENDING before a worker has accepted the call;
-            RunPod's verdict (COMPLETED, FAILED, ...) or ENDED_HERE (a worker's own) for the moment until the result is
-            stored. At the end SUCCESS, FAILURE or REVOKED.
+            of the job which it shares, and JOINED where that is not known; PENDING before a worker has accepted the
+            call; RunPod's verdict (COMPLETED, FAILED, ...) or ENDED_HERE (a worker's own) for the moment until the result
+            is stored. At the end SUCCESS, FAILURE or REVOKED.
         reason: why it waits, as `JobResult.reason`; None if it does not, or if no reason is known.
         progress: the handler's latest `progress_update`.
         job_id: RunPod's id of the job, once RunPod has accepted it.

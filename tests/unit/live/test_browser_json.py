@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from celery_runpod._live.browser_json import MOST_MESSAGE, MOST_PROGRESS, Position, event_id, to_json
+from celery_runpod._live.browser_json import HEARTBEAT, MOST_MESSAGE, MOST_PROGRESS, Position, event_id, to_json
 from celery_runpod._live.chunks import Chunk
 from celery_runpod._live.update import JobUpdate
 from celery_runpod.errors import JobCancelled, JobFailed
@@ -19,9 +19,7 @@ RUNNING = JobUpdate("t1", "IN_PROGRESS", progress={"step": 3}, job_id="r1", seco
 
 
 def event_of(news: JobUpdate | Chunk) -> bytes:
-    event = Position(None).event(news)
-    assert event is not None
-    return event
+    return Position(None).event(news)
 
 
 def strict(text: str) -> Any:
@@ -122,7 +120,7 @@ def test_a_browser_that_comes_again_names_the_last_update_and_the_last_chunk() -
     assert id_of(position.event(RUNNING)) == event_id(RUNNING)
     last = id_of(position.event(Chunk("7-1", "a")))
     again = Position(last)
-    assert again.after == "7-1" and again.event(RUNNING) is None
+    assert again.after == "7-1" and again.event(RUNNING) == HEARTBEAT
     done = replace(RUNNING, ended=True)
     assert id_of(again.event(done)) == f"7-1_{event_id(done)}"
 

@@ -137,7 +137,8 @@ def test_a_slow_reader_gets_the_latest_and_keeps_nobody(jobs: Jobs) -> None:
 def test_silence_is_broken_by_heartbeats(jobs: Jobs) -> None:
     async def test() -> None:
         found = hub_for(jobs).changes("t1", heartbeat_s=0.02)
-        assert await anext(found) is not None
+        while await anext(found) is None:
+            pass  # on a busy machine the first look may come after the first heartbeat
         assert [await anext(found), await anext(found)] == [None, None]
         await found.aclose()  # type: ignore[attr-defined]
 

@@ -310,6 +310,13 @@ def test_silence_is_broken_by_comments(views: Framework, jobs_seen: Jobs, monkey
     assert b"\n\n: \n\n" in body and len(list(events(body))) == 2
 
 
+def test_an_update_that_shows_a_browser_nothing_new_breaks_the_silence_too(views: Framework, jobs_seen: Jobs) -> None:
+    large = [replace(RUNNING, progress=f"{number}" * 70_000) for number in range(60)]
+    jobs_seen.script = [*large, DONE]
+    _, _, body = views.get("/runpod/job/events?task=t1", yes)
+    assert len(list(events(body))) == 2 and b": \n\n" in body
+
+
 def test_a_stream_does_not_live_for_ever(views: Framework, jobs_seen: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WSGI_LIFE_S", "ASGI_LIFE_S", "HEARTBEAT_S"):
         monkeypatch.setattr(job_pages, name, 0.02)
