@@ -35,6 +35,7 @@
     tornado Loader._create_template                 flower (in config)       Flower offers to cancel each open job
     django Model._meta, _base_manager               models, admin,           documented by Django, with an underscore
                                                     _project_rows
+    django Model._do_update                         models                   a save keeps the end of the row's job
     django AdminSite._registry                      admin                    the page of the project's own row
     amqp Channel._basic_publish,                    confirms                 confirms with a bounded wait
       _confirm_selected

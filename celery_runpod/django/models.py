@@ -64,7 +64,10 @@ class JobModel(models.Model):
         abstract = True
 
     _known_task_id: str | None = None
-    """The task id that is in the table, or that `start_job` has just set."""
+    """The task id that was read from the table, or that `start_job` has just set; empty while it is deferred."""
+
+    _left_as_they_are: frozenset[str] = frozenset()
+    """The fields that an UPDATE of this row does not write, while `save` runs."""
 
     @property
     def job(self) -> JobResult | None:
@@ -175,27 +178,64 @@ class JobModel(models.Model):
     def from_db(cls, *args: Any, **kwargs: Any) -> Any:
         """As Django's, whose arguments differ by its version."""
         row = super().from_db(*args, **kwargs)
-        row._known_task_id = row.__dict__.get("task_id")
+        row._known_task_id = row.__dict__.get("task_id", "")
         return row
 
+    def refresh_from_db(self, using: str | None = None, fields: Any = None, **kwargs: Any) -> None:
+        """As Django's. Django also calls it to read a deferred field."""
+        fields = None if fields is None else list(fields)
+        super().refresh_from_db(using=using, fields=fields, **kwargs)
+        if fields is None or "task_id" in fields:
+            self._known_task_id = self.__dict__.get("task_id", "")
+
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """As Django's. A `task_id` that was set by hand makes the row another job."""
-        task_id = self.__dict__.get("task_id")  # not loaded where it is deferred
+        """As Django's, but it leaves the fields of the job as they are in the table: the job may have ended since this
+        row was read. Two ways write them: name them in `update_fields`, or set `task_id`, which makes the row another
+        job, or with None no job."""
         update_fields = kwargs.get("update_fields")
-        by_hand = bool(task_id) and task_id != self._known_task_id
-        if by_hand and (update_fields is None or "task_id" in update_fields):
-            self._be(str(task_id))
-            if update_fields is not None:
-                kwargs["update_fields"] = {*update_fields, *_FIELDS}
-        super().save(*args, **kwargs)
-        if by_hand and (update_fields is None or "task_id" in update_fields):
-            self._known_task_id = task_id
+        named = set(update_fields or ())
+        task_id = self.__dict__.get("task_id", self._known_task_id)  # absent while it is deferred
+        by_hand = task_id != self._known_task_id and (update_fields is None or "task_id" in named)
+        if by_hand:
+            self._be(task_id or None)
+        if self._state.adding:
+            super().save(*args, **kwargs)
+        elif not by_hand:
+            self._save_but(_FIELDS - named, *args, **kwargs)
+        else:
+            using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+            with transaction.atomic(using=using):
+                self._save_but(_FIELDS, *args, **kwargs)
+                self._become_in_the_table()
+        if by_hand:
+            self._known_task_id = self.task_id
             # The job may have ended before this row can be found. Its result is stored before its end is published: so
             # either the receiver finds the row, or this finds the result.
             transaction.on_commit(self._catch_up_or_log, using=self._state.db)
 
-    def _be(self, task_id: str) -> None:
-        self.task_id, self.job_state = task_id, states.PENDING
+    def _save_but(self, left: frozenset[str], *args: Any, **kwargs: Any) -> None:
+        """Save, but leave these fields of a row that is in the table as they are."""
+        before, self._left_as_they_are = self._left_as_they_are, left
+        try:
+            super().save(*args, **kwargs)
+        finally:
+            self._left_as_they_are = before
+
+    def _do_update(self, base_qs: Any, using: Any, pk_val: Any, values: Any, *args: Any, **kwargs: Any) -> Any:
+        """Django's UPDATE of `save`. `update_fields` of `save` would not do in its place: Django then refuses to insert a
+        row that is not in the table, and tells signals something else."""
+        kept = [one for one in values if one[0].name not in self._left_as_they_are]
+        return super()._do_update(base_qs, using, pk_val, kept, *args, **kwargs)  # type: ignore[misc]
+
+    def _become_in_the_table(self) -> None:
+        """Make the row in the table the job `task_id`, unless it is that already: then its end stays."""
+        rows = type(self)._base_manager.using(self._state.db).filter(pk=self.pk)
+        others = rows.filter(task_id__isnull=False) if self.task_id is None else rows.exclude(task_id=self.task_id)
+        if not others.update(**{name: getattr(self, name) for name in _FIELDS}):
+            self.refresh_from_db(using=self._state.db, fields=_FIELDS)
+
+    def _be(self, task_id: str | None) -> None:
+        self.task_id, self.job_state = task_id, "" if task_id is None else states.PENDING
         self.job_result = self.job_error = self.job_ended_at = None
 
     def _catch_up_or_log(self) -> None:
@@ -221,7 +261,7 @@ class JobModel(models.Model):
         return True
 
 
-_FIELDS = ("task_id", "job_state", "job_result", "job_error", "job_ended_at")
+_FIELDS = frozenset(("task_id", "job_state", "job_result", "job_error", "job_ended_at"))
 
 
 class Job(models.Model):

@@ -10,6 +10,7 @@ import pytest
 from celery import Celery, chain, states
 from celery.app.trace import build_tracer
 from celery.exceptions import Retry
+from django.core import serializers
 from django.db import connections, transaction
 from kombu.transport.memory import Channel
 
@@ -189,6 +190,81 @@ def test_saving_something_else_changes_nothing_of_the_job(app: Celery) -> None:
     only.prompt = "and with deferred fields"
     only.save()
     assert (Picture.objects.get().job_result, Picture.objects.get().handled) == ({"n": 1}, 1)
+
+
+@pytest.mark.parametrize("read", ["before the job", "while it ran", "deferred", "refreshed", "by start_job itself"])
+@pytest.mark.parametrize("expired", [False, True])
+def test_a_save_of_the_whole_row_keeps_the_end_of_its_job(app: Celery, read: str, expired: bool) -> None:
+    before = Picture.objects.create(prompt="a cat")
+    started = Picture.objects.get()
+    result = started.start_job(sdxl.s(prompt="a cat"))
+    while_it_ran = Picture.objects.get()
+    end(app, result.id, {"url": "x"})
+    ended_at = Picture.objects.get().job_ended_at
+    if expired:
+        app.backend.forget(result.id)
+    row = {"before the job": before, "while it ran": while_it_ran, "by start_job itself": started}.get(read, before)
+    if read == "deferred":
+        row = Picture.objects.only("prompt").get()
+        assert row.job is not None  # reads the deferred field
+    if read == "refreshed":
+        row.refresh_from_db()
+    row.prompt = "a dog"
+    row.save()
+    found = Picture.objects.get()
+    assert (found.prompt, found.task_id) == ("a dog", result.id)
+    assert (found.job_state, found.job_result, found.job_ended_at) == ("SUCCESS", {"url": "x"}, ended_at)
+
+
+def test_the_same_task_id_set_by_hand_a_second_time_keeps_the_end(app: Celery) -> None:
+    Picture.objects.create()
+    stale, task_id = Picture.objects.get(), sdxl.delay().id
+    Picture.objects.update(task_id=task_id, job_state="PENDING")
+    end(app, task_id, {"n": 1})
+    app.backend.forget(task_id)
+    stale.task_id = task_id
+    stale.save()
+    assert (Picture.objects.get().job_result, stale.job_result) == ({"n": 1}, {"n": 1})
+
+
+def test_a_task_id_set_to_none_makes_the_row_no_job(app: Celery) -> None:
+    end(app, Picture.objects.create().start_job(sdxl.s()).id, {"n": 1})
+    picture = Picture.objects.only("prompt").get()
+    picture.task_id = None
+    picture.save()
+    found = Picture.objects.get()
+    assert (found.task_id, found.job_state, found.job_result, found.job_ended_at) == (None, "", None, None)
+
+
+def test_fields_of_the_job_that_are_named_are_saved(app: Celery) -> None:
+    end(app, Picture.objects.create().start_job(sdxl.s()).id, {"n": 1})
+    picture = Picture.objects.get()
+    picture.job_result, picture.job_state = {"n": "one"}, "of no use"
+    picture.save(update_fields=["job_result"])
+    assert (Picture.objects.get().job_result, Picture.objects.get().job_state) == ({"n": "one"}, "SUCCESS")
+
+
+def test_a_row_whose_job_was_not_committed_stays_what_it_was(app: Celery) -> None:
+    picture = Picture.objects.create()
+    with transaction.atomic():
+        picture.start_job(sdxl.s())
+        transaction.set_rollback(True)
+    picture.prompt = "saved all the same"
+    picture.save()
+    assert (Picture.objects.get().task_id, Picture.objects.get().prompt) == (None, "saved all the same")
+
+
+def test_a_save_inserts_a_row_that_is_not_in_the_table_and_loaddata_writes_every_field(app: Celery) -> None:
+    picture = Picture.objects.create(prompt="a cat")
+    end(app, picture.start_job(sdxl.s()).id, {"n": 1})
+    [copy] = serializers.deserialize("json", serializers.serialize("json", Picture.objects.all()))
+    Picture.objects.update(job_state="", job_result=None)
+    copy.save()
+    picture = Picture.objects.get()
+    assert (picture.job_state, picture.job_result) == ("SUCCESS", {"n": 1})
+    Picture.objects.all().delete()
+    picture.save()
+    assert (Picture.objects.get().job_result, Picture.objects.get().task_id) == ({"n": 1}, picture.task_id)
 
 
 def test_a_row_that_starts_again_does_not_take_the_end_of_its_former_job(app: Celery) -> None:
