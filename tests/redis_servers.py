@@ -199,11 +199,20 @@ class Watched:
         eventually(known, {(2, 2, False), 2}, within_s=60)
 
     def fail_over(self) -> Node:
-        """Kill the master, and wait until the Sentinels name another. Returns the one that was killed."""
+        """Kill the master, and wait until all Sentinels name another, which works. Returns the one that was killed."""
         killed = self.master()
         killed.kill()
-        eventually(lambda: self.master() is not killed and self.master().role() == "master", True, within_s=60)
+
+        def named() -> set[Any]:
+            found: set[Any] = {(one["port"] != killed.port, one["flags"]) for one in self._views()}
+            return {*found, self.master().role()}
+
+        eventually(named, {(True, "master"), "master"}, within_s=60)
         return killed
+
+    def _views(self) -> list[Any]:
+        """What each Sentinel says of the master."""
+        return [one.client.sentinel_master(MASTER) for one in self.sentinels]
 
     def master(self) -> Node:
         """The master that the Sentinels name."""

@@ -16,7 +16,7 @@ from tests.application import collect, same
 from tests.redis_servers import ClusterWorld, kinds
 from tests.waiting import eventually
 
-WAIT_S = 60
+WAIT_S = 120
 NAMES = [f"e{number}" for number in range(6)]
 ENDPOINTS = (
     *(f"{name}=synthetic:duration=0.5" for name in NAMES),
@@ -42,7 +42,7 @@ def world(servers: ClusterWorld) -> Iterator[ClusterWorld]:
     servers.app()
     yield servers
     servers.cluster.settle()
-    eventually(servers.open_jobs, [], within_s=30)
+    eventually(servers.open_jobs, [], within_s=90)
 
 
 def begin(world: ClusterWorld, mark: str, each: int) -> list[Any]:
