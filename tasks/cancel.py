@@ -8,7 +8,7 @@ no submit begins while a large group is being cancelled.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from celery import shared_task
@@ -26,6 +26,8 @@ NOT_AT_RUNPOD = frozenset({State.WAITING, State.JOINED})
 REPEAT_S, MOST_REPEATS = 60.0, 20
 """After how long a cancel that was not carried out is published again, doubled with each repeat up to an hour; and how
 often. That is about a day, as long as the note is kept."""
+LEASE_S = 60
+"""Longer than one batch takes. After this time a cancel whose process died may be carried out by another."""
 BATCH = 300
 """How many jobs are cancelled in one round trip."""
 PUBLISHED_A_SECOND = 100
@@ -42,18 +44,30 @@ def cancel(self: Any, ids: list[str], scope: Scope = "tree") -> None:
 
 
 def carry_out(services: Services, ids: list[str], *, scope: Scope) -> None:
-    """Cancel, and remove the wish that was kept for it. Repeating it changes nothing."""
+    """Cancel, and remove the wish that was kept for it. Repeating it changes nothing. Where another worker is at it, this
+    one leaves it: the message of a cancel that takes minutes comes more than once, and would fill every slot."""
     # Noted first: a later step of a chain, or a message in its queue, has no record yet.
     services.store.cancels.note_cancel(ids, scope=scope)
+    lease = services.store.cancels.lease(ids, scope=scope, keep_s=LEASE_S)
+    if lease is None:
+        return
+    try:
+        _carry_out(services, ids, scope, lambda: services.store.cancels.keep_lease(lease, LEASE_S))
+    finally:
+        services.store.cancels.end_lease(lease)
+
+
+def _carry_out(services: Services, ids: list[str], scope: Scope, each_batch: Callable[[], None]) -> None:
     if scope == "tree":
-        cancel_jobs(services, reached_by(services, ids))
+        cancel_jobs(services, reached_by(services, ids), each_batch=each_batch)
     else:
         before = [
             any_id
             for any_id in ids
             if any_id.startswith(STAMP) or (scope == "step" and not services.store.ids.is_job(any_id))
         ]
-        cancel_jobs(services, [*ids, *(task_id for any_id in before for task_id in services.store.ids.members(any_id))])
+        members = (task_id for any_id in before for task_id in services.store.ids.members(any_id))
+        cancel_jobs(services, [*ids, *members], each_batch=each_batch)
     services.store.cancels.fulfil_wishes(ids, scope=scope)
 
 
@@ -132,7 +146,9 @@ def cancel_if_wished(
     return True
 
 
-def cancel_jobs(services: Services, task_ids: Iterable[str]) -> list[str]:
+def cancel_jobs(
+    services: Services, task_ids: Iterable[str], each_batch: Callable[[], None] = lambda: None
+) -> list[str]:
     """Cancel these jobs alone; returns the ids of those that were open. Jobs that are not at RunPod come first: each end
     of a job at RunPod frees a place, which none of the others may take. All are decided before the first is published,
     which takes ten times as long."""
@@ -148,6 +164,7 @@ def cancel_jobs(services: Services, task_ids: Iterable[str]) -> list[str]:
     for phase in (here, there):
         for endpoint, ids in phase.items():
             for some in batched(ids):
+                each_batch()
                 now = services.clock()
                 cancelled[endpoint] += services.store.cancels.request_cancels(
                     endpoint, some, {"reason": "revoked"}, now, now + publish_s
@@ -158,6 +175,7 @@ def cancel_jobs(services: Services, task_ids: Iterable[str]) -> list[str]:
             # The check sends the cancels to RunPod.
             plan_check(services, endpoint, services.clock())
         for some in batched(ids):
+            each_batch()
             for job in services.store.jobs(endpoint, some):
                 log.info("job.cancelled", extra={"task_id": job.task_id})
                 publish(services, job)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "test-key-that-must-never-be-seen"
 KEPT = (
     *("task:", "endpoints", "workers", "leader", "identity", "incarnation", "totals", "holds", "limits", "cancel:"),
-    *("root:", "agreement", "ended"),
+    *("root:", "agreement", "ended", "cancel_lease:"),
 )
 """Keys of a namespace that may stay after every job has been delivered: indexes, notes, the worker's own."""
 PASSING = (

@@ -5,6 +5,7 @@ Not here: what a decision is (`scripts/request_cancel.lua`), and who sends it to
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,19 @@ class Cancels(Part):
         """(id, scope) of the cancels wished, or to be published again, before `until`."""
         found: Any = self.redis.zrangebyscore(self.keys.cancel_wishes(), "-inf", until, start=0, num=1000)
         return [(any_id, reach) for reach, _, any_id in (wish.partition(":") for wish in found)]
+
+    def lease(self, ids: Iterable[str], *, scope: Scope, keep_s: int) -> str | None:
+        """Whether nobody else carries out this cancel: then the key of a lease, for `keep_lease` and `end_lease`."""
+        digest = hashlib.sha256(json.dumps([scope, sorted(ids)]).encode()).hexdigest()[:32]
+        key = self.keys.cancel_lease(digest)
+        return key if self.redis.set(key, "held", nx=True, ex=keep_s) else None
+
+    def keep_lease(self, key: str, keep_s: int) -> None:
+        """The cancel is still being carried out."""
+        self.redis.set(key, "held", ex=keep_s)
+
+    def end_lease(self, key: str) -> None:
+        self.redis.delete(key)
 
     def fulfil_wishes(self, ids: Iterable[str], *, scope: Scope) -> None:
         if members := [f"{scope}:{any_id}" for any_id in ids]:

@@ -178,6 +178,10 @@ class Keys:
         """zset: "job:", "tree:" or "step:" and an id -> since when its cancel is wished and not carried out."""
         return f"{self.namespace}:cancel_wishes"
 
+    def cancel_lease(self, wishes: str) -> str:
+        """While it exists, a worker carries out these cancels; expires."""
+        return f"{self.namespace}:cancel_lease:{wishes}"
+
     def cancel_repeats(self) -> str:
         """hash: a member of `cancel_wishes` -> how often its cancel was published again."""
         return f"{self.namespace}:cancel_repeats"

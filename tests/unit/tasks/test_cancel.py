@@ -368,6 +368,45 @@ def test_a_revoke_of_more_than_a_batch_is_carried_out_by_a_task(command: dict[st
     assert {state(bench, f"t{number}") for number in range(BATCH + 1)} == {State.CANCELLED}
 
 
+def test_a_large_cancel_is_carried_out_by_one_process_however_often_its_message_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """100,000 jobs take longer than the visibility timeout: the copies took every slot, and no end was delivered."""
+    bench = Bench()
+    ids = [f"t{number}" for number in range(2 * BATCH)]
+    for task_id in ids:
+        bench.store.ids.index(bench.job(task_id, root_id="root"), (), ())
+        bench.store.accept(bench.job(task_id, root_id="root"), bench.now)
+    bench.store.cancels.wish_cancel(["root"], bench.now, scope="tree")
+    began: list[int] = []
+    request = bench.store.cancels.request_cancels
+
+    def again(*args: Any) -> Any:
+        began.append(len(args[1]))
+        carry_out(bench.services, ["root"], scope="tree")
+        return request(*args)
+
+    monkeypatch.setattr(bench.store.cancels, "request_cancels", again)
+    carry_out(bench.services, ["root"], scope="tree")
+    assert began == [BATCH, BATCH]
+    assert {state(bench, task_id) for task_id in ids} == {State.CANCELLED}
+    assert bench.store.cancels.cancel_wishes(bench.now + 3600) == []
+    assert bench.redis.keys("*lease*") == []
+
+
+def test_a_cancel_whose_process_died_is_carried_out_once_its_lease_is_over() -> None:
+    bench = Bench()
+    bench.accepted()
+    bench.store.cancels.wish_cancel(["t1"], bench.now, scope="tree")
+    lease = bench.store.cancels.lease(["t1"], scope="tree", keep_s=60)
+    assert lease is not None and 0 < bench.redis.ttl(lease) <= 60
+    carry_out(bench.services, ["t1"], scope="tree")
+    assert state(bench) is State.IN_QUEUE and bench.store.cancels.cancel_wishes(bench.now) != []
+    bench.redis.delete(lease)  # as after a minute
+    carry_out(bench.services, ["t1"], scope="tree")
+    assert state(bench) is State.CANCELLED and bench.store.cancels.cancel_wishes(bench.now) == []
+
+
 def test_the_commands_of_another_app_are_celerys_own(command: dict[str, list[Any]]) -> None:
     revoke._revoke(SimpleNamespace(app=object()), "t1", False)
     assert [args[0] for args in command["revoke"]] == ["t1"]
