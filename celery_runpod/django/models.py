@@ -33,7 +33,7 @@ from celery_runpod._on_commit import prepared
 from celery_runpod._protocol import RUN
 from celery_runpod.django._storable import storable
 from celery_runpod.django.signals import job_ended
-from celery_runpod.errors import BrokerUnavailable, InvalidInput, JobError, RunPodError, decode, encode
+from celery_runpod.errors import BrokerUnavailable, InvalidInput, JobError, RetryRefused, RunPodError, decode, encode
 from celery_runpod.results import JobResult
 
 __all__ = ["Job", "JobModel"]
@@ -124,17 +124,33 @@ class JobModel(models.Model):
     def retry_job(self, *, force: bool = False, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> JobResult:
         """Run the failed job again, with the chain and links that it had; it is paid for. The row becomes the new job.
 
+        A job that was run again before, and whose row did not hear of it (the answer was lost, or the transaction was
+        rolled back), is not run once more: the row becomes that job now.
+
         Args:
             force: as for `Endpoint.retry`.
 
         Raises:
-            InvalidInput: the row is no job. RetryRefused, NoAnswer, BrokerUnavailable: as for `Endpoint.retry`.
+            InvalidInput: the row is no job. RetryRefused, NoAnswer, BrokerUnavailable: as for `Endpoint.retry`. After
+                NoAnswer the job may have been run again: call it once more.
         """
         if not self.task_id:
             raise InvalidInput("this row is no job, so there is none to run again")
-        again = retry(self.task_id, force=force, timeout=timeout)
-        self.task_id = again.id
-        self.save(update_fields=_FIELDS)
+        former = self.task_id
+        try:
+            again = retry(former, force=force, timeout=timeout)
+        except RetryRefused as refused:
+            if refused.again_as is None:
+                raise
+            again = JobResult(refused.again_as)
+        using = router.db_for_write(type(self), instance=self)
+        self._be(again.id)
+        self._known_task_id = again.id
+        # Only the row that is still the failed job: another process may have made it another one meanwhile.
+        rows = type(self)._base_manager.using(using).filter(pk=self.pk, task_id=former)
+        if not rows.update(**{name: getattr(self, name) for name in _FIELDS}):
+            self.refresh_from_db(using=using, fields=_FIELDS)
+        transaction.on_commit(self._catch_up_or_log, using=using)
         return again
 
     def job_has_ended(self, result: Any, error: RunPodError | None) -> None:

@@ -17,9 +17,9 @@ from kombu.transport.memory import Channel
 from celery_runpod import Endpoint, JobResult, errors
 from celery_runpod._protocol import JOB_ENDED, RUN
 from celery_runpod._publish import caller_task
-from celery_runpod.django import _ended_task
+from celery_runpod.django import _ended_task, models
 from celery_runpod.django.signals import job_ended
-from celery_runpod.errors import BrokerUnavailable, JobCancelled, JobFailed, encode
+from celery_runpod.errors import BrokerUnavailable, JobCancelled, JobFailed, NoAnswer, RetryRefused, encode
 from celery_runpod.testing import fake_endpoint
 from tests import django_project
 from tests.django_database import database_of
@@ -431,3 +431,72 @@ def test_the_rows_job_is_the_result(app: Celery) -> None:
     picture = Picture.objects.create()
     picture.start_job(sdxl.s())
     assert isinstance(Picture.objects.get().job, JobResult)
+
+
+def run_again_once(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    """The worker runs the job again as task "again", once. The answer to the first request may be lost."""
+    asked: list[str] = []
+
+    def retry(task_id: str, **_: Any) -> JobResult:
+        asked.append(task_id)
+        if len(asked) > 1:
+            raise RetryRefused(task_id, "it was run again already, as task again", "again")
+        if lost:
+            raise NoAnswer("runpod.retry", 10.0, True)
+        return JobResult("again")
+
+    monkeypatch.setattr(models, "retry", retry)
+
+
+def failed(app: Celery) -> Picture:
+    picture = Picture.objects.create()
+    end(app, picture.start_job(sdxl.s()).id, error=JobFailed("boom"))
+    return Picture.objects.get()
+
+
+def test_a_retry_whose_answer_was_lost_is_the_rows_job_at_the_next_call(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_again_once(monkeypatch, lost=True)
+    picture = failed(app)
+    with pytest.raises(NoAnswer):
+        picture.retry_job()
+    assert Picture.objects.get().job_state == "FAILURE"
+    # It ends meanwhile, and no row is this job.
+    end(app, "again", {"n": 1})
+    assert picture.retry_job().id == "again"
+    found = Picture.objects.get()
+    assert (found.task_id, found.job_state, found.job_result) == ("again", "SUCCESS", {"n": 1})
+
+
+def test_a_retry_in_a_transaction_that_is_rolled_back_is_the_rows_job_at_the_next_call(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_again_once(monkeypatch, lost=False)
+    failed(app)
+    with transaction.atomic():
+        Picture.objects.get().retry_job()
+        transaction.set_rollback(True)
+    assert Picture.objects.get().job_state == "FAILURE"
+    Picture.objects.get().retry_job()
+    assert (Picture.objects.get().task_id, Picture.objects.get().job_state) == ("again", "PENDING")
+
+
+def test_a_stale_row_that_is_run_again_does_not_take_the_row_from_its_newer_job(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_again_once(monkeypatch, lost=False)
+    stale = failed(app)
+    newer = Picture.objects.get().start_job(sdxl.s()).id
+    stale.retry_job()
+    assert (Picture.objects.get().task_id, stale.task_id) == (newer, newer)
+
+
+def test_a_retry_that_is_refused_leaves_the_row_as_it_is(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(task_id: str, **_: Any) -> JobResult:
+        raise RetryRefused(task_id, "its input is not kept any more")
+
+    monkeypatch.setattr(models, "retry", refuse)
+    with pytest.raises(RetryRefused):
+        failed(app).retry_job()
+    assert Picture.objects.get().job_state == "FAILURE"
