@@ -393,8 +393,8 @@ class PurgeRefused(RunPodError):
 
 @dataclass(eq=False)
 class RetryRefused(RunPodError):
-    """A job cannot be run again; `problem` says why. Nothing was submitted. `again_as`: the id of the task as which it was
-    run again before, if that is why."""
+    """A job cannot be run again; `problem` says why. Nothing was submitted. `again_as`: the id of the task as which it
+    was run again before, if that is why."""
 
     task_id: str
     problem: str

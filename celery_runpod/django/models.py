@@ -164,17 +164,8 @@ class JobModel(models.Model):
         Raises:
             redis.exceptions.RedisError: the result backend does not answer.
         """
-        if not self.task_id or self.job_ended_at:
-            return False
-        found = JobResult(self.task_id)
-        state = found.state
-        if state not in states.READY_STATES:
-            return False
-        error = found.error
-        if error is not None and not isinstance(error, RunPodError):
-            # Of a step before it, which was the project's own task.
-            error = JobError(f"{type(error).__name__}: {error}", task_id=self.task_id)
-        saved = type(self)._note_end(self.task_id, state, None if error else found.result, error)
+        found = self._end_of_job()
+        saved = found is not None and type(self)._note_end(str(self.task_id), *found)
         if saved:
             self.refresh_from_db(fields=_FIELDS)
         return saved
@@ -182,13 +173,41 @@ class JobModel(models.Model):
     @classmethod
     def catch_up_jobs(cls) -> int:
         """`catch_up_job` for each row that is open. The project's own worker does it when it starts, because Celery's
-        Redis transport may lose what a killed worker had just taken. Returns how many ends were saved.
+        Redis transport may lose what a killed worker had just taken. A row whose end cannot be read or saved is logged,
+        and stops no other. Returns how many ends were saved.
 
         Raises:
             redis.exceptions.RedisError: the result backend does not answer.
         """
         rows = cls._base_manager.using(router.db_for_write(cls)).filter(task_id__isnull=False, job_ended_at=None)
-        return sum(row.catch_up_job() for row in rows.only("pk", *_FIELDS).iterator(_BATCH))
+        saved = 0
+        for row in rows.only("pk", *_FIELDS).iterator(_BATCH):
+            try:
+                found = row._end_of_job()
+            except RedisError:
+                raise
+            except Exception:
+                _log.exception("the result of the job %s cannot be read", row.task_id)
+                continue
+            try:
+                saved += found is not None and cls._note_end(str(row.task_id), *found)
+            except Exception:
+                _log.exception("the end of the job %s was not saved", row.task_id)
+        return saved
+
+    def _end_of_job(self) -> tuple[str, Any, RunPodError | None] | None:
+        """State, output and error of the job, by its stored result; None if it is open, or its end is known here."""
+        if not self.task_id or self.job_ended_at:
+            return None
+        found = JobResult(self.task_id)
+        state = found.state
+        if state not in states.READY_STATES:
+            return None
+        error = found.error
+        if error is not None and not isinstance(error, RunPodError):
+            # Of a step before it, which was the project's own task.
+            error = JobError(f"{type(error).__name__}: {error}", task_id=self.task_id)
+        return state, None if error else found.result, error
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> Any:

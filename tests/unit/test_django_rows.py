@@ -13,11 +13,12 @@ from celery.exceptions import Retry
 from django.core import serializers
 from django.db import connections, transaction
 from kombu.transport.memory import Channel
+from redis.exceptions import RedisError
 
 from celery_runpod import Endpoint, JobResult, errors
 from celery_runpod._protocol import JOB_ENDED, RUN
 from celery_runpod._publish import caller_task
-from celery_runpod.django import _ended_task, models
+from celery_runpod.django import _ended_task
 from celery_runpod.django.signals import job_ended
 from celery_runpod.errors import BrokerUnavailable, JobCancelled, JobFailed, NoAnswer, RetryRefused, encode
 from celery_runpod.testing import fake_endpoint
@@ -392,6 +393,39 @@ def test_a_worker_that_starts_saves_the_ends_that_were_lost(app: Celery) -> None
     assert Picture.objects.get(pk=lost.pk).handled == 1
 
 
+@pytest.mark.parametrize("how", ["its receiver raises", "its result cannot be decoded"])
+def test_a_row_that_cannot_be_caught_up_with_stops_no_other(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    rows = [Picture.objects.create(prompt=f"p{n}") for n in range(4)]
+    for row in rows:
+        app.backend.store_result(row.start_job(sdxl.s()).id, {"n": 1}, states.SUCCESS)
+    handle = Picture.job_has_ended
+
+    def raises(self: Picture, result: Any, error: Any) -> None:
+        handle(self, result, error)
+        if self.prompt == "p1":
+            raise RedisError("the shop's own cache is away")
+
+    if how == "its receiver raises":
+        monkeypatch.setattr(Picture, "job_has_ended", raises)
+    else:
+        app.backend.set(app.backend.get_key_for_task(rows[1].task_id), b"{cut")
+    app.tasks[_ended_task.CATCH_UP].apply(throw=True)
+    assert [one.job_state for one in Picture.objects.order_by("pk")] == ["SUCCESS", "PENDING", "SUCCESS", "SUCCESS"]
+    assert rows[1].task_id in caplog.text
+
+
+def test_a_catch_up_says_that_the_result_backend_is_away(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> Any:
+        raise RedisError("away")
+
+    Picture.objects.create().start_job(sdxl.s())
+    monkeypatch.setattr(app.backend, "get", away)
+    with pytest.raises(RedisError):
+        Picture.catch_up_jobs()
+
+
 def test_an_error_of_a_task_of_the_projects_own_is_caught_up_with_too(app: Celery) -> None:
     picture = Picture.objects.create()
     app.backend.store_result(picture.start_job(sdxl.s()).id, ValueError("a step before"), states.FAILURE)
@@ -445,7 +479,7 @@ def run_again_once(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
             raise NoAnswer("runpod.retry", 10.0, True)
         return JobResult("again")
 
-    monkeypatch.setattr(models, "retry", retry)
+    monkeypatch.setattr("celery_runpod.django.models.retry", retry)
 
 
 def failed(app: Celery) -> Picture:
@@ -496,7 +530,7 @@ def test_a_retry_that_is_refused_leaves_the_row_as_it_is(app: Celery, monkeypatc
     def refuse(task_id: str, **_: Any) -> JobResult:
         raise RetryRefused(task_id, "its input is not kept any more")
 
-    monkeypatch.setattr(models, "retry", refuse)
+    monkeypatch.setattr("celery_runpod.django.models.retry", refuse)
     with pytest.raises(RetryRefused):
         failed(app).retry_job()
     assert Picture.objects.get().job_state == "FAILURE"
