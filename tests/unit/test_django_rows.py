@@ -24,7 +24,7 @@ from celery_runpod.errors import BrokerUnavailable, JobCancelled, JobFailed, NoA
 from celery_runpod.testing import fake_endpoint
 from tests import django_project
 from tests.django_database import database_of
-from tests.django_shop.models import Heard, Picture, Sketch
+from tests.django_shop.models import Heard, Picture, Poster, Sketch
 
 sdxl = Endpoint("sdxl")
 
@@ -534,3 +534,21 @@ def test_a_retry_that_is_refused_leaves_the_row_as_it_is(app: Celery, monkeypatc
     with pytest.raises(RetryRefused):
         failed(app).retry_job()
     assert Picture.objects.get().job_state == "FAILURE"
+
+
+@pytest.mark.parametrize("by", ["the message", "the catch-up"])
+def test_of_models_that_inherit_the_row_of_the_latter_hears_of_the_end(app: Celery, by: str) -> None:
+    poster, picture = Poster.objects.create(), Picture.objects.create()
+    for row in (poster, picture):
+        task_id = row.start_job(sdxl.s()).id
+        app.backend.store_result(task_id, {"n": 1}, states.SUCCESS)
+        if by == "the message":
+            hear(app, task_id, states.SUCCESS, {"n": 1}, None)
+    if by == "the catch-up":
+        app.tasks[_ended_task.CATCH_UP].apply(throw=True)
+    poster, picture = Poster.objects.get(), Picture.objects.get(pk=picture.pk)
+    assert (poster.job_state, poster.job_result, poster.paper, poster.handled) == ("SUCCESS", {"n": 1}, "printed", 0)
+    assert (picture.job_state, picture.handled) == ("SUCCESS", 1)
+    poster.prompt = "saved later"
+    poster.save()
+    assert Poster.objects.get().job_result == {"n": 1}
