@@ -423,10 +423,12 @@ class PurgeRefused(RunPodError):
 
 @dataclass(eq=False)
 class RetryRefused(RunPodError):
-    """A job cannot be run again; `problem` says why. Nothing was submitted."""
+    """A job cannot be run again; `problem` says why. Nothing was submitted. `again_as`: the id of the task as which it
+    was run again before, if that is why."""
 
     task_id: str
     problem: str
+    again_as: str | None = None
 
     def __str__(self) -> str:
         return f"task {self.task_id} cannot be run again: {self.problem}"

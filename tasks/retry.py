@@ -57,7 +57,7 @@ def retry(self: Any, task_id: str, endpoint: str | None = None, force: bool = Fa
     holder, begun = services.store.retries.claim_retry(job.endpoint, task_id, new_id)
     if holder != new_id:
         if begun:
-            raise RetryRefused(task_id, f"it was run again already, as task {holder}")
+            raise RetryRefused(task_id, f"it was run again already, as task {holder}", holder)
         # Another message claimed it and has not written the record; it may have expired. Write it in its place.
         job = _again(services, task_id, holder, endpoint, force)
     followers = [any_id for kind, any_id in ids_after(job.continuation) if kind == "task"]

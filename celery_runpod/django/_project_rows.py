@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 
 def job_models() -> Iterator[type[JobModel]]:
-    """The models of the project that are jobs."""
+    """The models of the project that are jobs; a model before those that it inherits from, because a row of it is a row
+    of those too."""
     from celery_runpod.django.models import JobModel
 
-    return (one for one in apps.get_models() if issubclass(one, JobModel) and not one._meta.proxy)
+    found = [one for one in apps.get_models() if issubclass(one, JobModel) and not one._meta.proxy]
+    return iter(sorted(found, key=lambda one: -len(one._meta.get_parent_list())))
 
 
 def save_end(task_id: str, state: str, result: Any, error: RunPodError | None, **_: Any) -> None:

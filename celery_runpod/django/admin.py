@@ -174,13 +174,24 @@ class _Shown:
         self.error = ""
         self.may_be_run_again = bool(row.verdict) and row.verdict not in (_WORKED, _CANCELLED)
         if self.may_be_run_again:
-            error = JobResult(row.task_id, app=app).error
-            self.error = "" if error is None else shown(f"{type(error).__name__}: {error}")[:_MOST_TEXT]
+            self.error = _error_of(row.task_id, app)
 
     @property
     def chosen(self) -> bool:
         """Whether it can be chosen for the action of its list."""
         return self.may_be_run_again or not self.row.verdict
+
+
+def _error_of(task_id: str, app: Celery) -> str:
+    try:
+        error = JobResult(task_id, app=app).error
+    except (RedisError, OSError):
+        raise  # for all rows: the page says so once
+    except Exception as problem:
+        # One damaged result must not take the page from all others.
+        _log.warning("the result of the job %s cannot be read: %s", task_id, problem)
+        return "its result cannot be read"
+    return "" if error is None else shown(f"{type(error).__name__}: {error}")[:_MOST_TEXT]
 
 
 def _rows_of_the_project(request: HttpRequest, site: Any, rows: Iterable[Row]) -> dict[str, tuple[str, str]]:
@@ -191,9 +202,12 @@ def _rows_of_the_project(request: HttpRequest, site: Any, rows: Iterable[Row]) -
         if its_admin is None or not its_admin.has_view_permission(request):
             continue
         page = f"{site.name}:{model._meta.app_label}_{model._meta.model_name}_change"
-        for row in model._base_manager.filter(task_id__in=ids):
+        # Asked for as that admin lists them: it may show each user only some of the rows.
+        for row in its_admin.get_queryset(request).filter(task_id__in=ids):
+            if not its_admin.has_view_permission(request, row):
+                continue
             try:
-                found[str(row.task_id)] = (reverse(page, args=[row.pk]), str(row))
+                found.setdefault(str(row.task_id), (reverse(page, args=[row.pk]), str(row)))
             except NoReverseMatch:
                 break  # this admin has no such page
     return found

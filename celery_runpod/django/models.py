@@ -33,7 +33,7 @@ from celery_runpod._on_commit import prepared
 from celery_runpod._protocol import RUN
 from celery_runpod.django._storable import storable
 from celery_runpod.django.signals import job_ended
-from celery_runpod.errors import BrokerUnavailable, InvalidInput, JobError, RunPodError, decode, encode
+from celery_runpod.errors import BrokerUnavailable, InvalidInput, JobError, RetryRefused, RunPodError, decode, encode
 from celery_runpod.results import JobResult
 
 __all__ = ["Job", "JobModel"]
@@ -124,17 +124,33 @@ class JobModel(models.Model):
     def retry_job(self, *, force: bool = False, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> JobResult:
         """Run the failed job again, with the chain and links that it had; it is paid for. The row becomes the new job.
 
+        A job that was run again before, and whose row did not hear of it (the answer was lost, or the transaction was
+        rolled back), is not run once more: the row becomes that job now.
+
         Args:
             force: as for `Endpoint.retry`.
 
         Raises:
-            InvalidInput: the row is no job. RetryRefused, NoAnswer, BrokerUnavailable: as for `Endpoint.retry`.
+            InvalidInput: the row is no job. RetryRefused, NoAnswer, BrokerUnavailable: as for `Endpoint.retry`. After
+                NoAnswer the job may have been run again: call it once more.
         """
         if not self.task_id:
             raise InvalidInput("this row is no job, so there is none to run again")
-        again = retry(self.task_id, force=force, timeout=timeout)
-        self.task_id = again.id
-        self.save(update_fields=_FIELDS)
+        former = self.task_id
+        try:
+            again = retry(former, force=force, timeout=timeout)
+        except RetryRefused as refused:
+            if refused.again_as is None:
+                raise
+            again = JobResult(refused.again_as)
+        using = router.db_for_write(type(self), instance=self)
+        self._be(again.id)
+        self._known_task_id = again.id
+        # Only the row that is still the failed job: another process may have made it another one meanwhile.
+        rows = type(self)._base_manager.using(using).filter(pk=self.pk, task_id=former)
+        if not rows.update(**{name: getattr(self, name) for name in _FIELDS}):
+            self.refresh_from_db(using=using, fields=_FIELDS)
+        transaction.on_commit(self._catch_up_or_log, using=using)
         return again
 
     def job_has_ended(self, result: Any, error: RunPodError | None) -> None:
@@ -148,17 +164,8 @@ class JobModel(models.Model):
         Raises:
             redis.exceptions.RedisError: the result backend does not answer.
         """
-        if not self.task_id or self.job_ended_at:
-            return False
-        found = JobResult(self.task_id)
-        state = found.state
-        if state not in states.READY_STATES:
-            return False
-        error = found.error
-        if error is not None and not isinstance(error, RunPodError):
-            # Of a step before it, which was the project's own task.
-            error = JobError(f"{type(error).__name__}: {error}", task_id=self.task_id)
-        saved = type(self)._note_end(self.task_id, state, None if error else found.result, error)
+        found = self._end_of_job()
+        saved = found is not None and type(self)._note_end(str(self.task_id), *found)
         if saved:
             self.refresh_from_db(fields=_FIELDS)
         return saved
@@ -166,13 +173,41 @@ class JobModel(models.Model):
     @classmethod
     def catch_up_jobs(cls) -> int:
         """`catch_up_job` for each row that is open. The project's own worker does it when it starts, because Celery's
-        Redis transport may lose what a killed worker had just taken. Returns how many ends were saved.
+        Redis transport may lose what a killed worker had just taken. A row whose end cannot be read or saved is logged,
+        and stops no other. Returns how many ends were saved.
 
         Raises:
             redis.exceptions.RedisError: the result backend does not answer.
         """
         rows = cls._base_manager.using(router.db_for_write(cls)).filter(task_id__isnull=False, job_ended_at=None)
-        return sum(row.catch_up_job() for row in rows.only("pk", *_FIELDS).iterator(_BATCH))
+        saved = 0
+        for row in rows.only("pk", *_FIELDS).iterator(_BATCH):
+            try:
+                found = row._end_of_job()
+            except RedisError:
+                raise
+            except Exception:
+                _log.exception("the result of the job %s cannot be read", row.task_id)
+                continue
+            try:
+                saved += found is not None and cls._note_end(str(row.task_id), *found)
+            except Exception:
+                _log.exception("the end of the job %s was not saved", row.task_id)
+        return saved
+
+    def _end_of_job(self) -> tuple[str, Any, RunPodError | None] | None:
+        """State, output and error of the job, by its stored result; None if it is open, or its end is known here."""
+        if not self.task_id or self.job_ended_at:
+            return None
+        found = JobResult(self.task_id)
+        state = found.state
+        if state not in states.READY_STATES:
+            return None
+        error = found.error
+        if error is not None and not isinstance(error, RunPodError):
+            # Of a step before it, which was the project's own task.
+            error = JobError(f"{type(error).__name__}: {error}", task_id=self.task_id)
+        return state, None if error else found.result, error
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> Any:

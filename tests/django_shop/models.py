@@ -26,6 +26,16 @@ class Picture(JobModel):
         self.save(update_fields=["handled"])
 
 
+class Poster(Picture):
+    """A model that inherits from a job's model with a table of its own."""
+
+    paper = models.CharField(max_length=20, default="")
+
+    def job_has_ended(self, result: Any, error: Any) -> None:
+        self.paper = "printed"
+        self.save(update_fields=["paper"])
+
+
 class Sketch(JobModel):
     """Keeps no result."""
 

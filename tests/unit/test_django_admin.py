@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from django.apps import apps
+from django.contrib import admin
 from django.test import Client, override_settings
 from redis import Redis
 from redis.client import Pipeline
@@ -139,6 +140,33 @@ def test_the_projects_row_is_linked_for_who_may_see_it(bench: Bench) -> None:
     link = f"/admin/shop/picture/{row.pk}/change/"
     assert link in shown(user("view_job", "view_picture"))
     assert link not in shown(user("view_job"))
+
+
+@pytest.mark.parametrize("by", ["get_queryset", "has_view_permission"])
+def test_a_row_that_its_own_admin_hides_from_the_user_is_not_shown(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    for task_id, prompt in (("t1", "ours"), ("t2", "the secret merger")):
+        bench.accepted(task_id)
+        Picture.objects.create(task_id=task_id, prompt=prompt)
+    monkeypatch.setattr(Picture, "__str__", lambda self: self.prompt)
+    its_admin = admin.site._registry[Picture]
+    if by == "get_queryset":
+        monkeypatch.setattr(its_admin, by, lambda request: Picture.objects.filter(prompt="ours"))
+    else:
+        monkeypatch.setattr(its_admin, by, lambda request, obj=None: obj is None or obj.prompt == "ours")
+    seen = shown(user("view_job", "view_picture"))
+    assert "ours" in seen and "the secret merger" not in seen and "t2" in seen
+
+
+def test_a_result_that_cannot_be_read_takes_the_page_from_no_other(bench: Bench) -> None:
+    backend = jobs_admin.client_app().backend
+    for task_id in ("t1", "t2"):
+        ended(bench, task_id, JobFailed("boom"))
+        backend.store_result(task_id, JobFailed("boom"), "FAILURE")
+    backend.set(backend.get_key_for_task("t1"), b"{cut")
+    seen = shown(user("view_job"), "?which=ended")
+    assert "its result cannot be read" in seen and "JobFailed: boom" in seen
 
 
 def test_cancel(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

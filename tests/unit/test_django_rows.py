@@ -13,17 +13,18 @@ from celery.exceptions import Retry
 from django.core import serializers
 from django.db import connections, transaction
 from kombu.transport.memory import Channel
+from redis.exceptions import RedisError
 
 from celery_runpod import Endpoint, JobResult, errors
 from celery_runpod._protocol import JOB_ENDED, RUN
 from celery_runpod._publish import caller_task
 from celery_runpod.django import _ended_task
 from celery_runpod.django.signals import job_ended
-from celery_runpod.errors import BrokerUnavailable, JobCancelled, JobFailed, encode
+from celery_runpod.errors import BrokerUnavailable, JobCancelled, JobFailed, NoAnswer, RetryRefused, encode
 from celery_runpod.testing import fake_endpoint
 from tests import django_project
 from tests.django_database import database_of
-from tests.django_shop.models import Heard, Picture, Sketch
+from tests.django_shop.models import Heard, Picture, Poster, Sketch
 
 sdxl = Endpoint("sdxl")
 
@@ -392,6 +393,39 @@ def test_a_worker_that_starts_saves_the_ends_that_were_lost(app: Celery) -> None
     assert Picture.objects.get(pk=lost.pk).handled == 1
 
 
+@pytest.mark.parametrize("how", ["its receiver raises", "its result cannot be decoded"])
+def test_a_row_that_cannot_be_caught_up_with_stops_no_other(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    rows = [Picture.objects.create(prompt=f"p{n}") for n in range(4)]
+    for row in rows:
+        app.backend.store_result(row.start_job(sdxl.s()).id, {"n": 1}, states.SUCCESS)
+    handle = Picture.job_has_ended
+
+    def raises(self: Picture, result: Any, error: Any) -> None:
+        handle(self, result, error)
+        if self.prompt == "p1":
+            raise RedisError("the shop's own cache is away")
+
+    if how == "its receiver raises":
+        monkeypatch.setattr(Picture, "job_has_ended", raises)
+    else:
+        app.backend.set(app.backend.get_key_for_task(rows[1].task_id), b"{cut")
+    app.tasks[_ended_task.CATCH_UP].apply(throw=True)
+    assert [one.job_state for one in Picture.objects.order_by("pk")] == ["SUCCESS", "PENDING", "SUCCESS", "SUCCESS"]
+    assert rows[1].task_id in caplog.text
+
+
+def test_a_catch_up_says_that_the_result_backend_is_away(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> Any:
+        raise RedisError("away")
+
+    Picture.objects.create().start_job(sdxl.s())
+    monkeypatch.setattr(app.backend, "get", away)
+    with pytest.raises(RedisError):
+        Picture.catch_up_jobs()
+
+
 def test_an_error_of_a_task_of_the_projects_own_is_caught_up_with_too(app: Celery) -> None:
     picture = Picture.objects.create()
     app.backend.store_result(picture.start_job(sdxl.s()).id, ValueError("a step before"), states.FAILURE)
@@ -431,3 +465,90 @@ def test_the_rows_job_is_the_result(app: Celery) -> None:
     picture = Picture.objects.create()
     picture.start_job(sdxl.s())
     assert isinstance(Picture.objects.get().job, JobResult)
+
+
+def run_again_once(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    """The worker runs the job again as task "again", once. The answer to the first request may be lost."""
+    asked: list[str] = []
+
+    def retry(task_id: str, **_: Any) -> JobResult:
+        asked.append(task_id)
+        if len(asked) > 1:
+            raise RetryRefused(task_id, "it was run again already, as task again", "again")
+        if lost:
+            raise NoAnswer("runpod.retry", 10.0, True)
+        return JobResult("again")
+
+    monkeypatch.setattr("celery_runpod.django.models.retry", retry)
+
+
+def failed(app: Celery) -> Picture:
+    picture = Picture.objects.create()
+    end(app, picture.start_job(sdxl.s()).id, error=JobFailed("boom"))
+    return Picture.objects.get()
+
+
+def test_a_retry_whose_answer_was_lost_is_the_rows_job_at_the_next_call(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_again_once(monkeypatch, lost=True)
+    picture = failed(app)
+    with pytest.raises(NoAnswer):
+        picture.retry_job()
+    assert Picture.objects.get().job_state == "FAILURE"
+    # It ends meanwhile, and no row is this job.
+    end(app, "again", {"n": 1})
+    assert picture.retry_job().id == "again"
+    found = Picture.objects.get()
+    assert (found.task_id, found.job_state, found.job_result) == ("again", "SUCCESS", {"n": 1})
+
+
+def test_a_retry_in_a_transaction_that_is_rolled_back_is_the_rows_job_at_the_next_call(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_again_once(monkeypatch, lost=False)
+    failed(app)
+    with transaction.atomic():
+        Picture.objects.get().retry_job()
+        transaction.set_rollback(True)
+    assert Picture.objects.get().job_state == "FAILURE"
+    Picture.objects.get().retry_job()
+    assert (Picture.objects.get().task_id, Picture.objects.get().job_state) == ("again", "PENDING")
+
+
+def test_a_stale_row_that_is_run_again_does_not_take_the_row_from_its_newer_job(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_again_once(monkeypatch, lost=False)
+    stale = failed(app)
+    newer = Picture.objects.get().start_job(sdxl.s()).id
+    stale.retry_job()
+    assert (Picture.objects.get().task_id, stale.task_id) == (newer, newer)
+
+
+def test_a_retry_that_is_refused_leaves_the_row_as_it_is(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(task_id: str, **_: Any) -> JobResult:
+        raise RetryRefused(task_id, "its input is not kept any more")
+
+    monkeypatch.setattr("celery_runpod.django.models.retry", refuse)
+    with pytest.raises(RetryRefused):
+        failed(app).retry_job()
+    assert Picture.objects.get().job_state == "FAILURE"
+
+
+@pytest.mark.parametrize("by", ["the message", "the catch-up"])
+def test_of_models_that_inherit_the_row_of_the_latter_hears_of_the_end(app: Celery, by: str) -> None:
+    poster, picture = Poster.objects.create(), Picture.objects.create()
+    for row in (poster, picture):
+        task_id = row.start_job(sdxl.s()).id
+        app.backend.store_result(task_id, {"n": 1}, states.SUCCESS)
+        if by == "the message":
+            hear(app, task_id, states.SUCCESS, {"n": 1}, None)
+    if by == "the catch-up":
+        app.tasks[_ended_task.CATCH_UP].apply(throw=True)
+    poster, picture = Poster.objects.get(), Picture.objects.get(pk=picture.pk)
+    assert (poster.job_state, poster.job_result, poster.paper, poster.handled) == ("SUCCESS", {"n": 1}, "printed", 0)
+    assert (picture.job_state, picture.handled) == ("SUCCESS", 1)
+    poster.prompt = "saved later"
+    poster.save()
+    assert Poster.objects.get().job_result == {"n": 1}

@@ -136,8 +136,9 @@ def test_a_repeated_message_begins_no_second_job_and_another_one_is_refused() ->
     assert run_again(bench) == new_id
     bench.check()
     assert bench.runpod.called("run") == 2
-    with pytest.raises(RetryRefused, match=new_id):
+    with pytest.raises(RetryRefused, match=new_id) as refused:
         run_again(bench, message="m2")
+    assert refused.value.again_as == new_id
 
 
 @pytest.mark.parametrize("ended", [Answer("r1", "COMPLETED", output=1), Answer("r1", "CANCELLED")], ids=str)

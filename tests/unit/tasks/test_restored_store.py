@@ -123,7 +123,7 @@ def test_each_master_of_a_cluster_is_compared_with_its_own_beat(bench: Bench, mo
     bench.now += 5
     assert beat(bench.services, memory) == "went_back"
     assert fence(bench) == remembered
-    assert bench.store.submits.signs("other", ["t1"]).epoch.fence == 0
+    assert bench.store.submits.signs("other", ["t1"]).incarnation.fence == 0
 
 
 def test_a_master_that_is_away_keeps_the_others_from_no_beat(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
