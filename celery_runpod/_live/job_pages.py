@@ -11,6 +11,8 @@ Not here: how a framework reads a request and sends an answer (`celery_runpod/fl
 from __future__ import annotations
 
 import logging
+import math
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -161,6 +163,8 @@ class Connection(Protocol):
 
     def settimeout(self, value: float | None, /) -> None: ...
 
+    def shutdown(self, how: int, /) -> None: ...
+
 
 def connection_of(environ: Mapping[str, Any]) -> Connection | None:
     """The socket of a request, where the WSGI server gives it: gunicorn and Werkzeug do. They wait for ever for a browser
@@ -177,6 +181,7 @@ class BoundedStream:
         self._connection = connection
         self._usual_s = None if connection is None else connection.gettimeout()
         self._left = False
+        self._given_at = math.inf
         if connection is not None:
             connection.settimeout(SEND_S)
 
@@ -185,8 +190,11 @@ class BoundedStream:
 
     def __next__(self) -> bytes:
         try:
-            return next(self._events)
+            piece = next(self._events)
+            self._given_at = time.monotonic()
+            return piece
         except BaseException:
+            self._given_at = math.inf
             self.close()
             raise
 
@@ -195,9 +203,12 @@ class BoundedStream:
             self._left = True
             self._held.leave()
             if self._connection is not None:
-                # A server may serve other requests over it; or it is closed.
+                # A server may serve other requests over it; or it is closed already.
                 with suppress(OSError):
                     self._connection.settimeout(self._usual_s)
+                    if time.monotonic() - self._given_at >= SEND_S:
+                        # gunicorn 27 would wait in its main thread until the browser closes its side.
+                        self._connection.shutdown(socket.SHUT_RDWR)
 
     def __del__(self) -> None:
         # A response that a middleware throws away is neither read nor closed.

@@ -424,6 +424,9 @@ class OpenConnection:
     def settimeout(self, value: float | None, /) -> None:
         self.timeouts.append(value)
 
+    def shutdown(self, how: int, /) -> None:
+        self.timeouts.append(-1.0)
+
 
 @pytest.mark.parametrize("server", ["gunicorn.socket", "werkzeug.socket"])
 def test_a_send_to_a_browser_is_bounded_while_a_stream_is_open(jobs_seen: Jobs, server: str) -> None:
@@ -433,6 +436,19 @@ def test_a_send_to_a_browser_is_bounded_while_a_stream_is_open(jobs_seen: Jobs, 
     assert made.timeouts == [None, job_pages.SEND_S]
     assert stream is not None and len(list(stream)) == 3
     assert made.timeouts == [None, job_pages.SEND_S, None]
+
+
+def test_a_connection_whose_browser_took_nothing_is_shut(jobs_seen: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Celery("project", broker="memory://", set_as_current=False)
+    now = [100.0]
+    monkeypatch.setattr(job_pages.time, "monotonic", lambda: now[0])
+    for taken_within_s, shut in ((1.0, []), (job_pages.SEND_S, [-1.0])):
+        made = OpenConnection()
+        stream = job_pages.wsgi_stream("t1", None, app, 2, {"wsgi.multithread": True, "gunicorn.socket": made})
+        assert stream is not None and next(stream)
+        now[0] += taken_within_s
+        stream.close()  # as a server does after a send that failed
+        assert made.timeouts[3:] == shut
 
 
 @pytest.mark.usefixtures("streamed")
