@@ -116,8 +116,7 @@ def _job_events() -> Response:
         app = runpod.celery if runpod.celery is not None else client_app()
     except NotConfigured:
         return _response(job_pages.AWAY)
-    multithread = bool(request.environ.get("wsgi.multithread"))
-    stream = job_pages.wsgi_stream(task_id, last, app, runpod.most_streams, multithread=multithread)
+    stream = job_pages.wsgi_stream(task_id, last, app, runpod.most_streams, request.environ)
     if stream is None:
         return _response(job_pages.NO_PLACE)
     return Response(stream, headers=job_pages.EVENT_HEADERS)

@@ -11,11 +11,14 @@ Not here: how a framework reads a request and sends an answer (`celery_runpod/fl
 from __future__ import annotations
 
 import logging
+import math
+import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from celery import Celery
 from redis.exceptions import RedisError
@@ -37,6 +40,10 @@ MOST_ID_LENGTH = 512
 WSGI_STREAMS, WSGI_LIFE_S = 4, 120.0
 """How many streams a process of a WSGI server serves at a time, and how long each; a browser connects again by itself."""
 ASGI_STREAMS, ASGI_LIFE_S = 2_000, 600.0
+SEND_S = 15.0
+"""How long a thread of a WSGI server waits for a browser that does not take a piece."""
+PIECE = 65_536
+"""Bytes that are sent at a time: a slow browser has to take one of them in `SEND_S`, not a whole chunk of 1 MB."""
 STATUS_READS = 4
 """How often chunks are read for one answer of the status: hundreds of small ones, or four that are large."""
 RETRY_AFTER_S = 10
@@ -149,20 +156,45 @@ class Places:
 places = Places()
 
 
-class BoundedStream:
-    """The events of a stream that has a place, which it leaves at its end, when it is closed, or when it is forgotten."""
+class Connection(Protocol):
+    """The socket of a browser."""
 
-    def __init__(self, events: Iterator[bytes], held: Places) -> None:
+    def gettimeout(self) -> float | None: ...
+
+    def settimeout(self, value: float | None, /) -> None: ...
+
+    def shutdown(self, how: int, /) -> None: ...
+
+
+def connection_of(environ: Mapping[str, Any]) -> Connection | None:
+    """The socket of a request, where the WSGI server gives it: gunicorn and Werkzeug do. They wait for ever for a browser
+    that does not read; other servers have a limit of their own."""
+    return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+
+
+class BoundedStream:
+    """The events of a stream that has a place, which it leaves at its end, when it is closed, or when it is forgotten.
+    Meanwhile a send to `connection` waits for `SEND_S` at most; the server then closes the stream."""
+
+    def __init__(self, events: Iterator[bytes], held: Places, connection: Connection | None = None) -> None:
         self._events, self._held = events, held
+        self._connection = connection
+        self._usual_s = None if connection is None else connection.gettimeout()
         self._left = False
+        self._given_at = math.inf
+        if connection is not None:
+            connection.settimeout(SEND_S)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         try:
-            return next(self._events)
+            piece = next(self._events)
+            self._given_at = time.monotonic()
+            return piece
         except BaseException:
+            self._given_at = math.inf
             self.close()
             raise
 
@@ -170,6 +202,13 @@ class BoundedStream:
         if not self._left:
             self._left = True
             self._held.leave()
+            if self._connection is not None:
+                # A server may serve other requests over it; or it is closed already.
+                with suppress(OSError):
+                    self._connection.settimeout(self._usual_s)
+                    if time.monotonic() - self._given_at >= SEND_S:
+                        # gunicorn 27 would wait in its main thread until the browser closes its side.
+                        self._connection.shutdown(socket.SHUT_RDWR)
 
     def __del__(self) -> None:
         # A response that a middleware throws away is neither read nor closed.
@@ -177,11 +216,11 @@ class BoundedStream:
 
 
 def wsgi_stream(
-    task_id: str, last_event_id: str | None, app: Celery, most: int | None, *, multithread: bool
+    task_id: str, last_event_id: str | None, app: Celery, most: int | None, environ: Mapping[str, Any]
 ) -> BoundedStream | None:
     """The events for one browser, in this thread; None if no place is left. A server with one thread has none: a stream
-    would keep it from all else."""
-    if not multithread or not places.take(WSGI_STREAMS if most is None else most):
+    would keep it from all else. `environ` is WSGI's of the request."""
+    if not environ.get("wsgi.multithread") or not places.take(WSGI_STREAMS if most is None else most):
         return None
     looker, position = Looker(app), Position(last_event_id)
     news = followed(
@@ -190,14 +229,20 @@ def wsgi_stream(
         timeout_s=WSGI_LIFE_S,
         heartbeat_s=HEARTBEAT_S,
     )
-    return BoundedStream(_events(news, position), places)
+    return BoundedStream(_pieces(news, position), places, connection_of(environ))
 
 
-def _events(news: Iterator[JobUpdate | Chunk | None], position: Position) -> Iterator[bytes]:
+def _pieces(news: Iterator[JobUpdate | Chunk | None], position: Position) -> Iterator[bytes]:
+    """The events, each in pieces. A browser drops an event that is cut off, and asks for it again."""
+    over_at = time.monotonic() + WSGI_LIFE_S
     yield RETRY
     try:
         for one in news:
-            yield position.event(one)
+            event = position.event(one)
+            for start in range(0, len(event), PIECE):
+                yield event[start : start + PIECE]
+                if time.monotonic() >= over_at:
+                    return
     except (RedisError, OSError) as error:
         # The browser connects again, and names the last event that it has.
         log.error("a stream of events ends: %s", error)

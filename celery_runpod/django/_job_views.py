@@ -52,8 +52,7 @@ def job_events(request: HttpRequest) -> HttpResponseBase:
     if isinstance(request, ASGIRequest):
         stream = _without_thread(job_pages.asgi_stream(task_id, last, app)) if job_pages.asgi_place(most) else None
     else:
-        multithread = bool(request.META.get("wsgi.multithread"))
-        stream = job_pages.wsgi_stream(task_id, last, app, most, multithread=multithread)
+        stream = job_pages.wsgi_stream(task_id, last, app, most, request.META)
     if stream is None:
         return _response(job_pages.NO_PLACE)
     # Django's GZipMiddleware would keep events back until a block is full; it leaves alone what is encoded already.

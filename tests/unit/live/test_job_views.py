@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from celery import Celery
 from flask import Flask, abort
 from redis.exceptions import ConnectionError as RedisConnectionError
+from werkzeug.serving import make_server
 
 import celery_runpod.flask
 from celery_runpod._live import chunk_hub, chunks, job_pages
@@ -23,6 +26,7 @@ from celery_runpod._store.streams import Entry
 from celery_runpod.errors import ConfigurationError, InvalidOption
 from celery_runpod.flask import RunPod, jobs
 from tests import django_project
+from tests.waiting import eventually
 
 RUNNING = JobUpdate("t1", "IN_PROGRESS", progress="<b>3</b>")
 DONE = JobUpdate("t1", "SUCCESS", ended=True)
@@ -393,7 +397,7 @@ def test_a_stream_holds_no_connection_to_the_database(
 
 def bounded(most: int) -> Any:
     app = Celery("project", broker="memory://", set_as_current=False)
-    return job_pages.wsgi_stream("t1", None, app, most, multithread=True)
+    return job_pages.wsgi_stream("t1", None, app, most, {"wsgi.multithread": True})
 
 
 def test_a_place_is_free_again_however_a_stream_goes(jobs_seen: Jobs) -> None:
@@ -409,6 +413,76 @@ def test_a_place_is_free_again_however_a_stream_goes(jobs_seen: Jobs) -> None:
     assert job_pages.places.taken == 1
     jobs_seen.script = [DONE]
     assert len(list(three)) == 1 and job_pages.places.taken == 0
+
+
+class OpenConnection:
+    """The socket that a server gives with a request."""
+
+    def __init__(self) -> None:
+        self.timeouts: list[float | None] = [None]
+
+    def gettimeout(self) -> float | None:
+        return self.timeouts[-1]
+
+    def settimeout(self, value: float | None, /) -> None:
+        self.timeouts.append(value)
+
+    def shutdown(self, how: int, /) -> None:
+        self.timeouts.append(-1.0)
+
+
+@pytest.mark.parametrize("server", ["gunicorn.socket", "werkzeug.socket"])
+def test_a_send_to_a_browser_is_bounded_while_a_stream_is_open(jobs_seen: Jobs, server: str) -> None:
+    made = OpenConnection()
+    app = Celery("project", broker="memory://", set_as_current=False)
+    stream = job_pages.wsgi_stream("t1", None, app, 2, {"wsgi.multithread": True, server: made})
+    assert made.timeouts == [None, job_pages.SEND_S]
+    assert stream is not None and len(list(stream)) == 3
+    assert made.timeouts == [None, job_pages.SEND_S, None]
+
+
+def test_a_connection_whose_browser_took_nothing_is_shut(jobs_seen: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Celery("project", broker="memory://", set_as_current=False)
+    now = [100.0]
+    monkeypatch.setattr(job_pages.time, "monotonic", lambda: now[0])
+    for taken_within_s, shut in ((1.0, []), (job_pages.SEND_S, [-1.0])):
+        made = OpenConnection()
+        stream = job_pages.wsgi_stream("t1", None, app, 2, {"wsgi.multithread": True, "gunicorn.socket": made})
+        assert stream is not None and next(stream)
+        now[0] += taken_within_s
+        stream.close()  # as a server does after a send that failed
+        assert made.timeouts[3:] == shut
+
+
+@pytest.mark.usefixtures("streamed")
+def test_large_events_are_sent_in_pieces(views: Framework, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_pages, "PIECE", 7)
+    _, _, body = views.get("/runpod/job/events?task=t1", yes)
+    assert [json.loads(one["data"])["output"] for one in events(body) if one["event"] == "chunk"][-1] == "<i>3</i>"
+
+
+@pytest.mark.usefixtures("streamed")
+def test_who_does_not_read_keeps_no_place(jobs_seen: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = [Entry(f"{n}-0", "0.1", 1, n, "chunk", json.dumps("x" * 900_000)) for n in range(1, 10)]
+    monkeypatch.setattr(KeptChunks, "entries", tuple(large))
+    monkeypatch.setattr(job_pages, "SEND_S", 0.1)
+    app = Flask("shop")
+    RunPod(app, may_see=yes, most_streams=1)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    try:
+        browser = socket.socket()
+        browser.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        with browser:
+            browser.connect(("127.0.0.1", server.server_port))
+            browser.sendall(b"GET /runpod/job/events?task=t1 HTTP/1.1\r\nHost: shop\r\n\r\n")
+            assert browser.recv(1) == b"H"
+            eventually(lambda: job_pages.places.taken, 0)
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
 
 
 def test_an_asynchronous_stream_that_is_left_leaves_its_place(jobs_seen: Jobs) -> None:
