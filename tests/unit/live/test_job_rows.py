@@ -18,7 +18,7 @@ def put(scene: Scene, endpoint: str, task_id: str, *, name: str = "", **at: floa
     """A record, and when it is due by each index."""
     keys, redis = scene.store.keys, scene.bench.redis
     fields = scene.bench.job(task_id, name=name or endpoint).to_fields() | {"state": "IN_PROGRESS", "job_id": "r"}
-    redis.sadd(keys.endpoints(), endpoint)
+    redis.zadd(keys.endpoints(), {endpoint: 0})
     redis.hset(keys.job(endpoint, task_id), mapping=fields)
     for index, score in at.items():
         redis.zadd(getattr(keys, index)(endpoint), {task_id: NOW + score})
