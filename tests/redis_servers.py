@@ -1,6 +1,6 @@
 """Clusters and Sentinels of real Redis servers, on free loopback ports. The stack that started them ends them by pid.
 
-They fail over within about two seconds: a cluster's node counts as failed after `NODE_TIMEOUT_MS`.
+They fail over within a few seconds: a cluster's node counts as failed after `NODE_TIMEOUT_MS`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,29 @@ from celery import Celery
 from redis import Redis
 from redis.exceptions import RedisError
 
+from celery_runpod import JobResult
 from celery_runpod._connect import READ, connect
 from celery_runpod._devstack.stack import Server, Stack, free_port, listens, redis_server
 from celery_runpod._store.store import JobStore
+from celery_runpod.errors import ResultTimeout, SubmissionUnconfirmed
 from tests.servers import World
 from tests.waiting import eventually
 
-NODE_TIMEOUT_MS = 800
-DOWN_AFTER_MS = 800
+NODE_TIMEOUT_MS = 1500
+DOWN_AFTER_MS = 1500
 SLOTS = 16_384
 KINDS = {"redis": redis_server, "valkey": lambda: str(shutil.which("valkey-server"))}
 MASTER = "themaster"
+
+
+def mark_of_end(world: World, task_id: str, within_s: float) -> str | None:
+    """The mark of a job's output; None where RunPod's answer to its submit went with the master (docs/guarantees.md)."""
+    try:
+        return str(JobResult(task_id).get(timeout=within_s)["mark"])
+    except SubmissionUnconfirmed:
+        return None
+    except ResultTimeout as error:
+        raise AssertionError(f"{error}: {JobStore(world.records, world.namespace).ids.job(task_id)}") from None
 
 
 def kinds() -> list[str]:
