@@ -196,7 +196,8 @@ def _error_of(task_id: str, app: Celery) -> str:
 
 def _rows_of_the_project(request: HttpRequest, site: Any, rows: Iterable[Row]) -> dict[str, tuple[str, str]]:
     """Task id -> the page and the name of the project's row that is this job, where the user may see it."""
-    ids, found = [row.task_id for row in rows], {}
+    ids = [row.task_id for row in rows]
+    found: dict[str, tuple[str, str]] = {}
     for model in job_models():
         its_admin = site._registry.get(model)
         if its_admin is None or not its_admin.has_view_permission(request):
