@@ -1,7 +1,7 @@
 """All who read chunks in one event loop: one thread reads what is new for all of them, over one Redis connection.
 
 The entries that come while a job is read are kept here for a moment, for all of its readers. Who stands further back is
-read for from the store, a little at a time, in threads of their own. The one thread begins at the end of a job's stream,
+read for from the store, a little at a time, in a second thread. The first one begins at the end of a job's stream,
 whatever place a reader names: that may come from a browser, and be no place at all. So a slow reader costs no more memory
 than what it is being sent, thousands of readers of one job cost one read, and those who come late delay nobody.
 
@@ -35,8 +35,6 @@ READ_OF_EACH_S = 0.0002
 MOST_RECENT = 200
 MOST_RECENT_BYTES = MOST_HELD_BYTES
 """Of the entries of one job that are kept here for those who are a moment late."""
-BEHIND = 2
-"""The threads, each with a Redis connection, in which is read for those who stand further back."""
 MOST_AT_ONCE, MOST_BYTES_AT_ONCE = 100, 1_000_000
 """What is new of so many jobs is read in one round trip: it is to come to about so many bytes."""
 NEWEST_AT_ONCE = 10
@@ -107,7 +105,7 @@ class ChunkHub:
         self._users += 1
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="runpod-chunks")
-            self._behind = ThreadPoolExecutor(BEHIND, thread_name_prefix="runpod-chunks-behind")
+            self._behind = ThreadPoolExecutor(1, thread_name_prefix="runpod-chunks-behind")
 
     def leave(self, place: Place | None) -> None:
         """A reader has left; `place` is the job that it read, if it had come so far."""
