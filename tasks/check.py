@@ -26,20 +26,24 @@ from celery_runpod._store.record import Job
 from celery_runpod._store.states import AT_RUNPOD, State
 from celery_runpod._store.store import Begun, Leased
 from celery_runpod.api import Job as Answer
-from celery_runpod.errors import (
-    BadAnswer,
-    EndpointNotFound,
-    JobNotFound,
-    RateLimited,
-    RunPodError,
-    Unavailable,
-)
+from celery_runpod.errors import EndpointNotFound, JobNotFound, RunPodError
 from tasks import hints
 from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, hand_over
 from tasks.idempotency import let_expire
 from tasks.job_events import progress_of
-from tasks.order_of_looks import Granted, Known, Looks, ask_budget, plan_looks, shared_by_late_calls, started_at
+from tasks.order_of_looks import (
+    Granted,
+    Known,
+    Looks,
+    ask_budget,
+    of_this_job_alone,
+    operation_in_trouble,
+    pause_after,
+    plan_looks,
+    shared_by_late_calls,
+    started_at,
+)
 from tasks.outstanding import repeat_outstanding
 from tasks.own_verdicts import (
     MISSING_S,
@@ -167,7 +171,7 @@ class Check:
         work += [(self._give_back, job) for job in looks.others]
         troubles = set(self.services.side_by_side(self._do, work, self._keep_place))
         reach(Step.CHECK_LOOKED)
-        if begun.paused_until is not None and "status" not in troubles and looks.granted:
+        if begun.paused_until is not None and not troubles & {"status", "stream"} and looks.granted:
             self.store.pauses.unpause(self.endpoint, "status")
 
     def _give_back(self, job: Job) -> str | None:
@@ -230,7 +234,7 @@ class Check:
         return None
 
     def _poll(self, job: Job) -> str | None:
-        """Ask RunPod; returns "status" if the API itself is in trouble."""
+        """Ask RunPod; returns the operation for which the API itself is in trouble."""
         timeout_s, began = self.services.settings.poll_timeout_s, self.services.clock()
         if began + timeout_s > self.stop_at:
             self._put_off(job, began)
@@ -244,7 +248,8 @@ class Check:
         except RunPodError as error:
             return self._poll_failed(job, error, began)
         if answer is None:
-            self._put_off(job, began + 1)
+            if began + 1 <= self._patience_ends(job) or not self._end_ours(job, began):
+                self._put_off(job, began + 1)
             return None
         if asked is job:
             self._answered(job, answer, began)
@@ -292,17 +297,12 @@ class Check:
         """No answer from RunPod says nothing about the job: it stays open until its own deadline."""
         now = self.services.clock()
         log.warning("poll.failed", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
-        # A success that is too large or too slow to be read is trouble of this job alone.
-        of_this_job = isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.status == 200)
-        away = isinstance(error, Unavailable) and error.status != 404
-        in_trouble = not of_this_job and (away or isinstance(error, RateLimited))
-        due = self.known.next_look_at(self.services, job)
-        if in_trouble:
-            after = error.retry_after_s if isinstance(error, RateLimited) else None
-            due = max(due, self.store.pauses.pause(self.endpoint, "status", now, after, self.services.spread()))
-        reason = "" if of_this_job else "API_DOWN" if in_trouble else refusal(error)
-        self._look_again(job, due, began, reason, in_vain=not in_trouble and bool(reason))
-        return "status" if in_trouble else None
+        operation = operation_in_trouble(error)
+        paused_until = pause_after(self.services, self.endpoint, operation, error) if operation else now
+        due = max(paused_until, self.known.next_look_at(self.services, job))
+        reason = "API_DOWN" if operation else "" if of_this_job_alone(error) else refusal(error)
+        self._look_again(job, due, began, reason, in_vain=not operation and bool(reason))
+        return operation
 
     def _not_found(self, job: Job, error: JobNotFound | EndpointNotFound, began: float) -> None:
         """One 404 does not end a job: a replica may lag, and RunPod may not find an endpoint for some seconds."""

@@ -15,6 +15,7 @@ from celery_runpod._store.record import Job
 from celery_runpod._store.states import AT_RUNPOD, State
 from celery_runpod._store.store import Begun
 from celery_runpod.api import Job as Answer
+from celery_runpod.errors import ApiError, BadAnswer, RateLimited, RunPodError, Unavailable
 from tasks.own_verdicts import verdict_at
 from tasks.schedule import LAST_LOOK_S, WATCHED_S, Lengths, until_next_look_s
 from tasks.services import Services
@@ -51,6 +52,27 @@ def ask_budget(services: Services, endpoint: str, begun: Begun, now: float) -> G
     return Granted(looks, submits, looks_from, again_at if submits < begun.submits else 0.0)
 
 
+def of_this_job_alone(error: RunPodError) -> bool:
+    """Whether a look failed by its own job: by a success that is too large or too slow to be read."""
+    return isinstance(error, BadAnswer) or (isinstance(error, Unavailable) and error.status == 200)
+
+
+def operation_in_trouble(error: RunPodError) -> str | None:
+    """Which operation of RunPod's API does not serve the looks now, by the error of one: each has a pause of its own."""
+    away = isinstance(error, Unavailable) and error.status != 404
+    if of_this_job_alone(error) or not (away or isinstance(error, RateLimited)):
+        return None
+    return "stream" if isinstance(error, ApiError) and error.operation == "stream" else "status"
+
+
+def pause_after(services: Services, endpoint: str, operation: str, error: RunPodError) -> float:
+    """Pause an operation after its trouble; answers until when (s since 1970) no look is possible. While /stream alone is
+    paused, looks at streamed jobs go on by /status."""
+    now, after = services.clock(), error.retry_after_s if isinstance(error, RateLimited) else None
+    until = services.store.pauses.pause(endpoint, operation, now, after, services.spread())
+    return until if operation == "status" else now
+
+
 def started_at(job: Job, answer: Answer, now: float) -> float:
     """Since when (s since 1970) a RunPod worker works on a job that was seen in progress for the first time."""
     if job.submitted_at is None or answer.delay_s is None:
@@ -79,8 +101,11 @@ class Known:
         pause_s = until_next_look_s(job, checks, now, self.lengths, webhook=webhook, spread=spread, ahead_s=ahead_s)
         if job.task_id not in self.watched:
             return now + pause_s
-        # What is streamed is followed without a pause (``streaming.py``).
-        return now + (0.0 if job.options.stream and job.state is State.IN_PROGRESS else min(pause_s, WATCHED_S))
+        # What is streamed is followed without a pause (``streaming.py``), unless /stream itself is paused.
+        followed = job.options.stream and job.state is State.IN_PROGRESS
+        if followed and services.store.pauses.paused_until(job.endpoint, "stream") is None:
+            return now
+        return now + min(pause_s, WATCHED_S)
 
     def _ahead_s(self, job: Job) -> float:
         """How long the jobs before it in RunPod's queue will take; 0 where that is not known."""

@@ -56,15 +56,32 @@ def ask(services: Services, job: Job, timeout_s: float, *, read: bool) -> Answer
         ApiError: as `RunPodClient.status` and `take_chunks`.
     """
     client, job_id = services.client(job.api_key_name), str(job.job_id)
+    paused_until, answer = _paused_until(services, job), None
     if job.options.stream:
-        answer = _follow(services, client, job, timeout_s, read=read)
-        if answer is None or not answer.final:
-            return answer
-    answer = client.status(job.endpoint, job_id, timeout=timeout_s)
+        if paused_until is not None:
+            # After trouble /status goes first: it costs nothing if the API is still away, and a GET /stream its chunks.
+            answer = client.status(job.endpoint, job_id, timeout=timeout_s)
+            if paused_until > services.clock():
+                waits = services.clock() < verdict_at(job) or _may_be_chunks(job, answer)
+                return None if answer.final and waits else answer
+        followed = _follow(services, client, job, timeout_s, read=read)
+        if followed is None or not followed.final:
+            return followed
+    if answer is None or not answer.final:
+        answer = client.status(job.endpoint, job_id, timeout=timeout_s)
     if not job.options.stream and _may_be_chunks(job, answer):
+        if paused_until is not None and paused_until > services.clock():
+            return None
         taken = _take(services, client, job, job_id, timeout_s)
         return None if taken is None else answer
     return answer
+
+
+def _paused_until(services: Services, job: Job) -> float | None:
+    """Until when (s since 1970) GET /stream is or was paused, by its own trouble or that of all looks; None if neither
+    is so, or RunPod has answered since."""
+    found = (services.store.pauses.paused_until(job.endpoint, one) for one in ("stream", "status"))
+    return max((until for until in found if until is not None), default=None)
 
 
 def whole_output(services: Services, job: Job, answer: Answer) -> tuple[Answer, StreamIncomplete | None]:
@@ -146,6 +163,7 @@ def _take(
         _keep(services, job, token, [], gap=lost)
         raise
     reach(Step.STREAM_TAKEN)
+    services.store.pauses.unpause(job.endpoint, "stream")
     word = _keep(services, job, token, [json.dumps(chunk) for chunk in chunks])
     reach(Step.STREAM_KEPT)
     return (answer, len(chunks)) if word == "kept" else None

@@ -32,9 +32,9 @@ def entries(bench: Bench, task_id: str = "t1") -> list[Entry]:
     return bench.store.streams.read([(ENDPOINT, task_id, START)]).get((ENDPOINT, task_id), [])
 
 
-def kept(bench: Bench) -> list[str]:
+def kept(bench: Bench, task_id: str = "t1") -> list[str]:
     """What the readers see: the text of each chunk, and the kind of all else."""
-    return [one.text or one.kind for one in entries(bench)]
+    return [one.text or one.kind for one in entries(bench, task_id)]
 
 
 def outcome(bench: Bench) -> Any:
@@ -306,3 +306,81 @@ def test_a_sync_call_whose_chunks_cannot_be_asked_for_is_no_empty_list() -> None
 def test_options_that_exclude_each_other_are_refused_also_one_by_one() -> None:
     with pytest.raises(InvalidOption):
         Endpoint("sdxl").using(stream=True).using(sync=True)
+
+
+def looks_at_a_plain_job_beside(trouble: Exception | None) -> int:
+    """How often a plain job is looked at in a minute, also if GET /stream of another fails."""
+    bench = Bench()
+    bench.accepted("plain", options=Options(deadline=600.0))
+    if trouble:
+        bench.accepted("streamed", options=STREAMED)
+    seen: list[str] = []
+
+    def status(_: str, job_id: str, **__: Any) -> Answer:
+        seen.append(job_id)
+        return Answer(job_id, "IN_PROGRESS")
+
+    def take_chunks(*_: Any, **__: Any) -> Any:
+        assert trouble
+        raise trouble
+
+    bench.runpod.status = status  # type: ignore[method-assign]
+    bench.runpod.take_chunks = take_chunks  # type: ignore[method-assign]
+    plain = str(bench.record("plain").job_id)
+    for _ in range(60):
+        bench.check(after_s=1)
+    return seen.count(plain)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        RateLimited("429", "stream", ENDPOINT, 429, retry_after_s=60.0),
+        Unavailable("503", "stream", ENDPOINT, 503, sent=True),
+    ],
+)
+def test_trouble_on_stream_does_not_stop_the_looks_at_other_jobs(trouble: Exception) -> None:
+    assert looks_at_a_plain_job_beside(trouble) >= looks_at_a_plain_job_beside(None) > 2
+
+
+def test_an_outage_costs_the_chunks_of_one_stream_and_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    ids = [f"t{number}" for number in range(10)]
+    for task_id in ids:
+        bench.accepted(task_id, options=STREAMED)
+    asked: list[str] = []
+
+    def away(operation: str) -> Any:
+        def call(_: str, job_id: str, **__: Any) -> Any:
+            asked.append(operation)
+            raise Unavailable("503", operation, ENDPOINT, 503, sent=True)
+
+        return call
+
+    # One after the other: looks that are under way at the same time are lost together.
+    in_order = lambda _, do, work, __: [do(one) for one in work]  # noqa: E731
+    monkeypatch.setattr(type(bench.services), "side_by_side", in_order)
+    bench.runpod.status = away("status")  # type: ignore[method-assign]
+    bench.runpod.take_chunks = away("stream")  # type: ignore[method-assign]
+    for _ in range(120):
+        bench.check(after_s=1)
+    assert asked.count("status") > 1
+    assert asked.count("stream") == 1
+    assert sum(kept(bench, one) == ["gap"] for one in ids) == 1
+
+
+def test_a_streamed_job_past_its_deadline_ends_though_the_budget_has_no_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    running(bench)
+    take = bench.services.budget.take
+
+    def without_streams(endpoint: str, operation: str, number: int, **options: Any) -> int:
+        return 0 if operation == "stream" else take(endpoint, operation, number, **options)
+
+    monkeypatch.setattr(bench.services.budget, "take", without_streams)
+    bench.now = bench.record().end_by or 0.0
+    for _ in range(60):
+        bench.check(after_s=1)
+    assert type(outcome(bench)).__name__ == "DeadlineExceeded"
