@@ -114,8 +114,9 @@ def before_chunks(job: Job, answer: Answer) -> Answer:
 
 
 def _may_be_chunks(job: Job, answer: Answer) -> bool:
-    """Whether a success may be that of a generator handler without `return_aggregate_stream`: its output is `[]`."""
-    if answer.state != State.COMPLETED or answer.too_deep:
+    """Whether a success may be that of a generator handler without `return_aggregate_stream`: its output is `[]`.
+    `stream=False` says that the handler does not yield."""
+    if answer.state != State.COMPLETED or answer.too_deep or job.options.stream is False:
         return False
     return answer.output == [] or (bool(job.options.stream) and answer.output is None)
 

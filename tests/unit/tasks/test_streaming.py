@@ -208,6 +208,19 @@ def test_an_empty_list_is_an_output_too() -> None:
     assert outcome(bench) == []
 
 
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_handler_that_does_not_yield_is_not_asked_for_chunks(sync: bool) -> None:
+    bench = Bench()
+    bench.runpod.says("runsync", DONE)
+    bench.accepted(options=Options.parse({"deadline": 600.0, "sync": sync, "stream": False}))
+    bench.runpod.says("status", DONE)
+    bench.runpod.says("stream", Unavailable("503", "stream", ENDPOINT, 503, sent=True))
+    if not sync:
+        bench.check(after_s=2)
+    assert outcome(bench) == []
+    assert bench.runpod.called("stream") == 0
+
+
 def test_chunks_of_a_job_that_runpod_began_again_are_no_result() -> None:
     bench = Bench()
     running(bench)
