@@ -148,6 +148,16 @@ def _follow(services: Services, client: RunPodClient, job: Job, timeout_s: float
 def _take(
     services: Services, client: RunPodClient, job: Job, job_id: str, timeout_s: float
 ) -> tuple[Answer, int] | None:
+    """As `_take_once`; after a final answer with chunks on, until RunPod has no more: a final answer may hold a part."""
+    taken = more = _take_once(services, client, job, job_id, timeout_s)
+    while taken is not None and taken[0].final and more is not None and more[1]:
+        more = _take_once(services, client, job, job_id, timeout_s)
+    return None if more is None else taken
+
+
+def _take_once(
+    services: Services, client: RunPodClient, job: Job, job_id: str, timeout_s: float
+) -> tuple[Answer, int] | None:
     """One GET /stream: what it says, and how many chunks were kept. None if it was not made, or came too late."""
     if not services.budget.take(job.endpoint, "stream", 1):
         return None

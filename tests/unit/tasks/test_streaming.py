@@ -199,6 +199,16 @@ def test_a_generator_in_a_call_without_stream_gives_its_chunks() -> None:
     assert outcome(bench) == ["a", "b"]
 
 
+@pytest.mark.parametrize("stream", [None, True])
+def test_a_final_answer_may_hold_a_part_of_the_chunks(stream: bool | None) -> None:
+    bench = Bench()
+    bench.accepted(options=Options(deadline=600.0, stream=stream))
+    bench.runpod.says("status", DONE)
+    bench.runpod.says("stream", (DONE, ["a"]), (DONE, ["b", "c"]), (DONE, []))
+    bench.check(after_s=2)
+    assert outcome(bench) == ["a", "b", "c"]
+
+
 def test_an_empty_list_is_an_output_too() -> None:
     bench = Bench()
     bench.accepted()
