@@ -88,7 +88,7 @@ class Endpoint:
             webhook: False keeps this call from using the configured webhook.
             api_key_name: which of the worker's API keys to use.
             labels: texts that `celery-runpod show` and Django's admin show of an open job.
-            stream: what the handler yields can be read while the job runs; not with sync or idempotency_key.
+            stream: what it yields can be read, not with sync or idempotency_key; False: it never yields.
             on_error: "raise", or "return": the error becomes the result, so that a fan-out survives it.
             idempotency_key: calls with one key (of one namespace and endpoint) and the same input share one job, also
                 after its end, as long as its result is kept. A job that failed frees its key.

@@ -114,8 +114,9 @@ def before_chunks(job: Job, answer: Answer) -> Answer:
 
 
 def _may_be_chunks(job: Job, answer: Answer) -> bool:
-    """Whether a success may be that of a generator handler without `return_aggregate_stream`: its output is `[]`."""
-    if answer.state != State.COMPLETED or answer.too_deep:
+    """Whether a success may be that of a generator handler without `return_aggregate_stream`: its output is `[]`.
+    `stream=False` says that the handler does not yield."""
+    if answer.state != State.COMPLETED or answer.too_deep or job.options.stream is False:
         return False
     return answer.output == [] or (bool(job.options.stream) and answer.output is None)
 
@@ -145,6 +146,16 @@ def _follow(services: Services, client: RunPodClient, job: Job, timeout_s: float
 
 
 def _take(
+    services: Services, client: RunPodClient, job: Job, job_id: str, timeout_s: float
+) -> tuple[Answer, int] | None:
+    """As `_take_once`; after a final answer with chunks on, until RunPod has no more: a final answer may hold a part."""
+    taken = more = _take_once(services, client, job, job_id, timeout_s)
+    while taken is not None and taken[0].final and more is not None and more[1]:
+        more = _take_once(services, client, job, job_id, timeout_s)
+    return None if more is None else taken
+
+
+def _take_once(
     services: Services, client: RunPodClient, job: Job, job_id: str, timeout_s: float
 ) -> tuple[Answer, int] | None:
     """One GET /stream: what it says, and how many chunks were kept. None if it was not made, or came too late."""

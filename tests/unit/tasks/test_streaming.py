@@ -199,6 +199,16 @@ def test_a_generator_in_a_call_without_stream_gives_its_chunks() -> None:
     assert outcome(bench) == ["a", "b"]
 
 
+@pytest.mark.parametrize("stream", [None, True])
+def test_a_final_answer_may_hold_a_part_of_the_chunks(stream: bool | None) -> None:
+    bench = Bench()
+    bench.accepted(options=Options(deadline=600.0, stream=stream))
+    bench.runpod.says("status", DONE)
+    bench.runpod.says("stream", (DONE, ["a"]), (DONE, ["b", "c"]), (DONE, []))
+    bench.check(after_s=2)
+    assert outcome(bench) == ["a", "b", "c"]
+
+
 def test_an_empty_list_is_an_output_too() -> None:
     bench = Bench()
     bench.accepted()
@@ -206,6 +216,19 @@ def test_an_empty_list_is_an_output_too() -> None:
     bench.runpod.says("stream", (DONE, []))
     bench.check(after_s=2)
     assert outcome(bench) == []
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_handler_that_does_not_yield_is_not_asked_for_chunks(sync: bool) -> None:
+    bench = Bench()
+    bench.runpod.says("runsync", DONE)
+    bench.accepted(options=Options.parse({"deadline": 600.0, "sync": sync, "stream": False}))
+    bench.runpod.says("status", DONE)
+    bench.runpod.says("stream", Unavailable("503", "stream", ENDPOINT, 503, sent=True))
+    if not sync:
+        bench.check(after_s=2)
+    assert outcome(bench) == []
+    assert bench.runpod.called("stream") == 0
 
 
 def test_chunks_of_a_job_that_runpod_began_again_are_no_result() -> None:
