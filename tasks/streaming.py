@@ -27,7 +27,7 @@ from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
 from celery_runpod.api import RunPodClient
-from celery_runpod.errors import ApiError, BadAnswer, RunPodError, StreamIncomplete, Unavailable
+from celery_runpod.errors import BadAnswer, RunPodError, StreamIncomplete, Unavailable
 from tasks.crash_points import Step, reach
 from tasks.own_verdicts import verdict_at
 from tasks.services import Services
@@ -42,6 +42,8 @@ HELD_S = 1.0
 (docs.runpod.io/serverless/endpoints/operation-reference)."""
 PACE_S = 0.1
 """Between two requests, so that a handler that yields a hundred times a second does not cost a hundred requests."""
+PAUSES = ("stream", "status")
+"""GET /stream waits for both: for its own trouble, and for that of all looks."""
 OVER_S = 2.0
 """A request that is this far past its deadline is given up: nobody waits for its answer."""
 INSIST_S = 15.0
@@ -55,48 +57,36 @@ def ask(services: Services, job: Job, timeout_s: float, *, read: bool) -> Answer
     Raises:
         ApiError: as `RunPodClient.status` and `take_chunks`.
     """
-    client, job_id = services.client(job.api_key_name), str(job.job_id)
-    paused_until, answer = _paused_until(services, job), None
-    if job.options.stream:
-        if paused_until is not None:
-            # After trouble /status goes first: it costs nothing if the API is still away, and a GET /stream its chunks.
-            answer = client.status(job.endpoint, job_id, timeout=timeout_s)
-            if paused_until > services.clock():
-                waits = services.clock() < verdict_at(job) or _may_be_chunks(job, answer)
-                return None if answer.final and waits else answer
-        followed = _follow(services, client, job, timeout_s, read=read)
-        if followed is None or not followed.final:
-            return followed
-    if answer is None or not answer.final:
+    client, job_id, pauses = services.client(job.api_key_name), str(job.job_id), services.store.pauses
+    if not job.options.stream:
         answer = client.status(job.endpoint, job_id, timeout=timeout_s)
-    if not job.options.stream and _may_be_chunks(job, answer):
-        if paused_until is not None and paused_until > services.clock():
+        if not may_be_chunks(job, answer):
+            return answer
+        if (pauses.paused_until(job.endpoint, *PAUSES) or 0.0) > services.clock():
             return None
-        taken = _take(services, client, job, job_id, timeout_s)
-        return None if taken is None else answer
+        return None if _take(services, client, job, job_id, timeout_s) is None else answer
+    paused_until = pauses.paused_until(job.endpoint, *PAUSES)
+    if paused_until is not None:
+        # After trouble /status goes first: it costs nothing if the API is still away, and a GET /stream its chunks.
+        answer = client.status(job.endpoint, job_id, timeout=timeout_s)
+        if paused_until > services.clock():
+            waits = services.clock() < verdict_at(job) or may_be_chunks(job, answer)
+            return None if answer.final and waits else answer
+    followed = _follow(services, client, job, timeout_s, read=read)
+    if paused_until is not None and followed is not None:
+        pauses.unpause(job.endpoint, "stream")
+    if followed is None or not followed.final:
+        return followed
+    if paused_until is None or not answer.final:
+        answer = client.status(job.endpoint, job_id, timeout=timeout_s)
     return answer
-
-
-def _paused_until(services: Services, job: Job) -> float | None:
-    """Until when (s since 1970) GET /stream is or was paused, by its own trouble or that of all looks; None if neither
-    is so, or RunPod has answered since."""
-    found = (services.store.pauses.paused_until(job.endpoint, one) for one in ("stream", "status"))
-    return max((until for until in found if until is not None), default=None)
 
 
 def whole_output(services: Services, job: Job, answer: Answer) -> tuple[Answer, StreamIncomplete | None]:
     """The answer of a job that has ended, with its chunks as the output where RunPod has none; and the error with which
     it ends instead if some are lost."""
-    if not _may_be_chunks(job, answer):
+    if not may_be_chunks(job, answer):
         return answer, None
-    if job.job_id is None:
-        # The submit itself was answered with the end (/runsync), so nobody has asked for chunks.
-        try:
-            taken = _take(services, services.client(job.api_key_name), job, answer.id, services.settings.poll_timeout_s)
-        except ApiError as error:
-            return answer, incomplete(job, answer, f"asking for its chunks failed: {error.message}")
-        if taken is None:
-            return answer, incomplete(job, answer, "its chunks could not be asked for within the budget")
     texts, whole = services.store.streams.of_this_run(job)
     if not whole:
         return answer, incomplete(job, answer, "some of its chunks are lost")
@@ -109,11 +99,11 @@ def whole_output(services: Services, job: Job, answer: Answer) -> tuple[Answer, 
 
 def before_chunks(job: Job, answer: Answer) -> Answer:
     """The answer of a job of which nobody has asked for chunks yet: an end does not count before that."""
-    unasked = answer.final and (job.options.stream or _may_be_chunks(job, answer))
+    unasked = answer.final and (job.options.stream or may_be_chunks(job, answer))
     return replace(answer, state=State.IN_PROGRESS, output=None, execution_s=None) if unasked else answer
 
 
-def _may_be_chunks(job: Job, answer: Answer) -> bool:
+def may_be_chunks(job: Job, answer: Answer) -> bool:
     """Whether a success may be that of a generator handler without `return_aggregate_stream`: its output is `[]`.
     `stream=False` says that the handler does not yield."""
     if answer.state != State.COMPLETED or answer.too_deep or job.options.stream is False:
@@ -174,7 +164,6 @@ def _take_once(
         _keep(services, job, token, [], gap=lost)
         raise
     reach(Step.STREAM_TAKEN)
-    services.store.pauses.unpause(job.endpoint, "stream")
     word = _keep(services, job, token, [json.dumps(chunk) for chunk in chunks])
     reach(Step.STREAM_KEPT)
     return (answer, len(chunks)) if word == "kept" else None

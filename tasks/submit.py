@@ -49,6 +49,7 @@ from tasks.idempotency import let_all_expire
 from tasks.publish_check import admit_waiting
 from tasks.schedule import Lengths, next_look, until_next_look_s
 from tasks.services import Services
+from tasks.streaming import may_be_chunks
 from tasks.submit_round import SubmitRound
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def submit(services: Services, job: Job, lease: float, together: SubmitRound | N
         raise
     took_s = services.clock() - began
     reach(Step.SUBMIT_POSTED)
-    if answer.final:
+    if answer.final and not may_be_chunks(job, answer):
         _insist(services, job, lambda: end_by_answer(services, job, answer), answer.id)
         post_over(services, post, "works", took_s)
     else:

@@ -31,10 +31,14 @@ class Pauses(Part):
         )
         return float(until)
 
-    def paused_until(self, endpoint: str, operation: str) -> float | None:
-        """Until when, also when that time is past: then the operation works again, unless `unpause` was called."""
-        found: Any = self.redis.hget(self.keys.pause(endpoint, operation), "until")
-        return None if found is None else float(found)
+    def paused_until(self, endpoint: str, *operations: str) -> float | None:
+        """Until when the one of these operations is paused that is so the longest, also when that time is past: then it
+        works again, unless `unpause` was called. In one round trip."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for operation in operations:
+                pipe.hget(self.keys.pause(endpoint, operation), "until")
+            found: list[Any] = pipe.execute()
+        return max((float(until) for until in found if until is not None), default=None)
 
     def unpause(self, endpoint: str, operation: str) -> None:
         self.redis.delete(self.keys.pause(endpoint, operation))

@@ -243,9 +243,12 @@ def test_chunks_of_a_job_that_runpod_began_again_are_no_result() -> None:
 def test_a_sync_call_of_a_generator_gives_its_chunks() -> None:
     bench = Bench()
     bench.runpod.says("runsync", DONE)
-    bench.runpod.says("stream", (DONE, ["a"]))
     bench.accepted(options=Options(deadline=600.0, sync=True))
+    bench.runpod.says("status", DONE)
+    bench.runpod.says("stream", (DONE, ["a"]))
+    bench.check(after_s=16)
     assert outcome(bench) == ["a"]
+    assert bench.runpod.called("runsync") == 1
 
 
 def test_a_stream_is_bounded_and_what_was_dropped_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,12 +321,17 @@ def test_chunks_for_which_the_budget_has_no_request_wait_at_runpod(monkeypatch: 
     assert outcome(bench) == ["a"]
 
 
-def test_a_sync_call_whose_chunks_cannot_be_asked_for_is_no_empty_list() -> None:
+def test_a_sync_call_whose_chunks_cannot_be_asked_for_is_asked_again() -> None:
     bench = Bench()
     bench.runpod.says("runsync", DONE)
-    bench.runpod.says("stream", RateLimited("429", "stream", ENDPOINT, 429))
     bench.accepted(options=Options(deadline=600.0, sync=True))
-    assert isinstance(outcome(bench), StreamIncomplete)
+    bench.runpod.script["status"] = [DONE] * 3
+    bench.runpod.says("stream", RateLimited("429", "stream", ENDPOINT, 429))
+    bench.check(after_s=2)
+    assert not bench.record().ended
+    bench.runpod.says("stream", (DONE, []))
+    bench.check(after_s=16)
+    assert outcome(bench) == []
 
 
 def test_options_that_exclude_each_other_are_refused_also_one_by_one() -> None:
