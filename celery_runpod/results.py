@@ -27,10 +27,9 @@ from celery_runpod._connect import client_app, store_unavailable
 from celery_runpod._live import chunk_hub
 from celery_runpod._live.chunks import Chunk, ChunkReader, checked_id
 from celery_runpod._live.hub import hub_of, until_over
-from celery_runpod._live.looking import Looker, notes
+from celery_runpod._live.looking import Looker, begin_watch, notes
 from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
 from celery_runpod._live.watching import followed
-from celery_runpod._publish.checks import look_now
 from celery_runpod._store.store import JobStore, store_of
 from celery_runpod.api._durations import bounded
 from celery_runpod.errors import InvalidOption, JobError, ResultTimeout
@@ -323,7 +322,7 @@ class JobResult(AsyncResult):
             if endpoint := reader.ids.endpoint_of(self.id):
                 job_id = reader.shared.followed(endpoint, self.id)
                 if reader.watches.note(endpoint, job_id) is None:
-                    look_now(self.app, reader, endpoint, job_id, now)
+                    begin_watch(reader, endpoint, job_id, now)
         except (RedisError, OSError):
             pass  # the progress itself was read; only the next one comes later
 

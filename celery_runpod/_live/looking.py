@@ -14,6 +14,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,6 @@ from redis.exceptions import NoPermissionError
 from celery_runpod import _stand_ins
 from celery_runpod._connect import backend_of, store_url
 from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
-from celery_runpod._publish.checks import look_now
 from celery_runpod._store.states import OUTCOMES, State
 from celery_runpod._store.store import JobStore, store_of
 
@@ -64,6 +64,13 @@ class Notes:
 
 notes = Notes()
 """Those of this process: all who watch in it share them."""
+
+
+def begin_watch(store: JobStore, endpoint: str, task_id: str, now: float) -> None:
+    """Have a job looked at soon that nobody has watched until now. Rights that are older than this keep nobody from
+    reading."""
+    with suppress(NoPermissionError):
+        store.watches.begin(endpoint, task_id, now)
 
 
 class _Trip:
@@ -168,7 +175,7 @@ class _Look:
                 break
         self._fetch_results_elsewhere()
         for endpoint, task_id in self._begins:
-            look_now(self._looker.backend.app, self._looker.store, endpoint, task_id, self._now)
+            begin_watch(self._looker.store, endpoint, task_id, self._now)
         return {task_id: self._update(task_id) for task_id in self._ids}
 
     # What to ask

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from celery_runpod._store.part import OVERDUE_S, Part
+from celery_runpod._store.endpoint_index import LATE_S
+from celery_runpod._store.part import Part
 
 WATCHED_S = 5
 """How long a job counts as watched after it was noted."""
@@ -25,10 +26,12 @@ class Watches(Part):
         key = self.keys.watched(endpoint, task_id)
         return (self.redis if on is None else on).set(key, "1", ex=WATCHED_S, get=True)
 
-    def begin(self, endpoint: str, task_id: str, now: float) -> bool:
-        """Make the job due now; returns whether a check must be published. Its next look may be minutes away."""
-        word = self.scripts.run("begin_watch", endpoint=endpoint, task_id=task_id, now=now, overdue=OVERDUE_S)
-        return bool(word == "publish")
+    def begin(self, endpoint: str, task_id: str, now: float) -> None:
+        """Have the job looked at soon, also where its next look is minutes away: it is overdue, and the workers' watchdog
+        publishes a check for what is overdue within seconds. So whoever watches needs no connection to the broker."""
+        word = self.scripts.run("begin_watch", endpoint=endpoint, task_id=task_id, now=now, due_at=now - LATE_S)
+        if word == "due":
+            self.redis.zadd(self.keys.endpoints(), {endpoint: now}, xx=True, lt=True)
 
     def among(self, endpoint: str, ids: Iterable[str]) -> set[str]:
         """Those of these jobs that are watched, in one round trip."""

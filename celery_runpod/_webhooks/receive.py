@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from celery import Celery
 from redis.exceptions import RedisError
 
-from celery_runpod._connect import ClientSettings, client_app, client_settings
-from celery_runpod._publish.checks import publish_check
+from celery_runpod._connect import ClientSettings, check_reachable, client_app, client_settings
+from celery_runpod._protocol import CHECK_STATUS, Queues
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._store.store import JobStore, store_of
 from celery_runpod._webhooks.signed_urls import WebhookTarget, verify
@@ -72,7 +72,7 @@ def receive(
         app = app if app is not None else client_app()
         answer = _hint(store_of(app), target, now, read, length)
         if answer == "publish":
-            publish_check(app, settings.namespace, target.endpoint)
+            _publish_check(app, settings.namespace, target.endpoint)
     except _Refused as refused:
         return refused.answer
     except (BrokerUnavailable, NotConfigured, *NOT_PUBLISHED, RedisError) as error:
@@ -131,3 +131,15 @@ def _job_id(body: bytes) -> str:
     except InvalidInput:
         raise _Refused((400, {"error": "the body's id cannot be the id of a RunPod job"})) from None
     return job_id
+
+
+def _publish_check(app: Celery, namespace: str, endpoint: str) -> None:
+    check_reachable(app)
+    app.send_task(
+        CHECK_STATUS,
+        args=(endpoint,),
+        queue=Queues.of(namespace).status,
+        shadow=f"{CHECK_STATUS}[{endpoint}]",
+        serializer="json",
+        ignore_result=True,
+    )

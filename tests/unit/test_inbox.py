@@ -39,7 +39,7 @@ class View:
         self.asked: list[int] = []
         monkeypatch.setenv("RUNPOD_WEBHOOK_SECRET", SECRET)
         monkeypatch.setattr(receive_module, "store_of", lambda _: self.bench.store)
-        monkeypatch.setattr("celery_runpod._publish.checks.check_reachable", lambda _: None)
+        monkeypatch.setattr(receive_module, "check_reachable", lambda _: None)
         app = SimpleNamespace(send_task=lambda name, **given: self.sent.append((name, given)))
         monkeypatch.setattr(receive_module, "client_app", lambda: app)
 
@@ -177,7 +177,7 @@ def test_a_store_or_a_broker_that_is_away_is_told_so_that_runpod_tries_again(
     def away(_: Any) -> None:
         raise BrokerUnavailable("broker", "redis://x", "refused")
 
-    monkeypatch.setattr("celery_runpod._publish.checks.check_reachable", away)
+    monkeypatch.setattr(receive_module, "check_reachable", away)
     assert running.post(running.query()) == 503
 
     def lost(*_: Any) -> str:

@@ -346,7 +346,7 @@ def test_what_rabbitmq_refuses_is_told_in_one_clear_error(
     def refused(*_: Any, **__: Any) -> Any:
         raise error
 
-    for module in ("_publish.caller_task", "_asking", "_cancelling", "_publish.checks"):
+    for module in ("_publish.caller_task", "_asking", "_cancelling", "_webhooks.receive"):
         monkeypatch.setattr(f"celery_runpod.{module}.check_reachable", lambda _: None)
     monkeypatch.setattr("celery_runpod._store.cancels.Cancels.wish_cancel", lambda *_, **__: None)
     monkeypatch.setattr("celery_runpod._store.ids.Ids.is_job", lambda *_: False)
