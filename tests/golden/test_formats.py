@@ -39,7 +39,7 @@ def _ends(world: World, task_id: str) -> Any:
 
 
 def _put(world: World, record: dict[str, str], task_id: str, zset: str) -> None:
-    world.redis.sadd("runpod:endpoints", "fast")
+    world.redis.zadd("runpod:endpoints", {"fast": 0})
     world.redis.set(f"runpod:task:{task_id}", json.dumps({"endpoint": "fast", "root": task_id}))
     world.redis.hset(f"{{runpod:fast}}:job:{task_id}", mapping=record)
     world.redis.zadd(f"{{runpod:fast}}:{zset}", {task_id: float(record["accepted_at"])})

@@ -34,7 +34,7 @@ def plant(world: World, changed: dict[str, str], name: str, index: str) -> str:
     """A record of another version with some fields changed, to be looked at now; answers its task id."""
     task_id = f"planted-{uuid.uuid4()}"
     record = json.loads((GOLDEN / name).read_text().replace(f"golden-{name.removesuffix('.json')}", task_id))
-    world.redis.sadd("runpod:endpoints", "fast")
+    world.redis.zadd("runpod:endpoints", {"fast": 0})
     world.redis.set(f"runpod:task:{task_id}", json.dumps({"endpoint": "fast", "root": task_id}))
     world.redis.hset(f"{{runpod:fast}}:job:{task_id}", mapping={**record, **changed})
     world.redis.zadd(f"{{runpod:fast}}:{index}", {task_id: float(record["accepted_at"])})

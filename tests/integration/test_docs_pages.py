@@ -108,7 +108,7 @@ def test_every_block_of_the_readme_runs(tmp_path: Path) -> None:
 
 def test_no_page_is_left_out() -> None:
     assert THE_SHOP in RUN_HERE
-    others = "".join(test.read_text() for test in ROOT.glob("tests/*/test_*.py") if test != Path(__file__))
+    others = "".join(test.read_text() for test in ROOT.glob("tests/**/test_*.py") if test != Path(__file__))
     for page in RUN_ELSEWHERE & set(pages()):
         assert page in others or Path(page).name in others, page
 
