@@ -73,12 +73,12 @@ def test_what_must_come_later_comes_later_on_whatever_master(client: Any) -> Non
 
 def test_scripts_that_a_master_has_forgotten_are_loaded_again(cluster: Cluster, client: Any) -> None:
     store = JobStore(client, "runpod")
-    assert [store.open_jobs.count(word).jobs for word in WORDS] == len(WORDS) * [0]
+    assert [found.jobs for found in store.open_jobs.count(WORDS).values()] == len(WORDS) * [0]
     for node in cluster.nodes:
         node.client.script_flush()
     words = store.cancels.request_cancels("e1", ["t1"], {}, 1.0, 2.0)
     assert words == []
-    assert [store.open_jobs.count(word).jobs for word in WORDS] == len(WORDS) * [0]
+    assert [found.jobs for found in store.open_jobs.count(WORDS).values()] == len(WORDS) * [0]
 
 
 def test_a_slot_that_moves_is_followed_at_each_moment_of_its_move(cluster: Cluster, client: Any) -> None:
@@ -149,7 +149,7 @@ def test_a_replica_that_was_promoted_without_the_latest_writes_is_noticed_for_it
     now = time.time()
     for mark in store.workers.masters():
         assert store.workers.beat(now - 100, None, 2.0, 5.0, mark) == "ok"
-    settled = {name: store.submits.signs(name, ["t"]).epoch.settled for name in names}
+    settled = {name: store.submits.signs(name, ["t"]).incarnation.settled for name in names}
     assert set(settled.values()) == {True}
     mark = marks["e0"]
     restarted(cluster, store.keys.due("e0"))
@@ -157,7 +157,7 @@ def test_a_replica_that_was_promoted_without_the_latest_writes_is_noticed_for_it
         word = store.workers.beat(now, now - 50, 2.0, 5.0, other)
         assert word == ("went_back" if other == mark else "ok"), other
     for name in names:
-        signs = store.submits.signs(name, ["t"]).epoch
+        signs = store.submits.signs(name, ["t"]).incarnation
         assert (signs.settled, signs.fence) == ((False, now - 50) if marks[name] == mark else (True, 0.0))
 
 

@@ -95,7 +95,7 @@ def test_a_worker_goes_on_while_rabbitmq_is_short_of_memory(world: World) -> Non
         worker.kill(signal.SIGCONT)
         # They are accepted. RabbitMQ takes no check, so they are submitted when it is well.
         accepted = JobStore(world.redis, world.namespace)
-        eventually(lambda: accepted.open_jobs.count("fast").jobs, 90, within_s=30)
+        eventually(lambda: accepted.open_jobs.count(["fast"])["fast"].jobs, 90, within_s=30)
         with pytest.raises(BrokerUnavailable, match="short of memory or disk") as raised:
             fast.delay(a=1)
         assert raised.value.unconfirmed
