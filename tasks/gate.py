@@ -14,14 +14,12 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod._store.submits import Post, Signs
 from celery_runpod.errors import BadAnswer, RateLimited, RunPodError, Unavailable
 from tasks.publish_check import admit_waiting
-from tasks.services import INSIST_EVERY_S, Services
+from tasks.services import Services
 from tasks.submit_round import SubmitRound
 
 log = logging.getLogger(__name__)
@@ -85,17 +83,16 @@ def claim_attempt(
 def _take_back(services: Services, job: Job, post: Post) -> None:
     """A claimed attempt is not made: nothing was sent. Insist while the store is away, as it is while it fails over:
     otherwise the attempt would count as unconfirmed."""
-    while True:
-        try:
-            if services.store.submits.not_submitted(job, services.clock() + 1, "NO_REPLICA") == "waiting":
-                services.show(job, State.WAITING, {"reason": "NO_REPLICA"})
-            post_over(services, post, "")
-            return
-        except RedisError as error:
-            log.error("submit.store_away", extra={"task_id": job.task_id, "error": str(error)})
-            if services.clock() + INSIST_EVERY_S >= (job.window_ends or 0.0):
-                raise
-        services.sleep(INSIST_EVERY_S)
+
+    def give_back() -> None:
+        if services.store.submits.not_submitted(job, services.clock() + 1, "NO_REPLICA") == "waiting":
+            services.show(job, State.WAITING, {"reason": "NO_REPLICA"})
+        post_over(services, post, "")
+
+    def away(error: Exception) -> None:
+        log.error("submit.store_away", extra={"task_id": job.task_id, "error": str(error)})
+
+    services.insist(give_back, away, until=job.window_ends or 0.0)
 
 
 def _api_answers(services: Services, job: Job) -> bool:
