@@ -84,9 +84,9 @@ def look_at_all(number: int, give_up_s: float) -> tuple[float, list[int]]:
         store = JobStore(measured.redis, "runpod")
         job = accept_one(store, NAME, app)
         store.holds.lift(NAME)
-        while (found := store.find(job.task_id)) is None or found.state is not State.IN_PROGRESS:
+        while not (found := store.jobs(NAME, [job.task_id])) or found[0].state is not State.IN_PROGRESS:
             time.sleep(0.1)
-        ids = running_copies(store, found, submitted(measured.address, number - 1))
+        ids = running_copies(store, found[0], submitted(measured.address, number - 1))
         began, after = time.monotonic(), []
         while ids and time.monotonic() - began < give_up_s:
             time.sleep(1)
