@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/cancel.py                        # 20,000 jobs under one root, 1,000 of them at RunPod
     .venv/bin/python benchmarks/cancel.py --jobs 100000
 
-The jobs are copies of the record of one real call. The ends are published to its queue, and count until the last one is
-delivered, or for so long as is asked. The anchor is the rate at which a chain's second empty task runs on this machine.
+The jobs are copies of the record of one real call. The ends are published to its queue. They are counted until the last
+one is delivered, or for `--ends-s` seconds. The anchor is the rate at which a chain's second empty task runs here.
 """
 
 from __future__ import annotations

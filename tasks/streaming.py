@@ -64,7 +64,7 @@ def ask(services: Services, job: Job, timeout_s: float, *, read: bool) -> Answer
             return answer
         if (pauses.paused_until(job.endpoint, *PAUSES) or 0.0) > services.clock():
             return None
-        return None if _take(services, client, job, job_id, timeout_s) is None else answer
+        return None if _take(services, client, job, timeout_s) is None else answer
     paused_until = pauses.paused_until(job.endpoint, *PAUSES)
     if paused_until is not None:
         # After trouble /status goes first: it costs nothing if the API is still away, and a GET /stream its chunks.
@@ -125,7 +125,7 @@ def _follow(services: Services, client: RunPodClient, job: Job, timeout_s: float
     answer: Answer | None = None
     while True:
         began = services.clock()
-        taken = _take(services, client, job, str(job.job_id), timeout_s)
+        taken = _take(services, client, job, timeout_s)
         if taken is None:
             return answer
         answer, chunks = taken
@@ -135,23 +135,19 @@ def _follow(services: Services, client: RunPodClient, job: Job, timeout_s: float
         services.sleep(max(0.0, (PACE_S if chunks else 2 * PACE_S) - (services.clock() - began)))
 
 
-def _take(
-    services: Services, client: RunPodClient, job: Job, job_id: str, timeout_s: float
-) -> tuple[Answer, int] | None:
+def _take(services: Services, client: RunPodClient, job: Job, timeout_s: float) -> tuple[Answer, int] | None:
     """As `_take_once`; after a final answer with chunks on, until RunPod has no more: a final answer may hold a part."""
-    taken = more = _take_once(services, client, job, job_id, timeout_s)
+    taken = more = _take_once(services, client, job, timeout_s)
     while taken is not None and taken[0].final and more is not None and more[1]:
-        more = _take_once(services, client, job, job_id, timeout_s)
+        more = _take_once(services, client, job, timeout_s)
     return None if more is None else taken
 
 
-def _take_once(
-    services: Services, client: RunPodClient, job: Job, job_id: str, timeout_s: float
-) -> tuple[Answer, int] | None:
+def _take_once(services: Services, client: RunPodClient, job: Job, timeout_s: float) -> tuple[Answer, int] | None:
     """One GET /stream: what it says, and how many chunks were kept. None if it was not made, or came too late."""
     if not services.budget.take(job.endpoint, "stream", 1):
         return None
-    token, now = str(uuid.uuid4()), services.clock()
+    token, now, job_id = str(uuid.uuid4()), services.clock(), str(job.job_id)
     if services.store.streams.begin_look(job, token, now, now + timeout_s + OVER_S) != "begun":
         return None
     reach(Step.STREAM_BEGUN)

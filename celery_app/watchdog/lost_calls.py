@@ -149,7 +149,7 @@ NOT_REPEATED = frozenset({"delivery_tag", "delivery_info", "body_encoding", "del
 
 
 def front_of(channel: Any, lane: Lane) -> float | None:
-    """What was published at this time (s since the epoch), or after it, may be in the list of its lane; None: the list is
+    """What was published at this time (s since 1970), or after it, may be in the list of its lane; None: the list is
     empty. Where a lane has several queues, a message may be in the one with the oldest front."""
     priority = channel._get_message_priority({"properties": {"priority": lane.priority}}, reverse=False)
     found = []

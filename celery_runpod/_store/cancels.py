@@ -38,7 +38,7 @@ class Cancels(Part):
 
     def wish_cancel(self, ids: Sequence[str], now: float, *, scope: Scope) -> bool:
         """As `note_cancel`, and kept until a worker has carried it out: the message that asks for it may be lost. Returns
-        whether any of it is new: of several workers that get the same command, one is told so."""
+        whether any of it is new: where several workers get one command, that is so for the first of them."""
         with self.redis.pipeline(transaction=True) as pipe:
             # The wish first: whoever carries it out writes the notes too, where this process dies in between.
             pipe.zadd(self.keys.cancel_wishes(), {f"{scope}:{any_id}": now for any_id in ids}, nx=True)

@@ -40,7 +40,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Kept:
-    """A call in the outbox, and when its message was published (s since the epoch)."""
+    """A call in the outbox, and when its message was published (s since 1970)."""
 
     task_id: str
     issued_at: float
@@ -81,7 +81,7 @@ class KeptCalls(Part):
         self.scripts.run("keep_accepted", task_id=task_id, now=now, on=pipe)
 
     def accepted_before(self, until: float, most: int) -> dict[str, float]:
-        """The calls that were accepted before this time (s since the epoch), with their times, whose copies are kept."""
+        """The calls that were accepted before this time (s since 1970), with their times, whose copies are kept."""
         key = self.keys.outbox_accepted()
         found: Any = self.redis.zrangebyscore(key, "-inf", until, start=0, num=most, withscores=True)
         return dict(found)
@@ -168,11 +168,11 @@ class KeptCalls(Part):
             self.scripts.run("note_held", now=now, task_ids=task_ids)
 
     def held_at(self, task_id: str) -> float | None:
-        """When a worker was last known to hold this call's message (s since the epoch)."""
+        """When a worker was last known to hold this call's message (s since 1970)."""
         found: Any = self.redis.zscore(self.keys.outbox_held(), task_id)
         return None if found is None else float(found)
 
 
 def _moment(at: float) -> str:
-    """A time in seconds since the epoch, as a text that sorts like it."""
+    """A time in seconds since 1970, as a text that sorts like it."""
     return f"{at:020.6f}"

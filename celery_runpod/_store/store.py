@@ -421,30 +421,20 @@ class JobStore:
         outcome: Mapping[str, Any],
         now: float,
         deliver_again_at: float,
-        **more: Any,
-    ) -> str:
-        """A verdict on the latest attempt; answers in the words of ``scripts/record_outcome.lua``.
-
-        Args:
-            job_id: RunPod's.
-            cancel: the job is also cancelled at RunPod.
-            length_s: for how many seconds RunPod worked on it.
-        """
-        return str(self._record_outcome(job, state, outcome, now, deliver_again_at, **more))
-
-    def _record_outcome(
-        self,
-        job: Job,
-        state: State,
-        outcome: Mapping[str, Any],
-        now: float,
-        deliver_again_at: float,
         *,
         job_id: str = "",
         cancel: bool = False,
         length_s: float | None = None,
         on: Any = None,
     ) -> Any:
+        """A verdict on the latest attempt; answers in the words of ``scripts/record_outcome.lua``.
+
+        Args:
+            job_id: RunPod's.
+            cancel: the job is also cancelled at RunPod.
+            length_s: for how many seconds RunPod worked on it.
+            on: a pipeline of `Scripts.together`.
+        """
         return self.scripts.run(
             "record_outcome",
             endpoint=job.endpoint,
@@ -467,10 +457,10 @@ class JobStore:
     ) -> tuple[str, Job]:
         """`record_outcome`, and the job with its continuation, which a look does not read."""
         if job.continuation or job.shares:
-            return self.record_outcome(job, state, outcome, now, deliver_again_at, **more), job
+            return str(self.record_outcome(job, state, outcome, now, deliver_again_at, **more)), job
 
         def build(pipe: Any) -> None:
-            self._record_outcome(job, state, outcome, now, deliver_again_at, **more, on=pipe)
+            self.record_outcome(job, state, outcome, now, deliver_again_at, **more, on=pipe)
             pipe.hget(self.keys.job(job.endpoint, job.task_id), "continuation")
 
         answer, continuation = self.scripts.together(build)

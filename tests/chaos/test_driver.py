@@ -158,7 +158,7 @@ def test_the_judge_finds_nothing_where_all_is_right(load: Load, evidence: Eviden
         (SINGLE, _evidence(ends={"a": UNCONFIRMED_RESTORED}, unanswered={"a": LOST_ANSWER}), [(WRONG, "a")]),
         (SHARED, _evidence(ends={"a": UNCONFIRMED, "b": UNCONFIRMED}), [(WRONG, "a"), (WRONG, "b")]),
         (SHARED, _evidence(ends={"a": UNCONFIRMED, "b": UNCONFIRMED}, unanswered={"job": LOST_ANSWER}), []),
-        # A stream: a hole that nobody is told of, a success with a hole, an end without a reason, readers told otherwise.
+        # A stream: a hole without a gap event, a success with a hole, an end without a reason, readers with other chunks.
         (STREAM, replace(STREAM_RIGHT, streams={"a": Streamed(READ[:5])}), [(WRONG, "a")]),
         (STREAM, replace(STREAM_RIGHT, streams={"a": Streamed((*READ, READ[0]))}), [(WRONG, "a")]),
         (STREAM, replace(STREAM_RIGHT, ends={"a": End("SUCCESS", WHOLE[:5])}), [(WRONG, "a")]),

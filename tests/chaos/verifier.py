@@ -174,8 +174,8 @@ class Judge:
             self._say(WRONG, step.id, f"{load.kind}: the cancel was lost, the job ran to its end")
 
     def _stream(self, load: Load, step: Step, end: End, submits: list[dict[str, Any]]) -> None:
-        """A stream is whole, or its readers are told of a gap; what RunPod has no whole output of then ends with
-        StreamIncomplete, and never as a success with a hole."""
+        """A stream is whole, or its readers get a gap. Then a job whose whole output RunPod does not keep ends with
+        StreamIncomplete, never as a success with a hole."""
         whole = [{"mark": step.mark, "number": number} for number in range(CHUNKS)]
         read = self.evidence.streams[step.id]
         chunks = [output for event, output in read.entries if event == "chunk"]
