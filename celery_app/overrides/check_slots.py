@@ -4,51 +4,91 @@ A check waits for RunPod, for as long as its slowest call takes; accepting a cal
 milliseconds. Without a limit a worker of two processes would accept nothing while it waits twice. A check that has to
 wait here meets more jobs when it begins, and does them side by side.
 
-With one process there is nothing to leave, and the tasks take turns.
+With one process there is nothing to leave, so tasks and checks share its time: after a check the other tasks have it for
+as long as that check took, unless none comes. By turns of one message each, a check would find one job.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from celery_runpod._protocol import CHECK_STATUS
 
+IDLE_S = 0.02
+"""If no other task has come for so long, none waits: their messages are fetched within milliseconds."""
+
 
 class CheckSlots:
-    """The checks of one worker. `begin` hands a request to the pool, `most` says how many checks may run now; `held`
-    and `freed` are called for each check that has to wait: a message that waits must not keep others from being
-    fetched."""
+    """The checks of one worker. `begin` hands a request to the pool, `processes` says how many it has; `held` and `freed`
+    are called for each check that has to wait: a message that waits must not keep others from being fetched. `later`
+    calls a function after some seconds, `clock` counts seconds."""
 
     def __init__(
         self,
         begin: Callable[[Any], None],
-        most: Callable[[], int],
+        processes: Callable[[], int],
         held: Callable[[], None],
         freed: Callable[[], None],
+        later: Callable[[float, Callable[[], None]], Any],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._begin, self._most, self._held, self._freed = begin, most, held, freed
+        self._begin, self._processes, self._held, self._freed = begin, processes, held, freed
+        self._later, self._clock = later, clock
         self._lock = threading.Lock()
-        self._running: set[int] = set()
+        self._running: dict[int, float] = {}
         self._waiting: deque[Any] = deque()
+        self._turn_ends = self._other_came = -IDLE_S
+        self._looks_again = False
 
     def take(self, request: Any) -> None:
-        """Hand a request to the pool now, or, if it is a check and enough of them run, at the end of another check."""
+        """Hand a request to the pool now, or, if it is a check that has to wait, when it may begin."""
         if request.type != CHECK_STATUS:
+            self._other_came = self._clock()
             self._begin(request)
             return
         with self._lock:
-            waits = len(self._running) >= self._most()
+            waits = bool(self._waiting) or not self._may_begin()
             if waits:
                 self._waiting.append(request)
             else:
-                self._running.add(id(request))
+                self._running[id(request)] = self._clock()
         if waits:
             self._held()
+            self._next()
         else:
             self._start(request)
+
+    def _may_begin(self) -> bool:
+        """Whether one more check may run."""
+        if len(self._running) >= max(1, self._processes() - 1):
+            return False
+        now = self._clock()
+        return self._processes() > 1 or now >= self._turn_ends or now >= self._other_came + IDLE_S
+
+    def _next(self) -> None:
+        """Let the checks begin that have waited and may begin now. Look again soon if one waits for the turn of the other
+        tasks to end."""
+        while True:
+            with self._lock:
+                if not self._waiting or not self._may_begin():
+                    break
+                following = self._waiting.popleft()
+                self._running[id(following)] = self._clock()
+            self._freed()
+            self._start(following)
+        with self._lock:
+            look_again = bool(self._waiting) and not self._running and not self._looks_again
+            self._looks_again |= look_again
+        if look_again:
+            self._later(IDLE_S, self._looked)
+
+    def _looked(self) -> None:
+        self._looks_again = False
+        self._next()
 
     def _start(self, request: Any) -> None:
         for name in ("on_success", "on_failure"):
@@ -67,15 +107,11 @@ class CheckSlots:
     def over(self, request: Any) -> None:
         """A request has ended, or was not taken. Repeating it changes nothing."""
         with self._lock:
-            if id(request) not in self._running:
+            if (began := self._running.pop(id(request), None)) is None:
                 return
-            self._running.discard(id(request))
-            following = self._waiting.popleft() if self._waiting else None
-            if following is not None:
-                self._running.add(id(following))
-        if following is not None:
-            self._freed()
-            self._start(following)
+            now = self._clock()
+            self._turn_ends = now + (now - began)
+        self._next()
 
     def forget(self) -> None:
         """The connection is lost: waiting messages come again over the next one. Celery's pool silently drops running

@@ -49,9 +49,10 @@ class LossTolerantConsumer(Consumer):
         begin: Callable[[Any], None] = getattr(self, "on_task_request")  # noqa: B009 - Celery's, untyped
         self.checks = CheckSlots(
             begin,
-            lambda: max(1, self.pool.num_processes - 1),
+            lambda: self.pool.num_processes,
             lambda: self.qos.increment_eventually(),
             lambda: self.qos.decrement_eventually(),
+            lambda seconds, then: self.timer.call_after(seconds, then),
         )
         self.on_task_request = self.checks.take
         hand_over = getattr(self.controller, "_process_task", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +13,28 @@ from celery_runpod._protocol import CHECK_STATUS, RUN
 class Pool:
     """A pool that begins what it is given; `held` counts the messages that wait here."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, processes: int) -> None:
         self.begun: list[Any] = []
         self.held = 0
-        self.slots = CheckSlots(self.begun.append, lambda: most, lambda: self.hold(1), lambda: self.hold(-1))
+        self.now = 100.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.slots = CheckSlots(
+            self.begun.append,
+            lambda: processes,
+            lambda: self.hold(1),
+            lambda: self.hold(-1),
+            lambda seconds, then: self.timers.append((self.now + seconds, then)),
+            lambda: self.now,
+        )
+
+    def passes(self, seconds: float) -> None:
+        """Time passes, and timers ring."""
+        until = self.now + seconds
+        while due := [one for one in self.timers if one[0] <= until]:
+            self.timers.remove(due[0])
+            self.now = due[0][0]
+            due[0][1]()
+        self.now = until
 
     def hold(self, by: int) -> None:
         self.held += by
@@ -29,7 +48,7 @@ class Pool:
 
 
 def test_checks_wait_for_each_other_and_nothing_else_does() -> None:
-    pool = Pool(most=1)
+    pool = Pool(processes=2)
     first, second, run = pool.take(CHECK_STATUS), pool.take(CHECK_STATUS), pool.take(RUN)
     assert pool.begun == [first, run] and pool.held == 1
     first.on_success(None)
@@ -38,7 +57,7 @@ def test_checks_wait_for_each_other_and_nothing_else_does() -> None:
 
 
 def test_a_check_that_fails_frees_its_place_once() -> None:
-    pool = Pool(most=1)
+    pool = Pool(processes=2)
     first, second, third = (pool.take(CHECK_STATUS) for _ in range(3))
     # Celery calls on_failure from on_success where the task raised.
     first.on_failure(None)
@@ -49,14 +68,14 @@ def test_a_check_that_fails_frees_its_place_once() -> None:
 
 
 def test_a_check_that_the_pool_did_not_take_frees_its_place() -> None:
-    pool = Pool(most=1)
+    pool = Pool(processes=2)
     first, second = pool.take(CHECK_STATUS), pool.take(CHECK_STATUS)
     pool.slots.over(first)
     assert pool.begun == [first, second]
 
 
 def test_what_waits_over_a_lost_connection_comes_again_by_itself() -> None:
-    pool = Pool(most=1)
+    pool = Pool(processes=2)
     first = pool.take(CHECK_STATUS)
     pool.take(CHECK_STATUS)
     pool.slots.forget()
@@ -65,7 +84,7 @@ def test_what_waits_over_a_lost_connection_comes_again_by_itself() -> None:
 
 
 def test_checks_begin_again_after_a_connection_was_lost_with_one_that_never_began() -> None:
-    pool = Pool(most=1)
+    pool = Pool(processes=2)
     lost = pool.take(CHECK_STATUS)
     # Celery's pool drops what no process has begun, and says so to nobody.
     pool.slots.forget()
@@ -76,3 +95,46 @@ def test_checks_begin_again_after_a_connection_was_lost_with_one_that_never_bega
     assert pool.begun == [lost, again] and pool.held == 1
     again.on_success(None)
     assert pool.begun == [lost, again, waiting]
+
+
+def test_one_process_gives_the_other_tasks_as_much_time_as_a_check_took() -> None:
+    pool = Pool(processes=1)
+    first = pool.take(CHECK_STATUS)
+    pool.passes(0.3)
+    first.on_success(None)
+    run = pool.take(RUN)
+    second = pool.take(CHECK_STATUS)
+    assert pool.begun == [first, run] and pool.held == 1
+    others = []
+    for _ in range(29):
+        pool.passes(0.01)
+        others.append(pool.take(RUN))
+    assert pool.begun == [first, run, *others]
+    pool.passes(0.015)
+    pool.take(RUN)
+    pool.passes(0.015)
+    assert pool.begun[-1] is second and pool.held == 0
+    assert not pool.timers
+
+
+def test_one_process_is_not_idle_for_a_turn_that_nobody_takes() -> None:
+    pool = Pool(processes=1)
+    first = pool.take(CHECK_STATUS)
+    second, third = pool.take(CHECK_STATUS), pool.take(CHECK_STATUS)
+    pool.passes(10)
+    first.on_success(None)
+    assert pool.begun == [first, second] and pool.held == 1
+    pool.take(RUN)
+    second.on_success(None)
+    pool.passes(0.03)
+    assert pool.begun[-1] is third and pool.held == 0
+
+
+def test_checks_of_more_processes_take_no_turns() -> None:
+    pool = Pool(processes=2)
+    first = pool.take(CHECK_STATUS)
+    pool.passes(5)
+    first.on_success(None)
+    pool.take(RUN)
+    second = pool.take(CHECK_STATUS)
+    assert pool.begun[-1] is second and not pool.timers
