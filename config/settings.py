@@ -179,8 +179,8 @@ class Settings(BaseSettings):
     """A 404 so soon after the submit is not believed; a later one only when it comes again, 5 s later."""
     selfheal_interval_s: float = Field(2.0, gt=0, le=60)
     """How often lost checks are looked for."""
-    http_threads: int = Field(32, ge=1, le=128)
-    """How many calls to RunPod a process makes at once."""
+    http_threads: int = Field(128, ge=1, le=512)
+    """How many calls to RunPod a process makes at once; at most 32 of them are submits."""
     state_dir: Path | None = Field(default_factory=_state_dir)
     """Where a worker keeps a small file, by which it notices a Redis that was restored from an old snapshot."""
     log_json: bool = False

@@ -204,33 +204,34 @@ class Check:
 
     def _settle(self, job: Job) -> str | None:
         """Work on a job that RunPod has not accepted, as far as is known."""
-        now = self.services.clock()
-        if job.state is State.JOINED:
-            if hand_over(self.services, job) or self._end_ours(job, now):
+        with self.submits.side_by_side:
+            now = self.services.clock()
+            if job.state is State.JOINED:
+                if hand_over(self.services, job) or self._end_ours(job, now):
+                    return None
+                if (at := let_expire(self.services, job, now)) is not None:
+                    self._put_off(job, at)
+            elif self._end_ours(job, now):
                 return None
-            if (at := let_expire(self.services, job, now)) is not None:
-                self._put_off(job, at)
-        elif self._end_ours(job, now):
-            return None
-        elif job.state is State.SUBMITTING:
-            found = hints.adopt(self.services, job, self.stop_at)
-            if isinstance(found, hints.Adopted):
-                self._answered(found.job, found.answer, now)
-            elif found is not None:
-                self._put_off(job, found)
-            elif job.window_ends is not None and now < job.window_ends:
-                self._put_off(job, job.window_ends)
-            else:
-                close_window(self.services, job)
-        elif job.state is State.WAITING:
-            if job.options.sync and job.not_before <= now:
-                at = again_at(job, now)
-                publish_submit(self.services, job, at)
-                self._put_off(job, at)
-            elif now + self.services.settings.submit_timeout_s > self.stop_at:
-                self._put_off(job, now)
-            else:
-                submit(self.services, job, self.lease, self.submits)
+            elif job.state is State.SUBMITTING:
+                found = hints.adopt(self.services, job, self.stop_at)
+                if isinstance(found, hints.Adopted):
+                    self._answered(found.job, found.answer, now)
+                elif found is not None:
+                    self._put_off(job, found)
+                elif job.window_ends is not None and now < job.window_ends:
+                    self._put_off(job, job.window_ends)
+                else:
+                    close_window(self.services, job)
+            elif job.state is State.WAITING:
+                if job.options.sync and job.not_before <= now:
+                    at = again_at(job, now)
+                    publish_submit(self.services, job, at)
+                    self._put_off(job, at)
+                elif now + self.services.settings.submit_timeout_s > self.stop_at:
+                    self._put_off(job, now)
+                else:
+                    submit(self.services, job, self.lease, self.submits)
         return None
 
     def _poll(self, job: Job) -> str | None:

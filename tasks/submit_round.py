@@ -22,6 +22,9 @@ from tasks.services import Services
 FRESH_S = 0.5
 CHUNK = 16
 """Calls that are taken from the budget at once. What is left of them at the end is lost: a hundredth of a second."""
+SIDE_BY_SIDE = 32
+"""POSTs of one check at once: so many lose their answers when RunPod's API or the worker fails. At 0.2 s a call they are
+more than RunPod takes from an endpoint."""
 
 
 class SubmitRound:
@@ -32,6 +35,7 @@ class SubmitRound:
         self._services, self._endpoint, self._left = services, endpoint, len(jobs)
         self._ids = [any_id for job in jobs for ids in cancelled_by(job) for any_id in ids]
         self._lock = threading.Lock()
+        self.side_by_side = threading.Semaphore(SIDE_BY_SIDE)
         self._signs: Signs | None = None
         self._read_at = 0.0
         self._calls = {"run": calls}
