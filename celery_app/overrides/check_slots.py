@@ -2,10 +2,11 @@
 
 A check waits for RunPod, for as long as its slowest call takes; accepting a call and delivering a result take
 milliseconds. Without a limit a worker of two processes would accept nothing while it waits twice. A check that has to
-wait here meets more jobs when it begins, and does them side by side.
+wait here meets more jobs when it begins, and does them side by side. While no other task comes, and checks are short,
+the last process takes one too.
 
-With one process there is nothing to leave, so tasks and checks share its time: after a check the other tasks have it for
-as long as that check took, unless none comes. By turns of one message each, a check would find one job.
+With one process tasks and checks share its time: after a check the other tasks have it for as long as that check took,
+unless none comes. By turns of one message each, a check would find one job.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from celery_runpod._protocol import CHECK_STATUS
 
 IDLE_S = 0.02
 """If no other task has come for so long, none waits: their messages are fetched within milliseconds."""
+SHORT_S = 1.0
+"""A check that takes longer waits for a RunPod in trouble."""
 
 
 class CheckSlots:
@@ -43,6 +46,7 @@ class CheckSlots:
         self._waiting: deque[Any] = deque()
         self._turn_ends = self._other_came = -IDLE_S
         self._looks_again = False
+        self._took = 0.0
 
     def take(self, request: Any) -> None:
         """Hand a request to the pool now, or, if it is a check that has to wait, when it may begin."""
@@ -64,14 +68,17 @@ class CheckSlots:
 
     def _may_begin(self) -> bool:
         """Whether one more check may run."""
-        if len(self._running) >= max(1, self._processes() - 1):
-            return False
+        last = self._processes() - 1
+        if len(self._running) != last:
+            return len(self._running) < last
         now = self._clock()
-        return self._processes() > 1 or now >= self._turn_ends or now >= self._other_came + IDLE_S
+        idle = now >= self._other_came + IDLE_S
+        if not last:
+            return idle or now >= self._turn_ends
+        return idle and max(self._took, *(now - began for began in self._running.values())) < SHORT_S
 
     def _next(self) -> None:
-        """Let the checks begin that have waited and may begin now. Look again soon if one waits for the turn of the other
-        tasks to end."""
+        """Let the checks begin that have waited and may begin now. Look again soon if one waits for the other tasks."""
         while True:
             with self._lock:
                 if not self._waiting or not self._may_begin():
@@ -81,7 +88,8 @@ class CheckSlots:
             self._freed()
             self._start(following)
         with self._lock:
-            look_again = bool(self._waiting) and not self._running and not self._looks_again
+            last_is_free = len(self._running) == self._processes() - 1
+            look_again = bool(self._waiting) and last_is_free and not self._looks_again
             self._looks_again |= look_again
         if look_again:
             self._later(IDLE_S, self._looked)
@@ -110,7 +118,8 @@ class CheckSlots:
             if (began := self._running.pop(id(request), None)) is None:
                 return
             now = self._clock()
-            self._turn_ends = now + (now - began)
+            self._took = now - began
+            self._turn_ends = now + self._took
         self._next()
 
     def forget(self) -> None:

@@ -18,7 +18,7 @@ from tests.waiting import eventually
 
 JOBS = 120
 UNDER_WAY = 36
-"""As many POSTs as one worker has at once: RUNPOD_HTTP_THREADS of a check, and its four slots."""
+"""As many POSTs as one worker has at once: 32 of a check, and its four slots."""
 COUNTDOWN_S = 5.0
 """In which the calls are accepted."""
 

@@ -47,8 +47,15 @@ class Pool:
         return request
 
 
-def test_checks_wait_for_each_other_and_nothing_else_does() -> None:
+def busy() -> Pool:
+    """A pool of two processes, which another task has just come to."""
     pool = Pool(processes=2)
+    pool.begun.remove(pool.take(RUN))
+    return pool
+
+
+def test_checks_wait_for_each_other_and_nothing_else_does() -> None:
+    pool = busy()
     first, second, run = pool.take(CHECK_STATUS), pool.take(CHECK_STATUS), pool.take(RUN)
     assert pool.begun == [first, run] and pool.held == 1
     first.on_success(None)
@@ -57,7 +64,7 @@ def test_checks_wait_for_each_other_and_nothing_else_does() -> None:
 
 
 def test_a_check_that_fails_frees_its_place_once() -> None:
-    pool = Pool(processes=2)
+    pool = busy()
     first, second, third = (pool.take(CHECK_STATUS) for _ in range(3))
     # Celery calls on_failure from on_success where the task raised.
     first.on_failure(None)
@@ -68,14 +75,14 @@ def test_a_check_that_fails_frees_its_place_once() -> None:
 
 
 def test_a_check_that_the_pool_did_not_take_frees_its_place() -> None:
-    pool = Pool(processes=2)
+    pool = busy()
     first, second = pool.take(CHECK_STATUS), pool.take(CHECK_STATUS)
     pool.slots.over(first)
     assert pool.begun == [first, second]
 
 
 def test_what_waits_over_a_lost_connection_comes_again_by_itself() -> None:
-    pool = Pool(processes=2)
+    pool = busy()
     first = pool.take(CHECK_STATUS)
     pool.take(CHECK_STATUS)
     pool.slots.forget()
@@ -84,7 +91,7 @@ def test_what_waits_over_a_lost_connection_comes_again_by_itself() -> None:
 
 
 def test_checks_begin_again_after_a_connection_was_lost_with_one_that_never_began() -> None:
-    pool = Pool(processes=2)
+    pool = busy()
     lost = pool.take(CHECK_STATUS)
     # Celery's pool drops what no process has begun, and says so to nobody.
     pool.slots.forget()
@@ -138,3 +145,28 @@ def test_checks_of_more_processes_take_no_turns() -> None:
     pool.take(RUN)
     second = pool.take(CHECK_STATUS)
     assert pool.begun[-1] is second and not pool.timers
+
+
+def test_the_last_process_takes_a_short_check_while_no_other_task_comes() -> None:
+    pool = Pool(processes=2)
+    run, first, second = pool.take(RUN), pool.take(CHECK_STATUS), pool.take(CHECK_STATUS)
+    assert pool.begun == [run, first] and pool.held == 1
+    pool.passes(0.05)
+    assert pool.begun == [run, first, second] and pool.held == 0
+
+
+def test_the_last_process_takes_no_check_after_a_long_one_nor_beside_it() -> None:
+    pool = Pool(processes=2)
+    pool.take(RUN)
+    first = pool.take(CHECK_STATUS)
+    pool.passes(20)
+    second, third = pool.take(CHECK_STATUS), pool.take(CHECK_STATUS)
+    pool.passes(0.5)
+    assert second not in pool.begun
+    first.on_success(None)
+    pool.passes(0.5)
+    assert pool.begun[-1] is second and third not in pool.begun
+    second.on_success(None)
+    fourth = pool.take(CHECK_STATUS)
+    pool.passes(0.05)
+    assert third in pool.begun and fourth in pool.begun
