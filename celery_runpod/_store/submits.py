@@ -118,9 +118,8 @@ class Submits(Part):
         "BUDGET") the job waits in any case; `healthy`: /health has answered the caller, who was asked for that."""
         word, *rest = self.scripts.run(
             "claim_submit",
-            endpoint=job.endpoint,
+            job=job,
             operation=post.operation,
-            task_id=job.task_id,
             token=post.token,
             now=now,
             window_ends=window_ends,
@@ -212,15 +211,7 @@ class Submits(Part):
         return int(count)
 
     def not_submitted(self, job: Job, due: float, reason: str) -> str:
-        word = self.scripts.run(
-            "not_submitted",
-            endpoint=job.endpoint,
-            task_id=job.task_id,
-            attempt=job.attempt,
-            due_at=due,
-            reason=reason,
-        )
-        return str(word)
+        return self.scripts.word("not_submitted", job=job, due_at=due, reason=reason)
 
     def submitted(self, job: Job, job_id: str, look_at: float, now: float) -> str:
         return str(self._submitted(job, job_id, look_at, now))
@@ -238,14 +229,11 @@ class Submits(Part):
     def _submitted(self, job: Job, job_id: str, look_at: float, now: float, on: Any = None) -> Any:
         return self.scripts.run(
             "submitted",
-            endpoint=job.endpoint,
-            task_id=job.task_id,
-            attempt=job.attempt,
+            job=job,
             given_id=job_id,
             look_at=look_at,
             decide_at=min(job.end_by, job.start_by or math.inf),
             now=now,
-            api_key_name=job.api_key_name,
             index_ttl=self.lives.index_s(job, now),
             on=on,
         )
@@ -259,13 +247,4 @@ class Submits(Part):
         self.redis.srem(self.keys.candidates(job.endpoint, job.task_id, job.attempt), job_id)
 
     def adopt(self, job: Job, job_id: str, now: float) -> str:
-        word = self.scripts.run(
-            "adopt",
-            endpoint=job.endpoint,
-            task_id=job.task_id,
-            attempt=job.attempt,
-            named_id=job_id,
-            now=now,
-            index_ttl=self.lives.index_s(job, now),
-        )
-        return str(word)
+        return self.scripts.word("adopt", job=job, named_id=job_id, now=now, index_ttl=self.lives.index_s(job, now))
