@@ -1,6 +1,6 @@
 """Flow: all steps of a canvas, and how they stand. `JobResult.of` makes one.
 
-Not here: one step (``results.py``), and how it is read (`celery_runpod/_live/looking.py`).
+Not here: one step (``results.py``), and how it is read (`celery_runpod/_live/job_reader.py`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 from celery_runpod import _stand_ins
 from celery_runpod._cancelling import publish_cancel
 from celery_runpod._connect import client_app, store_unavailable
-from celery_runpod._live.looking import Looker
-from celery_runpod._live.update import JobUpdate, as_cancelled
+from celery_runpod._live.job_reader import JobReader
+from celery_runpod._live.job_update import JobUpdate, as_cancelled
 from celery_runpod._store.store import store_of
 from celery_runpod.api._durations import bounded
 from celery_runpod.errors import ResultTimeout
@@ -47,7 +47,7 @@ class Flow:
         else:
             self.result = self._with_job_results(result_or_id)
             self._last = _order(self.result, (), self._known)
-        self._looker = Looker(self._app)
+        self._job_reader = JobReader(self._app)
 
     def __repr__(self) -> str:
         return f"Flow({self.id!r})"
@@ -152,7 +152,7 @@ class Flow:
         """The current steps, and those with whose end the flow ends."""
         ids = self._ids()
         try:
-            updates = self._looker.look(ids, time.time())  # noqa: TID251 - the edge
+            updates = self._job_reader.read(ids, time.time())  # noqa: TID251 - the edge
         except (RedisError, OSError) as error:
             raise store_unavailable(self._app, error) from None
         ends = [updates[one] for one in self._last if one in updates] or list(updates.values())

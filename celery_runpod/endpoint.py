@@ -26,7 +26,7 @@ from celery_runpod._on_commit import on_commit
 from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import CALL, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues
 from celery_runpod._publish.caller_task import check_arguments, client_task, refuse_wrong_links
-from celery_runpod._publish.expiry import check_expiry
+from celery_runpod._publish.result_expiry import check_expiry
 from celery_runpod.api._answers import Health
 from celery_runpod.api._payload import check_depth, check_input
 from celery_runpod.errors import InvalidInput, NotConfigured

@@ -26,9 +26,9 @@ from celery_runpod._connect import client_app, store_unavailable
 from celery_runpod._flow import Flow
 from celery_runpod._live import chunk_hub
 from celery_runpod._live.chunks import Chunk, ChunkReader, checked_id
-from celery_runpod._live.hub import hub_of, until_over
-from celery_runpod._live.looking import Looker, begin_watch, notes
-from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
+from celery_runpod._live.job_reader import JobReader, begin_watch, notes
+from celery_runpod._live.job_update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
+from celery_runpod._live.update_hub import hub_of, until_over
 from celery_runpod._live.watching import followed
 from celery_runpod._store.store import JobStore, store_of
 from celery_runpod.api._durations import bounded
@@ -132,9 +132,9 @@ class JobResult(AsyncResult):
         Raises:
             BrokerUnavailable: the job store has not answered for half a minute.
         """
-        looker, app = Looker(self.app), self.app
+        job_reader, app = JobReader(self.app), self.app
         try:
-            for update in followed(lambda: looker.look_at(self.id), None, timeout_s=_seconds(timeout)):
+            for update in followed(lambda: job_reader.read_one(self.id), None, timeout_s=_seconds(timeout)):
                 if isinstance(update, JobUpdate):
                     yield update
         except (RedisError, OSError) as error:
@@ -167,9 +167,9 @@ class JobResult(AsyncResult):
         return self._streamed(checked_id(after), _seconds(timeout))
 
     def _streamed(self, after: str, timeout_s: float | None) -> Iterator[Chunk]:
-        app, looker, reader = self.app, Looker(self.app), ChunkReader(self.app, self.id, after)
+        app, job_reader, reader = self.app, JobReader(self.app), ChunkReader(self.app, self.id, after)
         try:
-            for one in followed(lambda: looker.look_at(self.id), reader, timeout_s=timeout_s):
+            for one in followed(lambda: job_reader.read_one(self.id), reader, timeout_s=timeout_s):
                 if isinstance(one, Chunk):
                     yield one
                 elif one is not None and self._stream_over(one):

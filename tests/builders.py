@@ -19,14 +19,14 @@ import tasks.cancel
 import tasks.check
 import tasks.delivery
 import tasks.endpoint_tasks
-import tasks.management
+import tasks.management_tasks
 import tasks.retry
 import tasks.run
 from celery_runpod._connect import WORKER
 from celery_runpod._protocol import FINISH, Queues
-from celery_runpod._store.part import Lives
 from celery_runpod._store.record import Job
 from celery_runpod._store.store import JobStore
+from celery_runpod._store.store_part import Lives
 from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
 from celery_runpod.options import Options

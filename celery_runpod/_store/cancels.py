@@ -13,8 +13,8 @@ from typing import Any
 
 from celery_runpod._cluster import in_order
 from celery_runpod._protocol import DAY_S, Scope
-from celery_runpod._store.ids import Ids
-from celery_runpod._store.part import BATCH, Part
+from celery_runpod._store.id_index import Ids
+from celery_runpod._store.store_part import BATCH, Part
 
 CANCEL_NOTE_S = int(DAY_S)
 

@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from celery_runpod._cluster import ClusterRedis, ask_which_server
-from celery_runpod._store.part import Part
+from celery_runpod._store.store_part import Part
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ A message is kept as it came, in a list that is bounded: the oldest makes room. 
 orders of its endpoint, so that it costs nothing; there are never more of those than jobs. A worker that can read it takes
 it back, as after a rolling upgrade.
 
-Not here: which message is put aside (`celery_app/overrides/poison.py`, `celery_app/overrides/envelopes.py`), what the
-command shows (`celery_runpod/_cli/aside_command.py`).
+Not here: which message is put aside (`celery_app/overrides/poison.py`, `celery_app/overrides/broken_envelopes.py`), what
+the command shows (`celery_runpod/_cli/aside_command.py`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 
 from celery_runpod._store.endpoint_index import EndpointIndex
 from celery_runpod._store.heartbeats import Heartbeats
-from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
+from celery_runpod._store.store_part import Part
 
 log = logging.getLogger(__name__)
 

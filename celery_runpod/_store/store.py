@@ -32,18 +32,18 @@ from celery_runpod._store.cancels import Cancels
 from celery_runpod._store.endpoint_index import EndpointIndex
 from celery_runpod._store.endpoint_notes import HealthLooks, Purges
 from celery_runpod._store.heartbeats import Heartbeats
-from celery_runpod._store.ids import Ids
-from celery_runpod._store.kept_calls import KeptCalls
+from celery_runpod._store.id_index import Ids
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.open_jobs import OpenJobs
-from celery_runpod._store.part import BATCH, OVERDUE_S, Lives
+from celery_runpod._store.outbox import Outbox
 from celery_runpod._store.pauses import Holds, Pauses
 from celery_runpod._store.put_aside import Aside
 from celery_runpod._store.record import LIGHT, Job, light_hash
 from celery_runpod._store.retries import Retries
 from celery_runpod._store.scripts import Scripts
-from celery_runpod._store.shared import SharedJobs
+from celery_runpod._store.shared_jobs import SharedJobs
 from celery_runpod._store.states import State
+from celery_runpod._store.store_part import BATCH, OVERDUE_S, Lives
 from celery_runpod._store.streams import Streams
 from celery_runpod._store.submits import Submits
 from celery_runpod._store.watches import Watches
@@ -117,7 +117,7 @@ class JobStore:
         part = (redis, self.keys, self.scripts, self.lives)
         self.endpoints = EndpointIndex(*part)
         self.ids = Ids(*part, self.endpoints)
-        self.outbox = KeptCalls(*part)
+        self.outbox = Outbox(*part)
         self.pauses = Pauses(*part)
         self.holds = Holds(*part)
         self.workers = Heartbeats(*part)

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
+from celery_runpod._store.store_part import Part
 
 MOST_CHUNKS = 20_000
 MOST_BYTES = 16_000_000

@@ -20,9 +20,9 @@ from celery_runpod._cluster import ClusterRedis, ask_which_server
 from celery_runpod._protocol import EVERY_ENDPOINT
 from celery_runpod._store.cancels import Cancels
 from celery_runpod._store.heartbeats import Heartbeats, Incarnation, run_id_of
-from celery_runpod._store.part import Part
 from celery_runpod._store.pauses import PAUSE_BASE_S, PAUSE_CAP_S
 from celery_runpod._store.record import Job
+from celery_runpod._store.store_part import Part
 
 CONFIRMED_KEPT_S = 3600
 ASK_AGAIN_S = 30.0

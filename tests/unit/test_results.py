@@ -12,8 +12,8 @@ from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from celery_runpod import Endpoint, Flow, JobResult, JobUpdate, _flow, errors, results
-from celery_runpod._live import looking
-from celery_runpod._live.looking import Notes
+from celery_runpod._live import job_reader
+from celery_runpod._live.job_reader import Notes
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from tests.builders import ENDPOINT, NOW, Bench
@@ -22,7 +22,7 @@ from tests.builders import ENDPOINT, NOW, Bench
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench()
-    for module in (results, _flow, looking):
+    for module in (results, _flow, job_reader):
         monkeypatch.setattr(module, "store_of", lambda app: made.store)
     fresh = Notes()
     monkeypatch.setattr(results, "notes", fresh)

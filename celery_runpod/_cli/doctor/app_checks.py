@@ -20,7 +20,7 @@ from celery_runpod._cli.doctor.server_checks import check_consumers
 from celery_runpod._connect import backend_of, broker_of, check_reachable, mask_url
 from celery_runpod._protocol import DEFAULT_DEADLINE_S
 from celery_runpod._publish.agreement import compare
-from celery_runpod._publish.expiry import too_short
+from celery_runpod._publish.result_expiry import too_short
 from celery_runpod.api._durations import in_seconds
 from celery_runpod.errors import RunPodError
 

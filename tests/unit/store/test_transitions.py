@@ -9,10 +9,10 @@ from typing import Any
 import fakeredis
 import pytest
 
-from celery_runpod._store.part import Lives
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import MOVES, OUTCOMES, State, lua_prelude
 from celery_runpod._store.store import CheckTimes, JobStore
+from celery_runpod._store.store_part import Lives
 from celery_runpod._store.submits import Post
 from celery_runpod.options import Options
 from tests.builders import lease_due

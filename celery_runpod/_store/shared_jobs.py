@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import OUTCOMES, State
+from celery_runpod._store.store_part import Part
 
 MOST_TRIES = 20
 
