@@ -28,7 +28,7 @@ class Place:
 
 
 @dataclass(eq=False)
-class Ids(Part):
+class IdIndex(Part):
     """The indexes from task ids, roots and groups."""
 
     endpoints: EndpointIndex

@@ -32,7 +32,7 @@ from celery_runpod._store.cancels import Cancels
 from celery_runpod._store.endpoint_index import EndpointIndex
 from celery_runpod._store.endpoint_notes import HealthLooks, Purges
 from celery_runpod._store.heartbeats import Heartbeats
-from celery_runpod._store.id_index import Ids
+from celery_runpod._store.id_index import IdIndex
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.open_jobs import OpenJobs
 from celery_runpod._store.outbox import Outbox
@@ -116,7 +116,7 @@ class JobStore:
         self.lives = lives or Lives()
         part = (redis, self.keys, self.scripts, self.lives)
         self.endpoints = EndpointIndex(*part)
-        self.ids = Ids(*part, self.endpoints)
+        self.ids = IdIndex(*part, self.endpoints)
         self.outbox = Outbox(*part)
         self.pauses = Pauses(*part)
         self.holds = Holds(*part)
