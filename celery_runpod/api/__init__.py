@@ -6,7 +6,7 @@ Jobs (the Serverless API):
     _waiting.py      loops: until a job has ended, over the chunks of a stream, until a pod runs
     _answers.py      Job, Health, Policy: RunPod's JSON as types, its milliseconds as seconds
     _durations.py    seconds or `timedelta`, and RunPod's bounds of them
-    _failures.py     the error that a job ended with, as an exception
+    _handler_errors.py  what the error of a handler says, in whatever shape it comes
     _payload.py      what may be sent: JSON, and not too much of it
 
 Managed resources: pods and endpoints (the REST API):
