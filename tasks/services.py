@@ -51,6 +51,8 @@ def apart(**fields: Any) -> Iterator[None]:
         raise
     except Exception:
         log.exception("work.failed", extra=fields)
+    finally:
+        log.debug("work.over", extra=fields)
 
 
 @dataclass(frozen=True)
