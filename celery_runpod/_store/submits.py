@@ -183,8 +183,8 @@ class Submits(Part):
         now: float,
         api_state: str,
         took_s: float | None,
-        retry_after_s: float | None,
-        spread: float,
+        retry_after_s: float | None = None,
+        spread: float = 0.0,
         on: Any = None,
     ) -> Any:
         return self.scripts.run(
@@ -213,30 +213,25 @@ class Submits(Part):
     def not_submitted(self, job: Job, due: float, reason: str) -> str:
         return self.scripts.word("not_submitted", job=job, due_at=due, reason=reason)
 
-    def submitted(self, job: Job, job_id: str, look_at: float, now: float) -> str:
-        return str(self._submitted(job, job_id, look_at, now))
-
     def answered(self, job: Job, job_id: str, look_at: float, now: float, post: Post, took_s: float) -> tuple[str, str]:
-        """`submitted` and the end of its POST, in one round trip: the words of both scripts."""
+        """RunPod has the job, and the POST is over, in one round trip: the words of ``scripts/submitted.lua`` and
+        ``scripts/end_post.lua``."""
 
         def build(pipe: Any) -> None:
-            self._submitted(job, job_id, look_at, now, on=pipe)
-            self._end_post(post, now, "works", took_s, None, 0.0, on=pipe)
+            self.scripts.run(
+                "submitted",
+                job=job,
+                given_id=job_id,
+                look_at=look_at,
+                decide_at=min(job.end_by, job.start_by or math.inf),
+                now=now,
+                index_ttl=self.lives.index_s(job, now),
+                on=pipe,
+            )
+            self._end_post(post, now, "works", took_s, on=pipe)
 
         recorded, gate = self.scripts.together(build)
         return str(recorded), str(gate[0])
-
-    def _submitted(self, job: Job, job_id: str, look_at: float, now: float, on: Any = None) -> Any:
-        return self.scripts.run(
-            "submitted",
-            job=job,
-            given_id=job_id,
-            look_at=look_at,
-            decide_at=min(job.end_by, job.start_by or math.inf),
-            now=now,
-            index_ttl=self.lives.index_s(job, now),
-            on=on,
-        )
 
     def candidates(self, job: Job) -> list[str]:
         """The RunPod ids that webhooks named for this attempt, whose submit went unanswered."""
