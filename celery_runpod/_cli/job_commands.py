@@ -1,7 +1,7 @@
 """`jobs`, `show`, `run`, `cancel`: what a client may see and do, from a terminal.
 
 They need the store and the broker (`REDIS_URL` and its like), but neither the worker's settings nor an API key. Not
-here: what is read of a record (``rows.py``).
+here: what is read of a record (`celery_runpod/_live/job_rows.py`).
 """
 
 from __future__ import annotations

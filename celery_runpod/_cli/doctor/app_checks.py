@@ -1,8 +1,9 @@
 """`doctor --app`: whether the user's Celery app and the RunPod workers agree on what both must share.
 
-Where workers are up, this looks for their token through the app's own connections (`agreement.py`), as each call does;
-else it compares the URLs. The app is imported in a process of its own: a project's packages may be called `config` and
-`tasks`, as the worker's are, and an import may hang. Run as a program, this module is that process.
+Where workers are up, this looks for their token through the app's own connections
+(`celery_runpod/_publish/agreement.py`), as each call does; else it compares the URLs. The app is imported in a process
+of its own: a project's packages may be called `config` and `tasks`, as the worker's are, and an import may hang. Run as
+a program, this module is that process.
 """
 
 from __future__ import annotations
