@@ -43,6 +43,7 @@ def job(task_id: str = "t1", **changes: Any) -> Job:
         options=Options(deadline=60.0),
         accepted_at=NOW,
         not_before=NOW,
+        begun_at=NOW,
         end_by=NOW + 60,
         input={"a": 1},
     )
