@@ -1,6 +1,6 @@
 """The factory of the worker's Celery app: configuration, tasks, Request class, bootsteps, control commands.
 
-It opens no connection: each process makes its own after fork (``process.py``).
+It opens no connection: each process makes its own after fork (``process_services.py``).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from celery.signals import celeryd_init, setup_logging
 
 import tasks
 from celery_app.logs import configure_logging
-from celery_app.overrides import ignored, redis_channel
+from celery_app.overrides import ignore_without_traceback, redis_channel
 from celery_app.overrides.revoke import install as install_revocation
-from celery_app.process import Process
+from celery_app.process_services import Process
 from celery_app.watchdog.self_healing import SelfHeal
 from celery_runpod._connect import WORKER, is_amqp, is_redis
 from celery_runpod._protocol import FINISH, RUN
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> Celery:
     if is_redis(settings.broker_url):
         redis_channel.install()
         limit_imported(app, settings.visibility_timeout_s - END_S)
-    ignored.install()
+    ignore_without_traceback.install()
     app.steps["worker"].add(SelfHeal)
     install_revocation()
 

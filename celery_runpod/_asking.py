@@ -3,7 +3,7 @@
 A process that has only the wheel, and no API key, sends a task and waits; the worker calls RunPod. The message expires
 when the caller stops waiting: no purge is carried out an hour later.
 
-Not here: what the tasks do (`tasks/endpoint_tasks.py`, `tasks/retry.py`, `tasks/management.py` of the worker);
+Not here: what the tasks do (`tasks/endpoint_tasks.py`, `tasks/retry.py`, `tasks/management_tasks.py` of the worker);
 cancelling, which waits for no answer (``results.py``).
 """
 

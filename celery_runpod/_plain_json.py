@@ -36,11 +36,17 @@ def plain_json(value: Any) -> Any:
     >>> plain_json({"at": datetime(2026, 1, 2), "steps": Decimal("30")})
     {'at': '2026-01-02T00:00:00', 'steps': 30}
     """
-    return _plain(value, ())
+    return _plain(value, (), frozenset())
 
 
-def _plain(value: Any, within: tuple[int, ...]) -> Any:
-    """`within`: the identities of what holds the value."""
+def answer_json(value: Any) -> Any:
+    """As `plain_json`, of what the REST client answers: without the environment variables of pods and endpoints, which
+    may be secrets."""
+    return _plain(value, (), frozenset({"env"}))
+
+
+def _plain(value: Any, within: tuple[int, ...], without: frozenset[str]) -> Any:
+    """`within`: the identities of what holds the value; `without`: fields of dataclasses that are left out."""
     if value is None or type(value) in (str, int, float, bool) or id(value) in within or len(within) > LEVELS:
         return value
     if isinstance(value, TEXTS) or _is_lazy_text(value):
@@ -51,13 +57,14 @@ def _plain(value: Any, within: tuple[int, ...]) -> Any:
         return _number(value)
     within = (*within, id(value))
     if isinstance(value, Enum):
-        return _plain(value.value, within)
+        return _plain(value.value, within, without)
     if isinstance(value, dict):
-        return {_key(key): _plain(one, within) for key, one in value.items()}
+        return {_key(key): _plain(one, within, without) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one, within) for one in value]
+        return [_plain(one, within, without) for one in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: _plain(getattr(value, one.name), within) for one in fields(value)}
+        names = [one.name for one in fields(value) if one.name not in without]
+        return {name: _plain(getattr(value, name), within, without) for name in names}
     return _of_other_packages(value)
 
 

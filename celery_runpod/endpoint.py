@@ -26,7 +26,7 @@ from celery_runpod._on_commit import on_commit
 from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import CALL, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues
 from celery_runpod._publish.caller_task import check_arguments, client_task, refuse_wrong_links
-from celery_runpod._publish.expiry import check_expiry
+from celery_runpod._publish.result_expiry import check_expiry
 from celery_runpod.api._answers import Health
 from celery_runpod.api._payload import check_depth, check_input
 from celery_runpod.errors import InvalidInput, NotConfigured
@@ -84,7 +84,7 @@ class Endpoint:
             retries: how often a job that ends FAILED or TIMED_OUT is submitted again, as a new job that is paid for. Not
                 Celery's retries of a task.
             sync: whether the worker submits by /runsync, for fast inference. The call itself returns at once, as ever.
-            backoff: a dict with any of first_s, factor, cap_s, jitter: when to look at the job.
+            backoff: a dict with any of first, factor, cap, jitter: when to look at the job.
             webhook: False keeps this call from using the configured webhook.
             api_key_name: which of the worker's API keys to use.
             labels: texts that `celery-runpod show` and Django's admin show of an open job.

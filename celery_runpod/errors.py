@@ -436,7 +436,7 @@ class RetryRefused(RunPodError):
 
 @dataclass(eq=False)
 class PodNotFound(RequestRejected):
-    """RunPod knows no pod of this id (404; REST v1 may answer 400)."""
+    """RunPod knows no pod of this id (404, or a 400 that says so)."""
 
     pod_id: str | None = None
 

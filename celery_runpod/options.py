@@ -13,7 +13,7 @@ from typing import Any
 
 from celery_runpod._escaping import described
 from celery_runpod._protocol import DAY_S
-from celery_runpod.api._durations import MAX_S, MIN_EXECUTION_TIMEOUT_S, MIN_TTL_S
+from celery_runpod.api._durations import MAX_S, MIN_EXECUTION_TIMEOUT_S, MIN_TTL_S, in_seconds
 from celery_runpod.errors import InvalidOption
 
 __all__ = ["Backoff", "Options"]
@@ -28,15 +28,23 @@ _LABEL = re.compile(r"[^\x00-\x1f\ud800-\udfff]{1,200}")
 
 @dataclass(frozen=True)
 class Backoff:
-    """When to look at a job again: after `first_s` seconds, then each time `factor` longer, at most `cap_s` seconds; each
-    pause is varied at random by the fraction `jitter`."""
+    """When to look at a job again: after `first`, then each time `factor` longer, at most after `cap`; each pause is
+    varied at random by the fraction `jitter`. `first` and `cap` are seconds or a `timedelta`."""
 
-    first_s: float = 1.0
+    first: float | timedelta = 1.0
     factor: float = 1.5
-    cap_s: float = 30.0
+    cap: float | timedelta = 30.0
     jitter: float = 0.1
 
-    BOUNDS = {"first_s": (0.05, 3600.0), "factor": (1.0, 10.0), "cap_s": (0.05, 3600.0), "jitter": (0.0, 0.5)}
+    BOUNDS = {"first": (0.05, 3600.0), "factor": (1.0, 10.0), "cap": (0.05, 3600.0), "jitter": (0.0, 0.5)}
+
+    @property
+    def first_s(self) -> float:
+        return float(in_seconds(self.first))
+
+    @property
+    def cap_s(self) -> float:
+        return float(in_seconds(self.cap))
 
     @classmethod
     def parse(cls, value: Backoff | Mapping[str, Any]) -> Backoff:
@@ -54,12 +62,15 @@ class Backoff:
             if name not in cls.BOUNDS:
                 raise InvalidOption(f"backoff.{name}"[:80], described(given), f"only {', '.join(cls.BOUNDS)}")
             low, high = cls.BOUNDS[name]
-            if isinstance(given, bool) or not isinstance(given, int | float) or not low <= given <= high:
-                raise InvalidOption(f"backoff.{name}", described(given), f"a number from {low:g} to {high:g}")
-            numbers[name] = float(given)
+            is_time = name in ("first", "cap")
+            number = in_seconds(given) if is_time else given
+            if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
+                allowed = f"a number from {low:g} to {high:g}{' (seconds), or a timedelta' if is_time else ''}"
+                raise InvalidOption(f"backoff.{name}", described(given), allowed)
+            numbers[name] = float(number)
         backoff = cls(**numbers)
         if backoff.cap_s < backoff.first_s:
-            raise InvalidOption("backoff.cap_s", backoff.cap_s, f"at least first_s ({backoff.first_s:g})")
+            raise InvalidOption("backoff.cap", backoff.cap_s, f"at least first ({backoff.first_s:g})")
         return backoff
 
 

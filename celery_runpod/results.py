@@ -1,4 +1,4 @@
-"""JobResult: an AsyncResult that knows the job behind it; Flow: all steps of a canvas; and `cancel`.
+"""JobResult: an AsyncResult that knows the job behind it; and `cancel`.
 
 While a job is open, the worker writes its state, RunPod's id, its progress and the reason for waiting into the result.
 Afterwards the result is Celery's own. This module needs neither the worker's code nor the API key.
@@ -16,19 +16,19 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Celery, states
-from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
-from celery.result import AsyncResult, GroupResult, ResultBase
+from celery.result import AsyncResult, ResultBase
 from redis.exceptions import RedisError
 
 from celery_runpod import _stand_ins
 from celery_runpod._cancelling import publish_cancel
 from celery_runpod._connect import client_app, store_unavailable
+from celery_runpod._flow import Flow
 from celery_runpod._live import chunk_hub
 from celery_runpod._live.chunks import Chunk, ChunkReader, checked_id
-from celery_runpod._live.hub import hub_of, until_over
-from celery_runpod._live.looking import Looker, begin_watch, notes
-from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
+from celery_runpod._live.job_reader import JobReader, begin_watch, notes
+from celery_runpod._live.job_update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
+from celery_runpod._live.update_hub import hub_of, until_over
 from celery_runpod._live.watching import followed
 from celery_runpod._store.store import JobStore, store_of
 from celery_runpod.api._durations import bounded
@@ -57,8 +57,8 @@ class JobResult(AsyncResult):
         # The parameters of AsyncResult, in its order: a pickle holds all of them.
         super().__init__(id, backend, task_name, app if app is not None else client_app(), parent)
 
-    @staticmethod
-    def of(result_or_id: str | ResultBase | Flow, *, app: Celery | None = None) -> Flow:
+    @classmethod
+    def of(cls, result_or_id: str | ResultBase | Flow, *, app: Celery | None = None) -> Flow:
         """All steps of a chain, group or chord, or of a single call, from what its `.delay()` returned:
 
         >>> JobResult.of(chain(sdxl.s(prompt="a cat"), save.s())()).reason
@@ -67,7 +67,7 @@ class JobResult(AsyncResult):
         From the id alone only the steps that are open at the moment are found, and the one of that id; and a group's id
         alone does not say when the group has ended. `result.as_tuple()` keeps all of it, for `result_from_tuple`.
         """
-        return result_or_id if isinstance(result_or_id, Flow) else Flow(result_or_id, app=app)
+        return result_or_id if isinstance(result_or_id, Flow) else Flow(result_or_id, cls, app=app)
 
     @property
     def reason(self) -> str | None:
@@ -132,9 +132,9 @@ class JobResult(AsyncResult):
         Raises:
             BrokerUnavailable: the job store has not answered for half a minute.
         """
-        looker, app = Looker(self.app), self.app
+        job_reader, app = JobReader(self.app), self.app
         try:
-            for update in followed(lambda: looker.look_at(self.id), None, timeout_s=_seconds(timeout)):
+            for update in followed(lambda: job_reader.read_one(self.id), None, timeout_s=_seconds(timeout)):
                 if isinstance(update, JobUpdate):
                     yield update
         except (RedisError, OSError) as error:
@@ -167,9 +167,9 @@ class JobResult(AsyncResult):
         return self._streamed(checked_id(after), _seconds(timeout))
 
     def _streamed(self, after: str, timeout_s: float | None) -> Iterator[Chunk]:
-        app, looker, reader = self.app, Looker(self.app), ChunkReader(self.app, self.id, after)
+        app, job_reader, reader = self.app, JobReader(self.app), ChunkReader(self.app, self.id, after)
         try:
-            for one in followed(lambda: looker.look_at(self.id), reader, timeout_s=timeout_s):
+            for one in followed(lambda: job_reader.read_one(self.id), reader, timeout_s=timeout_s):
                 if isinstance(one, Chunk):
                     yield one
                 elif one is not None and self._stream_over(one):
@@ -341,153 +341,6 @@ class JobResult(AsyncResult):
 
     def _reader(self) -> JobStore:
         return store_of(self.app)
-
-
-class Flow:
-    """All steps of a canvas, as `JobResult.of` gives them. Each property reads how they stand now."""
-
-    def __init__(self, result_or_id: str | ResultBase, *, app: Celery | None = None) -> None:
-        self._app = app or getattr(result_or_id, "app", None) or client_app()
-        self._known: dict[str, tuple[str, ...]] = {}
-        """Task id -> the ids that must end before it, as far as the given result knows them."""
-        self._by_id = isinstance(result_or_id, str)
-        if isinstance(result_or_id, str):
-            self.result: Any = JobResult(result_or_id, app=self._app)
-            self._last: tuple[str, ...] = (result_or_id,)
-            self._known[result_or_id] = ()
-        else:
-            self.result = _job_result(result_or_id, self._app)
-            self._last = _order(self.result, (), self._known)
-        self._looker = Looker(self._app)
-
-    def __repr__(self) -> str:
-        return f"Flow({self.id!r})"
-
-    @property
-    def id(self) -> str:
-        """The id of the result: of the last step, or of the group."""
-        return str(self.result.id)
-
-    @property
-    def steps(self) -> list[JobResult]:
-        """Every step, each before those that wait for it. From an id alone: those that are open, and the one of that
-        id."""
-        return [JobResult(task_id, app=self._app) for task_id in self._ids()]
-
-    @property
-    def current(self) -> list[JobUpdate]:
-        """The steps that run, or wait for something else than an earlier step; empty at the end."""
-        return self._look()[0]
-
-    @property
-    def state(self) -> str:
-        """The state of the flow: at its end SUCCESS, FAILURE or REVOKED; before that, the state of the first of
-        `current`."""
-        current, ends = self._look()
-        if not _all_ended(ends):
-            return current[0].state if current else states.PENDING
-        found = {update.state for update in ends}
-        return str(next((one for one in (states.FAILURE, states.REVOKED) if one in found), states.SUCCESS))
-
-    @property
-    def reason(self) -> str | None:
-        """The reason of the first of `current`; as `JobResult.reason`."""
-        return next((update.reason for update in self.current), None)
-
-    @property
-    def progress(self) -> Any:
-        """The progress of the first of `current`; as `JobResult.progress`."""
-        return next((update.progress for update in self.current), None)
-
-    def ready(self) -> bool:
-        """Whether the flow has ended."""
-        return _all_ended(self._look()[1])
-
-    def get(self, timeout: float | timedelta | None = None, propagate: bool = True) -> Any:
-        """Wait for the end of the flow; the output of its last step, or a list of those of a group.
-
-        Raises:
-            ResultTimeout: it did not end in time; with state and reason of the step that runs.
-            JobCancelled: a step was cancelled.
-            Exception: what a step raised.
-        """
-        timeout_s = _seconds(timeout)
-        try:
-            return self.result.get(timeout=timeout_s, propagate=propagate)
-        except TaskRevokedError as error:
-            # A group raises what is stored for its member.
-            raise as_cancelled(error, self.id) from None
-        except CeleryTimeoutError as error:
-            if not isinstance(error, ResultTimeout) and self.ready():
-                raise
-        try:
-            first = next(iter(self.current), None)
-        except (RedisError, OSError):
-            first = None
-        if first is None:
-            raise ResultTimeout(self.id, timeout_s or 0.0, states.PENDING)
-        raise ResultTimeout(first.task_id, timeout_s or 0.0, first.state, first.reason)
-
-    def cancel(self) -> None:
-        """Cancel every step that is open, at RunPod too; later steps are not submitted.
-
-        Raises:
-            BrokerUnavailable: the job store does not answer; nothing was cancelled.
-        """
-        publish_cancel(self._app, list(dict.fromkeys([self.id, *self._ids()])), scope="tree")
-
-    def _ids(self) -> list[str]:
-        if not self._by_id or _stand_ins.active():
-            return list(self._known)
-        try:
-            ids = store_of(self._app).ids
-            place = ids.place(self.id)
-            found = ids.members(self.id) | (set() if place is None else ids.members(place.root))
-        except (RedisError, OSError) as error:
-            raise store_unavailable(self._app, error) from None
-        # The id of a group is no task's.
-        is_group = place is None and self.id not in found and bool(found)
-        return [*sorted(found - {self.id}), *(() if is_group else (self.id,))]
-
-    def _look(self) -> tuple[list[JobUpdate], list[JobUpdate]]:
-        """The current steps, and those with whose end the flow ends."""
-        ids = self._ids()
-        try:
-            updates = self._looker.look(ids, time.time())  # noqa: TID251 - the edge
-        except (RedisError, OSError) as error:
-            raise store_unavailable(self._app, error) from None
-        ends = [updates[one] for one in self._last if one in updates] or list(updates.values())
-        open_steps = [] if _all_ended(ends) else [update for update in updates.values() if not update.ended]
-        current = []
-        for update in open_steps:
-            before = [updates[one] for one in self._known.get(update.task_id, ()) if one in updates]
-            if update.step is None and all(one.ended for one in before):
-                current.append(update)
-        return sorted(current, key=lambda update: update.state == states.PENDING), ends
-
-
-def _all_ended(updates: list[JobUpdate]) -> bool:
-    return all(update.ended for update in updates)
-
-
-def _job_result(result: Any, app: Celery) -> Any:
-    """The same result with a JobResult for each task in it."""
-    if isinstance(result, JobResult) and result.parent is None:
-        return result
-    parent = None if result.parent is None else _job_result(result.parent, app)
-    if (children := getattr(result, "results", None)) is not None:
-        return GroupResult(result.id, [_job_result(one, app) for one in children], parent=parent, app=app)
-    return JobResult(result.id, app=app, parent=parent)
-
-
-def _order(result: Any, before: tuple[str, ...], found: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Note each task of a result, and what must end before it; the ids with which the result ends."""
-    if result.parent is not None:
-        before = _order(result.parent, before, found)
-    if isinstance(result, GroupResult):
-        return tuple(last for one in result.results for last in _order(one, before, found))
-    found.setdefault(result.id, before)
-    return (result.id,)
 
 
 def _seconds(timeout: float | timedelta | None) -> float | None:

@@ -24,7 +24,7 @@ OUR_TASKS = (
     "tasks.cancel",
     "tasks.endpoint_tasks",
     "tasks.retry",
-    "tasks.management",
+    "tasks.management_tasks",
 )
 
 

@@ -8,7 +8,7 @@
     api_key_names = ["billing-b"]
     max_in_flight = 50
     [endpoints.sdxl.backoff]
-    first_s = 2
+    first = 2
 
 Not here: the options themselves and their bounds (`celery_runpod/options.py`).
 """

@@ -38,7 +38,7 @@ NO_ENDPOINT = "_"
 
 MOST_AHEAD_S = 366 * 86_400.0
 
-STREAMED = Backoff(first_s=0.25, factor=1.5, cap_s=5.0, jitter=0.1)
+STREAMED = Backoff(first=0.25, factor=1.5, cap=5.0, jitter=0.1)
 """Looks at a streamed job that nobody reads. The first comes at once: a reader waits for the first chunk."""
 
 

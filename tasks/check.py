@@ -27,7 +27,7 @@ from celery_runpod._store.states import AT_RUNPOD, State
 from celery_runpod._store.store import Begun, Leased
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import EndpointNotFound, JobNotFound, RunPodError
-from tasks import hints
+from tasks import webhook_hints
 from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, hand_over
 from tasks.idempotency import let_expire
@@ -214,8 +214,8 @@ class Check:
             elif self._end_ours(job, now):
                 return None
             elif job.state is State.SUBMITTING:
-                found = hints.adopt(self.services, job, self.stop_at)
-                if isinstance(found, hints.Adopted):
+                found = webhook_hints.adopt(self.services, job, self.stop_at)
+                if isinstance(found, webhook_hints.Adopted):
                     self._answered(found.job, found.answer, now)
                 elif found is not None:
                     self._put_off(job, found)
@@ -266,7 +266,7 @@ class Check:
         """Record what /status says of a job."""
         if answer.final:
             end_by_answer(self.services, job, answer)
-        elif stuck := hints.given_up(job, answer, self.services.clock()):
+        elif stuck := webhook_hints.given_up(job, answer, self.services.clock()):
             end_here(self.services, job, stuck, cancel=True)
         else:
             self._not_ended(job, answer, began)
@@ -282,9 +282,9 @@ class Check:
         if state is State.IN_PROGRESS and job.started_at is None:
             seen = replace(seen, started_at=started_at(job, answer, now))
         usual_s = self.known.next_look_at(self.services, seen) - now
-        due = look_before(now + hints.pause_s(job, answer, now, usual_s), verdict_at(seen))
+        due = look_before(now + webhook_hints.pause_s(job, answer, now, usual_s), verdict_at(seen))
         reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
-        if hints.stuck(job, answer, now):
+        if webhook_hints.stuck(job, answer, now):
             reason = STUCK
         news: dict[str, Any] = {"state": state, "progress": progress, "started_at": seen.started_at}
         if self._observe(job, due, decide_at(seen, due, now), reason=reason, **news):

@@ -6,10 +6,13 @@ reaches the step removes the file and is killed with SIGKILL; with " all" after 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from enum import StrEnum
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 class Step(StrEnum):
@@ -42,7 +45,10 @@ def reach(step: Step) -> None:
     armed = os.environ.get("RUNPOD_DIE_AT")
     if not armed:
         return
+    log.debug("step.reached", extra={"step": step})
     order = _taken(armed, step)
+    if order:
+        log.debug("step.dies", extra={"step": step})
     if order == step:
         os.kill(os.getpid(), signal.SIGKILL)
     elif order:

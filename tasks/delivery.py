@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 REPUBLISH_S = 30.0
 UNPUBLISHED_S = 2.0
-RETRY_BACKOFF = Backoff(first_s=1.0, factor=2.0, cap_s=60.0, jitter=0.1)
+RETRY_BACKOFF = Backoff(first=1.0, factor=2.0, cap=60.0, jitter=0.1)
 MOST_CLAIMS = 10
 """After this many unfinished claims assume that the output kills the worker, and deliver JobUndeliverable instead. After
 twice as many, errbacks and chord are skipped too."""

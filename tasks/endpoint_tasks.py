@@ -2,7 +2,7 @@
 
 Each returns to the caller who waits for it, or raises a typed error. A message expires when its caller stops waiting.
 
-Not here: managed pods and endpoints (``management.py``), one job (``cancel.py``, ``retry.py``).
+Not here: managed pods and endpoints (``management_tasks.py``), one job (``cancel.py``, ``retry.py``).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
-from celery_runpod._store.submits import Post, Signs
+from celery_runpod._store.submits import Claim, Post, Signs
 from celery_runpod.errors import BadAnswer, RateLimited, RunPodError, Unavailable
 from tasks.publish_check import admit_waiting
 from tasks.services import Services
@@ -53,12 +53,12 @@ def claim_attempt(
     """The attempt that this process alone may POST, and that the store's replicas have; None if the job must wait. After
     a pause /health must answer before the probe is claimed. With `held` ("ON_HOLD", "PAUSED", "BUDGET") the job waits in
     any case, at most until `decide_at`."""
-    store, now = services.store, services.clock()
+    now = services.clock()
     limit = services.settings.max_in_flight(job.endpoint)
     window_s = services.settings.window_s(services.has_webhook(job))
     more: dict[str, Any] = {"decide_at": decide_at, "max_in_flight": limit, "probe_until": post.given_up}
     window_ends = now + window_s
-    claim = store.submits.claim_submit(job, post, now, window_ends, held=held, **more)
+    claim = _claimed(services, job, post, now, window_ends, held=held, **more)
     if claim.word == "health":
         healthy = _api_answers(services, job)
         if not healthy:
@@ -66,7 +66,7 @@ def claim_attempt(
         now = services.clock()
         window_ends = now + window_s
         # If not healthy, the job now waits for the next probe.
-        claim = store.submits.claim_submit(job, post, now, window_ends, healthy=healthy, **more)
+        claim = _claimed(services, job, post, now, window_ends, healthy=healthy, **more)
         if healthy and claim.word != "go":
             post_over(services, post, "")
     if claim.word == "wait" and claim.changed:
@@ -78,6 +78,14 @@ def claim_attempt(
         return claimed
     _take_back(services, claimed, post)
     return None
+
+
+def _claimed(services: Services, job: Job, post: Post, *times: float, **more: Any) -> Claim:
+    about = {"task_id": job.task_id, "shares": job.shares, "token": post.token}
+    log.debug("submit.claiming", extra=about)
+    claim = services.store.submits.claim_submit(job, post, *times, **more)
+    log.debug("submit.claimed", extra=about | {"attempt": claim.attempt, "word": claim.word})
+    return claim
 
 
 def _take_back(services: Services, job: Job, post: Post) -> None:
@@ -117,6 +125,8 @@ def post_over(
         api_state: "works" (RunPod answered), "trouble", or "" (not known).
         took_s: how long the answer took; None without an accepted job.
     """
+    failed = {"error": type(error).__name__, "sent": getattr(error, "sent", True)} if error else {}
+    log.debug("submit.post_over", extra={"token": post.token, **failed})
     after = error.retry_after_s if isinstance(error, RateLimited) else None
     gate, until = services.store.submits.end_post(post, services.clock(), api_state, took_s, after, services.spread())
     if gate == "opened":

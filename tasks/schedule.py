@@ -15,9 +15,9 @@ from celery_runpod._store.record import Job
 from celery_runpod.options import Backoff
 
 DEFAULT = Backoff()
-WITH_WEBHOOK = Backoff(first_s=10.0, factor=1.5, cap_s=120.0, jitter=0.1)
+WITH_WEBHOOK = Backoff(first=10.0, factor=1.5, cap=120.0, jitter=0.1)
 """Slower: the webhook makes the job due, and a check is needed only if the webhook is lost."""
-FAILED = Backoff(first_s=5.0, factor=2.0, cap_s=300.0, jitter=0.1)
+FAILED = Backoff(first=5.0, factor=2.0, cap=300.0, jitter=0.1)
 """For a job after the work on it has raised."""
 
 LAST_LOOK_S = 1.0

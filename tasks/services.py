@@ -1,6 +1,6 @@
 """What a task works with in its process: store, clients, budget, clock. A task calls `services_of(self.app)` first.
 
-Not here: how they are made, after fork (`celery_app/process.py`).
+Not here: how they are made, after fork (`celery_app/process_services.py`).
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ def apart(**fields: Any) -> Iterator[None]:
         raise
     except Exception:
         log.exception("work.failed", extra=fields)
+    finally:
+        log.debug("work.over", extra=fields)
 
 
 @dataclass(frozen=True)

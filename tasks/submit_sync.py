@@ -9,6 +9,7 @@ Not here: the submit itself (``submit.py``).
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import shared_task
@@ -20,6 +21,8 @@ from tasks.crash_points import Step, reach
 from tasks.publish_check import plan_check
 from tasks.services import Services, services_of
 from tasks.submit import submit
+
+log = logging.getLogger(__name__)
 
 MESSAGE_S = 30.0
 """If the job still waits after so long, a check publishes the message again: it was lost, or no slot was free."""
@@ -51,5 +54,8 @@ def submit_sync(self: Any, endpoint: str, task_id: str, lease: float) -> None:
     reach(Step.SYNC_RECEIVED)
     for job in services.store.jobs(endpoint, [task_id]):
         if job.state is State.WAITING:
-            submit(services, job, lease)
+            try:
+                submit(services, job, lease)
+            finally:
+                log.debug("work.over", extra={"task_id": job.task_id})
             plan_check(services, endpoint, services.store.least_due(endpoint) or lease)

@@ -19,14 +19,15 @@ import tasks.cancel
 import tasks.check
 import tasks.delivery
 import tasks.endpoint_tasks
-import tasks.management
+import tasks.management_tasks
 import tasks.retry
 import tasks.run
 from celery_runpod._connect import WORKER
 from celery_runpod._protocol import FINISH, Queues
-from celery_runpod._store.part import Lives
 from celery_runpod._store.record import Job
 from celery_runpod._store.store import JobStore
+from celery_runpod._store.store_part import Lives
+from celery_runpod._store.submits import Post
 from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
 from celery_runpod.options import Options
@@ -40,6 +41,12 @@ from tasks.submit import submit
 
 NOW = 1_790_000_000.25
 ENDPOINT = "e1"
+
+
+def answered(store: JobStore, job: Job, job_id: str, look_at: float, now: float) -> str:
+    """RunPod has taken the latest attempt of a job as `job_id`."""
+    post = Post(job.endpoint, "run", "token", 0.0, now + 25)
+    return store.submits.answered(job, job_id, look_at, now, post, 0.1)[0]
 
 
 class ScriptedRunPod:

@@ -182,7 +182,7 @@ class World:
         return application.app
 
     def endpoint(self, name: str, **options: Any) -> Endpoint:
-        return Endpoint(name, app=self.app()).using(**{"backoff": {"first_s": 0.2, "cap_s": 0.5}, **options})
+        return Endpoint(name, app=self.app()).using(**{"backoff": {"first": 0.2, "cap": 0.5}, **options})
 
     # Redis
 

@@ -11,7 +11,7 @@ Where Celery 5.7 with kombu 5.7 ends, or stops to fetch messages, and what happe
   has processes it fetches nothing. Here the error is raised, so the worker connects again and forgets the message. The
   same holds for a Redis that is out of memory or read-only (`broker_channel_error_retry`), at which Celery ends.
 - Redis answers, but refuses a command each time, because the key of a queue is not a list. Celery connects again at
-  once, in a loop. Here the pauses grow, and one line of the log names the keys (``refusals.py``).
+  once, in a loop. Here the pauses grow, and one line of the log names the keys (``broker_refusals.py``).
 - A message is nested too deeply, or raises in Celery's strategy or pool. It ends its own task, not the worker
   (``poison.py``). Celery drops a message that it cannot read; here it is put aside.
 """
@@ -26,11 +26,11 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from redis.exceptions import ResponseError
 
-from celery_app.overrides import envelopes
+from celery_app.overrides import broken_envelopes
+from celery_app.overrides.broker_refusals import Refusals
 from celery_app.overrides.check_slots import CheckSlots
-from celery_app.overrides.fitting import misfit
 from celery_app.overrides.poison import PoisonWard, measure
-from celery_app.overrides.refusals import Refusals
+from celery_app.overrides.unfit_messages import misfit
 from tasks.services import services_of
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class LossTolerantConsumer(Consumer):
 
     def connect(self) -> Any:
         connection = super().connect()
-        envelopes.install(connection.transport)
+        broken_envelopes.install(connection.transport)
         return connection
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:

@@ -11,8 +11,8 @@ level of nesting, and an error there ends the main process; the message comes ba
 
 A thread writes the result or the entry, so that the event loop never waits. Until then the message stays unacknowledged.
 
-Not here: an envelope that kombu cannot read (``envelopes.py``), headers and arguments of another
-type (``fitting.py``), the consumer that calls this (``loss_tolerant_consumer.py``).
+Not here: an envelope that kombu cannot read (``broken_envelopes.py``), headers and arguments of another
+type (``unfit_messages.py``), the consumer that calls this (``loss_tolerant_consumer.py``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from celery import states
 from celery.app.task import Context
 from redis.exceptions import RedisError
 
-from celery_app.overrides.envelopes import UNREADABLE
+from celery_app.overrides.broken_envelopes import UNREADABLE
 from celery_runpod._protocol import FINISH, REFUSED, RUN
 from celery_runpod._store.put_aside import MOST_BODY, AsideMessage
 from celery_runpod.api._depth import MAX_DEPTH, is_deeper, loads, pruned, too_deep

@@ -1,10 +1,10 @@
 """Counts what the namespace holds, some endpoints at a time: callers are refused by the sum
-(`celery_runpod/_publish/bounds.py`).
+(`celery_runpod/_publish/open_job_bounds.py`).
 
 Each pass counts one page of the index, so that it costs the same with 50 endpoints and with 5,000. An endpoint that is
 idle in two counts leaves the index. Records that were put aside are tried again here.
 
-Not here: what is overdue (``overdue.py``).
+Not here: what is overdue (``overdue_checks.py``).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_runpod._protocol import ISSUED_AT, LOST, REPUBLISHED, UNCONFIRMED
-from celery_runpod._store.kept_calls import Kept, Lane
+from celery_runpod._store.outbox import Kept, Lane
 from tasks.services import Services
 
 log = logging.getLogger(__name__)

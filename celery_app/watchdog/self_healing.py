@@ -18,10 +18,10 @@ from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from celery_app.watchdog.agreement_writer import AgreementWriter
 from celery_app.watchdog.endpoint_counts import EndpointCounts
-from celery_app.watchdog.fingerprint import Fingerprint
 from celery_app.watchdog.lost_calls import OutboxWatch
-from celery_app.watchdog.overdue import heal
+from celery_app.watchdog.overdue_checks import heal
 from celery_app.watchdog.restored_store import Memory, beat
 from celery_runpod._connect import is_redis, mask_url
 from celery_runpod._store.start_checks import clock_problem, owner_of, problems_of_owner
@@ -85,7 +85,7 @@ class SelfHeal(bootsteps.StartStopStep):
         # RabbitMQ keeps a message until it is acknowledged: only Redis loses one.
         outbox = OutboxWatch(services) if is_redis(services.settings.broker_url) else None
         counts = EndpointCounts(services)
-        fingerprint = Fingerprint(services)
+        agreement = AgreementWriter(services)
         memory = Memory.of(services.settings)
         away = False
         while not self._stop.is_set():
@@ -100,7 +100,7 @@ class SelfHeal(bootsteps.StartStopStep):
                     counts.count_some()
                     if outbox is not None:
                         outbox.look()
-                    fingerprint.renew()
+                    agreement.renew()
                 else:
                     counts.forget()
                 if away:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from celery_runpod._escaping import shown
-from celery_runpod._jsonable import plain
+from celery_runpod._plain_json import answer_json
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C."""
@@ -35,7 +35,7 @@ def echo(text: str, *, err: bool = False) -> None:
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(plain(value), indent=2))
+    click.echo(json.dumps(answer_json(value), indent=2))
 
 
 def cell(value: Any) -> str:
@@ -78,7 +78,7 @@ def print_one(thing: Any, *, as_json: bool) -> None:
     if as_json:
         print_json(thing)
         return
-    fields = plain(thing)
+    fields = answer_json(thing)
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
         if value not in (None, "", [], {}):

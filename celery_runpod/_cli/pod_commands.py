@@ -1,7 +1,7 @@
 """`pods`: RunPod's pods from a terminal, with the API key of the shell (`RUNPOD_API_KEY`, or `RUNPOD_API_KEY_FILE`).
 
 Not here: what a pod may have (`celery_runpod/api/_podspec.py`); the same as tasks (the worker's
-`tasks/management.py`).
+`tasks/management_tasks.py`).
 """
 
 from __future__ import annotations

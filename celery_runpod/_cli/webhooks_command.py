@@ -1,6 +1,6 @@
 """`celery-runpod webhooks`: takes RunPod's webhooks, for those who have no web application of their own.
 
-Not here: the server (`celery_runpod/_webhooks/server.py`).
+Not here: the server (`celery_runpod/_webhooks/webhook_server.py`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from celery_runpod._connect import client_settings
-from celery_runpod._webhooks.server import Receiver
+from celery_runpod._webhooks.webhook_server import Receiver
 from celery_runpod.errors import ConfigurationError
 from celery_runpod.flask import create_app
 

@@ -16,8 +16,8 @@ from celery_runpod import _asking
 from celery_runpod._asking import DEFAULT_TIMEOUT_S, ask, health_from
 from celery_runpod._asking import retry as ask_for_retry
 from celery_runpod._cancelling import publish_cancel
-from celery_runpod._cli.following import follow, report
-from celery_runpod._cli.jobs import client
+from celery_runpod._cli.follow_job import follow, report
+from celery_runpod._cli.job_commands import client
 from celery_runpod._cli.output import INTERRUPTED, ask_first, echo, json_option, print_one, say, yes_option
 from celery_runpod._cli.store_for_commands import on_hold, store_or_sentence
 from celery_runpod._protocol import HEALTH
@@ -143,7 +143,7 @@ def purge(endpoint: str | None, calls: bool, key_name: str | None, timeout: floa
 
 def _cancel_calls(endpoint: str | None, yes: bool, *, as_json: bool) -> None:
     with store_or_sentence() as reader:
-        ids = reader.outbox.kept_calls(endpoint)
+        ids = reader.outbox.calls(endpoint)
     of = f" of {endpoint}" if endpoint else ""
     if ids and not yes:
         ask_first(f"Cancel {len(ids)} calls{of} that no worker has taken yet?", yes)

@@ -29,7 +29,7 @@ COLUMNS, ROWS = 4, 3
 TILE = (240, 240)
 PICTURE = (COLUMNS * TILE[0], ROWS * TILE[1])
 
-tiles = Endpoint(ENDPOINT, app=app).using(deadline=300, backoff={"first_s": 0.5, "factor": 1.5, "cap_s": 3.0})
+tiles = Endpoint(ENDPOINT, app=app).using(deadline=300, backoff={"first": 0.5, "factor": 1.5, "cap": 3.0})
 
 
 @app.task

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery_runpod._live.chunks import Chunk, is_chunk_id
-from celery_runpod._live.update import JobUpdate
+from celery_runpod._live.job_update import JobUpdate
 from celery_runpod._store.streams import START
 from celery_runpod.errors import JobError
 

@@ -6,7 +6,7 @@ whatever place a reader names: that may come from a browser, and be no place at 
 than what it is being sent, thousands of readers of one job cost one read, and those who come late delay nobody.
 
 Not here: what a chunk is (``chunks.py``), and the changes of the job itself, of which a watcher gets the latest alone
-(``hub.py``).
+(``update_hub.py``).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from celery import Celery
 from redis.exceptions import RedisError
 
 from celery_runpod._live.chunks import MOST_HELD_BYTES, Chunk, Cursor, Source, endpoint_of, source_of
-from celery_runpod._live.hub import hub_of
-from celery_runpod._live.update import JobUpdate
+from celery_runpod._live.job_update import JobUpdate
+from celery_runpod._live.update_hub import hub_of
 from celery_runpod._store.streams import BATCH, START, Entry
 
 log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ class ChunkHub:
                     if await self._read_tails():
                         again_s = 0.0
                 except (RedisError, OSError):
-                    # Whether the store has been away too long is decided in `hub.py`, which watches the job.
+                    # Whether the store has been away too long is decided in `update_hub.py`, which watches the job.
                     again_s = AGAIN_S
                 await asyncio.sleep(max(0.0, again_s - (loop.time() - began)))
         except Exception as error:
@@ -264,7 +264,7 @@ class _Reader:
             try:
                 await self.begin()
             except (RedisError, OSError):
-                pass  # `hub.py`, which watches the job, decides whether the store has been away too long
+                pass  # `update_hub.py`, which watches the job, decides whether the store has been away too long
             if self._place is None:
                 await asyncio.sleep(AGAIN_S)
         while True:
@@ -289,8 +289,8 @@ class _Reader:
 async def followed(
     app: Celery, task_id: str, after: str, heartbeat_s: float | None = None
 ) -> AsyncGenerator[JobUpdate | Chunk | None, None]:
-    """The changes of a job (``hub.py``), and its chunks behind `after` if it streams. Every chunk comes before the last
-    update. None where nothing has changed for `heartbeat_s`.
+    """The changes of a job (``update_hub.py``), and its chunks behind `after` if it streams. Each chunk comes before the
+    last update. None where nothing has changed for `heartbeat_s`.
 
     Raises:
         RedisError, OSError: the store has not answered for a long time.

@@ -2,7 +2,7 @@
 
 Whoever asks must be allowed to: `refusal` calls the application's own hook, and without a hook it refuses everybody.
 Under WSGI each stream occupies a thread, so their number is bounded; in an event loop all streams share one Redis
-connection (``hub.py``).
+connection (``update_hub.py``).
 
 Not here: how a framework reads a request and sends an answer (`celery_runpod/flask.py`,
 `celery_runpod/django/_job_views.py`).
@@ -27,8 +27,8 @@ from celery_runpod._connect import client_app
 from celery_runpod._live import chunk_hub
 from celery_runpod._live.browser_json import ENDED, RETRY, Position, chunk_json, to_json
 from celery_runpod._live.chunks import Chunk, ChunkReader, is_chunk_id
-from celery_runpod._live.looking import Looker
-from celery_runpod._live.update import JobUpdate
+from celery_runpod._live.job_reader import JobReader
+from celery_runpod._live.job_update import JobUpdate
 from celery_runpod._live.watching import followed
 from celery_runpod._store.streams import START
 from celery_runpod.errors import NotConfigured
@@ -98,7 +98,7 @@ def status(task_id: str, app: Celery | None = None, after: str | None = None) ->
     there may be more of them."""
     try:
         app = app if app is not None else client_app()
-        update = Looker(app).look_at(task_id)
+        update = JobReader(app).read_one(task_id)
         if after is None:
             return Answer(200, to_json(update))
         chunks = _next_chunks(ChunkReader(app, task_id, after if is_chunk_id(after) else START), update)
@@ -222,9 +222,9 @@ def wsgi_stream(
     would keep it from all else. `environ` is WSGI's of the request."""
     if not environ.get("wsgi.multithread") or not places.take(WSGI_STREAMS if most is None else most):
         return None
-    looker, position = Looker(app), Position(last_event_id)
+    job_reader, position = JobReader(app), Position(last_event_id)
     news = followed(
-        lambda: looker.look_at(task_id),
+        lambda: job_reader.read_one(task_id),
         ChunkReader(app, task_id, position.after),
         timeout_s=WSGI_LIFE_S,
         heartbeat_s=HEARTBEAT_S,

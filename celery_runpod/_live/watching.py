@@ -1,6 +1,6 @@
 """The changes of one job, and the chunks that it yields, for a thread that waits for them.
 
-Not here: many watchers in one event loop (``hub.py``).
+Not here: many watchers in one event loop (``update_hub.py``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from redis.exceptions import RedisError
 
 from celery_runpod._live.chunks import Chunk, ChunkReader
-from celery_runpod._live.update import JobUpdate
+from celery_runpod._live.job_update import JobUpdate
 
 LOOK_EVERY_S = 0.5
 PATIENCE_S = 30.0

@@ -1,8 +1,8 @@
 """Whether this process's Celery app and the RunPod workers share broker, result backend and job store.
 
-The workers write one token into all three places through their own connections (`celery_app/watchdog/fingerprint.py`),
-and renew it every few seconds. A caller looks for it through its own connections. URLs are not compared, because one
-place may have many: another host name, a proxy, a prefix.
+The workers write one token into all three places through their own connections
+(`celery_app/watchdog/agreement_writer.py`), and renew it every few seconds. A caller looks for it through its own
+connections. URLs are not compared, because one place may have many: another host name, a proxy, a prefix.
 
 - The same token in all three places: they agree. This is remembered for a minute.
 - Missing in one place at two looks, while a worker renews it in another: `ConfigurationMismatch`.

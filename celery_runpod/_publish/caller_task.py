@@ -26,11 +26,11 @@ from celery_runpod._connect import broker_of, check_reachable, is_worker, mask_u
 from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import RUN
 from celery_runpod._publish.agreement import refuse_mismatch
-from celery_runpod._publish.bounds import refuse_over_bounds
 from celery_runpod._publish.client_tasks import ClientSideTask, in_every_app
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._publish.job_ends import End, tell_here
-from celery_runpod._publish.keep_copies import forget
+from celery_runpod._publish.open_job_bounds import refuse_over_bounds
+from celery_runpod._publish.outbox_copies import forget
 from celery_runpod._publish.routes import signatures_after
 from celery_runpod._store.store import store_of
 from celery_runpod.errors import (

@@ -21,7 +21,7 @@ from celery.signals import after_task_publish, before_task_publish
 from celery_runpod._protocol import BEGUN_AT, CHECK_STATUS, ENDED_QUEUE, ISSUED_AT, JOB_ENDED, RUN
 from celery_runpod._publish import job_ends
 from celery_runpod._publish.errbacks import wrap
-from celery_runpod._publish.keep_copies import begin, begun, keep
+from celery_runpod._publish.outbox_copies import begin, begun, keep
 from celery_runpod._publish.rabbitmq import confirm, declare_followers, mend_declarations
 
 _FOLLOWS = ("link", "link_error", "chain", "chord")

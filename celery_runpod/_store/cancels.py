@@ -13,8 +13,8 @@ from typing import Any
 
 from celery_runpod._cluster import in_order
 from celery_runpod._protocol import DAY_S, Scope
-from celery_runpod._store.ids import Ids
-from celery_runpod._store.part import BATCH, Part
+from celery_runpod._store.id_index import IdIndex
+from celery_runpod._store.store_part import BATCH, Part
 
 CANCEL_NOTE_S = int(DAY_S)
 
@@ -23,7 +23,7 @@ CANCEL_NOTE_S = int(DAY_S)
 class Cancels(Part):
     """Wishes, decisions and what is left to be done at RunPod."""
 
-    ids: Ids
+    ids: IdIndex
 
     def note_cancel(self, ids: Iterable[str], *, scope: Scope) -> None:
         """Remember for a day that these ids are not wanted, for jobs that are not accepted yet (`Scope`)."""

@@ -5,7 +5,8 @@ only the endpoints whose check did not begin, however many there are. A new call
 outside of the scripts, because its key and an endpoint's keys may be in different slots of a Redis Cluster; so a process
 that dies in between leaves a time that is too late by `AT_MOST_S` at most.
 
-Not here: who reads the late ones (`celery_app/watchdog/overdue.py`), and what the endpoints hold (``open_jobs.py``).
+Not here: who reads the late ones (`celery_app/watchdog/overdue_checks.py`), and what the endpoints hold
+(``open_jobs.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from celery_runpod._store.part import Part
+from celery_runpod._store.store_part import Part
 
 LATE_S = 2.0
 """So long after its time something counts as overdue: until then its check may be under way."""

@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from celery_runpod._cluster import ClusterRedis, ask_which_server
-from celery_runpod._store.part import Part
+from celery_runpod._store.store_part import Part
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,13 @@ class Heartbeats(Part):
         server = self.redis_process(master)
         if server is None:
             return "unknown"
-        word = self.scripts.run(
+        return self.scripts.word(
             "beat", master=master, run_id=server, now=now, remembered=remembered, lost=lost_s, grace=grace_s
         )
-        return str(word)
 
     def renew_leader(self, token: str, keep_s: int) -> bool:
         """Whether the worker with this token heals for the next `keep_s` seconds; one does at a time."""
-        return bool(self.scripts.run("renew_leader", token=token, ttl=keep_s * 1000) == "mine")
+        return self.scripts.word("renew_leader", token=token, ttl=keep_s * 1000) == "mine"
 
     def redis_process(self, master: str = "") -> str | None:
         """Which Redis process answers: another one after each start. None where INFO is forbidden."""

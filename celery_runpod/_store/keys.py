@@ -217,7 +217,8 @@ class Keys:
         return f"{self._shared_tag}:outbox:accepted"
 
     def agreement(self) -> str:
-        """JSON of the token by which callers find out whether they share this store (`agreement.py`)."""
+        """JSON of the token by which callers find out whether they share this store
+        (`celery_runpod/_publish/agreement.py`)."""
         return f"{self.namespace}:agreement"
 
     def celery_result(self, key: str | bytes) -> str | bytes:

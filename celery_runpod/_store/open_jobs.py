@@ -1,6 +1,6 @@
 """How many jobs are open, and how much their inputs hold: counted by the leading worker, read by callers.
 
-Not here: what a caller refuses for it (`celery_runpod/_publish/bounds.py`).
+Not here: what a caller refuses for it (`celery_runpod/_publish/open_job_bounds.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_runpod._store.endpoint_index import EndpointIndex
-from celery_runpod._store.part import Part
+from celery_runpod._store.store_part import Part
 
 
 @dataclass(frozen=True)

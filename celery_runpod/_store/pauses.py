@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery_runpod._protocol import EVERY_ENDPOINT
-from celery_runpod._store.part import Part
+from celery_runpod._store.store_part import Part
 
 PAUSE_BASE_S, PAUSE_CAP_S = 1.0, 60.0
 """The first pause after trouble with RunPod's API, and the longest (`pause_wait` in ``gate.lua``)."""

@@ -4,8 +4,8 @@ A message is kept as it came, in a list that is bounded: the oldest makes room. 
 orders of its endpoint, so that it costs nothing; there are never more of those than jobs. A worker that can read it takes
 it back, as after a rolling upgrade.
 
-Not here: which message is put aside (`celery_app/overrides/poison.py`, `celery_app/overrides/envelopes.py`), what the
-command shows (`celery_runpod/_cli/aside_command.py`).
+Not here: which message is put aside (`celery_app/overrides/poison.py`, `celery_app/overrides/broken_envelopes.py`), what
+the command shows (`celery_runpod/_cli/aside_command.py`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 
 from celery_runpod._store.endpoint_index import EndpointIndex
 from celery_runpod._store.heartbeats import Heartbeats
-from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
+from celery_runpod._store.store_part import Part
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Aside(Part):
 
     def take_message(self, entry: str) -> bool:
         """Remove a message; False where it is gone already."""
-        return bool(self.scripts.run("take_message", entry=entry) == "taken")
+        return self.scripts.word("take_message", entry=entry) == "taken"
 
     def read_or_put_aside(self, endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | None:
         """The record in a hash. One that cannot be read is put aside, and is None like one that is not open."""
@@ -150,14 +150,14 @@ class Aside(Part):
 
     def take_record_back(self, endpoint: str, task_id: str, now: float) -> bool:
         """Make a record due again; False where it is not put aside."""
-        taken = bool(self.scripts.run("take_record_back", endpoint=endpoint, task_id=task_id, now=now) == "back")
+        taken = self.scripts.word("take_record_back", endpoint=endpoint, task_id=task_id, now=now) == "back"
         if taken:
             self.endpoints.note_due(endpoint, now)
         return taken
 
     def drop_record(self, endpoint: str, task_id: str, now: float) -> bool:
         """Remove a record that was put aside; its job at RunPod is to be cancelled."""
-        return bool(self.scripts.run("drop_record", endpoint=endpoint, task_id=task_id, now=now) == "dropped")
+        return self.scripts.word("drop_record", endpoint=endpoint, task_id=task_id, now=now) == "dropped"
 
     def count_aside(self) -> tuple[int, int]:
         """How many messages and how many records were put aside, because no worker could run or read them."""

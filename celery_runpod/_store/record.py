@@ -1,15 +1,16 @@
 """What a job's record holds, as a dataclass, and how it stands in the Redis hash.
 
-Not here: how a record changes (``store.py``). Every field is text in Redis; nothing that can be derived is stored.
+Not here: how a record changes (``store.py``). Every field is text in Redis, by its type (`FORM_OF_TYPE`); nothing
+that can be derived is stored.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, NamedTuple, get_type_hints
 
 from celery_runpod._protocol import FORMAT
 from celery_runpod._store.states import OUTCOMES, State
@@ -83,86 +84,37 @@ class Job:
 
     def to_fields(self) -> dict[str, str]:
         """The hash of a new record."""
-        fields: dict[str, str] = {
-            "format": str(FORMAT),
-            "state": self.state,
-            "attempt": str(self.attempt),
-            "name": self.name,
-            "root_id": self.root_id,
-            "group_ids": json.dumps(list(self.group_ids)),
-            "continuation": self.continuation,
-            "options": json.dumps(self.options.to_message()),
-            "accepted_at": repr(self.accepted_at),
-            "not_before": repr(self.not_before),
-            "begun_at": repr(self.begun_at),
-            "end_by": repr(self.end_by),
-            "checks": "0",
-        }
-        optional = {
-            "start_by": None if self.start_by is None else repr(self.start_by),
-            "expires_at": None if self.expires_at is None else repr(self.expires_at),
-            "api_key_name": self.api_key_name,
-            "reason": self.reason or None,
-            "generation": str(self.generation) if self.generation else None,
-            "priority": str(self.priority) if self.priority else None,
-            "joined": self.joined or None,
-            "shares": self.shares or None,
-            "stream": "1" if self.options.stream else None,
-            "ignore_result": "1" if self.ignore_result else None,
-            "input": json.dumps(self.input) if self.state is State.WAITING else None,
-            "outcome": None if self.outcome is None else json.dumps(self.outcome),
-        }
-        return fields | {name: value for name, value in optional.items() if value is not None}
+        found = {"format": str(FORMAT), **({"stream": "1"} if self.options.stream else {})}
+        for name, form in FORMS.items():
+            value = getattr(self, name)
+            if name in REQUIRED or value != DEFAULTS[name]:
+                found[name] = form.write(value)
+        if self.state is not State.WAITING:
+            found.pop("input", None)
+        return found
 
     @classmethod
     def from_fields(cls, endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | None:
-        """The record in a hash; None for a tombstone, and for a format that is newer than this version's."""
+        """The record in a hash; None for a tombstone, and for a format that is newer than this version's.
+
+        Raises:
+            Exception: it cannot be read. A record of another version may be wrong in any way.
+        """
         if int(raw.get("format", 0)) > FORMAT:
             log.warning("record of task %s has format %s: left to a newer version", task_id, raw.get("format"))
             return None
-        state = State(raw["state"])
-        if state is State.DELIVERED:
+        if raw["state"] == State.DELIVERED:
             return None
-        if state is State.WAITING and raw["continuation"]:
+        if not raw.keys() >= REQUIRED:
+            raise ValueError(f"it lacks {', '.join(sorted(REQUIRED - raw.keys()))}")
+        if raw["state"] == State.WAITING and raw["continuation"]:
             # A job whose outcome cannot be handed over must not be paid for.
             json.loads(raw["continuation"])
-        return cls(
-            task_id=task_id,
-            endpoint=endpoint,
-            name=raw["name"],
-            root_id=raw["root_id"],
-            continuation=raw["continuation"],
-            options=Options.parse(json.loads(raw["options"])),
-            accepted_at=float(raw["accepted_at"]),
-            not_before=float(raw["not_before"]),
-            end_by=float(raw["end_by"]),
-            begun_at=float(raw.get("begun_at") or raw["accepted_at"]),
-            start_by=_number(raw.get("start_by")),
-            expires_at=_number(raw.get("expires_at")),
-            group_ids=tuple(json.loads(raw["group_ids"])),
-            api_key_name=raw.get("api_key_name") or None,
-            ignore_result=raw.get("ignore_result") == "1",
-            input=json.loads(raw["input"]) if "input" in raw else None,
-            state=state,
-            attempt=int(raw["attempt"]),
-            retried=int(raw.get("retried", 0)),
-            generation=int(raw.get("generation", 0)),
-            priority=int(raw.get("priority", 0)),
-            joined=raw.get("joined", ""),
-            shares=raw.get("shares", ""),
-            job_id=raw.get("job_id") or None,
-            checks=int(raw.get("checks", 0)),
-            submitted_at=_number(raw.get("submitted_at")),
-            started_at=_number(raw.get("started_at")),
-            window_ends=_number(raw.get("window_ends")),
-            reason=raw.get("reason", ""),
-            progress=raw.get("progress", ""),
-            missing_since=_number(raw.get("missing_since")),
-            failures=int(raw.get("failures", 0)),
-            hinted_at=_number(raw.get("hinted_at")),
-            outcome=json.loads(raw["outcome"]) if "outcome" in raw else None,
-            ended_at=_number(raw.get("ended_at")),
-        )
+        # What Lua has set to "" is not given.
+        found = {name: read(text) for name, text in raw.items() if text and (read := READERS.get(name))}
+        found.setdefault("continuation", "")
+        found.setdefault("begun_at", found["accepted_at"])
+        return cls(task_id=task_id, endpoint=endpoint, **found)
 
     def stamps(self) -> list[str]:
         """The caller's stamps, each as `header=value`."""
@@ -185,22 +137,36 @@ class Job:
         return self.state in OUTCOMES
 
 
-LIGHT = (
-    *("format", "state", "attempt", "name", "root_id", "group_ids", "options", "accepted_at", "not_before", "begun_at"),
-    *("end_by", "checks", "start_by", "expires_at", "api_key_name", "reason", "generation", "joined", "shares"),
-    *(
-        "ignore_result",
-        "retried",
-        "job_id",
-        "submitted_at",
-        "started_at",
-        "window_ends",
-        "missing_since",
-        "priority",
-    ),
-    *("failures", "hinted_at", "ended_at", "verdict", "delay_s", "execution_s"),
-)
-"""The fields of record and tombstone without those that may be large: input, outcome, continuation, progress."""
+class Form(NamedTuple):
+    """How a value stands in the hash."""
+
+    read: Callable[[str], Any]
+    write: Callable[[Any], str]
+
+
+TEXT, NUMBER, JSON = Form(str, str), Form(float, repr), Form(json.loads, json.dumps)
+FORM_OF_TYPE: dict[Any, Form] = {
+    str: TEXT,
+    str | None: TEXT,
+    int: Form(int, str),
+    float: NUMBER,
+    float | None: NUMBER,
+    bool: Form(lambda text: text == "1", lambda _: "1"),
+    tuple[str, ...]: Form(lambda text: tuple(json.loads(text)), lambda some: json.dumps(list(some))),
+    dict[str, Any] | None: JSON,
+    Any: JSON,
+    State: Form(State, str),
+    Options: Form(lambda text: Options.parse(json.loads(text)), lambda options: json.dumps(options.to_message())),
+}
+DEFAULTS = {one.name: one.default for one in fields(Job)}
+FORMS = {name: FORM_OF_TYPE[kind] for name, kind in get_type_hints(Job).items() if name not in ("task_id", "endpoint")}
+"""Each field of a record, by its type; task id and endpoint stand in the key."""
+READERS = {name: form.read for name, form in FORMS.items()}
+REQUIRED = {"state", "attempt", "group_ids", "checks"} | {name for name in FORMS if DEFAULTS[name] is MISSING}
+"""Written into each new record. One without them cannot be read."""
+LARGE = frozenset({"input", "outcome", "continuation", "progress"})
+LIGHT = ("format", *(name for name in FORMS if name not in LARGE), "verdict", "delay_s", "execution_s")
+"""The fields of record and tombstone without those that may be large."""
 
 
 def light_hash(values: Sequence[str | None]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery_runpod._protocol import DAY_S
-from celery_runpod._store.part import Part
+from celery_runpod._store.store_part import Part
 
 
 class Retries(Part):

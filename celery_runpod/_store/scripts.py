@@ -26,9 +26,11 @@ from redis.exceptions import NoScriptError
 
 from celery_runpod._connect import RedisClient
 from celery_runpod._store.keys import Keys
+from celery_runpod._store.record import Job
 from celery_runpod._store.states import lua_prelude
 
 FOLDER = Path(__file__).parent / "scripts"
+OF_A_JOB = ("endpoint", "task_id", "attempt", "api_key_name")
 SHARED = ("gate", "lease", "inputs", "cancel", "plan", "stream")
 _KEY = re.compile(r"(?:(\w+) = )?(\w+)\(([^()]*)\)")
 _ARGUMENT = re.compile(r"(\w+)( \.\.\.)?")
@@ -120,13 +122,16 @@ class Scripts:
         self._redis, self._keys = redis, keys
         self._registered: dict[str, RedisScript] = {}
 
-    def run(self, script: str, /, on: Any = None, **given: Any) -> Any:
-        """The script's answer; or, on a pipeline of `together`, nothing until that is executed.
+    def run(self, script: str, /, *, job: Job | None = None, on: Any = None, **given: Any) -> Any:
+        """The script's answer; or, on a pipeline of `together`, nothing until that is executed. `job` gives what the
+        script asks of `OF_A_JOB`.
 
         Raises:
             TypeError: a name is missing, or unknown to the script.
         """
         header, source = loaded()[script]
+        if job is not None:
+            given |= {name: getattr(job, name) for name in OF_A_JOB if name in header.names}
         if given.keys() != header.names:
             missing, unknown = sorted(header.names - given.keys()), sorted(given.keys() - header.names)
             raise TypeError(f"script {script}: missing {missing}, unknown {unknown}")
@@ -142,6 +147,10 @@ class Scripts:
             return self._registered[script](keys=keys, args=arguments)
         # Not redis-py's: in a pipeline it asks first, in a round trip of its own, whether the script is known.
         return on.execute_command("EVALSHA", self._registered[script].sha, len(keys), *keys, *arguments)
+
+    def word(self, script: str, /, *, job: Job | None = None, **given: Any) -> str:
+        """The answer of a script that answers with one word."""
+        return str(self.run(script, job=job, **given))
 
     def together(self, build: Callable[[Any], None], on: Redis | None = None) -> list[Any]:
         """Commands and scripts in one round trip; their answers. `build` puts them on a pipeline, and is called again

@@ -32,18 +32,18 @@ from celery_runpod._store.cancels import Cancels
 from celery_runpod._store.endpoint_index import EndpointIndex
 from celery_runpod._store.endpoint_notes import HealthLooks, Purges
 from celery_runpod._store.heartbeats import Heartbeats
-from celery_runpod._store.ids import Ids
-from celery_runpod._store.kept_calls import KeptCalls
+from celery_runpod._store.id_index import IdIndex
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.open_jobs import OpenJobs
-from celery_runpod._store.part import BATCH, OVERDUE_S, Lives
+from celery_runpod._store.outbox import Outbox
 from celery_runpod._store.pauses import Holds, Pauses
 from celery_runpod._store.put_aside import Aside
 from celery_runpod._store.record import LIGHT, Job, light_hash
 from celery_runpod._store.retries import Retries
 from celery_runpod._store.scripts import Scripts
-from celery_runpod._store.shared import SharedJobs
+from celery_runpod._store.shared_jobs import SharedJobs
 from celery_runpod._store.states import State
+from celery_runpod._store.store_part import BATCH, OVERDUE_S, Lives
 from celery_runpod._store.streams import Streams
 from celery_runpod._store.submits import Submits
 from celery_runpod._store.watches import Watches
@@ -116,8 +116,8 @@ class JobStore:
         self.lives = lives or Lives()
         part = (redis, self.keys, self.scripts, self.lives)
         self.endpoints = EndpointIndex(*part)
-        self.ids = Ids(*part, self.endpoints)
-        self.outbox = KeptCalls(*part)
+        self.ids = IdIndex(*part, self.endpoints)
+        self.outbox = Outbox(*part)
         self.pauses = Pauses(*part)
         self.holds = Holds(*part)
         self.workers = Heartbeats(*part)
@@ -174,8 +174,7 @@ class JobStore:
     def _accept(self, job: Job, due: float, now: float, times: CheckTimes | None, on: Any = None) -> Any:
         return self.scripts.run(
             "accept",
-            endpoint=job.endpoint,
-            task_id=job.task_id,
+            job=job,
             due_at=due,
             turn=job.turn if job.state is State.WAITING and job.not_before <= now else None,
             decide_at=min(job.end_by, job.start_by or math.inf, job.expires_at or math.inf),
@@ -190,7 +189,7 @@ class JobStore:
     def hint(self, endpoint: str, task_id: str, attempt: int, now: float, job_id: str = "") -> str:
         """A signed webhook says that an attempt has ended; `job_id` is the id that its body names, if it was read.
         Answers in the words of `scripts/hint.lua`."""
-        word = self.scripts.run(
+        return self.scripts.word(
             "hint",
             endpoint=endpoint,
             task_id=task_id,
@@ -203,25 +202,21 @@ class JobStore:
             every=HINT_EVERY_S,
             overdue=OVERDUE_S,
         )
-        return str(word)
 
     # Attempts that failed
 
     def retry_later(
         self, job: Job, verdict: State, retries: int, due: float, start_by: float | None, job_id: str
     ) -> str:
-        word = self.scripts.run(
+        return self.scripts.word(
             "retry_later",
-            endpoint=job.endpoint,
-            task_id=job.task_id,
-            attempt=job.attempt,
+            job=job,
             verdict=verdict,
             retries=retries,
             due_at=due,
             start_by=start_by,
             given_id=job_id,
         )
-        return str(word)
 
     # Checking
 
@@ -328,7 +323,7 @@ class JobStore:
         return [job for job in jobs if job is not None]
 
     def forget_due(self, endpoint: str, task_id: str) -> str:
-        return str(self.scripts.run("forget_due", endpoint=endpoint, task_id=task_id))
+        return self.scripts.word("forget_due", endpoint=endpoint, task_id=task_id)
 
     def observe(
         self,
@@ -346,11 +341,9 @@ class JobStore:
     ) -> str:
         """What a look has shown, and when to work on the job again. Of a job at RunPod `at` is the next look, and at
         `decide_at` something must be decided on it whatever the budget is (`at`, if that is not given)."""
-        word = self.scripts.run(
+        return self.scripts.word(
             "observe",
-            endpoint=job.endpoint,
-            task_id=job.task_id,
-            attempt=job.attempt,
+            job=job,
             lease=lease,
             new_state=state,
             at=at,
@@ -361,23 +354,19 @@ class JobStore:
             missing_since=missing_since,
             started_at=started_at,
         )
-        return str(word)
 
     def put_off(
         self, job: Job, lease: float, at: float, *, decide_at: float | None = None, failures: int | None = None
     ) -> str:
         """Give an open job back without news of it; the times as in `observe`."""
-        word = self.scripts.run(
+        return self.scripts.word(
             "put_off",
-            endpoint=job.endpoint,
-            task_id=job.task_id,
-            attempt=job.attempt,
+            job=job,
             lease=lease,
             at=at,
             decide_at=at if decide_at is None else decide_at,
             failures=job.failures if failures is None else failures,
         )
-        return str(word)
 
     def least_due(self, endpoint: str) -> float | None:
         """When the next thing of this endpoint is due: a job, a look or a cancel."""
@@ -437,16 +426,13 @@ class JobStore:
         """
         return self.scripts.run(
             "record_outcome",
-            endpoint=job.endpoint,
-            task_id=job.task_id,
-            attempt=job.attempt,
+            job=job,
             verdict=state,
             outcome=json.dumps(outcome),
             now=now,
             deliver_again_at=deliver_again_at,
             given_id=job_id,
             cancel=cancel,
-            api_key_name=job.api_key_name,
             index_ttl=self.lives.index_s(job, now),
             length=length_s,
             on=on,
@@ -543,8 +529,7 @@ class JobStore:
         self.redis.zadd(self.keys.undelivered(endpoint), {task_id: at}, xx=True)
 
     def republish(self, endpoint: str, task_id: str, now: float, *, base_s: float = 30.0, cap_s: float = 900.0) -> str:
-        word = self.scripts.run("republish", endpoint=endpoint, task_id=task_id, now=now, base=base_s, cap=cap_s)
-        return str(word)
+        return self.scripts.word("republish", endpoint=endpoint, task_id=task_id, now=now, base=base_s, cap=cap_s)
 
     # Looking
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
+from celery_runpod._store.store_part import Part
 
 MOST_CHUNKS = 20_000
 MOST_BYTES = 16_000_000
@@ -53,20 +53,16 @@ class Streams(Part):
     def begin_look(self, job: Job, token: str, now: float, over_by: float) -> str:
         """Note that RunPod is about to be asked; the request is over at `over_by`. Answers in the words of
         ``scripts/begin_stream_look.lua``."""
-        return str(
-            self.scripts.run("begin_stream_look", token=token, now=now, over_by=over_by, **self._about(job, now))
-        )
+        return self.scripts.word("begin_stream_look", token=token, now=now, over_by=over_by, **self._about(job, now))
 
     def end_look(self, job: Job, token: str, chunks: Sequence[str], now: float, *, gap: bool = False) -> str:
         """Keep the chunks (JSON) that this look has brought. `gap`: others may be lost. Answers in the words of
         ``scripts/end_stream_look.lua``."""
-        return str(self.scripts.run("end_stream_look", token=token, gap=gap, chunks=chunks, **self._about(job, now)))
+        return self.scripts.word("end_stream_look", token=token, gap=gap, chunks=chunks, **self._about(job, now))
 
     def _about(self, job: Job, now: float) -> dict[str, Any]:
         return {
-            "endpoint": job.endpoint,
-            "task_id": job.task_id,
-            "attempt": job.attempt,
+            "job": job,
             "run": _run(job),
             "most": MOST_CHUNKS,
             "most_bytes": MOST_BYTES,

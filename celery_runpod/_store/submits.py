@@ -20,9 +20,9 @@ from celery_runpod._cluster import ClusterRedis, ask_which_server
 from celery_runpod._protocol import EVERY_ENDPOINT
 from celery_runpod._store.cancels import Cancels
 from celery_runpod._store.heartbeats import Heartbeats, Incarnation, run_id_of
-from celery_runpod._store.part import Part
 from celery_runpod._store.pauses import PAUSE_BASE_S, PAUSE_CAP_S
 from celery_runpod._store.record import Job
+from celery_runpod._store.store_part import Part
 
 CONFIRMED_KEPT_S = 3600
 ASK_AGAIN_S = 30.0
@@ -118,9 +118,8 @@ class Submits(Part):
         "BUDGET") the job waits in any case; `healthy`: /health has answered the caller, who was asked for that."""
         word, *rest = self.scripts.run(
             "claim_submit",
-            endpoint=job.endpoint,
+            job=job,
             operation=post.operation,
-            task_id=job.task_id,
             token=post.token,
             now=now,
             window_ends=window_ends,
@@ -184,8 +183,8 @@ class Submits(Part):
         now: float,
         api_state: str,
         took_s: float | None,
-        retry_after_s: float | None,
-        spread: float,
+        retry_after_s: float | None = None,
+        spread: float = 0.0,
         on: Any = None,
     ) -> Any:
         return self.scripts.run(
@@ -212,43 +211,27 @@ class Submits(Part):
         return int(count)
 
     def not_submitted(self, job: Job, due: float, reason: str) -> str:
-        word = self.scripts.run(
-            "not_submitted",
-            endpoint=job.endpoint,
-            task_id=job.task_id,
-            attempt=job.attempt,
-            due_at=due,
-            reason=reason,
-        )
-        return str(word)
-
-    def submitted(self, job: Job, job_id: str, look_at: float, now: float) -> str:
-        return str(self._submitted(job, job_id, look_at, now))
+        return self.scripts.word("not_submitted", job=job, due_at=due, reason=reason)
 
     def answered(self, job: Job, job_id: str, look_at: float, now: float, post: Post, took_s: float) -> tuple[str, str]:
-        """`submitted` and the end of its POST, in one round trip: the words of both scripts."""
+        """RunPod has the job, and the POST is over, in one round trip: the words of ``scripts/submitted.lua`` and
+        ``scripts/end_post.lua``."""
 
         def build(pipe: Any) -> None:
-            self._submitted(job, job_id, look_at, now, on=pipe)
-            self._end_post(post, now, "works", took_s, None, 0.0, on=pipe)
+            self.scripts.run(
+                "submitted",
+                job=job,
+                given_id=job_id,
+                look_at=look_at,
+                decide_at=min(job.end_by, job.start_by or math.inf),
+                now=now,
+                index_ttl=self.lives.index_s(job, now),
+                on=pipe,
+            )
+            self._end_post(post, now, "works", took_s, on=pipe)
 
         recorded, gate = self.scripts.together(build)
         return str(recorded), str(gate[0])
-
-    def _submitted(self, job: Job, job_id: str, look_at: float, now: float, on: Any = None) -> Any:
-        return self.scripts.run(
-            "submitted",
-            endpoint=job.endpoint,
-            task_id=job.task_id,
-            attempt=job.attempt,
-            given_id=job_id,
-            look_at=look_at,
-            decide_at=min(job.end_by, job.start_by or math.inf),
-            now=now,
-            api_key_name=job.api_key_name,
-            index_ttl=self.lives.index_s(job, now),
-            on=on,
-        )
 
     def candidates(self, job: Job) -> list[str]:
         """The RunPod ids that webhooks named for this attempt, whose submit went unanswered."""
@@ -259,13 +242,4 @@ class Submits(Part):
         self.redis.srem(self.keys.candidates(job.endpoint, job.task_id, job.attempt), job_id)
 
     def adopt(self, job: Job, job_id: str, now: float) -> str:
-        word = self.scripts.run(
-            "adopt",
-            endpoint=job.endpoint,
-            task_id=job.task_id,
-            attempt=job.attempt,
-            named_id=job_id,
-            now=now,
-            index_ttl=self.lives.index_s(job, now),
-        )
-        return str(word)
+        return self.scripts.word("adopt", job=job, named_id=job_id, now=now, index_ttl=self.lives.index_s(job, now))

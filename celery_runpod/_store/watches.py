@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from celery_runpod._store.endpoint_index import LATE_S
-from celery_runpod._store.part import Part
+from celery_runpod._store.store_part import Part
 
 WATCHED_S = 5
 """How long a job counts as watched after it was noted."""

@@ -4,7 +4,7 @@ A webhook is a hint: it makes the job due, and a worker asks /status, which alon
 not stored. It is read in one case only: after an unanswered submit, for RunPod's id of the job.
 
 Not here: how a framework reads a request (`celery_runpod/flask.py`, `celery_runpod/django/_webhook_view.py`), what a
-worker does with a hint (`tasks/hints.py`).
+worker does with a hint (`tasks/webhook_hints.py`).
 """
 
 from __future__ import annotations

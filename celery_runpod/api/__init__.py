@@ -6,10 +6,10 @@ Jobs (the Serverless API):
     _waiting.py      loops: until a job has ended, over the chunks of a stream, until a pod runs
     _answers.py      Job, Health, Policy: RunPod's JSON as types, its milliseconds as seconds
     _durations.py    seconds or `timedelta`, and RunPod's bounds of them
-    _failures.py     the error that a job ended with, as an exception
+    _handler_errors.py  what the error of a handler says, in whatever shape it comes
     _payload.py      what may be sent: JSON, and not too much of it
 
-Managed resources: pods and endpoints (the REST API, v2 and v1):
+Managed resources: pods and endpoints (the REST API):
 
     _management.py   ManagementClient: pods, endpoints, GPUs, bills
     _creation.py     a create happens once, though its answer may be lost
@@ -20,10 +20,10 @@ Managed resources: pods and endpoints (the REST API, v2 and v1):
     _endpoints.py    ServerlessEndpoint, ServerlessWorker
     _catalog.py      GpuType, with prices
     _billing.py      BillingRow, BillingPeriod
-    _operations.py   the table of operations: method, task, paths, answer
+    _operations.py   the table of operations: method, task, path, answer
     _rest.py         the request of an operation, as a value
-    _restv2.py       how v2 words it
-    _restv1.py       how v1 words it
+    _restv2.py       how RunPod words it
+    _restv1.py       how it worded it before 2026-11-15: all that is only for that version
 
 Both:
 

@@ -2,8 +2,7 @@
 
 The key is a function that each call asks, so that a key can be rotated; no text holds its value.
 
-The Serverless API (jobs) and the REST API (pods and endpoints as managed resources) have different hosts, and the REST
-API has two versions: RunPod's own tools read `RUNPOD_REST_VERSION=v1` to use the older one.
+The Serverless API (jobs) and the REST API (pods and endpoints as managed resources) have different hosts.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption, NotConfigured
+from celery_runpod.errors import ConfigurationError, InvalidInput, NotConfigured
 
 DEFAULT_BASE_URL = "https://api.runpod.ai/v2"
-REST_URLS = {"v2": "https://api.runpod.io/v2", "v1": "https://rest.runpod.io/v1"}
-"""RunPod's REST API, by version; v1 is to be retired on 2026-11-15 (docs.runpod.io/api-reference-v2)."""
 
 KEY_ADVICE = "keys are made in RunPod's console, under Settings"
 
@@ -81,31 +78,13 @@ def base_url_of(given: str | None, allow_http: bool | None = None) -> str:
     return _checked(url, DEFAULT_BASE_URL, allow_http)
 
 
-def rest_version_of(given: str | None) -> str:
-    """`given`, else `RUNPOD_REST_VERSION`, else "v2".
-
-    Raises:
-        InvalidOption: neither "v1" nor "v2" is given.
-        ConfigurationError: the variable is something else.
-    """
-    if given is not None:
-        if given not in REST_URLS:
-            raise InvalidOption("rest_version", str(given), "'v1' or 'v2'")
-        return given
-    version = os.environ.get("RUNPOD_REST_VERSION", "").strip().lower() or "v2"
-    if version not in REST_URLS:
-        raise ConfigurationError(f"RUNPOD_REST_VERSION is {version[:40]!r}; it must be v1 or v2")
-    return version
-
-
-def rest_url_of(given: str | None, version: str, allow_http: bool | None = None) -> str:
-    """`given`, else `RUNPOD_REST_URL`, else RunPod's own for this version; without a slash at its end.
+def rest_url_of(given: str | None, default: str, allow_http: bool | None = None) -> str:
+    """`given`, else `RUNPOD_REST_URL`, else the default; without a slash at its end.
 
     Raises:
         ConfigurationError: as for `base_url_of`.
     """
-    url = given or os.environ.get("RUNPOD_REST_URL") or REST_URLS[version]
-    return _checked(url, REST_URLS[version], allow_http)
+    return _checked(given or os.environ.get("RUNPOD_REST_URL") or default, default, allow_http)
 
 
 def clear_text_problem(url: str, allow_http: bool) -> str | None:

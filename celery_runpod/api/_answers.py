@@ -3,7 +3,7 @@
 Parsing is pure and tolerant: a field of another type counts as missing, unknown fields are ignored, an unknown state is
 kept and is not final. An answer without id or status is refused.
 
-Not here: reading one field (``_fields.py``), a FAILED job's `error` as an exception (``_failures.py``), HTTP.
+Not here: reading one field (``_fields.py``), a FAILED job's `error` as an exception (``_handler_errors.py``), HTTP.
 """
 
 from __future__ import annotations
@@ -13,11 +13,19 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from celery_runpod.api._depth import too_deep
+from celery_runpod.api._depth import MAX_DEPTH, too_deep
 from celery_runpod.api._durations import MAX_S, MIN_EXECUTION_TIMEOUT_S, MIN_TTL_S, bounded, milliseconds
-from celery_runpod.api._failures import failure_of
 from celery_runpod.api._fields import count, kind_of, mapping, number, seconds_of, text
-from celery_runpod.errors import BadAnswer, InvalidOption, JobError
+from celery_runpod.api._handler_errors import read_error
+from celery_runpod.errors import (
+    BadAnswer,
+    InvalidOption,
+    JobCancelled,
+    JobError,
+    JobFailed,
+    JobTimedOut,
+    OutputTooDeep,
+)
 
 FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
 """States that a job does not leave (docs.runpod.io/serverless/endpoints/job-states)."""
@@ -114,7 +122,31 @@ class Job:
         >>> print(failed.failure("sdxl"))
         ValueError: no face (endpoint sdxl, job 9f-u1)
         """
-        return failure_of(self, endpoint, task_id)
+        if self.state == "CANCELLED":
+            return JobCancelled("the job was cancelled at RunPod", endpoint, task_id, self.id)
+        if self.state == "TIMED_OUT":
+            why = read_error(self.error).message or "it ran over its execution timeout, or its time to live"
+            return JobTimedOut(f"RunPod ended the job: {why}", endpoint, task_id, self.id)
+        if self.state == "COMPLETED" and self.too_deep:
+            problem = (
+                f"the job is COMPLETED, but its output is nested deeper than {MAX_DEPTH} levels and was not taken; "
+                f"RunPod keeps it for 30 minutes after the job's end: GET /v2/<endpoint id>/status/{self.id}"
+            )
+            return OutputTooDeep(problem, endpoint, task_id, self.id)
+        if self.state != "FAILED":
+            return None
+        read = read_error(self.error)
+        message = read.message or (
+            f"the job failed, and its error is nested deeper than {MAX_DEPTH} levels, so it was not taken"
+            if self.too_deep
+            else "the job failed without an error; what its output says is in `output`"
+            if self.has_output
+            else "the job failed, and RunPod gave neither an error nor an output: look into the worker's log"
+        )
+        worker_id = self.worker_id or read.worker_id
+        return JobFailed(
+            message, endpoint, task_id, self.id, read.error_type, read.traceback, self.error, self.output, worker_id
+        )
 
     def result(self) -> Any:
         """The output of a COMPLETED job.

@@ -18,7 +18,7 @@ from celery_runpod.api._durations import MAX_S, bounded
 from celery_runpod.errors import InvalidOption
 
 MAX_NAME = 191
-"""Characters of a name (RunPod's REST v1)."""
+"""Characters of a name (RunPod's REST API)."""
 
 Check = Callable[[str, Any], None]
 T = TypeVar("T")

@@ -35,7 +35,7 @@ def text(value: Any) -> str | None:
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """The texts of a list, or of a text with commas, as in REST v1's own examples.
+    """The texts of a list, or of a text with commas.
 
     >>> texts(["8888/http", 7]), texts("EU-NL-1,EU-RO-1")
     (('8888/http',), ('EU-NL-1', 'EU-RO-1'))
@@ -99,7 +99,7 @@ def objects(value: Any) -> list[Mapping[str, Any]]:
 
 
 def listed(data: Any, name: str) -> list[Mapping[str, Any]]:
-    """The objects of an answer: REST v1 answers with a list, v2 with a list under a name.
+    """The objects of an answer that is a list, or holds one under a name.
 
     Raises:
         BadAnswer: there is no list.

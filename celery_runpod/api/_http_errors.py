@@ -8,12 +8,12 @@
     3xx, 408, 425, 499, 5xx, a cut body     Unavailable(sent=True): it may have been acted on
     404 as a web page, about a job or pod   Unavailable(sent=True): the page does not come from RunPod's API
     404 about an endpoint, a job, a pod     EndpointNotFound, JobNotFound, PodNotFound
-    400 that says so (REST v1)              EndpointNotFound, PodNotFound
+    400 that says so                        EndpointNotFound, PodNotFound
     401, 403                                Unauthorized
     another 4xx, for example 409            RequestRejected
 
-A body may repeat `input` and `webhook`, so errors quote its error fields alone: `{"error"}` (jobs), `{"message"}`
-(REST v1), and a problem of RFC 9457 (REST v2).
+A body may repeat `input` and `webhook`, so errors quote its error fields alone: `{"error"}` (jobs), `{"message"}`, and a
+problem of RFC 9457 (the REST API).
 
 Not here: getting the answer (``_transport.py``), how long to wait after a 429 (``_ratelimits.py``).
 """

@@ -1,7 +1,7 @@
 """ManagementClient: managed resources (pods and Serverless endpoints), GPUs and bills.
 
-One interface over two versions of RunPod's REST API. ``_operations.py`` lists the operations, ``_restv2.py`` and
-``_restv1.py`` word them.
+``_operations.py`` lists the operations, ``_restv2.py`` words them as RunPod's REST API wants them. ``_restv1.py`` words
+them for the version that RunPod has retired.
 
 Not here: jobs (``_serverless.py``), HTTP itself (``_transport.py``), how a create happens no more than once
 (``_creation.py``).
@@ -9,6 +9,7 @@ Not here: jobs (``_serverless.py``), HTTP itself (``_transport.py``), how a crea
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from celery_runpod.api import _operations as ops
-from celery_runpod.api._access import Key, rest_url_of, rest_version_of
+from celery_runpod.api._access import Key, rest_url_of
 from celery_runpod.api._billing import BillingPeriod, BillingRow
 from celery_runpod.api._catalog import GpuType
 from celery_runpod.api._checks import made, refuse_unless
@@ -35,13 +36,14 @@ from celery_runpod.api._restv1 import V1
 from celery_runpod.api._restv2 import V2
 from celery_runpod.api._transport import Client
 from celery_runpod.api._waiting import wait_until_running
-from celery_runpod.errors import BadAnswer
+from celery_runpod.errors import BadAnswer, ConfigurationError, InvalidOption
 
 T = TypeVar("T")
 N = TypeVar("N", bound=Named)
 
 MAX_TAIL = 5000
 PRODUCTS = ("POD", "SERVERLESS")
+DIALECTS = {"v2": V2, "v1": V1}
 
 
 class ManagementClient(Client):
@@ -83,11 +85,11 @@ class ManagementClient(Client):
         pool_size: int = 8,
         allow_http: bool | None = None,
     ) -> None:
-        self.rest_version = rest_version_of(rest_version)
-        self._dialect: Dialect = V1 if self.rest_version == "v1" else V2
+        self._dialect = _dialect(rest_version)
+        self.rest_version = self._dialect.name
         super().__init__(
             Key(api_key),
-            rest_url_of(base_url, self.rest_version, allow_http),
+            rest_url_of(base_url, self._dialect.base_url, allow_http),
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             total_timeout=total_timeout,
@@ -287,6 +289,18 @@ class ManagementClient(Client):
         if spec.name is not None:
             refuse_taken(kind, name, existing())
         return create_once(kind, name, lambda: self._send(request), existing, sleep)
+
+
+def _dialect(version: str | None) -> Dialect:
+    """Of this version; by default of the one that `RUNPOD_REST_VERSION` names, else of v2."""
+    if version is not None:
+        if version not in DIALECTS:
+            raise InvalidOption("rest_version", str(version), "'v1' or 'v2'")
+        return DIALECTS[version]
+    named = os.environ.get("RUNPOD_REST_VERSION", "").strip().lower() or "v2"
+    if named not in DIALECTS:
+        raise ConfigurationError(f"RUNPOD_REST_VERSION is {named[:40]!r}; it must be v1 or v2")
+    return DIALECTS[named]
 
 
 def _where(request: Request[Any]) -> Where:

@@ -54,6 +54,9 @@ class Dialect:
     Args:
         name: "v2" or "v1".
         other: the other one, named where this one does not offer what is asked for.
+        base_url: RunPod's own.
+        lacks: the operations that it does not offer, each with what to do instead.
+        calls: method and path, where they are not the operation's.
         bodies, queries: by operation: what makes the body or query from the arguments of `request_of`. Either raises
             NotOffered for a field that the version does not know.
         answers: by `Operation.answer`: what reads the answer.
@@ -61,9 +64,12 @@ class Dialect:
 
     name: str
     other: str
+    base_url: str
+    lacks: Mapping[str, str | None]
     bodies: Mapping[str, Callable[..., Mapping[str, Any]]]
     queries: Mapping[str, Callable[..., Mapping[str, str]]]
     answers: Mapping[str, Callable[[Any], Any]]
+    calls: Mapping[str, str] = field(default_factory=dict)
 
 
 def request_of(dialect: Dialect, operation: Operation[T], resource_id: str | None = None, *args: Any) -> Request[T]:
@@ -77,10 +83,10 @@ def request_of(dialect: Dialect, operation: Operation[T], resource_id: str | Non
         InvalidInput: an id that cannot be one.
         NotOffered: the version does not have the operation, or a field that is asked for.
     """
-    about, call = operation.about, operation.call(dialect.name)
-    if call is None:
-        raise NotOffered(operation.name, dialect.name, dialect.other, operation.instead)
-    method, path = call.split()
+    if operation.name in dialect.lacks:
+        raise NotOffered(operation.name, dialect.name, dialect.other, dialect.lacks[operation.name])
+    about = operation.about
+    method, path = dialect.calls.get(operation.name, operation.call).split()
     quoted = None
     if about is not None and (resource_id is not None or "{id}" in path):
         quoted = part_of(about, resource_id)

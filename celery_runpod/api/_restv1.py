@@ -1,10 +1,10 @@
-"""RunPod's REST API v1, which RunPod retired on 2026-11-15 (docs.runpod.io/api-reference): its bodies, queries and
-answers, for who still sets `RUNPOD_REST_VERSION=v1`.
+"""RunPod's REST API v1, which RunPod retired on 2026-11-15 (docs.runpod.io/api-reference): its paths, bodies, queries
+and answers, for who still sets `RUNPOD_REST_VERSION=v1`. To drop it, delete this file and what then has no use.
 
 It lacks a container on an endpoint (a template has it), pools of GPUs, logs and the catalog. It has reset and
 interruptible pods, which v2 lacks. It documents no body in the answers of its actions.
 
-Not here: paths (``_operations.py``), sending (``_management.py``), what a pod is (``_pods.py``).
+Not here: sending (``_management.py``), what a pod is (``_pods.py``).
 """
 
 from __future__ import annotations
@@ -218,6 +218,21 @@ def _row(told: Mapping[str, Any]) -> BillingRow:
 V1 = Dialect(
     name="v1",
     other="v2",
+    base_url="https://rest.runpod.io/v1",
+    lacks={"pod_logs": "RunPod's console shows them", "list_gpus": None},
+    calls={
+        "update_pod": "POST pods/{id}/update",
+        "start_pod": "POST pods/{id}/start",
+        "stop_pod": "POST pods/{id}/stop",
+        "restart_pod": "POST pods/{id}/restart",
+        "list_endpoints": "GET endpoints",
+        "get_endpoint": "GET endpoints/{id}",
+        "create_endpoint": "POST endpoints",
+        "update_endpoint": "POST endpoints/{id}/update",
+        "delete_endpoint": "DELETE endpoints/{id}",
+        "list_workers": "GET endpoints/{id}",
+        "endpoint_billing": "GET billing/endpoints",
+    },
     bodies={
         "create_pod": _new_pod,
         "update_pod": _changed_pod,

@@ -215,6 +215,8 @@ def _row(told: Mapping[str, Any]) -> BillingRow:
 V2 = Dialect(
     name="v2",
     other="v1",
+    base_url="https://api.runpod.io/v2",
+    lacks={"reset_pod": "restart_pod restarts the container in place"},
     bodies={
         "create_pod": _new_pod,
         "update_pod": _changed_pod,

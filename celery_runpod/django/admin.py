@@ -110,7 +110,7 @@ class _JobAdmin(admin.ModelAdmin):
                 "rows": [_Shown(app, row, links.get(row.task_id)) for row in rows],
                 "left_out": left_out,
                 # Of all endpoints: a call's endpoint stands in its message alone.
-                "waiting": 0 if ended else store.outbox.count_kept_calls(now + 1),
+                "waiting": 0 if ended else store.outbox.count_calls(now + 1),
                 "worker_up": store.workers.worker_up(now),
             }
         except (RedisError, OSError) as error:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from celery_runpod._devstack.stack import cli, free_port
@@ -38,6 +39,7 @@ from tests.chaos.plan import (
     QUEUED,
     SLOW,
     TALKERS,
+    Load,
     Plan,
     make_plan,
 )
@@ -170,7 +172,7 @@ def run(
         submits=evidence.submits_by_mark(world, apart),
         ran=evidence.runs_of(world),
         left=world.open_jobs(),
-        unanswered=_unanswered(world, havoc),
+        unanswered=_unanswered(world, havoc, loads),
         cancelled=frozenset(sender.cancelled),
         deserters=havoc.deserters,
         streams=evidence.streams_of(world, [step.id for load in loads for step in load.steps if step.does in TALKERS]),
@@ -179,11 +181,15 @@ def run(
     return Report(world, plan, found, verdict, _tally(sender, havoc, verdict, (load_s, settled - sent)))
 
 
-def _unanswered(world: World, havoc: Havoc) -> dict[str, str]:
+def _unanswered(world: World, havoc: Havoc, loads: Sequence[Load]) -> dict[str, str]:
     with (world.stack.folder / NOTED).open() as lines:
         notes = submits.read(lines)
     killed = {**notes.died, **havoc.killed}
-    return submits.why_unanswered(notes.submits, killed, havoc.spoilings, window_s=WINDOW_S)
+    why = submits.why_unanswered(notes.submits, killed, havoc.spoilings, window_s=WINDOW_S)
+    # A shared job is known by the hash of its key.
+    shared = [step for load in loads for step in load.steps if step.shares]
+    marks = {sha256(step.options["idempotency_key"].encode()).hexdigest(): step.mark for step in shared}
+    return {marks.get(job, job): reason for job, reason in why.items()}
 
 
 def _open(world: World) -> int:

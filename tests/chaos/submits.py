@@ -3,9 +3,19 @@
     KILLED    the process was killed while it was at it, before the window closed
     LOST      its POST failed while a fault was in force; each time that a fault happened explains one such POST
 
+The words of a submit, in their order, from the events that the thread of a worker logs:
+
+    claims      submit.claiming                          its claim may have been granted if nothing follows
+    claimed     submit.claimed                           this process alone may POST this attempt; or it may not
+    sends       step.reached submit.1.intent_stored      the POST begins
+    answered    step.reached submit.2.posted             RunPod has said that it has the job
+    recorded    step.reached submit.3.recorded           that is in the store
+    failed      submit.post_over, with an error          RunPod has not said so
+    over        work.over                                what was not written down by then never will be
+
 Judged is the last submit of a job: what an older one came to is known, or there would be no later one.
 
-Not here: the notes (``noting.py``), what was killed and which faults happened (``havoc.py``).
+Not here: keeping the events (``noting.py``), what was killed and which faults happened (``havoc.py``).
 """
 
 from __future__ import annotations
@@ -13,18 +23,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from tasks.crash_points import Step
 
 KILLED, LOST, UNEXPLAINED = "killed", "answer lost", "unexplained"
 UNDER_WAY = frozenset({"claims", "claimed", "sends", "answered", "failed"})
 """Last words of a submit whose process did not get further."""
+STEPS = {
+    str(Step.SUBMIT_INTENT_STORED): "sends",
+    str(Step.SUBMIT_POSTED): "answered",
+    str(Step.SUBMIT_RECORDED): "recorded",
+}
 
 
 @dataclass
 class Submit:
-    """One claim to submit a job; `word` is the last that is known of it. Times are seconds since 1970."""
+    """One claim to submit a job; `word` is the last that is known of it. `job` is the task id; of a job that calls with
+    an idempotency key share, the key's hash. Times are seconds since 1970."""
 
-    mark: str
+    job: str
     pid: int
     group: int
     began: float
@@ -60,56 +77,54 @@ class Notes:
 
 
 def read(lines: Iterable[str]) -> Notes:
-    """What the workers noted."""
+    """What the workers logged."""
     notes = Notes()
     claims: dict[str, Submit] = {}
-    numbered: dict[tuple[str, int], Submit] = {}
+    of_thread: dict[tuple[int, int], Submit] = {}
     # Threads and processes write side by side.
     for line in sorted((json.loads(line) for line in lines), key=lambda line: line["at"]):
-        word = line["word"]
-        if word == "dies":
+        event, who = line["event"], (line["pid"], line["thread"])
+        if event == "step.dies":
             notes.died[line["pid"]] = line["at"]
-        elif word == "claims":
-            claims[line["token"]] = Submit(line["mark"], line["pid"], line["group"], line["at"], word)
-        elif word == "denied":
-            claims.pop(line["token"], None)
-        elif word == "claimed":
-            numbered[line["task_id"], line["attempt"]] = claims[line["token"]]
-            claims[line["token"]].word = word
-        elif word == "over":
-            if claim := claims.get(line["token"]):
-                claim.word = word
-        elif submit := numbered.get((line["task_id"], line["attempt"])):
-            _note(submit, line)
+        elif event == "submit.claiming":
+            submit = Submit(line["shares"] or line["task_id"], line["pid"], line["group"], line["at"], "claims")
+            of_thread[who] = claims[line["token"]] = submit
+        elif (known := of_thread.get(who)) is None:
+            continue
+        elif event == "submit.claimed" and line["word"] == "go":
+            known.word = "claimed"
+        elif event == "submit.claimed":
+            del of_thread[who], claims[line["token"]]
+        elif event == "submit.post_over" and "error" in line:
+            known.word = "failed"
+            if line["sent"]:
+                known.failed_at, known.error = line["at"], line["error"]
+        elif event == "step.reached" and line["step"] in STEPS:
+            known.word = STEPS[line["step"]]
+            known.sent_at = known.sent_at or line["at"]
+        elif event == "work.over":
+            of_thread.pop(who).word = "over"
     notes.submits = list(claims.values())
     return notes
-
-
-def _note(submit: Submit, line: Mapping[str, Any]) -> None:
-    submit.word = line["word"]
-    if submit.word == "sends":
-        submit.sent_at = line["at"]
-    elif submit.word == "failed" and line["sent"]:
-        submit.failed_at, submit.error = line["at"], line["error"]
 
 
 def why_unanswered(
     submits: Sequence[Submit], killed: Mapping[int, float], spoilings: Sequence[Spoiling], *, window_s: float
 ) -> dict[str, str]:
-    """Mark -> why the last submit of the job may have got no answer; without the marks where nothing explains that.
+    """Job -> why its last submit may have got no answer; without the jobs where nothing explains that.
     `killed` are processes and process groups, and when."""
     lost = _matched([one for one in submits if one.may_be_taken], spoilings)
     last: dict[str, Submit] = {}
     for submit in sorted(submits, key=lambda one: one.began):
-        last[submit.mark] = submit
+        last[submit.job] = submit
     found = {}
-    for mark, submit in last.items():
+    for job, submit in last.items():
         died_at = killed.get(submit.pid, killed.get(submit.group))
         # What outlives its own window has had the time to say what came of it.
         if submit.word in UNDER_WAY and died_at is not None and died_at - submit.began < window_s:
-            found[mark] = KILLED
+            found[job] = KILLED
         elif id(submit) in lost:
-            found[mark] = LOST
+            found[job] = LOST
     return found
 
 

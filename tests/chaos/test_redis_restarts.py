@@ -42,7 +42,7 @@ def _restart_redis(world: World, signum: int) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL], ids=lambda signum: signum.name)
 def test_a_worker_that_holds_a_countdown_outlives_a_restart_of_redis(world: World, signum: signal.Signals) -> None:
-    task_id = world.endpoint("slow", backoff={"first_s": 3, "cap_s": 3}).delay(a=1).id
+    task_id = world.endpoint("slow", backoff={"first": 3, "cap": 3}).delay(a=1).id
     eventually(lambda: world.redis.hlen("runpod.unacked"), 1)
     _restart_redis(world, signum)
     _ends_well(world, task_id)

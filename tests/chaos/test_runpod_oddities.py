@@ -101,7 +101,7 @@ def test_an_endpoint_that_is_lost_for_some_seconds_costs_no_job(world: World) ->
 
 
 def test_a_job_that_is_looked_at_for_the_first_time_at_its_deadline_has_its_result(world: World) -> None:
-    result, mark = run(world, "some_seconds", deadline=10, backoff={"first_s": 600, "cap_s": 600})
+    result, mark = run(world, "some_seconds", deadline=10, backoff={"first": 600, "cap": 600})
     assert result.get(timeout=WAIT_S) == {"mark": mark}
 
 

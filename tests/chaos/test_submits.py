@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tasks.crash_points import Step
 from tests.chaos.plan import FAULTS, OUTAGES, loses_answers
 from tests.chaos.submits import KILLED, LOST, Spoiling, read, why_unanswered
 
@@ -14,11 +15,27 @@ WINDOW_S = 12.0
 PID, GROUP, OTHER = 11, 10, 12
 
 
+EVENTS: dict[str, dict[str, Any]] = {
+    "claims": {"event": "submit.claiming"},
+    "claimed": {"event": "submit.claimed", "word": "go"},
+    "denied": {"event": "submit.claimed", "word": "wait"},
+    "sends": {"event": "step.reached", "step": Step.SUBMIT_INTENT_STORED},
+    "answered": {"event": "step.reached", "step": Step.SUBMIT_POSTED},
+    "recorded": {"event": "step.reached", "step": Step.SUBMIT_RECORDED},
+    "failed": {"event": "submit.post_over", "error": "Unavailable", "sent": True},
+    "over": {"event": "work.over"},
+    "dies": {"event": "step.dies"},
+}
+
+
 def lines(*words: str, mark: str = "m", at: float = 100.0, pid: int = PID, attempt: int = 1, **more: Any) -> list[str]:
-    """The notes of one submit, a second apart."""
-    fields = {"pid": pid, "group": GROUP, "task_id": f"task-{mark}", "mark": mark, "attempt": attempt}
-    fields |= {"token": f"{mark}-{attempt}-{pid}", "error": "Unavailable", "sent": True, **more}
-    return [json.dumps({**fields, "at": at + number, "word": word}) for number, word in enumerate(words)]
+    """The events of one submit, a second apart, in a thread of its own."""
+    about = {"pid": pid, "group": GROUP, "thread": mark, "task_id": mark, "shares": "", "attempt": attempt}
+    about["token"] = f"{mark}-{attempt}-{pid}"
+    return [
+        json.dumps({**about, **EVENTS[word], **(more if word == "failed" else {}), "at": at + number})
+        for number, word in enumerate(words)
+    ]
 
 
 def why(noted: list[str], killed: dict[int, float] | None = None, *spoilings: Spoiling) -> dict[str, str]:
@@ -27,7 +44,7 @@ def why(noted: list[str], killed: dict[int, float] | None = None, *spoilings: Sp
 
 
 UNDER_WAY = ("claims", "claimed", "sends", "answered")
-FAILED = ("claims", "claimed", "sends", "failed", "judged", "over")
+FAILED = ("claims", "claimed", "sends", "failed", "over")
 """Of a submit whose answer was lost: sent at 102, failed at 103."""
 
 
@@ -61,6 +78,11 @@ def test_a_submit_that_was_left_before_the_kill_is_not_explained_by_it(known: in
 def test_a_claim_that_was_refused_is_no_submit() -> None:
     noted = [*lines(*UNDER_WAY, "recorded"), *lines("claims", "denied", "over", at=101.5, pid=OTHER, attempt=2)]
     assert why(noted, {OTHER: 105.0}) == {}
+
+
+def test_a_shared_job_is_known_by_its_key() -> None:
+    noted = [json.dumps({**json.loads(line), "shares": "hash"}) for line in lines(*UNDER_WAY)]
+    assert why(noted, {PID: 105.0}) == {"hash": KILLED}
 
 
 def test_the_last_submit_of_a_job_counts() -> None:

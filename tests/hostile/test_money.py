@@ -124,7 +124,7 @@ def test_a_job_that_ends_just_before_its_deadline_is_a_success(world: World) -> 
         mark = uuid.uuid4().hex
         # It works for 4 s. The first look after the submit comes long after the deadline, so only the last look at the
         # deadline finds its end. The rest of the 30 s is for a busy machine to submit it.
-        result = world.endpoint("five", deadline=30, backoff={"first_s": 600, "cap_s": 600}).delay(mark=mark)
+        result = world.endpoint("five", deadline=30, backoff={"first": 600, "cap": 600}).delay(mark=mark)
         assert end_of(world, result.id) == {"mark": mark}
 
 

@@ -98,7 +98,7 @@ def answers_in_time(port: int, within_s: float = WAIT_S) -> bool:
 def a_result_by_webhook(world: World) -> None:
     """A job whose end is looked for in a minute, and told by a webhook before."""
     mark = uuid.uuid4().hex
-    result = world.endpoint("fast", backoff={"first_s": 60, "cap_s": 60}).delay(mark=mark)
+    result = world.endpoint("fast", backoff={"first": 60, "cap": 60}).delay(mark=mark)
     assert end_of(world, result.id, within_s=50) == {"mark": mark}
 
 

@@ -38,7 +38,7 @@ from tests.waiting import eventually
 
 EVIL: dict[str, Any] = {"image_url": "http://evil.example/"}
 LARGE = b'{"id": "x", "status": "COMPLETED", "output": "' + b"x" * 24_000_000 + b'"}'
-RELUCTANT = {"first_s": 60, "cap_s": 60}
+RELUCTANT = {"first": 60, "cap": 60}
 """A backoff under which a result that comes soon has come by a webhook."""
 
 

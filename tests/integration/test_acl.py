@@ -16,7 +16,7 @@ from celery.backends import redis as celery_redis
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
-from celery_app.overrides.refusals import wrong_keys
+from celery_app.overrides.broker_refusals import wrong_keys
 from celery_runpod._devstack.stack import Stack, redis_server
 from celery_runpod._live.job_rows import ended_rows, open_rows
 from celery_runpod._store.store import JobStore
@@ -143,7 +143,7 @@ def test_what_each_role_needs(url: str, redis: Any) -> None:
     assert JobStore(caller, "runpod").streams.holds("e1", "t1", "1-1") is not None
     assert webhooks.hmget(RECORD, "state", "attempt") == ["IN_QUEUE", None]
     JobStore(caller, "runpod").outbox.keep_message("t2", 1.0, "{}", "{}")
-    assert JobStore(caller, "runpod").outbox.kept_calls() == ["t1", "t2"]
+    assert JobStore(caller, "runpod").outbox.calls() == ["t1", "t2"]
     redis.hset(RECORD, "attempt", "1")
     assert JobStore(webhooks, "runpod").hint("e1", "t1", 1, 1000.0) == "publish"
     redis.hset(RECORD, "state", "SUBMITTING")

@@ -79,7 +79,7 @@ def open_shop(kind: str, folder: Path, broker: str = "redis") -> Iterator[Shop]:
 
 
 def endpoint(name: str) -> Endpoint:
-    return Endpoint(name, app=app).using(backoff={"first_s": 0.2, "cap_s": 0.5})
+    return Endpoint(name, app=app).using(backoff={"first": 0.2, "cap": 0.5})
 
 
 def state_of(picture: Picture) -> tuple[str, int]:

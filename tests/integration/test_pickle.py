@@ -27,7 +27,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_the_steps_around_an_endpoint_are_sent_as_their_worker_takes_them(world: World) -> None:
     app = pickling.app
     app.conf.update(broker_url=world.redis_url, result_backend=world.redis_url)
-    fast = Endpoint("fast", app=app).using(backoff={"first_s": 0.2, "cap_s": 0.5})
+    fast = Endpoint("fast", app=app).using(backoff={"first": 0.2, "cap": 0.5})
     flow = chain(pickling.packed.s(1), fast.s(steps=3), pickling.packed.s(), pickling.unpacked.s("more"), app=app)
     assert flow.delay().get(timeout=60) == [{"value": {"value": 1, "steps": 3}}, "more"]
     eventually(world.open_jobs, [])

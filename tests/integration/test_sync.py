@@ -94,7 +94,7 @@ def test_a_held_submit_is_cancelled_when_its_answer_comes(world: World) -> None:
 
 def test_results_are_fetched_before_runpod_forgets_them(world: World) -> None:
     """A backoff of minutes would be too slow for results that are kept for one minute: it is bounded by 15 s."""
-    slow = {"first_s": 300, "cap_s": 600}
+    slow = {"first": 300, "cap": 600}
     job = world.endpoint("five", sync=True, backoff=slow).delay(a=3)
     eventually(lambda: job.state, "IN_QUEUE")
     due = world.redis.zscore("{runpod:five}:look", job.id)

@@ -20,7 +20,7 @@ from tests.waiting import eventually
 
 SECRET, PREVIOUS = "the-current-secret-of-tests", "the-previous-secret-of-tests"
 FORGED = {"id": "forged", "status": "COMPLETED", "output": "forged"}
-SELDOM = {"first_s": 600, "cap_s": 600}
+SELDOM = {"first": 600, "cap": 600}
 QUEUES = ("runpod", "runpod.status", "runpod.deliver")
 
 

@@ -15,10 +15,7 @@ ROOMS = {
     "celery_runpod._demo": "demo",
     **dict.fromkeys((f"celery_runpod.{name}" for name in ("django", "flask", "_webhooks")), "web"),
     **dict.fromkeys(
-        (
-            f"celery_runpod.{name}"
-            for name in ("_protocol", "_call_rules", "_plain_json", "options", "_escaping", "_jsonable")
-        ),
+        (f"celery_runpod.{name}" for name in ("_protocol", "_call_rules", "_plain_json", "options", "_escaping")),
         "protocol",
     ),
     "celery_runpod._private_names": "protocol",

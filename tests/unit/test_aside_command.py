@@ -11,7 +11,7 @@ import click
 import pytest
 from kombu import Queue
 
-from celery_runpod._cli import aside_command, jobs
+from celery_runpod._cli import aside_command, job_commands
 from celery_runpod._protocol import ENDED_QUEUE, FINISH, JOB_ENDED, RUN
 from celery_runpod._publish.rabbitmq import CallersQueue
 from celery_runpod._store.put_aside import AsideMessage
@@ -129,4 +129,4 @@ def test_queues_of_the_users_app_are_left_as_they_are(broker: str, kind: type, m
     """RabbitMQ refuses a declaration with other arguments, and the command does not know the user's."""
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1/0")
     monkeypatch.setenv("RUNPOD_BROKER_URL", broker)
-    assert type(jobs.client().amqp.queues["of-the-shop"]) is kind
+    assert type(job_commands.client().amqp.queues["of-the-shop"]) is kind

@@ -19,7 +19,7 @@ from kombu.transport.memory import Channel
 from celery_runpod import Endpoint
 from celery_runpod._connect import WORKER
 from celery_runpod._protocol import RUN
-from celery_runpod._publish import caller_task, keep_copies
+from celery_runpod._publish import caller_task, outbox_copies
 from celery_runpod._publish.caller_task import ClientTask, client_task
 from celery_runpod._publish.client_tasks import in_every_app
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption
@@ -292,11 +292,11 @@ def test_a_copy_is_written_after_the_publish_alone(app: Celery, monkeypatch: pyt
     endpoint = Endpoint("e1", app=app)
     sent = endpoint.delay(a=1).id
     failing(monkeypatch, app, OperationalError("gone"))
-    keep_copies._this_thread.publishing.clear()
+    outbox_copies._this_thread.publishing.clear()
     with pytest.raises(BrokerUnavailable):
         endpoint.delay(a=1)
     assert kept == [sent]
-    assert keep_copies._this_thread.publishing == {}
+    assert outbox_copies._this_thread.publishing == {}
 
 
 def test_a_call_that_is_published_while_another_is(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,20 +321,20 @@ def test_a_call_that_is_published_while_another_is(app: Celery, monkeypatch: pyt
 
 
 def test_each_thread_remembers_its_own(app: Celery) -> None:
-    keep_copies.begin(app, "t1", {})
+    outbox_copies.begin(app, "t1", {})
     seen: list[Any] = []
-    thread = threading.Thread(target=lambda: seen.append(keep_copies.begun("t1")))
+    thread = threading.Thread(target=lambda: seen.append(outbox_copies.begun("t1")))
     thread.start()
     thread.join()
     assert seen == [None]
-    assert keep_copies.forget("t1")
+    assert outbox_copies.forget("t1")
 
 
 def test_what_a_bare_send_task_leaves_is_bounded(app: Celery) -> None:
     for number in range(100):
         app.send_task(RUN, (), {"endpoint": "e1", "format": 1}, task_id=f"t{number}", queue="runpod")
-    assert len(keep_copies._this_thread.publishing) <= keep_copies.MOST_AT_ONCE
-    keep_copies._this_thread.publishing.clear()
+    assert len(outbox_copies._this_thread.publishing) <= outbox_copies.MOST_AT_ONCE
+    outbox_copies._this_thread.publishing.clear()
 
 
 def test_a_fork_calls_too(app: Celery) -> None:

@@ -13,8 +13,8 @@ from kombu.message import Message
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from celery_app.overrides.broker_refusals import Refusals
 from celery_app.overrides.loss_tolerant_consumer import LossTolerantConsumer
-from celery_app.overrides.refusals import Refusals
 
 
 class Refusing:
@@ -75,7 +75,7 @@ def test_a_broker_that_refuses_is_asked_ever_more_slowly_and_its_wrong_keys_are_
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr("celery_app.overrides.refusals.wrong_keys", lambda app, queues: ["runpod.status"])
+    monkeypatch.setattr("celery_app.overrides.broker_refusals.wrong_keys", lambda app, queues: ["runpod.status"])
     refusals = Refusals(lambda: False, lambda: now, sleep)
     app, error = Celery(set_as_current=False), ResponseError("WRONGTYPE Operation against a key")
     for _ in range(8):

@@ -82,8 +82,8 @@ def test_an_error_of_a_newer_version_can_be_read() -> None:
         {"ttl": timedelta(days=8)},
         {"nope": 1},
         {"on_error": "ignore"},
-        {"backoff": {"first_s": -1}},
-        {"backoff": {"cap_s": 0.1}},
+        {"backoff": {"first": -1}},
+        {"backoff": {"cap": 0.1}},
         {"backoff": 3},
         {"labels": "one"},
         {"sync": "yes"},
@@ -97,9 +97,16 @@ def test_a_wrong_option_is_refused_in_words(wrong: dict[str, Any]) -> None:
 
 def test_options_cross_as_json() -> None:
     options = Options.parse(
-        {"deadline": timedelta(days=2), "backoff": {"first_s": 2}, "labels": ["a"], "on_error": "return"}
+        {"deadline": timedelta(days=2), "backoff": {"first": 2}, "labels": ["a"], "on_error": "return"}
     )
     assert Options.parse(json.loads(json.dumps(options.to_message()))) == options
+
+
+def test_a_backoff_takes_seconds_or_a_timedelta() -> None:
+    chosen = Options.parse({"backoff": Backoff(first=timedelta(milliseconds=500), cap=timedelta(minutes=2))})
+    assert chosen.to_message() == {"backoff": {"first": 0.5, "factor": 1.5, "cap": 120.0, "jitter": 0.1}}
+    with pytest.raises(InvalidOption, match=r"0.05 to 3600 \(seconds\), or a timedelta"):
+        Options.parse({"backoff": {"first": timedelta(hours=2)}})
 
 
 def test_inputs_merge_from_left_to_right() -> None:

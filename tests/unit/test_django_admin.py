@@ -125,12 +125,12 @@ def test_a_call_that_was_delivered_twice_is_listed_once(bench: Bench) -> None:
 
 
 def test_the_latest_thousand_are_kept(bench: Bench) -> None:
-    from celery_runpod._store import ids
+    from celery_runpod._store import id_index
 
-    for n in range(ids.MOST_ENDED + 5):
+    for n in range(id_index.MOST_ENDED + 5):
         bench.store.ids.put_ended(bench.redis, ENDPOINT, f"t{n}")
     found = bench.store.ids.ended()
-    assert (len(found), found[0]) == (ids.MOST_ENDED, (ENDPOINT, f"t{ids.MOST_ENDED + 4}"))
+    assert (len(found), found[0]) == (id_index.MOST_ENDED, (ENDPOINT, f"t{id_index.MOST_ENDED + 4}"))
     assert bench.redis.ttl(bench.store.keys.ended()) > 0
 
 

@@ -7,7 +7,7 @@ import pickle
 import pytest
 from celery.exceptions import Ignore, Reject
 
-from celery_app.overrides.ignored import BriefExceptionInfo
+from celery_app.overrides.ignore_without_traceback import BriefExceptionInfo
 
 
 @pytest.mark.parametrize(("raised", "lines"), [(Ignore("parked"), 0), (Reject("put back"), 1), (ValueError("bad"), 1)])

@@ -13,8 +13,8 @@ import pytest
 from celery import Celery, current_app, states
 
 import celery_runpod
-from celery_runpod import JobResult, results
-from celery_runpod._live import chunks, hub, looking
+from celery_runpod import JobResult, _flow, results
+from celery_runpod._live import chunks, job_reader, update_hub
 from celery_runpod.errors import JobFailed
 from celery_runpod.options import Options
 from tests.builders import Bench
@@ -38,7 +38,7 @@ def run(part: str, **names: Any) -> dict[str, Any]:
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A project whose calls are not published; what they end with is stored by the test."""
     made = Bench()
-    for module in (results, looking, chunks):
+    for module in (results, _flow, job_reader, chunks):
         monkeypatch.setattr(module, "store_of", lambda app: made.store)
 
     def apply_async(self: Any, *_: Any, **__: Any) -> JobResult:
@@ -91,12 +91,12 @@ def test_the_loop_in_async_code(bench: Bench) -> None:
     follow = run("result.awatch")["follow"]
     update = asyncio.run(follow(JobResult("t1", app=bench.app)))
     assert (update.ended, update.result) == (True, 7)
-    assert hub._hubs == {}
+    assert update_hub._hubs == {}
 
 
 def test_the_whole_chain(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled: list[Any] = []
-    monkeypatch.setattr(results, "publish_cancel", lambda app, ids, scope: cancelled.append((set(ids), scope)))
+    monkeypatch.setattr(_flow, "publish_cancel", lambda app, ids, scope: cancelled.append((set(ids), scope)))
 
     class Published:
         """Stands for the chain: its result, without a broker."""
@@ -153,19 +153,19 @@ def kept_default_app() -> Iterator[None]:
 @pytest.mark.usefixtures("kept_default_app")
 def test_flasks_application(monkeypatch: pytest.MonkeyPatch) -> None:
     from celery_runpod._live import job_pages
-    from celery_runpod._live.update import JobUpdate
+    from celery_runpod._live.job_update import JobUpdate
 
     names = run("runpod = RunPod(app, celery=celery)", __name__="shop")
     asked: list[Any] = []
 
-    class Looker:
+    class JobReader:
         def __init__(self, app: Celery) -> None:
             asked.append(app)
 
-        def look_at(self, task_id: str) -> JobUpdate:
+        def read_one(self, task_id: str) -> JobUpdate:
             return JobUpdate(task_id, "IN_QUEUE")
 
-    monkeypatch.setattr(job_pages, "Looker", Looker)
+    monkeypatch.setattr(job_pages, "JobReader", JobReader)
     client = names["app"].test_client()
     assert client.get("/runpod/job?task=t1").status_code == 404
     with client.session_transaction() as session:

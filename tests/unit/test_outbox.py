@@ -12,7 +12,7 @@ from celery import Celery
 
 from celery_app.watchdog.lost_calls import FRONTS, MESSAGES_AT_ONCE, OutboxWatch
 from celery_runpod._protocol import ISSUED_AT, REPUBLISHED
-from celery_runpod._publish import keep_copies
+from celery_runpod._publish import outbox_copies
 from tests.builders import NOW, Bench
 from tests.redis_commands import asked_of_redis
 
@@ -242,6 +242,6 @@ def test_a_copy_is_kept_too_where_celery_is_given_several_brokers(monkeypatch: p
     app = Celery(broker=["redis://h1/0", "redis://h2/0"], set_as_current=False)
     kept: list[str] = []
     reader = SimpleNamespace(outbox=SimpleNamespace(keep_message=lambda task_id, *_: kept.append(task_id)))
-    monkeypatch.setattr(keep_copies, "store_of", lambda app: reader)
-    keep_copies.keep(keep_copies.Publishing(app, {}), {"id": "t1"}, [], "", "runpod", NOW)
+    monkeypatch.setattr(outbox_copies, "store_of", lambda app: reader)
+    outbox_copies.keep(outbox_copies.Publishing(app, {}), {"id": "t1"}, [], "", "runpod", NOW)
     assert kept == ["t1"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kombu.utils.json import dumps
 
-from celery_app.overrides.envelopes import MOST_UNPACKED, measured_loads, problem_of, unreadable
+from celery_app.overrides.broken_envelopes import MOST_UNPACKED, measured_loads, problem_of, unreadable
 from celery_app.overrides.loss_tolerant_consumer import LossTolerantConsumer
 from celery_app.overrides.poison import MOST_MESSAGE_DEPTH, measure, settle
 from celery_runpod._protocol import REFUSED, RUN

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from waitress.adjustments import Adjustments
 
-from celery_runpod._webhooks import server
+from celery_runpod._webhooks import webhook_server
 from celery_runpod._webhooks.receive import MOST_BYTES
-from celery_runpod._webhooks.server import MOST_CONNECTIONS, REQUEST_S, SILENT_S, Receiver
 from celery_runpod._webhooks.signed_urls import sign_url
+from celery_runpod._webhooks.webhook_server import MOST_CONNECTIONS, REQUEST_S, SILENT_S, Receiver
 
 SECRET = "a-secret-of-the-tests-0123456789"
 UNSIGNED = "/runpod/webhook?endpoint=e1&task=t1&attempt=1&expires=99999999999&signature=0"
@@ -30,7 +30,7 @@ def signed() -> str:
 
 def parsed(target: str, *headers: str, body: bytes = b"") -> Any:
     """The request after its headers, and perhaps a part of its body, have come."""
-    parser = server._Parser(Adjustments(max_request_body_size=MOST_BYTES + 1))
+    parser = webhook_server._Parser(Adjustments(max_request_body_size=MOST_BYTES + 1))
     data = "\r\n".join([f"POST {target} HTTP/1.1", "Host: x", *headers, "", ""]).encode() + body
     while data and not parser.completed:
         data = data[parser.received(data) :]
@@ -98,5 +98,5 @@ def test_connections_are_bounded_by_the_files_that_may_be_open(
     seen: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
     monkeypatch.setattr(resource, "setrlimit", lambda _, given: seen.append(given))
-    assert server._most_connections() == most
+    assert webhook_server._most_connections() == most
     assert seen == ([raised] if raised else [])

@@ -94,6 +94,15 @@ def test_a_path_of_ours_in_backticks_exists() -> None:
     assert missing == []
 
 
+def test_a_module_named_alone_lies_in_the_same_folder_or_below() -> None:
+    missing = []
+    for file in MODULES:
+        for name in re.findall(r"`([\w-]+\.(?:py|lua))`", file.read_text()):
+            if not any(file.parent.rglob(name)) and not (ROOT / "celery_runpod" / name).is_file():
+                missing.append(f"{file.relative_to(ROOT)}: {name}")
+    assert missing == []
+
+
 @pytest.mark.parametrize("lock", LOCKS)
 def test_the_lock_holds_names_versions_and_hashes_alone(lock: str) -> None:
     pin = re.compile(r"[a-z0-9][a-z0-9.-]*==[a-z0-9.+!-]+( ; [^/\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")

@@ -11,9 +11,9 @@ from celery import chain, chord, group, states
 from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
-from celery_runpod import Endpoint, Flow, JobResult, JobUpdate, errors, results
-from celery_runpod._live import looking
-from celery_runpod._live.looking import Notes
+from celery_runpod import Endpoint, Flow, JobResult, JobUpdate, _flow, errors, results
+from celery_runpod._live import job_reader
+from celery_runpod._live.job_reader import Notes
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from tests.builders import ENDPOINT, NOW, Bench
@@ -22,7 +22,7 @@ from tests.builders import ENDPOINT, NOW, Bench
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench()
-    for module in (results, looking):
+    for module in (results, _flow, job_reader):
         monkeypatch.setattr(module, "store_of", lambda app: made.store)
     fresh = Notes()
     monkeypatch.setattr(results, "notes", fresh)
@@ -275,7 +275,7 @@ def test_one_call_is_a_flow_of_one_step(bench: Bench) -> None:
 
 def test_a_cancel_of_a_flow_names_all_its_steps(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[list[str], str]] = []
-    monkeypatch.setattr(results, "publish_cancel", lambda app, ids, scope: asked.append((ids, scope)))
+    monkeypatch.setattr(_flow, "publish_cancel", lambda app, ids, scope: asked.append((ids, scope)))
     task = plain(bench)
     flow = JobResult.of(chord([task.s(), task.s()], task.s()).freeze(), app=bench.app)
     flow.cancel()

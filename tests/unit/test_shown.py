@@ -154,9 +154,9 @@ def test_every_command_prints_through_the_one_function() -> None:
                 continue
             others.add((file.name, ast.unparse(given).strip("f'\"")))
     assert others == {
-        ("completion.py", "template % parts"),  # click's own script
+        ("completion_command.py", "template % parts"),  # click's own script
         ("doctor_command.py", "  {sign}  {escaped(f'{one.check}: {one.found}')}"),  # a colour before it
-        ("following.py", "text"),  # of shown_block or shown_json
+        ("follow_job.py", "text"),  # of shown_block or shown_json
         ("simulator_command.py", "RunPod simulator ready at {address}"),
         ("webhooks_command.py", "webhooks ready at http://{host}:{port}/runpod/webhook"),
     }

@@ -1,8 +1,9 @@
 """`doctor --app`: whether the user's Celery app and the RunPod workers agree on what both must share.
 
-Where workers are up, this looks for their token through the app's own connections (`agreement.py`), as each call does;
-else it compares the URLs. The app is imported in a process of its own: a project's packages may be called `config` and
-`tasks`, as the worker's are, and an import may hang. Run as a program, this module is that process.
+Where workers are up, this looks for their token through the app's own connections
+(`celery_runpod/_publish/agreement.py`), as each call does; else it compares the URLs. The app is imported in a process
+of its own: a project's packages may be called `config` and `tasks`, as the worker's are, and an import may hang. Run as
+a program, this module is that process.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from celery_runpod._cli.doctor.server_checks import check_consumers
 from celery_runpod._connect import backend_of, broker_of, check_reachable, mask_url
 from celery_runpod._protocol import DEFAULT_DEADLINE_S
 from celery_runpod._publish.agreement import compare
-from celery_runpod._publish.expiry import too_short
+from celery_runpod._publish.result_expiry import too_short
 from celery_runpod.api._durations import in_seconds
 from celery_runpod.errors import RunPodError
 

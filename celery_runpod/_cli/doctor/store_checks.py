@@ -15,11 +15,11 @@ from celery_runpod._cli.doctor.findings import CHECK_S, Finding, ok, warning, wi
 from celery_runpod._cli.doctor.server_checks import TROUBLE, unreachable
 from celery_runpod._cli.store_for_commands import on_hold
 from celery_runpod._connect import COMMAND, connect, mask_url
-from celery_runpod._publish.bounds import MOST_INPUT_BYTES, MOST_OPEN_JOBS
+from celery_runpod._publish.open_job_bounds import MOST_INPUT_BYTES, MOST_OPEN_JOBS
 from celery_runpod._store.open_jobs import Totals
-from celery_runpod._store.part import BATCH
 from celery_runpod._store.start_checks import owner_of, problems_of_owner
 from celery_runpod._store.store import JobStore
+from celery_runpod._store.store_part import BATCH
 from celery_runpod.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def check_store(settings: Settings) -> list[Finding]:
         now = time.time()
         workers: Any = reader.redis.zrangebyscore(reader.keys.workers(), now, "+inf")
         identity: Any = reader.redis.get(reader.keys.identity())
-        late = reader.outbox.count_kept_calls(now - LATE_S)
+        late = reader.outbox.count_calls(now - LATE_S)
         return (
             list(workers),
             identity,

@@ -133,7 +133,7 @@ app.Beat(schedule=SCHEDULE, loglevel="INFO").run()
 
 def test_a_webhook_brings_the_result(world: World) -> None:
     # The first look comes much later than the job's end.
-    fast = world.endpoint("fast").using(backoff={"first_s": 600, "cap_s": 600})
+    fast = world.endpoint("fast").using(backoff={"first": 600, "cap": 600})
     assert fast.delay(a=1).get(timeout=WAIT_S) == {"a": 1}
 
 
@@ -152,7 +152,7 @@ def test_an_app_as_celerys_guide_for_quorum_queues_says(world: World) -> None:
     fast = Endpoint("fast", app=theirs)
     assert fast.delay(a=1).get(timeout=WAIT_S) == {"a": 1}
     assert fast.health().idle >= 0
-    result = Endpoint("slow", app=theirs).using(backoff={"first_s": 0.2, "cap_s": 0.5}).delay(a=1)
+    result = Endpoint("slow", app=theirs).using(backoff={"first": 0.2, "cap": 0.5}).delay(a=1)
     eventually(lambda: result.state, "IN_PROGRESS", within_s=WAIT_S)
     result.cancel()
     eventually(lambda: result.state, "REVOKED", within_s=WAIT_S)

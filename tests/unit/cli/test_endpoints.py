@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from celery_runpod._cli.endpoints import resolve
+from celery_runpod._cli.endpoint_commands import resolve
 from celery_runpod.api import ManagementClient, ServerlessEndpoint
 from celery_runpod.errors import InvalidInput
 

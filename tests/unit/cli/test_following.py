@@ -15,8 +15,8 @@ from celery import Celery
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisAway
 
-from celery_runpod._cli import following, jobs
-from celery_runpod._cli.following import PATIENCE_S, follow, report
+from celery_runpod._cli import follow_job, job_commands
+from celery_runpod._cli.follow_job import PATIENCE_S, follow, report
 from celery_runpod.results import JobResult
 from tests.unit.cli.conftest import put
 
@@ -24,7 +24,7 @@ from tests.unit.cli.conftest import put
 @pytest.fixture
 def app() -> Celery:
     """On a result backend in memory."""
-    return jobs.client()
+    return job_commands.client()
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             at[0] = float(next(times))
             next(left)()
 
-        monkeypatch.setattr(following, "clock", lambda: at[0])
-        monkeypatch.setattr(following, "pause", pause)
+        monkeypatch.setattr(follow_job, "clock", lambda: at[0])
+        monkeypatch.setattr(follow_job, "pause", pause)
 
     return prepare
 
@@ -156,13 +156,13 @@ def test_a_result_that_comes_while_the_record_is_read_is_not_missed(
 ) -> None:
     put(redis, "t1", state="DELIVERED", verdict="COMPLETED")
     passing(nothing)
-    rows_of = following.job_rows.rows_of
+    rows_of = follow_job.job_rows.rows_of
 
     def read(*arguments: Any) -> Any:
         app.backend.store_result("t1", 3, "SUCCESS")
         return rows_of(*arguments)
 
-    monkeypatch.setattr(following.job_rows, "rows_of", read)
+    monkeypatch.setattr(follow_job.job_rows, "rows_of", read)
     job = JobResult("t1", app=app)
     assert follow(job, 0.0) is None
     assert job.result == 3

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
-from celery_runpod._cli import jobs as jobs_module
+from celery_runpod._cli import job_commands as jobs_module
 from celery_runpod._cli import store_for_commands, worker_calls
-from celery_runpod._cli.jobs import cancel, jobs, show
+from celery_runpod._cli.job_commands import cancel, jobs, show
 from celery_runpod._live import job_rows
 from celery_runpod._store.keys import Keys
 from tests.unit.cli.conftest import put, worker_up

@@ -12,7 +12,7 @@ from celery import Celery
 from click.testing import CliRunner
 from redis import Redis
 
-from celery_runpod._cli import following, jobs
+from celery_runpod._cli import follow_job, job_commands
 from celery_runpod.errors import JobFailed
 from celery_runpod.results import JobResult
 
@@ -25,14 +25,14 @@ def ending(monkeypatch: pytest.MonkeyPatch) -> Callable[[Ending], list[str]]:
 
     def prepare(end: Ending) -> list[str]:
         waited: list[str] = []
-        follow = following.follow
+        follow = follow_job.follow
 
         def watched(job: JobResult, started: float) -> str | None:
             waited.append(job.id)
-            monkeypatch.setattr(following, "pause", lambda: end(job.app, job.id))
+            monkeypatch.setattr(follow_job, "pause", lambda: end(job.app, job.id))
             return follow(job, started)
 
-        monkeypatch.setattr(jobs, "follow", watched)
+        monkeypatch.setattr(job_commands, "follow", watched)
         return waited
 
     return prepare
@@ -44,7 +44,7 @@ def completed(output: Any) -> Ending:
 
 def test_run_prints_the_output(runner: CliRunner, redis: Redis, ending: Callable[[Ending], list[str]]) -> None:
     waited = ending(completed({"image": "png"}))
-    answer = runner.invoke(jobs.run, ["sdxl", "--input", '{"prompt": "a cat"}'])
+    answer = runner.invoke(job_commands.run, ["sdxl", "--input", '{"prompt": "a cat"}'])
     assert answer.exit_code == 0, answer.output
     assert json.loads(answer.stdout) == {"image": "png"}
     assert f"task {waited[0]}" in answer.stderr
@@ -57,7 +57,7 @@ def test_run_takes_its_input_from_a_file(
     ending(completed([1]))
     file = tmp_path / "input.json"
     file.write_text('{"prompt": "a cat"}')
-    answer = runner.invoke(jobs.run, ["sdxl", "--input", f"@{file}", "--json"])
+    answer = runner.invoke(job_commands.run, ["sdxl", "--input", f"@{file}", "--json"])
     found = json.loads(answer.stdout)
     assert (found["state"], found["output"]) == ("SUCCESS", [1])
 
@@ -67,17 +67,17 @@ def test_run_of_a_job_that_fails(runner: CliRunner, redis: Redis, ending: Callab
         app.backend.store_result(task_id, JobFailed("out of memory", "sdxl", task_id, "job-1"), "FAILURE")
 
     ending(failed)
-    answer = runner.invoke(jobs.run, ["sdxl"])
+    answer = runner.invoke(job_commands.run, ["sdxl"])
     assert answer.exit_code == 1
     assert "JobFailed: out of memory" in answer.stderr
-    answer = runner.invoke(jobs.run, ["sdxl", "--json"])
+    answer = runner.invoke(job_commands.run, ["sdxl", "--json"])
     assert answer.exit_code == 1
     assert json.loads(answer.stdout)["error"]["type"] == "JobFailed"
 
 
 @pytest.mark.parametrize("given", ["{", "@nowhere.json"])
 def test_run_refuses_what_is_no_json(runner: CliRunner, redis: Redis, given: str) -> None:
-    answer = runner.invoke(jobs.run, ["sdxl", "--input", given])
+    answer = runner.invoke(job_commands.run, ["sdxl", "--input", given])
     assert answer.exit_code == 2
     assert "--input" in answer.stderr
 
@@ -91,7 +91,7 @@ def test_ctrl_c_asks_whether_to_cancel(
     runner: CliRunner, redis: Redis, ending: Callable[[Ending], list[str]], said: str, notes: int
 ) -> None:
     waited = ending(interrupted)
-    answer = runner.invoke(jobs.run, ["sdxl"], input=said)
+    answer = runner.invoke(job_commands.run, ["sdxl"], input=said)
     assert answer.exit_code == 130
     assert "Cancel the job?" in answer.stderr
     assert redis.exists(f"runpod:cancel:{waited[0]}") == notes

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from celery_runpod._cli.dev import TILE, dev
+from celery_runpod._cli.dev_command import TILE, dev
 from celery_runpod._demo import APPLICATION, HANDLER
 from celery_runpod._demo.handler import handler
 from celery_runpod._devstack.process_guard import Guard

@@ -7,7 +7,7 @@ from typing import Any
 import fakeredis
 from celery import Celery
 
-from celery_runpod._live.looking import Looker, Notes
+from celery_runpod._live.job_reader import JobReader, Notes
 from celery_runpod._store.store import JobStore
 from tests.builders import NOW, Bench
 
@@ -23,13 +23,13 @@ class Scene:
         self.app: Celery = self.bench.app
         self.store.workers.heartbeat("runpod@host", NOW, 3600.0)
         self.noted = Notes()
-        self.looker = self.another()
+        self.job_reader = self.another()
 
-    def another(self) -> Looker:
-        return Looker(self.app, self.store, self.noted)
+    def another(self) -> JobReader:
+        return JobReader(self.app, self.store, self.noted)
 
     def look(self, *ids: str) -> Any:
-        found = self.looker.look(ids or ("t1",), self.bench.now)
+        found = self.job_reader.read(ids or ("t1",), self.bench.now)
         return found if len(ids) > 1 else found[ids[0] if ids else "t1"]
 
     def trips(self) -> list[list[str]]:

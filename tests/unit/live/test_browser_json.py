@@ -12,7 +12,7 @@ import pytest
 
 from celery_runpod._live.browser_json import HEARTBEAT, MOST_MESSAGE, MOST_PROGRESS, Position, event_id, to_json
 from celery_runpod._live.chunks import Chunk
-from celery_runpod._live.update import JobUpdate
+from celery_runpod._live.job_update import JobUpdate
 from celery_runpod.errors import JobCancelled, JobFailed
 
 RUNNING = JobUpdate("t1", "IN_PROGRESS", progress={"step": 3}, job_id="r1", seconds=12.345)

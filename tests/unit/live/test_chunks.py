@@ -13,10 +13,10 @@ from celery import states
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_runpod import Chunk, JobResult, errors, results
-from celery_runpod._live import chunk_hub, chunks, hub, looking
+from celery_runpod._live import chunk_hub, chunks, job_reader, update_hub
 from celery_runpod._live.chunk_hub import MOST_RECENT, ChunkHub
 from celery_runpod._live.chunks import Cursor
-from celery_runpod._live.looking import Notes
+from celery_runpod._live.job_reader import Notes
 from celery_runpod._store.streams import START, Entry
 from celery_runpod.options import Options
 from tests.builders import ENDPOINT, Bench
@@ -27,10 +27,10 @@ STREAMED = Options(deadline=600.0, stream=True)
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench()
-    for module in (results, looking, chunks):
+    for module in (results, job_reader, chunks):
         monkeypatch.setattr(module, "store_of", lambda app: made.store)
     monkeypatch.setattr(results, "notes", Notes())
-    monkeypatch.setattr(hub, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(update_hub, "LOOK_EVERY_S", 0.01)
     made.store.workers.heartbeat("runpod@host", 4_000_000_000.0, 3600.0)
     return made
 

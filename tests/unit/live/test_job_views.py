@@ -19,9 +19,9 @@ from werkzeug.serving import make_server
 import celery_runpod.flask
 from celery_runpod._live import chunk_hub, chunks, job_pages
 from celery_runpod._live.browser_json import event_id
-from celery_runpod._live.hub import Hub
 from celery_runpod._live.job_pages import Places
-from celery_runpod._live.update import JobUpdate
+from celery_runpod._live.job_update import JobUpdate
+from celery_runpod._live.update_hub import UpdateHub
 from celery_runpod._store.streams import Entry
 from celery_runpod.errors import ConfigurationError, InvalidOption
 from celery_runpod.flask import RunPod, jobs
@@ -33,21 +33,21 @@ DONE = JobUpdate("t1", "SUCCESS", ended=True)
 
 
 class Jobs:
-    """Stands for the looker: says of every job the same, one after the other."""
+    """Stands for the JobReader: says of every job the same, one after the other."""
 
     def __init__(self) -> None:
         self.script: list[Any] = [RUNNING, DONE]
         self.asked: list[str] = []
 
-    def look(self, ids: Any, now: float = 0.0) -> dict[str, JobUpdate]:
+    def read(self, ids: Any, now: float = 0.0) -> dict[str, JobUpdate]:
         self.asked += ids
         found = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(found, Exception):
             raise found
         return dict.fromkeys(ids, found)
 
-    def look_at(self, task_id: str) -> JobUpdate:
-        return self.look([task_id])[task_id]
+    def read_one(self, task_id: str) -> JobUpdate:
+        return self.read([task_id])[task_id]
 
     def forget(self, task_id: str) -> None:
         pass
@@ -58,8 +58,8 @@ def jobs_seen(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     from celery_runpod.django import _job_views
 
     made, app = Jobs(), Celery("project", broker="memory://", set_as_current=False)
-    monkeypatch.setattr(job_pages, "Looker", lambda _: made)
-    monkeypatch.setattr(chunk_hub, "hub_of", lambda _: Hub(made.look, every_s=0.01))
+    monkeypatch.setattr(job_pages, "JobReader", lambda _: made)
+    monkeypatch.setattr(chunk_hub, "hub_of", lambda _: UpdateHub(made.read, every_s=0.01))
     monkeypatch.setattr(job_pages, "places", Places())
     monkeypatch.setattr("celery_runpod._live.watching.LOOK_EVERY_S", 0.001)
     for module in (job_pages, _job_views, celery_runpod.flask):
@@ -333,7 +333,7 @@ def test_a_stream_does_not_live_for_ever(views: Framework, jobs_seen: Jobs, monk
 @pytest.mark.parametrize("path", PATHS)
 def test_a_store_that_is_away(views: Framework, jobs_seen: Jobs, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("celery_runpod._live.watching.PATIENCE_S", 0.0)
-    monkeypatch.setattr(chunk_hub, "hub_of", lambda _: Hub(jobs_seen.look, every_s=0.01, patience_s=0.0))
+    monkeypatch.setattr(chunk_hub, "hub_of", lambda _: UpdateHub(jobs_seen.read, every_s=0.01, patience_s=0.0))
     jobs_seen.script = [RedisConnectionError("redis://secret@host is away")]
     status, headers, body = views.get(f"{path}?task=t1", yes)
     assert b"secret" not in body
@@ -504,7 +504,7 @@ def test_thousands_of_open_pages_are_served_up_to_the_bound(jobs_seen: Jobs, mon
     jobs_seen.script = [RUNNING]
 
     async def test() -> None:
-        hub = Hub(jobs_seen.look, every_s=3600)
+        hub = UpdateHub(jobs_seen.read, every_s=3600)
         monkeypatch.setattr(chunk_hub, "hub_of", lambda _: hub)
         app = Celery("project", broker="memory://", set_as_current=False)
         streams = []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from celery_runpod._live.update import JobUpdate
+from celery_runpod._live.job_update import JobUpdate
 from celery_runpod._live.watching import LOOK_EVERY_S, PATIENCE_S, followed
 
 QUEUED = JobUpdate("t1", "IN_QUEUE", "COLD_START")

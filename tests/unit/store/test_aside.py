@@ -62,7 +62,8 @@ def test_nobody_pays_for_a_job_whose_record_has_lost_its_continuation() -> None:
     bench.redis.hdel(bench.store.keys.job(ENDPOINT, "bad"), "continuation")
     bench.check(2.0)
     assert bench.runpod.called("run") == 0
-    assert [kept.task_id for kept in bench.store.aside.records_aside()] == ["bad"]
+    [kept] = bench.store.aside.records_aside()
+    assert (kept.task_id, kept.why) == ("bad", "ValueError: it lacks continuation")
 
 
 def test_a_worker_that_can_read_it_takes_it_back_once_a_minute() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from celery_runpod._store.part import BATCH
 from celery_runpod._store.states import State
 from celery_runpod._store.store import JobStore
+from celery_runpod._store.store_part import BATCH
 from tests.builders import ENDPOINT, NOW, Bench
 from tests.redis_commands import asked_of_redis
 
@@ -47,8 +47,8 @@ READS: dict[str, tuple[Callable[[Any], None], Callable[[JobStore], Sized]]] = {
     "endpoints": (scores(KEYS.endpoints()), lambda store: store.endpoints.all()),
     "jobs of a group": (members(KEYS.root("g")), lambda store: store.ids.members("g")),
     "jobs in a state": (waiting, lambda store: store.ids_in(ENDPOINT, State.WAITING)),
-    "calls that nobody has taken": (copies, lambda store: store.outbox.kept_calls()),
-    "those of one endpoint": (copies, lambda store: store.outbox.kept_calls("flux")),
+    "calls that nobody has taken": (copies, lambda store: store.outbox.calls()),
+    "those of one endpoint": (copies, lambda store: store.outbox.calls("flux")),
     "records that were put aside": (aside, lambda store: list(store.aside.records_aside())),
     "calls that wait for a shared job": (
         members(KEYS.waiters(ENDPOINT, "s")),

@@ -9,13 +9,13 @@ from typing import Any
 import fakeredis
 import pytest
 
-from celery_runpod._store.part import Lives
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import MOVES, OUTCOMES, State, lua_prelude
 from celery_runpod._store.store import CheckTimes, JobStore
+from celery_runpod._store.store_part import Lives
 from celery_runpod._store.submits import Post
 from celery_runpod.options import Options
-from tests.builders import lease_due
+from tests.builders import answered, lease_due
 
 NOW = 1_790_000_000.25
 DONE = {"output": {"a": 1}, "error": None}
@@ -43,6 +43,7 @@ def job(task_id: str = "t1", **changes: Any) -> Job:
         options=Options(deadline=60.0),
         accepted_at=NOW,
         not_before=NOW,
+        begun_at=NOW,
         end_by=NOW + 60,
         input={"a": 1},
     )
@@ -62,7 +63,7 @@ def submitted(store: JobStore, one: Job | None = None) -> Job:
     store.accept(one, NOW)
     assert claim(store, one) == 1
     one = replace(one, attempt=1)
-    assert store.submits.submitted(one, "r1", NOW + 1, NOW) == "accepted"
+    assert answered(store, one, "r1", NOW + 1, NOW) == "accepted"
     return one
 
 
@@ -110,7 +111,7 @@ def test_the_answer_to_an_older_attempt_comes_too_late_and_is_cancelled(store: J
     claim(store)
     store.submits.not_submitted(job(attempt=1), NOW, "RESUBMIT")
     claim(store, token="again")
-    assert store.submits.submitted(job(attempt=1), "late", NOW + 1, NOW) == "too_late"
+    assert answered(store, job(attempt=1), "late", NOW + 1, NOW) == "too_late"
     assert store.cancels.lease_cancels("e1", NOW, NOW + 30, 10) == [("late", "")]
     assert state(store) == "SUBMITTING"
 
@@ -119,7 +120,7 @@ def test_a_submit_whose_job_was_cancelled_meanwhile_is_cancelled_at_runpod(store
     store.accept(job(), NOW)
     claim(store)
     assert store.cancels.request_cancels("e1", ["t1"], {"reason": "revoked"}, NOW, NOW + 30) == ["t1"]
-    assert store.submits.submitted(job(attempt=1, api_key_name="blue"), "r1", NOW + 1, NOW) == "cancel_asked"
+    assert answered(store, job(attempt=1, api_key_name="blue"), "r1", NOW + 1, NOW) == "cancel_asked"
     assert store.cancels.lease_cancels("e1", NOW, NOW + 30, 10) == [("r1", "blue")]
 
 
@@ -128,7 +129,7 @@ def test_a_webhook_before_the_answer_ends_the_job_and_the_answer_cancels_nothing
     claim(store)
     one = job(attempt=1)
     assert store.record_outcome(one, State.COMPLETED, DONE, NOW, NOW + 30, job_id="r1") == "recorded"
-    assert store.submits.submitted(one, "r1", NOW + 1, NOW) == "already_ended"
+    assert answered(store, one, "r1", NOW + 1, NOW) == "already_ended"
     assert store.outstanding("e1", NOW).cancels == 0
 
 

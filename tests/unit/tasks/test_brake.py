@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from celery_app.watchdog.endpoint_counts import EndpointCounts
-from celery_app.watchdog.overdue import heal
+from celery_app.watchdog.overdue_checks import heal
 from celery_runpod._protocol import EVERY_ENDPOINT
-from celery_runpod._publish import bounds
+from celery_runpod._publish import open_job_bounds
 from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import InvalidInput, OutputMissing, RetryRefused, TooManyOpenJobs, decode
@@ -177,14 +177,14 @@ def test_a_caller_is_refused_at_the_bound(
     monkeypatch: pytest.MonkeyPatch, env: dict[str, str], outbox: int, words: str | None
 ) -> None:
     bench = Bench(**env)
-    monkeypatch.setattr(bounds, "store_of", lambda app: bench.store)
-    bounds.refuse_over_bounds(bench.app)  # nobody has counted yet
+    monkeypatch.setattr(open_job_bounds, "store_of", lambda app: bench.store)
+    open_job_bounds.refuse_over_bounds(bench.app)  # nobody has counted yet
     bench.accepted("t1", input={"text": "x" * 1_000_000})
     EndpointCounts(bench.services).count_some()
     for number in range(outbox):
         bench.store.outbox.keep_message(f"m{number}", bench.now, "{}", "{}")
     if words is None:
-        bounds.refuse_over_bounds(bench.app)
+        open_job_bounds.refuse_over_bounds(bench.app)
         return
     with pytest.raises(TooManyOpenJobs, match=words):
-        bounds.refuse_over_bounds(bench.app)
+        open_job_bounds.refuse_over_bounds(bench.app)

@@ -103,7 +103,7 @@ def test_a_job_that_no_worker_took_in_its_time_to_live_timed_out_whatever_runpod
 
 def test_a_backoff_longer_than_runpod_keeps_a_result_is_cut() -> None:
     bench = Bench()
-    bench.accepted(options=Options.parse({"deadline": 21600, "backoff": {"first_s": 3600, "cap_s": 3600, "jitter": 0}}))
+    bench.accepted(options=Options.parse({"deadline": 21600, "backoff": {"first": 3600, "cap": 3600, "jitter": 0}}))
     assert bench.due() == pytest.approx(900)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from celery_app.watchdog.overdue import heal
+from celery_app.watchdog.overdue_checks import heal
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod._store.submits import Post

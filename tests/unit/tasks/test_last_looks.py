@@ -59,14 +59,14 @@ def test_a_job_that_finished_before_its_deadline_has_its_result() -> None:
 def test_the_last_look_begins_at_the_deadline_and_none_comes_just_before_it() -> None:
     bench = Bench()
     runs_until(bench, 1000)
-    bench.accepted(options=Options(deadline=60.0, backoff=Backoff(first_s=59.5, cap_s=59.5, jitter=0.0)))
+    bench.accepted(options=Options(deadline=60.0, backoff=Backoff(first=59.5, cap=59.5, jitter=0.0)))
     end(bench)
     assert isinstance(error_of(bench), DeadlineExceeded)
     assert [call[1] for call in bench.runpod.calls if call[0] == "status"] == [59.5, 60]
     # The first look is planned by the submit; every later one here.
     other = Bench()
     runs_until(other, 1000)
-    other.accepted(options=Options(deadline=60.0, backoff=Backoff(first_s=29.75, factor=1.0, cap_s=29.75, jitter=0.0)))
+    other.accepted(options=Options(deadline=60.0, backoff=Backoff(first=29.75, factor=1.0, cap=29.75, jitter=0.0)))
     end(other)
     assert [call[1] for call in other.runpod.calls if call[0] == "status"] == [29.75, 60]
 
@@ -96,7 +96,7 @@ def test_a_job_that_ends_in_time_never_exceeds_its_deadline_nor_one_that_starts_
 ) -> None:
     bench = Bench()
     cap_s = longest * deadline  # few looks: each costs the test some milliseconds
-    backoff = Backoff(first_s=first * cap_s, factor=factor, cap_s=cap_s, jitter=0.1)
+    backoff = Backoff(first=first * cap_s, factor=factor, cap=cap_s, jitter=0.1)
     start_by = deadline if start_timeout is None else min(start_timeout, deadline)
     # In time is before the limit by more than the rounding of a clock that counts from 1970.
     starts_at = min(start_by * taken, start_by - 0.001)
@@ -202,10 +202,10 @@ def asked(bench: Bench) -> list[str]:
 
 def test_last_looks_come_first_then_the_oldest_due() -> None:
     bench = Bench()
-    bench.accepted("late", options=Options(deadline=100.0, backoff=Backoff(first_s=100.0, cap_s=100.0)))
+    bench.accepted("late", options=Options(deadline=100.0, backoff=Backoff(first=100.0, cap=100.0)))
     for number, first_s in enumerate((30.0, 10.0, 20.0)):
         # The one that is due last has the earliest deadline.
-        options = Options(deadline=500.0 - first_s, backoff=Backoff(first_s=first_s, cap_s=30.0, jitter=0.0))
+        options = Options(deadline=500.0 - first_s, backoff=Backoff(first=first_s, cap=30.0, jitter=0.0))
         bench.accepted(f"t{number}", options=options)
     bench.check(after_s=100)
     assert asked(bench) == ["r1", "r3", "r4", "r2"]
@@ -214,7 +214,7 @@ def test_last_looks_come_first_then_the_oldest_due() -> None:
 def test_what_the_budget_does_not_grant_goes_first_at_the_next_check(timed: Bench) -> None:
     most = PER_WINDOW["status"] - PER_WINDOW["status"] // SPARED
     for number in range(3):
-        timed.accepted(f"t{number}", options=Options(deadline=600.0 - number, backoff=Backoff(first_s=2.0, cap_s=2.0)))
+        timed.accepted(f"t{number}", options=Options(deadline=600.0 - number, backoff=Backoff(first=2.0, cap=2.0)))
     timed.services.budget.take(ENDPOINT, "status", most - 2)
     timed.check(after_s=3)
     assert asked(timed) == ["r1", "r2"]
@@ -239,7 +239,7 @@ def test_every_verdict_comes_within_its_turn_beside_more_looks_than_the_budget_a
     monkeypatch.setitem(PER_WINDOW, "status", 100)  # 10 a second
     runs_until(timed, 55)
     for number in range(60):
-        timed.accepted(f"d{number}", options=Options(deadline=60.0, backoff=Backoff(first_s=100.0, cap_s=100.0)))
+        timed.accepted(f"d{number}", options=Options(deadline=60.0, backoff=Backoff(first=100.0, cap=100.0)))
     timed.now += 55
     ended = 0
     while ended < 60:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celery_app.watchdog.overdue import heal
+from celery_app.watchdog.overdue_checks import heal
 from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import StartTimeout, decode

@@ -31,7 +31,7 @@ def logged(line: logging.LogRecord) -> str:
         ({"options": {"labels": SECRET}}, "labels"),
         ({"options": {"labels": [SECRET * 10]}}, "labels"),
         ({"options": {"backoff": SECRET}}, "backoff"),
-        ({"options": {"backoff": {"first_s": SECRET}}}, "backoff.first_s"),
+        ({"options": {"backoff": {"first": SECRET}}}, "backoff.first"),
         ({"options": {"on_error": SECRET}}, "'raise' or 'return'"),
         ({"options": {"unknown": SECRET}}, "unknown"),
         ({"options": {"api_key_name": SECRET}}, "api_key_name"),
@@ -74,7 +74,7 @@ def test_a_refused_option_shows_numbers_and_no_texts() -> None:
             Options.parse(wrong)
         assert repr(refused.value.given) in str(refused.value) and isinstance(refused.value.given, int | float)
     with pytest.raises(InvalidOption) as refused:
-        Backoff.parse({"first_s": float("inf")})
+        Backoff.parse({"first": float("inf")})
     assert refused.value.given == "inf"
 
 

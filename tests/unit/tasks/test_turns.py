@@ -8,7 +8,7 @@ import pytest
 from celery.app.trace import build_tracer
 
 from celery_app.watchdog.endpoint_counts import EndpointCounts
-from celery_app.watchdog.overdue import heal
+from celery_app.watchdog.overdue_checks import heal
 from celery_runpod._protocol import RUN
 from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer

@@ -23,7 +23,7 @@ from celery import shared_task
 from celery.app.task import Context
 
 from celery_runpod._escaping import described
-from celery_runpod._jsonable import plain
+from celery_runpod._plain_json import answer_json
 from celery_runpod._protocol import WAIT_FOR_POD
 from celery_runpod.api import BillingPeriod, ManagementClient
 from celery_runpod.api._creation import refuse_taken
@@ -136,7 +136,7 @@ def _register(operation: Operation[Any]) -> None:
     def task(self: Any, *args: Any, api_key_name: str | None = None, **kwargs: Any) -> Any:
         client = _client(services_of(self.app), api_key_name)
         try:
-            return plain(call(client, self.request, operation, *args, **kwargs))
+            return answer_json(call(client, self.request, operation, *args, **kwargs))
         except TypeError as error:
             # Arguments that the method does not take, sent by name: a caller's mistake, with an error that says so.
             problem = f"{name}: {error}"
@@ -181,7 +181,7 @@ def wait(
     pod, asked_to_wait_s = look_once(lambda: client.get_pod(pod_id))
     if pod is not None:
         if is_running(pod, now - began, left_exited):
-            return plain(pod)
+            return answer_json(pod)
         left_exited = left_exited or pod.status in STARTING
     left_s = began + timeout_s - now
     if left_s <= 0:

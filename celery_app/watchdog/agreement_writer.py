@@ -27,7 +27,7 @@ AGAIN_S = 30.0
 CONNECT_S = 2.0
 
 
-class Fingerprint:
+class AgreementWriter:
     """One for each worker's watchdog; the watchdog that holds the lock renews the token."""
 
     def __init__(self, services: Services) -> None:

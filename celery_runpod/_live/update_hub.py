@@ -3,7 +3,7 @@
 A watcher is woken when its job has changed, and reads how it stands then: what came between is left out. So a slow reader
 costs no memory, and thousands of watchers of one job cost one look.
 
-Not here: what a look is (``looking.py``).
+Not here: what a look is (``job_reader.py``).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from celery import Celery
 from redis.exceptions import RedisError
 
 from celery_runpod._connect import store_unavailable
-from celery_runpod._live.looking import Looker
-from celery_runpod._live.update import JobUpdate
+from celery_runpod._live.job_reader import JobReader
+from celery_runpod._live.job_update import JobUpdate
 from celery_runpod._live.watching import LOOK_EVERY_S, PATIENCE_S
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class _Topic:
         self.changed = asyncio.Event()
 
 
-class Hub:
+class UpdateHub:
     """The watchers of one event loop. `look` runs in a thread of the hub's own; `forget` gets the id of a job that
     nobody watches any more; `idle` is called when none is left."""
 
@@ -159,18 +159,18 @@ class Hub:
                 topic.wake()
 
 
-_hubs: dict[tuple[asyncio.AbstractEventLoop, Celery], Hub] = {}
+_hubs: dict[tuple[asyncio.AbstractEventLoop, Celery], UpdateHub] = {}
 """Those in which somebody watches."""
 
 
-def hub_of(app: Celery) -> Hub:
+def hub_of(app: Celery) -> UpdateHub:
     """The hub of the running event loop for this app."""
     key = (asyncio.get_running_loop(), app)
     if key not in _hubs:
-        looker = Looker(app)
-        _hubs[key] = Hub(
-            lambda ids: looker.look(ids, time.time()),  # noqa: TID251 - the edge
-            looker.forget,
+        job_reader = JobReader(app)
+        _hubs[key] = UpdateHub(
+            lambda ids: job_reader.read(ids, time.time()),  # noqa: TID251 - the edge
+            job_reader.forget,
             lambda: _drop(key),
         )
     return _hubs[key]

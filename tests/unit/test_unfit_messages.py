@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from celery_app.overrides.fitting import misfit
 from celery_app.overrides.loss_tolerant_consumer import LossTolerantConsumer
+from celery_app.overrides.unfit_messages import misfit
 from celery_runpod._protocol import (
     CANCEL,
     CHECK_STATUS,

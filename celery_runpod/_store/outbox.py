@@ -3,7 +3,7 @@
 A copy stands in its lane: where its message went, and with which priority. Redis keeps one list for each, first in, first
 out. So what is missing from a list is at the front of its lane, whatever waits in the others.
 
-Not here: who keeps a copy (`celery_runpod/_publish/keep_copies.py`), who publishes a lost call again
+Not here: who keeps a copy (`celery_runpod/_publish/outbox_copies.py`), who publishes a lost call again
 (`celery_app/watchdog/lost_calls.py`).
 """
 
@@ -18,7 +18,7 @@ from kombu.utils.json import loads
 
 from celery_runpod._call_rules import unfolded
 from celery_runpod._cluster import ClusterRedis, in_order
-from celery_runpod._store.part import Part
+from celery_runpod._store.store_part import Part
 
 COPIES_AT_ONCE = 50
 """So many copies are read in one round trip: each may be 10 MB."""
@@ -46,7 +46,7 @@ class Kept:
     issued_at: float
 
 
-class KeptCalls(Part):
+class Outbox(Part):
     """The copies, and where each call went."""
 
     def keep_message(self, task_id: str, issued_at: float, place: str, text: str) -> None:
@@ -100,14 +100,14 @@ class KeptCalls(Part):
                 pipe.zrem(self.keys.outbox_accepted(), task_id)
             pipe.execute()
 
-    def kept_calls(self, endpoint: str | None = None) -> list[str]:
+    def calls(self, endpoint: str | None = None) -> list[str]:
         """Task ids of the calls that no worker has accepted yet, the oldest first; of one endpoint, as its callers name
         it."""
         found = self.scanned(self.keys.outbox())
         ids = sorted(found, key=lambda task_id: (found[task_id], task_id))
         return ids if endpoint is None else list(self._of(endpoint, ids))
 
-    def count_kept_calls(self, before: float) -> int:
+    def count_calls(self, before: float) -> int:
         """How many calls no worker has accepted yet, of those published before this time (s since 1970)."""
         found: Any = self.redis.zcount(self.keys.outbox(), "-inf", before)
         return int(found)

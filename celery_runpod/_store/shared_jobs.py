@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import OUTCOMES, State
+from celery_runpod._store.store_part import Part
 
 MOST_TRIES = 20
 
@@ -40,15 +40,13 @@ class SharedJobs(Part):
 
     def join(self, job: Job, shared: Job, input_hash: str, due: float, look_again: float) -> Joined:
         """Make `job` wait for the job that holds its key; `shared` becomes that job if there is none."""
-        endpoint = job.endpoint
-        found: Any = self.redis.hget(self.keys.shared(endpoint, shared.shares), "job")
+        found: Any = self.redis.hget(self.keys.shared(job.endpoint, shared.shares), "job")
         holder, replaces = found or shared.task_id, ""
         for _ in range(MOST_TRIES):
             answer = self.scripts.run(
                 "join",
-                endpoint=endpoint,
+                job=job,
                 key_hash=shared.shares,
-                task_id=job.task_id,
                 shared_id=holder,
                 replaces=replaces,
                 input_hash=input_hash,
@@ -69,16 +67,14 @@ class SharedJobs(Part):
 
     def leave(self, job: Job, outcome: Mapping[str, Any], now: float, deliver_again_at: float) -> str:
         """The call waits no longer; with the last one its shared job is cancelled."""
-        word = self.scripts.run(
+        return self.scripts.word(
             "leave",
-            endpoint=job.endpoint,
+            job=job,
             shared_id=job.joined,
-            task_id=job.task_id,
             outcome=json.dumps(outcome),
             now=now,
             deliver_again_at=deliver_again_at,
         )
-        return str(word)
 
     def followed(self, endpoint: str, task_id: str) -> str:
         """The id of the job that a call stands for: the shared one that it waits for, or its own."""
@@ -109,11 +105,6 @@ class SharedJobs(Part):
 
     def close(self, shared: Job) -> str:
         """Every waiter has its verdict."""
-        word = self.scripts.run(
-            "close_shared",
-            endpoint=shared.endpoint,
-            shared_id=shared.task_id,
-            key_hash=shared.shares,
-            ttl=self.lives.key_s,
+        return self.scripts.word(
+            "close_shared", job=shared, shared_id=shared.task_id, key_hash=shared.shares, ttl=self.lives.key_s
         )
-        return str(word)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celery_runpod.api import Job
-from celery_runpod.api._failures import HandlerError, read_error
+from celery_runpod.api._handler_errors import HandlerError, read_error
 from celery_runpod.errors import JobFailed, decode, encode
 
 

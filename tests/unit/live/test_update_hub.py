@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from celery_runpod._live import hub as hub_module
-from celery_runpod._live.hub import BATCH, Hub
-from celery_runpod._live.update import JobUpdate
+from celery_runpod._live import update_hub as hub_module
+from celery_runpod._live.job_update import JobUpdate
+from celery_runpod._live.update_hub import BATCH, UpdateHub
 
 
 class Jobs:
@@ -44,8 +44,8 @@ def jobs() -> Jobs:
     return Jobs()
 
 
-def hub_for(jobs: Jobs, **options: Any) -> Hub:
-    return Hub(jobs.look, jobs.forgotten.append, **{"every_s": 0.01, **options})
+def hub_for(jobs: Jobs, **options: Any) -> UpdateHub:
+    return UpdateHub(jobs.look, jobs.forgotten.append, **{"every_s": 0.01, **options})
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -206,17 +206,17 @@ def test_a_store_that_is_away_is_waited_for_and_then_an_error_for_all(jobs: Jobs
 
 
 def test_awatch_leaves_nothing_of_its_loop(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Looker:
+    class JobReader:
         def __init__(self, app: Any) -> None:
             pass
 
-        def look(self, ids: Sequence[str], now: float) -> dict[str, JobUpdate]:
+        def read(self, ids: Sequence[str], now: float) -> dict[str, JobUpdate]:
             return jobs.look(ids)
 
         def forget(self, task_id: str) -> None:
             jobs.forgotten.append(task_id)
 
-    monkeypatch.setattr(hub_module, "Looker", Looker)
+    monkeypatch.setattr(hub_module, "JobReader", JobReader)
     app: Any = object()
 
     async def test() -> None:

@@ -1,7 +1,7 @@
 """`jobs`, `show`, `run`, `cancel`: what a client may see and do, from a terminal.
 
 They need the store and the broker (`REDIS_URL` and its like), but neither the worker's settings nor an API key. Not
-here: what is read of a record (``rows.py``).
+here: what is read of a record (`celery_runpod/_live/job_rows.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import click
 from celery import Celery
 
 from celery_runpod._cli import aside_command
-from celery_runpod._cli.following import follow, report
+from celery_runpod._cli.follow_job import follow, report
 from celery_runpod._cli.output import INTERRUPTED, Columns, echo, json_option, print_json, print_rows, read_json
 from celery_runpod._cli.store_for_commands import ANSWER_S, CONNECT_S, on_hold, store_or_sentence
 from celery_runpod._connect import celery_urls, client_settings, is_amqp

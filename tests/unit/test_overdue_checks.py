@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from celery_app.watchdog.endpoint_counts import EndpointCounts
-from celery_app.watchdog.overdue import BATCH, PATIENCE_S, heal
+from celery_app.watchdog.overdue_checks import BATCH, PATIENCE_S, heal
 from celery_runpod._store.endpoint_index import AT_MOST_S, LATE_S, PAGE
 from celery_runpod.api import Job as Answer
 from tasks.check import Check

@@ -11,9 +11,9 @@ from celery import states
 from celery.exceptions import TaskRevokedError
 from redis.exceptions import NoPermissionError
 
-from celery_app.watchdog.overdue import heal
-from celery_runpod._live import looking
-from celery_runpod._live.looking import MOST_STEPS, NOTE_EVERY_S, Notes
+from celery_app.watchdog.overdue_checks import heal
+from celery_runpod._live import job_reader
+from celery_runpod._live.job_reader import MOST_STEPS, NOTE_EVERY_S, Notes
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod._store.store import CheckTimes
@@ -103,7 +103,7 @@ def test_a_call_that_shares_its_job_stands_as_that_job_does(scene: Scene) -> Non
     assert scene.look().state == "JOINED"
     redis.hset(keys.job(ENDPOINT, "t1"), mapping={"state": "DELIVERED", "verdict": "COMPLETED"})
     assert (scene.look().state, scene.look().ended) == ("SUCCESS", True)
-    assert "t1" not in scene.looker.shared
+    assert "t1" not in scene.job_reader.shared
 
 
 def test_an_earlier_step_that_shares_its_job_stands_as_that_job_does(scene: Scene) -> None:
@@ -173,7 +173,7 @@ def test_without_a_kept_result_the_tombstone_says_how_it_ended(scene: Scene, ver
 
 
 def test_a_result_that_cannot_be_read_ends_this_job_alone(scene: Scene) -> None:
-    scene.looker.one_redis = True
+    scene.job_reader.one_redis = True
     scene.app.backend.get_key_for_task = lambda task_id: f"celery-task-meta-{task_id}"
     scene.bench.redis.set("celery-task-meta-broken", "{")
     scene.bench.redis.set("celery-task-meta-t1", json.dumps({"status": "SUCCESS", "result": 1, "task_id": "t1"}))
@@ -184,7 +184,7 @@ def test_a_result_that_cannot_be_read_ends_this_job_alone(scene: Scene) -> None:
 
 def test_a_result_that_was_read_before_its_record_is_read_again(scene: Scene) -> None:
     """A job that ends between two reads of one look must not count as one whose result is not kept."""
-    scene.looker.one_redis = True
+    scene.job_reader.one_redis = True
     scene.app.backend.get_key_for_task = lambda task_id: f"celery-task-meta-{task_id}"
     scene.bench.accepted()
     scene.store.record_outcome(scene.bench.record(), State.COMPLETED, {"output": 5}, NOW, NOW + 60)
@@ -204,7 +204,7 @@ def test_a_result_that_was_read_before_its_record_is_read_again(scene: Scene) ->
 
 def test_results_in_another_redis_are_read_in_a_round_trip_of_their_own(scene: Scene) -> None:
     elsewhere: Any = fakeredis.FakeRedis()
-    scene.looker.results_in_redis = True
+    scene.job_reader.results_in_redis = True
     scene.app.backend.client = elsewhere
     scene.app.backend.get_key_for_task = lambda task_id: f"celery-task-meta-{task_id}"
     scene.bench.accepted("open")
@@ -225,13 +225,13 @@ def test_results_in_another_redis_are_read_in_a_round_trip_of_their_own(scene: S
 
 
 def test_what_a_looker_remembers_is_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(job_reader, "MOST_REMEMBERED", 2)
     for task_id in ("t1", "t2", "t3"):
         scene.bench.accepted(task_id)
     scene.look("t1", "t2", "t3")
-    assert scene.look("t1").state == "IN_QUEUE" and set(scene.looker.endpoints) == {"t1"}
-    scene.looker.forget("t1")
-    assert scene.looker.endpoints == scene.looker.begun == {}
+    assert scene.look("t1").state == "IN_QUEUE" and set(scene.job_reader.endpoints) == {"t1"}
+    scene.job_reader.forget("t1")
+    assert scene.job_reader.endpoints == scene.job_reader.begun == {}
 
 
 def test_a_later_step_names_the_step_that_it_waits_for(scene: Scene) -> None:
@@ -319,7 +319,7 @@ def test_a_look_notes_the_job_as_watched_once_in_two_seconds(scene: Scene) -> No
     trips = scene.trips()
     for _ in range(8):
         scene.bench.now += NOTE_EVERY_S / 4
-        scene.another().look(["t1"], scene.bench.now)
+        scene.another().read(["t1"], scene.bench.now)
     assert sum(trip.count("SET") for trip in trips) == 2
 
 

@@ -1,4 +1,4 @@
-"""The error that a job ended with, as an exception. Pure.
+"""What a handler's error says, in whatever shape it comes. Pure.
 
 RunPod's `error` is what the handler returned under `error`, any JSON value. For an exception in the handler, RunPod's SDK
 writes it, in one of two shapes (read in its SDK, `runpod/serverless/modules/rp_job.py`, 1.12):
@@ -12,13 +12,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from celery_runpod.api._depth import MAX_DEPTH, loads
-from celery_runpod.errors import JobCancelled, JobError, JobFailed, JobTimedOut, OutputTooDeep
-
-if TYPE_CHECKING:
-    from celery_runpod.api._answers import Job
+from celery_runpod.api._depth import loads
 
 MAX_MESSAGE = 2000
 """Characters of a message; `JobFailed.error` holds the whole text."""
@@ -35,35 +31,6 @@ class HandlerError(NamedTuple):
     error_type: str | None = None
     traceback: str | None = None
     worker_id: str | None = None
-
-
-def failure_of(job: Job, endpoint: str | None, task_id: str | None) -> JobError | None:
-    """The error that a job ended with; None if it is COMPLETED, or has not ended."""
-    if job.state == "CANCELLED":
-        return JobCancelled("the job was cancelled at RunPod", endpoint, task_id, job.id)
-    if job.state == "TIMED_OUT":
-        why = read_error(job.error).message or "it ran over its execution timeout, or its time to live"
-        return JobTimedOut(f"RunPod ended the job: {why}", endpoint, task_id, job.id)
-    if job.state == "COMPLETED" and job.too_deep:
-        problem = (
-            f"the job is COMPLETED, but its output is nested deeper than {MAX_DEPTH} levels and was not taken; "
-            f"RunPod keeps it for 30 minutes after the job's end: GET /v2/<endpoint id>/status/{job.id}"
-        )
-        return OutputTooDeep(problem, endpoint, task_id, job.id)
-    if job.state != "FAILED":
-        return None
-    read = read_error(job.error)
-    message = read.message or (
-        f"the job failed, and its error is nested deeper than {MAX_DEPTH} levels, so it was not taken"
-        if job.too_deep
-        else "the job failed without an error; what its output says is in `output`"
-        if job.has_output
-        else "the job failed, and RunPod gave neither an error nor an output: look into the worker's log"
-    )
-    worker_id = job.worker_id or read.worker_id
-    return JobFailed(
-        message, endpoint, task_id, job.id, read.error_type, read.traceback, job.error, job.output, worker_id
-    )
 
 
 def read_error(error: Any) -> HandlerError:

@@ -14,7 +14,7 @@ from celery_runpod.errors import DeadlineExceeded, JobNotFound, StatusStuck, Sub
 from celery_runpod.options import Options
 from tasks.delivery import end_by_answer
 from tasks.gate import plan_post
-from tests.builders import ENDPOINT, Bench
+from tests.builders import ENDPOINT, Bench, answered
 
 LONG = Options(deadline=6 * 3600.0)
 
@@ -157,7 +157,7 @@ def test_an_id_that_status_knows_is_adopted_as_soon_as_it_is_named() -> None:
     assert (job.state, job.job_id, job.outcome["output"]) == (State.COMPLETED, "r-hook", "paid for")  # type: ignore[index]
     assert bench.runpod.called("run") == 1
     # The POST's own answer, long after: nothing is cancelled.
-    assert bench.store.submits.submitted(job, "r-hook", bench.now, bench.now) == "already_ended"
+    assert answered(bench.store, job, "r-hook", bench.now, bench.now) == "already_ended"
     assert bench.store.outstanding(ENDPOINT, bench.now).cancels == 0
 
 
@@ -254,7 +254,7 @@ def test_while_the_post_may_still_be_answered_no_id_is_asked_for() -> None:
     bench.check(after_s=1)
     assert (bench.record().state, bench.runpod.called("status")) == (State.SUBMITTING, 0)
     assert bench.due() == pytest.approx(bench.settings.longest_post_s - 1)
-    assert bench.store.submits.submitted(bench.record(), "r-own", bench.now + 1, bench.now) == "accepted"
+    assert answered(bench.store, bench.record(), "r-own", bench.now + 1, bench.now) == "accepted"
     assert bench.record().job_id == "r-own"
 
 

@@ -5,7 +5,7 @@ end, there may be a second one. Results in another Redis than the job store are 
 
 A call that shares its job with others (`idempotency_key`) stands as that job does, and that job is noted as watched.
 
-Not here: when to look again (``watching.py``, ``hub.py``).
+Not here: when to read again (``watching.py``, ``update_hub.py``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from redis.exceptions import NoPermissionError
 
 from celery_runpod import _stand_ins
 from celery_runpod._connect import backend_of, store_url
-from celery_runpod._live.update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
+from celery_runpod._live.job_update import EARLIER_STEP, NO_WORKER, JobUpdate, as_cancelled
 from celery_runpod._store.states import OUTCOMES, State
 from celery_runpod._store.store import JobStore, store_of
 
@@ -97,9 +97,9 @@ class _Trip:
         return True
 
 
-class Looker:
-    """Looks at jobs, and remembers what does not change: which endpoint a task id belongs to, which shared job its call
-    waits for, and when it began.
+class JobReader:
+    """Reads how jobs stand, and remembers what does not change: which endpoint a task id belongs to, which shared
+    job its call waits for, and when it began.
 
     Used by one thread at a time.
     """
@@ -114,7 +114,7 @@ class Looker:
         self.results_in_redis = isinstance(self.backend, RedisBackend)
         self.one_redis = self.results_in_redis and backend_of(app) == store_url(app)
 
-    def look(self, ids: Iterable[str], now: float) -> dict[str, JobUpdate]:
+    def read(self, ids: Iterable[str], now: float) -> dict[str, JobUpdate]:
         """How each of these jobs stands. `now`: seconds since 1970.
 
         Raises:
@@ -126,14 +126,14 @@ class Looker:
         if _stand_ins.active():
             results = _stand_ins.results_of(self.backend.app)
             return {task_id: _of_a_fake(results, task_id) for task_id in ids}
-        return _Look(self, list(dict.fromkeys(ids)), now).found()
+        return _Reading(self, list(dict.fromkeys(ids)), now).found()
 
-    def look_at(self, task_id: str) -> JobUpdate:
-        """How one job stands at the time of the call. Raises as `look`."""
-        return self.look([task_id], time.time())[task_id]  # noqa: TID251 - the edge
+    def read_one(self, task_id: str) -> JobUpdate:
+        """How one job stands at the time of the call. Raises as `read`."""
+        return self.read([task_id], time.time())[task_id]  # noqa: TID251 - the edge
 
     def forget(self, task_id: str) -> None:
-        """This job is looked at no more."""
+        """This job is read no more."""
         for remembered in (self.endpoints, self.shared, self.begun):
             remembered.pop(task_id, None)
 
@@ -154,11 +154,11 @@ def _of_a_fake(results: _stand_ins.InMemoryResults, task_id: str) -> JobUpdate:
     )
 
 
-class _Look:
-    """One look: asks, round trip by round trip, until nothing is left to be asked."""
+class _Reading:
+    """One reading: asks, round trip by round trip, until nothing is left to be asked."""
 
-    def __init__(self, looker: Looker, ids: list[str], now: float) -> None:
-        self._looker, self._keys = looker, looker.store.keys
+    def __init__(self, job_reader: JobReader, ids: list[str], now: float) -> None:
+        self._job_reader, self._keys = job_reader, job_reader.store.keys
         self._ids, self._now = ids, now
         self._asked: set[tuple[str, str]] = set()
         self._records: dict[str, Record] = {}
@@ -169,13 +169,13 @@ class _Look:
 
     def found(self) -> dict[str, JobUpdate]:
         while True:
-            trip = _Trip(self._looker.store.redis)
+            trip = _Trip(self._job_reader.store.redis)
             self._ask(trip)
             if not trip.go():
                 break
         self._fetch_results_elsewhere()
         for endpoint, task_id in self._begins:
-            begin_watch(self._looker.store, endpoint, task_id, self._now)
+            begin_watch(self._job_reader.store, endpoint, task_id, self._now)
         return {task_id: self._update(task_id) for task_id in self._ids}
 
     # What to ask
@@ -192,22 +192,22 @@ class _Look:
             trip.then(self._take_workers)
         for task_id in self._ids:
             self._ask_where(trip, task_id)
-            if task_id not in self._looker.endpoints and self._once("before", task_id):
+            if task_id not in self._job_reader.endpoints and self._once("before", task_id):
                 self._ask_before(trip, task_id)
-            if self._looker.one_redis and self._needs_result(task_id) and self._once("result", task_id):
+            if self._job_reader.one_redis and self._needs_result(task_id) and self._once("result", task_id):
                 self._ask_result(trip, task_id)
         for step in {one for ids in self._before.values() for one in ids}:
             self._ask_where(trip, step)
 
     def _ask_where(self, trip: _Trip, task_id: str) -> None:
         """The record, or the endpoint that it belongs to."""
-        endpoint = self._looker.endpoints.get(task_id)
+        endpoint = self._job_reader.endpoints.get(task_id)
         if endpoint is None:
             if self._once("place", task_id):
                 trip.pipe.get(self._keys.task(task_id))
                 trip.then(lambda raw: self._take_place(task_id, raw))
             return
-        shared_id = self._looker.shared.get(task_id)
+        shared_id = self._job_reader.shared.get(task_id)
         if self._once("record", task_id):
             self._ask_record(trip, endpoint, task_id, watched=shared_id is None)
         if shared_id is not None and self._once("record", shared_id):
@@ -216,8 +216,8 @@ class _Look:
     def _ask_record(self, trip: _Trip, endpoint: str, task_id: str, *, watched: bool) -> None:
         trip.pipe.hmget(self._keys.job(endpoint, task_id), list(FIELDS))
         trip.then(lambda values: self._take_record(task_id, values))
-        if watched and self._looker.notes.due(task_id, self._now):
-            self._looker.store.watches.note(endpoint, task_id, on=trip.pipe)
+        if watched and self._job_reader.notes.due(task_id, self._now):
+            self._job_reader.store.watches.note(endpoint, task_id, on=trip.pipe)
             # Rights that are older than the note of a watch do not keep anybody from reading.
             trip.then(lambda before: self._take_note(endpoint, task_id, before), may_be_refused=True)
 
@@ -229,17 +229,17 @@ class _Look:
         trip.then(lambda at: self._take_begun(task_id, at))
 
     def _ask_result(self, trip: _Trip, task_id: str) -> None:
-        key = self._looker.backend.get_key_for_task(task_id)
+        key = self._job_reader.backend.get_key_for_task(task_id)
         # The store's connection decodes; a result may be of a serializer whose bytes are no text.
         trip.pipe.execute_command("GET", key, **{NEVER_DECODE: True})
         trip.then(lambda raw: self._take_result(task_id, raw))
 
     def _fetch_results_elsewhere(self) -> None:
         wanted = [task_id for task_id in self._ids if self._needs_result(task_id)]
-        backend = self._looker.backend
+        backend = self._job_reader.backend
         if not wanted:
             return
-        if self._looker.results_in_redis:
+        if self._job_reader.results_in_redis:
             raws = backend.client.mget([backend.get_key_for_task(task_id) for task_id in wanted])
             self._results |= {task_id: self._decoded(raw) for task_id, raw in zip(wanted, raws, strict=True)}
         else:
@@ -251,7 +251,7 @@ class _Look:
             return False
         record = self._records.get(task_id)
         if record is None:
-            return task_id not in self._looker.endpoints
+            return task_id not in self._job_reader.endpoints
         return not record or record["state"] in (*OUTCOMES, State.DELIVERED)
 
     # What was answered
@@ -263,19 +263,19 @@ class _Look:
         place = _json(raw)
         endpoint = place.get("endpoint") if isinstance(place, dict) else None
         if isinstance(endpoint, str):
-            self._looker.endpoints[task_id] = endpoint
+            self._job_reader.endpoints[task_id] = endpoint
 
     def _take_record(self, task_id: str, values: list[str | None]) -> None:
         record = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
         # A record without a state is none.
         self._records[task_id] = record if "state" in record else {}
-        if task_id not in self._looker.endpoints:
-            return  # the record of a shared job, which is not itself looked at
+        if task_id not in self._job_reader.endpoints:
+            return  # the record of a shared job, which was not itself asked for
         self._take_begun(task_id, record.get("begun_at"))
         if record.get("state") == State.JOINED and record.get("joined"):
-            self._looker.shared[task_id] = record["joined"]
+            self._job_reader.shared[task_id] = record["joined"]
         else:
-            self._looker.shared.pop(task_id, None)
+            self._job_reader.shared.pop(task_id, None)
 
     def _take_note(self, endpoint: str, task_id: str, before: str | None) -> None:
         if before is None:
@@ -286,11 +286,15 @@ class _Look:
 
     def _take_begun(self, task_id: str, at: str | float | None) -> None:
         if (begun := _number(at)) is not None:
-            self._looker.begun[task_id] = begun
+            self._job_reader.begun[task_id] = begun
 
     def _take_result(self, task_id: str, raw: bytes | None) -> None:
         meta = self._decoded(raw)
-        if meta["status"] in states.READY_STATES or task_id not in self._looker.endpoints or task_id in self._records:
+        if (
+            meta["status"] in states.READY_STATES
+            or task_id not in self._job_reader.endpoints
+            or task_id in self._records
+        ):
             self._results[task_id] = meta
         else:
             # Read before its record: the job may end between the two. A result counts if it was read after the record.
@@ -300,9 +304,9 @@ class _Look:
         if not raw:
             return {"status": states.PENDING, "result": None}
         try:
-            return dict(self._looker.backend.decode_result(raw))
+            return dict(self._job_reader.backend.decode_result(raw))
         except Exception as error:
-            # As `get()` would raise it. The other jobs of this look are not affected.
+            # As `get()` would raise it. The other jobs of this reading are not affected.
             return {"status": states.FAILURE, "result": error}
 
     # What it means
@@ -325,7 +329,7 @@ class _Look:
         return self._open(task_id, status, shown.get("reason"), shown.get("progress"), shown.get("job_id"), step)
 
     def _open_job(self, task_id: str, record: Record) -> JobUpdate:
-        shown = self._records.get(self._looker.shared.get(task_id, "")) or record
+        shown = self._records.get(self._job_reader.shared.get(task_id, "")) or record
         state, progress = shown["state"], _json(shown.get("progress"))
         if state == State.DELIVERED:
             # A shared job whose end is on its way to this call.
@@ -352,7 +356,7 @@ class _Look:
             reason = NO_WORKER
         elif step is not None:
             reason = EARLIER_STEP
-        begun = self._looker.begun.get(task_id, None if step is None else self._looker.begun.get(step.task_id))
+        begun = self._job_reader.begun.get(task_id, None if step is None else self._job_reader.begun.get(step.task_id))
         return JobUpdate(
             task_id,
             state,
@@ -369,7 +373,7 @@ class _Look:
             error = as_cancelled(value, task_id)
         elif status in states.PROPAGATE_STATES and isinstance(value, BaseException):
             error = value
-        begun, ended_at = self._looker.begun.get(task_id), _number(record.get("ended_at")) or self._now
+        begun, ended_at = self._job_reader.begun.get(task_id), _number(record.get("ended_at")) or self._now
         return JobUpdate(
             task_id,
             status,
@@ -388,8 +392,8 @@ def _streamed(record: Record) -> bool:
 
 
 def _json(text: str | None) -> Any:
-    """What a text of the store holds; None where it cannot be read: one damaged record must not stop the looks at all
-    others."""
+    """What a text of the store holds; None where it cannot be read: one damaged record must not stop the reading
+    of all others."""
     try:
         return json.loads(text) if text else None
     except (ValueError, RecursionError):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_runpod._store.endpoint_index import EndpointIndex
-from celery_runpod._store.part import Part
 from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
+from celery_runpod._store.store_part import Part
 
 MOST_ENDED = 1000
 """How many ended calls of a namespace are listed; their tombstones live longer."""
@@ -28,7 +28,7 @@ class Place:
 
 
 @dataclass(eq=False)
-class Ids(Part):
+class IdIndex(Part):
     """The indexes from task ids, roots and groups."""
 
     endpoints: EndpointIndex

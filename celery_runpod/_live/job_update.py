@@ -1,6 +1,6 @@
 """JobUpdate: how a job stands at one moment, as `watch`, the status view and the event streams give it.
 
-Not here: reading it from Redis (``looking.py``), and its JSON for browsers (``browser_json.py``).
+Not here: reading it from Redis (``job_reader.py``), and its JSON for browsers (``browser_json.py``).
 """
 
 from __future__ import annotations

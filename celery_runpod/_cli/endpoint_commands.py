@@ -3,7 +3,7 @@
 An endpoint is given by RunPod's id, by its name at RunPod, or by a name of this installation: a profile of
 `RUNPOD_CONFIG`, or `RUNPOD_ENDPOINT_<NAME>`.
 
-Not here: sending jobs (``jobs.py``), an endpoint's health and queue (``worker_calls.py``).
+Not here: sending jobs (``job_commands.py``), an endpoint's health and queue (``worker_calls.py``).
 """
 
 from __future__ import annotations

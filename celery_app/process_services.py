@@ -14,8 +14,8 @@ from celery import Celery
 from celery_app.events import Announcer
 from celery_runpod._connect import STORE, connect
 from celery_runpod._protocol import DAY_S
-from celery_runpod._store.part import Lives
 from celery_runpod._store.store import JobStore
+from celery_runpod._store.store_part import Lives
 from celery_runpod.api import ManagementClient, RunPodClient
 from config.settings import Settings
 from tasks.budget import Budget
