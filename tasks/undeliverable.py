@@ -28,7 +28,8 @@ MOST_PUBLISHES = 5
 
 def drop_unfit(request: Context) -> str | None:
     """Remove from a request that with which `finish` cannot be sent, or cannot end: links and errbacks that are not
-    signatures, wrong stamps and priorities. Returns a text that says what was removed, or None."""
+    signatures, wrong stamps, and a priority that is no number. Returns a text that says which of them
+    a caller must correct, or None."""
     dropped = []
     for name, option in (("callbacks", "link"), ("errbacks", "link_error"), ("chain", "chain")):
         given = getattr(request, name)
@@ -46,7 +47,6 @@ def drop_unfit(request: Context) -> str | None:
         request.update(stamped_headers=None, stamps=None)
     info = request.delivery_info or {}
     if isinstance(info.get("priority"), float) and not math.isfinite(info["priority"]):
-        dropped.append("priority holds a float without end")
         request.update(delivery_info={**info, "priority": None})
     return ", ".join(dropped[:5]) or None
 

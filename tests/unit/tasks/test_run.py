@@ -63,7 +63,6 @@ def test_a_link_that_is_no_signature_is_refused_and_dropped(embed: Any, named: s
         ({"stamped_headers": ["a"], "stamps": {}}, "stamped_headers"),
         ({"stamped_headers": "a", "stamps": {"a": 1}}, "stamped_headers"),
         ({"stamped_headers": ["a"], "stamps": 3}, "stamped_headers"),
-        ({"delivery_info": {"priority": float("inf")}}, "priority"),
     ],
 )
 def test_what_celery_cannot_send_on_is_refused_before_it_costs(headers: Any, named: str) -> None:
@@ -72,6 +71,13 @@ def test_what_celery_cannot_send_on_is_refused_before_it_costs(headers: Any, nam
     error = outcome(bench, "_")
     assert error["type"] == "InvalidInput" and named in error["args"][0]
     assert bench.count("runpod.deliver") == 1 and bench.runpod.calls == []
+
+
+@pytest.mark.parametrize("priority", [float("inf"), float("nan")])
+def test_a_priority_that_is_no_number_is_not_sent_on(priority: float) -> None:
+    bench = Bench()
+    run(bench, {"a": 1}, delivery_info={"priority": priority})
+    assert json.loads(bench.record().continuation)["options"].get("priority") is None
 
 
 @pytest.mark.parametrize("moment", [10**400, float("nan"), float("-inf"), -1.0, "x", True])
