@@ -193,8 +193,8 @@ def mask_url(url: str) -> str:
 
 
 TEXT: dict[str, Any] = {"decode_responses": True, "encoding_errors": "backslashreplace"}
-"""Bytes that are no UTF-8 become `\\xff`, which is in no JSON and no number: the record that holds them cannot be read, but
-the others can that were read with it."""
+"""Bytes that are no UTF-8 become `\\xff`, which is in no JSON and no number: their record cannot be read, but the others
+can that were read with it."""
 CALL: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 3.0, "retry": None}
 READ: dict[str, Any] = {
     "socket_connect_timeout": 2.0,

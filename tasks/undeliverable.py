@@ -28,8 +28,8 @@ MOST_PUBLISHES = 5
 
 def drop_unfit(request: Context) -> str | None:
     """Remove from a request that with which `finish` cannot be sent, or cannot end: links and errbacks that are not
-    signatures, wrong stamps, and a priority that is no number. Returns a text that says which of them
-    a caller must correct, or None."""
+    signatures, wrong stamps, and a priority that is no number. Returns a text that says which of them a caller
+    must correct, or None."""
     dropped = []
     for name, option in (("callbacks", "link"), ("errbacks", "link_error"), ("chain", "chain")):
         given = getattr(request, name)
