@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from celery import Celery
 
 from celery_app.events import Announcer
+from celery_app.steady_clock import SteadyClock
 from celery_runpod._connect import STORE, connect
 from celery_runpod._protocol import DAY_S
 from celery_runpod._store.store import JobStore
@@ -73,23 +74,21 @@ class Process:
                 allow_http=settings.allow_http,
             )
 
+        lives = Lives(
+            tombstone_s=int(settings.result_expires_s + DAY_S),
+            key_s=int(settings.idempotency_ttl_s or settings.result_expires_s),
+        )
+        store = JobStore(connect(settings.store_url, STORE), settings.namespace, lives)
         return Services(
             app=self.app,
             settings=settings,
-            store=JobStore(
-                connect(settings.store_url, STORE),
-                settings.namespace,
-                Lives(
-                    tombstone_s=int(settings.result_expires_s + DAY_S),
-                    key_s=int(settings.idempotency_ttl_s or settings.result_expires_s),
-                ),
-            ),
+            store=store,
             budget=Budget.on(settings.store_url, settings.namespace),
             pool=ThreadPoolExecutor(settings.http_threads, thread_name_prefix="runpod-http"),
             client=client,
             management=management,
             announce=Announcer(self.app, self.hostname).announce,
-            clock=time.time,  # noqa: TID251 - the edge: here the clock is injected
+            clock=SteadyClock(store.workers.server_time),
             sleep=time.sleep,
             spread=random.random,
         )

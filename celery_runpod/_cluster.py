@@ -75,7 +75,8 @@ class ClusterRedis(CoreCommands):  # type: ignore[type-arg]
 
     def __init__(self, place: Place, options: Mapping[str, Any], retry: Callable[[], Retry]) -> None:
         self._place, self._options, self._make_retry = place, dict(options), retry
-        self._encoder: Any = Redis(decode_responses=bool(options.get("decode_responses"))).get_encoder()
+        texts = {name: options[name] for name in ("decode_responses", "encoding_errors") if name in options}
+        self._encoder: Any = Redis(**texts).get_encoder()
         self._made: Any = None
         self._lock = threading.Lock()
 

@@ -192,25 +192,28 @@ def mask_url(url: str) -> str:
     return QUERY_SECRET.sub(r"\1***", f"{scheme}{separator}{user}{colon}{'***' if colon else ''}{at}{place}")
 
 
+TEXT: dict[str, Any] = {"decode_responses": True, "encoding_errors": "backslashreplace"}
+"""Bytes that are no UTF-8 become `\\xff`, which is in no JSON and no number: their record cannot be read, but the others
+can that were read with it."""
 CALL: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 3.0, "retry": None}
 READ: dict[str, Any] = {
     "socket_connect_timeout": 2.0,
     "socket_timeout": 5.0,
     "health_check_interval": 25,
-    "decode_responses": True,
+    **TEXT,
 }
 COMMAND: dict[str, Any] = {
     "socket_connect_timeout": 3.0,
     "socket_timeout": 4.0,
     "retry": None,
-    "decode_responses": True,
+    **TEXT,
 }
 STORE: dict[str, Any] = {
     "socket_connect_timeout": 3.0,
     "socket_timeout": 5.0,
     "health_check_interval": 25,
     "retry_on_error": [RedisConnectionError, RedisTimeoutError],
-    "decode_responses": True,
+    **TEXT,
 }
 STORE_RETRIES, READ_RETRIES = 8, 5
 """Of a store; what reads is tried again on a cluster and behind Sentinel alone, else as redis-py does."""
@@ -248,7 +251,7 @@ def sentinels_of(url: str, patience: dict[str, Any]) -> Any:
     place = place_of_url(redis_url(url))
     times = {name: value for name, value in patience.items() if name.startswith("socket_")}
     made: Any = Sentinel
-    return made(list(place.nodes), sentinel_kwargs={**times, **place.of_sentinels, "decode_responses": True})
+    return made(list(place.nodes), sentinel_kwargs={**times, **place.of_sentinels, **TEXT})
 
 
 def is_redis(broker_url: str) -> bool:

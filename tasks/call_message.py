@@ -24,6 +24,7 @@ from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import BEGUN_AT, DEFAULT_DEADLINE_S, ISSUED_AT, REFUSED, REPUBLISHED, RUN, UNCONFIRMED
 from celery_runpod._store.record import HIGHEST_PRIORITY, Job
 from celery_runpod._store.states import State
+from celery_runpod.api._fields import number
 from celery_runpod.api._payload import check_input
 from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError, SubmissionUnconfirmed, encode
 from celery_runpod.options import Backoff, Options
@@ -62,7 +63,7 @@ def read_call(
         accepted_at=now,
         not_before=now,
         end_by=now + DEFAULT_DEADLINE_S,
-        begun_at=_seconds_of(_header(request, BEGUN_AT)) or _seconds_of(_header(request, ISSUED_AT)) or now,
+        begun_at=number(_header(request, BEGUN_AT)) or number(_header(request, ISSUED_AT)) or now,
         priority=_priority(request),
         ignore_result=bool(request.ignore_result),
     )
@@ -123,7 +124,7 @@ def _checked(
 
 def _may_have_run(services: Services, request: Context, now: float) -> str | None:
     """Why the call may have run before, though the store knows nothing of it; None for a call that is new."""
-    issued_at = _seconds_of(_header(request, ISSUED_AT))
+    issued_at = number(_header(request, ISSUED_AT))
     if issued_at and issued_at < now - services.store.lives.tombstone_s:
         return f"the call is {(now - issued_at) / 3600:.0f} h old"
     if _header(request, REPUBLISHED) == UNCONFIRMED:
@@ -159,10 +160,6 @@ def _priority(request: Context) -> int:
     """The message's priority, from 0 (also without one) to 9."""
     found = (request.delivery_info or {}).get("priority")
     return min(max(int(found), 0), HIGHEST_PRIORITY) if isinstance(found, int) else 0
-
-
-def _seconds_of(header: Any) -> float:
-    return float(header) if isinstance(header, int | float) and not isinstance(header, bool) else 0.0
 
 
 def _header(request: Context, name: str) -> Any:

@@ -1,4 +1,5 @@
-"""Ends calls that cannot go on as they are: with links that are not signatures, a continuation that cannot be published,
+"""Ends calls that cannot go on as they are: with links that are not signatures, stamps or a priority with which Celery
+sends nothing, a continuation that cannot be published,
 or a chord that cannot be joined.
 
 Not here: the usual end (``delivery.py``).
@@ -7,6 +8,7 @@ Not here: the usual end (``delivery.py``).
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,8 +27,9 @@ MOST_PUBLISHES = 5
 
 
 def drop_unfit(request: Context) -> str | None:
-    """Remove links and errbacks that are not signatures from a request: with them `finish` cannot be sent, or cannot end.
-    Returns a text that says what was removed, or None."""
+    """Remove from a request that with which `finish` cannot be sent, or cannot end: links and errbacks that are not
+    signatures, wrong stamps, and a priority that is no number. Returns a text that says which of them a caller
+    must correct, or None."""
     dropped = []
     for name, option in (("callbacks", "link"), ("errbacks", "link_error"), ("chain", "chain")):
         given = getattr(request, name)
@@ -39,7 +42,22 @@ def drop_unfit(request: Context) -> str | None:
     if request.chord is not None and not _is_signature(request.chord):
         dropped.append(f"chord is a {type(request.chord).__name__}")
         request.update(chord=None)
+    if not _are_stamps(getattr(request, "stamped_headers", None), getattr(request, "stamps", None)):
+        dropped.append("stamped_headers does not name each stamp once")
+        request.update(stamped_headers=None, stamps=None)
+    info = request.delivery_info or {}
+    if isinstance(info.get("priority"), float) and not math.isfinite(info["priority"]):
+        request.update(delivery_info={**info, "priority": None})
     return ", ".join(dropped[:5]) or None
+
+
+def _are_stamps(names: Any, stamps: Any) -> bool:
+    """Whether Celery can send these on: it takes each name out of the options once."""
+    if names is None or stamps is None:
+        return True
+    if not isinstance(stamps, Mapping) or not isinstance(names, list | tuple):
+        return False
+    return all(isinstance(name, str) and name in stamps for name in names) and len(set(names)) == len(names)
 
 
 def _is_signature(value: Any) -> bool:

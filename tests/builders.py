@@ -22,7 +22,7 @@ import tasks.endpoint_tasks
 import tasks.management_tasks
 import tasks.retry
 import tasks.run
-from celery_runpod._connect import WORKER
+from celery_runpod._connect import TEXT, WORKER
 from celery_runpod._protocol import FINISH, Queues
 from celery_runpod._store.record import Job
 from celery_runpod._store.store import JobStore
@@ -107,7 +107,7 @@ class Bench:
         self.shown: list[tuple[str, str, dict[str, Any]]] = []
         self.runpod = ScriptedRunPod()
         self.management: Any = None
-        self.redis: Any = fakeredis.FakeRedis(decode_responses=True)
+        self.redis: Any = fakeredis.FakeRedis(**TEXT)
         self.app = Celery("bench", broker="memory://bench", backend="cache+memory://", set_as_current=False)
         self.app.conf.broker_transport_options = {"polling_interval": 0}
         setattr(self.app, WORKER, True)

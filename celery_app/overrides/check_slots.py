@@ -2,8 +2,11 @@
 
 A check waits for RunPod, for as long as its slowest call takes; accepting a call and delivering a result take
 milliseconds. Without a limit a worker of two processes would accept nothing while it waits twice. A check that has to
-wait here meets more jobs when it begins, and does them side by side. While no other task comes, and checks are short,
-the last process takes one too.
+wait here meets more jobs when it begins, and does them side by side. While no other task comes, the last process takes a
+check too, if it will be short.
+
+An endpoint for which RunPod is slow must not hold up the others: its checks take most of the time. Together with those of
+other slow endpoints they have two thirds of the processes that checks have, and never the last one.
 
 With one process tasks and checks share its time: after a check the other tasks have it for as long as that check took,
 unless none comes. By turns of one message each, a check would find one job.
@@ -21,8 +24,8 @@ from celery_runpod._protocol import CHECK_STATUS
 
 IDLE_S = 0.02
 """If no other task has come for so long, none waits: their messages are fetched within milliseconds."""
-SHORT_S = 1.0
-"""A check that takes longer waits for a RunPod in trouble."""
+SHORT_S, SLOW_S = 1.0, 3.0
+"""A check that takes longer follows a stream, or waits for a slow RunPod. The next one of its endpoint will too."""
 
 
 class CheckSlots:
@@ -42,11 +45,12 @@ class CheckSlots:
         self._begin, self._processes, self._held, self._freed = begin, processes, held, freed
         self._later, self._clock = later, clock
         self._lock = threading.Lock()
-        self._running: dict[int, float] = {}
+        self._running: dict[int, tuple[float, str]] = {}
         self._waiting: deque[Any] = deque()
         self._turn_ends = self._other_came = -IDLE_S
         self._looks_again = False
-        self._took = 0.0
+        self._took: dict[str, float] = {}
+        """By endpoint, where it was not short."""
 
     def take(self, request: Any) -> None:
         """Hand a request to the pool now, or, if it is a check that has to wait, when it may begin."""
@@ -55,41 +59,46 @@ class CheckSlots:
             self._begin(request)
             return
         with self._lock:
-            waits = bool(self._waiting) or not self._may_begin()
+            waits = bool(self._waiting) or not self._may_begin(request)
             if waits:
                 self._waiting.append(request)
             else:
-                self._running[id(request)] = self._clock()
+                self._running[id(request)] = self._clock(), _endpoint(request)
         if waits:
             self._held()
             self._next()
         else:
             self._start(request)
 
-    def _may_begin(self) -> bool:
-        """Whether one more check may run."""
-        last = self._processes() - 1
-        if len(self._running) != last:
-            return len(self._running) < last
-        now = self._clock()
+    def _may_begin(self, request: Any) -> bool:
+        """Whether this check may run too."""
+        last, running, now = self._processes() - 1, len(self._running), self._clock()
         idle = now >= self._other_came + IDLE_S
         if not last:
-            return idle or now >= self._turn_ends
-        return idle and max(self._took, *(now - began for began in self._running.values())) < SHORT_S
+            return not running and (idle or now >= self._turn_ends)
+        took = [(one, max(now - began, self._took.get(one, 0.0))) for began, one in self._running.values()]
+        endpoint = _endpoint(request)
+        expected_s = max([self._took.get(endpoint, 0.0), *(took_s for one, took_s in took if one == endpoint)])
+        if running >= last:
+            return running == last and idle and expected_s < SHORT_S
+        slow = sum(took_s >= SLOW_S for _, took_s in took)
+        return expected_s < SLOW_S or slow < max(1, last - max(1, last // 3))
 
     def _next(self) -> None:
         """Let the checks begin that have waited and may begin now. Look again soon if one waits for the other tasks."""
         while True:
             with self._lock:
-                if not self._waiting or not self._may_begin():
+                following = next((one for one in self._waiting if self._may_begin(one)), None)
+                if following is None:
                     break
-                following = self._waiting.popleft()
-                self._running[id(following)] = self._clock()
+                self._waiting.remove(following)
+                self._running[id(following)] = self._clock(), _endpoint(following)
             self._freed()
             self._start(following)
         with self._lock:
-            last_is_free = len(self._running) == self._processes() - 1
-            look_again = bool(self._waiting) and last_is_free and not self._looks_again
+            last = self._processes() - 1
+            for_others = not last or any(_endpoint(one) not in self._took for one in self._waiting)
+            look_again = bool(self._waiting) and for_others and len(self._running) == last and not self._looks_again
             self._looks_again |= look_again
         if look_again:
             self._later(IDLE_S, self._looked)
@@ -115,11 +124,13 @@ class CheckSlots:
     def over(self, request: Any) -> None:
         """A request has ended, or was not taken. Repeating it changes nothing."""
         with self._lock:
-            if (began := self._running.pop(id(request), None)) is None:
+            if (ran := self._running.pop(id(request), None)) is None:
                 return
-            now = self._clock()
-            self._took = now - began
-            self._turn_ends = now + self._took
+            now, (began, endpoint) = self._clock(), ran
+            self._turn_ends = now + (now - began)
+            self._took.pop(endpoint, None)
+            if now - began >= SHORT_S:
+                self._took[endpoint] = now - began
         self._next()
 
     def forget(self) -> None:
@@ -128,3 +139,8 @@ class CheckSlots:
         with self._lock:
             self._waiting.clear()
             self._running.clear()
+
+
+def _endpoint(request: Any) -> str:
+    """The endpoint of a check: its arguments, as they are."""
+    return repr((request.args, request.kwargs))

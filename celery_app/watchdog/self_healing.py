@@ -2,7 +2,8 @@
 
 One holder of a short Redis lock acts at a time; two after a pause are harmless, since a check takes only what is due.
 If the holder dies, another takes over within seconds. It also keeps the worker's heartbeat, by which a caller finds
-out that no worker is up. At its start it refuses a clock that is off, and a namespace that belongs to another broker.
+out that no worker is up. It refuses a clock that is off, at its start and later, and a namespace that belongs to another
+broker.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from celery import bootsteps
@@ -24,7 +27,7 @@ from celery_app.watchdog.lost_calls import OutboxWatch
 from celery_app.watchdog.overdue_checks import heal
 from celery_app.watchdog.restored_store import Memory, beat
 from celery_runpod._connect import is_redis, mask_url
-from celery_runpod._store.start_checks import clock_problem, owner_of, problems_of_owner
+from celery_runpod._store.start_checks import MOST_CLOCK_SKEW_S, clock_problem, owner_of, problems_of_owner
 from celery_runpod._store.store import JobStore
 from celery_runpod.errors import ConfigurationError
 from config.pools import refuse_pool
@@ -50,7 +53,8 @@ class SelfHeal(bootsteps.StartStopStep):
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._token = str(uuid.uuid4())
-        self._checked = False
+        self._ahead: float | None = None
+        """By how much the clock was ahead of the monotonic one when it was last found right."""
 
     def start(self, worker: Any) -> None:
         try:
@@ -74,10 +78,14 @@ class SelfHeal(bootsteps.StartStopStep):
     terminate = stop
 
     def _check(self, services: Services) -> None:
-        """Once, as soon as the store answers."""
-        if not self._checked:
-            refuse_wrong_store(services.store, services.settings, services.clock())
-            self._checked = True
+        """The clock at the start, and after it was set; the store once, as soon as it answers. If Redis' own clock is set
+        later, this worker goes on."""
+        ahead = time.time() - time.monotonic()  # noqa: TID251 - the edge
+        if self._ahead is None or abs(ahead - self._ahead) > MOST_CLOCK_SKEW_S:
+            refuse_wrong_clock(services.store)
+        if self._ahead is None:
+            refuse_wrong_store(services.store, services.settings)
+        self._ahead = ahead
 
     def _watch(self, worker: Any) -> None:
         services = services_of(worker.app)
@@ -126,18 +134,25 @@ class SelfHeal(bootsteps.StartStopStep):
             log.info("heartbeat.left")  # it goes stale by itself
 
 
-def refuse_wrong_store(store: JobStore, settings: Settings, now: float) -> None:
-    """Checks at a worker's start.
+def refuse_wrong_clock(store: JobStore, clock: Callable[[], float] = time.time) -> None:  # noqa: TID251 - the edge
+    """Compare this machine's clock with Redis'. What Redis took to answer counts for the clock.
 
     Raises:
-        ConfigurationError: the clock is off, or the namespace was begun with another broker or result backend.
+        ConfigurationError: the clock is off.
     """
-    seconds, micros = store.workers.server_time()
-    skew = now - (seconds + micros / 1e6)
-    if problem := clock_problem(skew):
+    before, redis_time, after = clock(), store.workers.server_time(), clock()
+    if problem := clock_problem(max(before - redis_time, 0.0) or min(after - redis_time, 0.0)):
         raise ConfigurationError(
             f"{problem}, because leases and due times are shared between machines: set the clock (NTP)"
         )
+
+
+def refuse_wrong_store(store: JobStore, settings: Settings) -> None:
+    """Check whose store it is.
+
+    Raises:
+        ConfigurationError: the namespace was begun with another broker or result backend.
+    """
     mine = owner_of(settings.broker_url, settings.result_backend)
     for problem in problems_of_owner(settings.namespace, mine, store.workers.identity(json.dumps(mine))):
         raise ConfigurationError(

@@ -71,10 +71,10 @@ class Heartbeats(Part):
             raise found
         return run_id_of(found)
 
-    def server_time(self) -> tuple[int, int]:
-        """Redis' own clock: seconds and microseconds."""
-        found: Any = self.redis.time()
-        return int(found[0]), int(found[1])
+    def server_time(self) -> float:
+        """Seconds since 1970 by Redis' own clock."""
+        seconds, micros = self.redis.time()  # type: ignore[misc]
+        return int(seconds) + int(micros) / 1e6
 
     def identity(self, mine: str) -> str:
         """What the namespace was begun with; what is given, if it begins now."""

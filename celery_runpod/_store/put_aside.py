@@ -117,8 +117,8 @@ class Aside(Part):
         if "aside_why" not in raw:
             log.critical("record.put_aside: it cannot be read", extra={"task_id": task_id, "why": why})
         # Callers that read records do not pass the time, and this is rare.
-        seconds, micros = self.workers.server_time()
-        self.scripts.run("put_record_aside", endpoint=endpoint, task_id=task_id, now=seconds + micros / 1e6, why=why)
+        now = self.workers.server_time()
+        self.scripts.run("put_record_aside", endpoint=endpoint, task_id=task_id, now=now, why=why)
         return None
 
     def records_aside(self) -> Iterator[AsideRecord]:

@@ -184,10 +184,11 @@ class Health:
 
 
 def parse_job(data: Any, *, job_id: str | None = None) -> Job:
-    """A job from an answer's or a webhook's JSON. `job_id` is used if the answer does not repeat it.
+    """A job from an answer's or a webhook's JSON. `job_id` is that of the job that was asked about; an answer need not
+    repeat it.
 
     Raises:
-        BadAnswer: not an object, or no id, or no status.
+        BadAnswer: not an object, or no id, or no status; or it is about another job.
 
     >>> parse_job({"id": "9f-u1", "status": "COMPLETED", "output": {"ok": True}, "delayTime": 1500}).delay_s
     1.5
@@ -198,6 +199,9 @@ def parse_job(data: Any, *, job_id: str | None = None) -> Job:
     named = text(found) or job_id
     if not named:
         raise BadAnswer("the answer has no job id")
+    if job_id and named != job_id:
+        # A cache or a proxy on the way has mixed up two answers.
+        raise BadAnswer("the answer is about another job", job_id=job_id)
     if not isinstance(state, str) or text(state) is None:
         raise BadAnswer("the answer has no status", job_id=named)
     output, error = data.get("output"), data.get("error")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tests.hostile.harm import aside, command, end_of, no_harm, typed, typed_or_
 from tests.servers import World
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "format-1"
-UNREADABLE: dict[str, dict[str, str]] = {
+UNREADABLE: dict[str, dict[str, str | bytes]] = {
+    "bytes that are no text": {"input": b'{"mark": "\xff\xfe"}'},
     "an unknown option": {"options": '{"nope": 1}'},
     "options that are none": {"options": "[]"},
     "options that are no JSON": {"options": "{"},
@@ -30,7 +32,7 @@ UNREADABLE: dict[str, dict[str, str]] = {
 }
 
 
-def plant(world: World, changed: dict[str, str], name: str, index: str) -> str:
+def plant(world: World, changed: Mapping[str, str | bytes], name: str, index: str) -> str:
     """A record of another version with some fields changed, to be looked at now; answers its task id."""
     task_id = f"planted-{uuid.uuid4()}"
     record = json.loads((GOLDEN / name).read_text().replace(f"golden-{name.removesuffix('.json')}", task_id))

@@ -39,8 +39,8 @@ class Pool:
     def hold(self, by: int) -> None:
         self.held += by
 
-    def take(self, name: str) -> Any:
-        request = SimpleNamespace(type=name, ends=[])
+    def take(self, name: str, endpoint: str = "e1") -> Any:
+        request = SimpleNamespace(type=name, ends=[], args=[endpoint], kwargs={})
         request.on_success = lambda *_: request.ends.append("success")
         request.on_failure = lambda *_: request.ends.append("failure")
         self.slots.take(request)
@@ -170,3 +170,67 @@ def test_the_last_process_takes_no_check_after_a_long_one_nor_beside_it() -> Non
     fourth = pool.take(CHECK_STATUS)
     pool.passes(0.05)
     assert third in pool.begun and fourth in pool.begun
+
+
+def slow_endpoint(processes: int) -> Pool:
+    """A pool that has seen a check of the endpoint `slow` take 20 s."""
+    pool = Pool(processes)
+    first = pool.take(CHECK_STATUS, "slow")
+    pool.passes(20)
+    first.on_success(None)
+    pool.begun.clear()
+    return pool
+
+
+def test_a_slow_endpoint_leaves_processes_to_the_checks_of_others() -> None:
+    pool = slow_endpoint(processes=4)
+    slow = [pool.take(CHECK_STATUS, "slow") for _ in range(4)]
+    others = []
+    for number in range(10):
+        others.append(pool.take(CHECK_STATUS, f"e{number}"))
+        others[-1].on_success(None)
+    assert pool.begun == [*slow[:2], *others] and pool.held == 2
+    pool.passes(20)
+    slow[0].on_success(None)
+    assert pool.begun[-1] is slow[2] and pool.held == 1
+
+
+def test_beside_a_slow_endpoint_the_last_process_takes_the_checks_of_others() -> None:
+    pool = slow_endpoint(processes=2)
+    slow = [pool.take(CHECK_STATUS, "slow") for _ in range(2)]
+    pool.take(RUN)
+    other = pool.take(CHECK_STATUS)
+    assert other not in pool.begun
+    pool.passes(0.05)
+    assert pool.begun[-1] is other and slow[1] not in pool.begun
+    other.on_success(None)
+    pool.passes(1)
+    assert not pool.timers and slow[1] not in pool.begun
+    slow[0].on_success(None)
+    assert pool.begun[-1] is slow[1] and pool.held == 0
+
+
+def test_an_endpoint_is_slow_until_a_check_of_it_was_short() -> None:
+    pool = slow_endpoint(processes=4)
+    pool.take(CHECK_STATUS, "slow").on_success(None)
+    again = [pool.take(CHECK_STATUS, "slow") for _ in range(3)]
+    assert pool.begun[1:] == again
+
+
+def test_an_endpoint_that_becomes_slow_is_noticed_while_its_first_check_runs() -> None:
+    pool = Pool(processes=4)
+    first = [pool.take(CHECK_STATUS, "slow") for _ in range(2)]
+    pool.passes(3)
+    pool.take(CHECK_STATUS, "slow")
+    other = pool.take(CHECK_STATUS)
+    assert pool.begun == [*first, other] and pool.held == 1
+
+
+def test_endpoints_that_stream_have_all_processes_but_the_last() -> None:
+    pool = Pool(processes=4)
+    for _ in range(2):
+        checks = [pool.take(CHECK_STATUS, f"e{number}") for number in range(3)]
+        assert pool.begun[-3:] == checks
+        pool.passes(1.2)
+        for check in checks:
+            check.on_success(None)

@@ -5,7 +5,7 @@
         given_id (RunPod's; "" = as recorded); cancel ("1": the RunPod job must be cancelled); api_key_name;
         index_ttl (s, whole); length (s: how long RunPod worked on it; "" = not known)
   Returns "recorded" | "recorded_others_wait" (so are jobs in the order of the submits) | "already" (it had a verdict)
-        | "refused" (another attempt, or no such move) | "unknown"
+        | "refused" (another attempt, no such move, or another task has the job of this id) | "unknown"
   Repeating it changes nothing. ]]
 local state = redis.call('HGET', job, 'state')
 if not state then return 'unknown' end
@@ -13,6 +13,7 @@ if is_outcome(state) or state == 'DELIVERED' then return 'already' end
 if redis.call('HGET', job, 'attempt') ~= attempt or not may(state, verdict) then return 'refused' end
 local known_id = redis.call('HGET', job, 'job_id') or ''
 if given_id ~= '' and known_id ~= '' and known_id ~= given_id then return 'refused' end
+if state == 'SUBMITTING' and given_id ~= '' and (redis.call('GET', by_job_id) or task_id) ~= task_id then return 'refused' end
 if given_id ~= '' then
   known_id = given_id
   -- NX: the calls that share a job end with its id, which stays that job's own.

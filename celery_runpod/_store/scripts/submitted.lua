@@ -1,12 +1,15 @@
 --[[ submitted: RunPod has taken this attempt and named its job.
   KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); cancels(endpoint); cancel_keys(endpoint); by_job_id(endpoint, given_id)
   ARGV  task_id; attempt; given_id (RunPod's); look_at (s); decide_at (s); now (s); api_key_name; index_ttl (s, whole)
-  Returns "accepted" | "already_ended" | "cancel_asked" | "too_late" (a later attempt, or no record any more)
+  Returns "accepted" | "foreign" (another task has this job) | "already_ended" | "cancel_asked"
+        | "too_late" (a later attempt, or no record any more)
+  A "foreign" id comes from an answer to another request; the attempt goes on as one without an answer.
   On the last three the RunPod job is put among the cancels, because no task will fetch its result.
   Where a webhook has said already that the attempt has ended, RunPod is asked now. ]]
 local state = redis.call('HGET', job, 'state')
 local latest = redis.call('HGET', job, 'attempt')
 local job_id = redis.call('HGET', job, 'job_id')
+if (redis.call('GET', by_job_id) or task_id) ~= task_id then return 'foreign' end
 if state then redis.call('SET', by_job_id, task_id, 'EX', index_ttl, 'NX') end
 if state and latest == attempt then
   if state == 'SUBMITTING' then

@@ -14,7 +14,7 @@ from celery_runpod.errors import ConfigurationError, InvalidInput, InvalidOption
 from .conftest import KEY, MakeClient, Serve
 from .servers import Loopback, answer
 
-COMPLETED = {"id": "9f-u1", "status": "COMPLETED"}
+COMPLETED = {"id": "a", "status": "COMPLETED"}
 
 
 def bearer(server: Loopback) -> str:

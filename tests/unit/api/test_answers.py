@@ -101,6 +101,11 @@ def test_a_job_without_a_status_is_refused(data: Any) -> None:
         parse_job(data)
 
 
+def test_an_answer_about_another_job_is_none() -> None:
+    with pytest.raises(BadAnswer, match="another job"):
+        parse_job({"id": "9f-u2", "status": "COMPLETED", "output": "of somebody else"}, job_id="9f-u1")
+
+
 @pytest.mark.parametrize("job_id", [None, "", 7, ["a"]])
 def test_a_job_without_an_id_is_refused_unless_it_is_known(job_id: Any) -> None:
     with pytest.raises(BadAnswer, match="no job id"):

@@ -20,7 +20,7 @@ from celery_runpod.errors import Unavailable
 from .conftest import KEY, MakeClient, Serve
 from .servers import Act, Request, answer, only, trickle
 
-COMPLETED = {"id": "9f-u1", "status": "COMPLETED"}
+COMPLETED = {"id": "a", "status": "COMPLETED"}
 
 
 def test_a_connection_is_kept_for_the_next_call_whatever_the_endpoint(serve: Serve, client_of: MakeClient) -> None:
@@ -96,7 +96,7 @@ def test_many_threads_use_one_client(serve: Serve, client_of: MakeClient) -> Non
 
 
 def test_a_forked_process_makes_connections_of_its_own(serve: Serve, client_of: MakeClient) -> None:
-    server = serve(lambda _: answer(COMPLETED))
+    server = serve(lambda request: answer({**COMPLETED, "id": request.path.rpartition("/")[2]}))
     client = client_of(server)
     client.status("sdxl", "parent")
     child = os.fork()

@@ -18,6 +18,7 @@ BROKEN = {
     "an option of another version": ("options", '{"turbo": true}'),
     "broken JSON": ("options", "{"),
     "a number that is none": ("end_by", "soon"),
+    "bytes that are no text": ("options", b'{"labels": ["\xff"]}'),
 }
 
 

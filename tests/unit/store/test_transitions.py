@@ -77,6 +77,18 @@ def test_the_table_is_the_same_in_python_and_lua(redis: Any) -> None:
         assert ask(args=[one, other]) == ("yes" if other in MOVES[one] else "no"), (one, other)
 
 
+def test_a_submit_is_not_believed_that_names_the_job_of_another_task(store: JobStore) -> None:
+    """A proxy on the way has given the answer to another request: the attempt goes on as one without an answer."""
+    submitted(store)
+    store.accept(other := job("t2"), NOW)
+    assert claim(store, other) == 1
+    other = replace(other, attempt=1)
+    assert store.submits.submitted(other, "r1", NOW + 1, NOW) == "foreign"
+    assert store.end(other, State.COMPLETED, DONE, NOW, NOW + 30, job_id="r1")[0] == "refused"
+    assert state(store, "t2") == "SUBMITTING"
+    assert store.submits.submitted(other, "r2", NOW + 1, NOW) == "accepted"
+
+
 def test_nothing_leaves_delivered_and_an_outcome_only_goes_on() -> None:
     assert MOVES[State.DELIVERED] == frozenset()
     for outcome in OUTCOMES:

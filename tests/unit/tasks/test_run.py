@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery.app.trace import build_tracer
 
-from celery_runpod._protocol import FORMAT, ISSUED_AT, REFUSED, REPUBLISHED, RUN, UNCONFIRMED
+from celery_runpod._protocol import BEGUN_AT, FORMAT, ISSUED_AT, REFUSED, REPUBLISHED, RUN, UNCONFIRMED
 from celery_runpod._store.scripts import loaded
 from tasks import put_back
 from tests.builders import ENDPOINT, Bench
@@ -54,6 +54,37 @@ def test_a_link_that_is_no_signature_is_refused_and_dropped(embed: Any, named: s
     options = json.loads(job.continuation)["options"]
     assert not any(options.get(name) for name in ("link", "link_error", "chain", "chord"))
     assert bench.count("runpod.deliver") == 1 and bench.runpod.calls == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({"stamped_headers": ["a", "a"], "stamps": {"a": 1}}, "stamped_headers"),
+        ({"stamped_headers": ["a"], "stamps": {}}, "stamped_headers"),
+        ({"stamped_headers": "a", "stamps": {"a": 1}}, "stamped_headers"),
+        ({"stamped_headers": ["a"], "stamps": 3}, "stamped_headers"),
+    ],
+)
+def test_what_celery_cannot_send_on_is_refused_before_it_costs(headers: Any, named: str) -> None:
+    bench = Bench()
+    run(bench, {"a": 1}, **headers)
+    error = outcome(bench, "_")
+    assert error["type"] == "InvalidInput" and named in error["args"][0]
+    assert bench.count("runpod.deliver") == 1 and bench.runpod.calls == []
+
+
+@pytest.mark.parametrize("priority", [float("inf"), float("nan")])
+def test_a_priority_that_is_no_number_is_not_sent_on(priority: float) -> None:
+    bench = Bench()
+    run(bench, {"a": 1}, delivery_info={"priority": priority})
+    assert json.loads(bench.record().continuation)["options"].get("priority") is None
+
+
+@pytest.mark.parametrize("moment", [10**400, float("nan"), float("-inf"), -1.0, "x", True])
+def test_a_time_that_is_none_counts_as_missing(moment: Any) -> None:
+    bench = Bench()
+    run(bench, {"a": 1}, **{ISSUED_AT: moment, BEGUN_AT: moment})
+    assert bench.record().begun_at == bench.now
 
 
 def test_an_input_that_was_cut_out_is_refused() -> None:
