@@ -81,8 +81,9 @@ def simulate(jobs: int, window: int, seed: int = 1) -> Held:
         elif now >= start[job]:
             heapq.heappush(planned, (now + lengths.pause_s(now - start[job]), job))
         else:
-            ahead_s = max(0, job - begun) / WORKERS * median_s
-            heapq.heappush(planned, (now + lengths.pause_s(None, ahead_s, now - submitted[job]), job))
+            ahead = max(0, job - begun)
+            pause_s = lengths.pause_s(None, ahead, ahead / WORKERS * median_s, now - submitted[job])
+            heapq.heappush(planned, (now + pause_s, job))
     delays.sort()
     p95_s = delays[int(0.95 * len(delays))]
     return Held(jobs, window, looks / jobs, looks / now, statistics.median(delays), p95_s, now / 3600)

@@ -305,6 +305,11 @@ class Settings(BaseSettings):
         """After this time a submit has an answer, or will never have one."""
         return max(self.submit_timeout_s, self.sync_wait_s + 10)
 
+    @property
+    def may_resubmit(self) -> bool:
+        """Whether a submit without an answer is made again."""
+        return self.unconfirmed_submit == "resubmit"
+
     def window_s(self, webhook: bool) -> float:
         """How long an unanswered submit may still be confirmed."""
         return self.unconfirmed_window_webhook_s if webhook else self.unconfirmed_window_s

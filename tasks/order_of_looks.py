@@ -17,7 +17,7 @@ from celery_runpod._store.store import Begun
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import ApiError, BadAnswer, RateLimited, RunPodError, Unavailable
 from tasks.own_verdicts import verdict_at
-from tasks.schedule import LAST_LOOK_S, WATCHED_S, Lengths, until_next_look_s
+from tasks.schedule import LAST_LOOK_S, WATCHED_S, Lengths, Queue, until_next_look_s
 from tasks.services import Services
 
 
@@ -96,9 +96,9 @@ class Known:
         now, webhook, spread = services.clock(), services.has_webhook(job), services.spread()
         if now >= verdict_at(job):
             return now + LAST_LOOK_S
-        ahead_s = self._ahead_s(job)
+        queue = self._queue_before(job)
         checks = job.checks + 1
-        pause_s = until_next_look_s(job, checks, now, self.lengths, webhook=webhook, spread=spread, ahead_s=ahead_s)
+        pause_s = until_next_look_s(job, checks, now, self.lengths, webhook=webhook, spread=spread, queue=queue)
         if job.task_id not in self.watched:
             return now + pause_s
         # What is streamed is followed without a pause (``streaming.py``), unless /stream itself is paused.
@@ -107,12 +107,12 @@ class Known:
             return now
         return now + min(pause_s, WATCHED_S)
 
-    def _ahead_s(self, job: Job) -> float:
-        """How long the jobs before it in RunPod's queue will take; 0 where that is not known."""
+    def _queue_before(self, job: Job) -> Queue:
+        """How many jobs stand before it in RunPod's queue, and how long they will take (s); 0 where that is not known."""
         if not self.running or not self.lengths:
-            return 0.0
+            return 0, 0.0
         waiting = max(0, self.before.get(job.task_id, 0) - self.running)
-        return waiting / self.running * self.lengths.quantile(0.5)
+        return waiting, waiting / self.running * self.lengths.quantile(0.5)
 
 
 def plan_looks(

@@ -38,6 +38,9 @@ this much late."""
 
 QUEUE_LONGEST_S = 1500.0
 """The same, while the job waits behind others in RunPod's queue. RunPod keeps a result for 1,800 s."""
+DEEP, DEEP_LOOKS_A_S = 1000, 10.0
+"""Jobs that stand behind so many share about so many looks a second, times the logarithm of their number."""
+Queue = tuple[int, float]
 
 
 class Lengths:
@@ -60,18 +63,19 @@ class Lengths:
         high = min(low + 1, len(self._known) - 1)
         return float(self._known[low] + (place - low) * (self._known[high] - self._known[low]))
 
-    def pause_s(self, taken_s: float | None, ahead_s: float = 0.0, waited_s: float = 0.0) -> float:
+    def pause_s(self, taken_s: float | None, ahead: int = 0, ahead_s: float = 0.0, waited_s: float = 0.0) -> float:
         """Seconds until the next look at a job on which a RunPod worker has worked for `taken_s` seconds; None: it is in
-        RunPod's queue, or was a moment ago, where it has waited for `waited_s` seconds, behind others that will take
-        `ahead_s` seconds if no more workers come."""
+        RunPod's queue, or was a moment ago, where it has waited for `waited_s` seconds, behind so many jobs `ahead` that
+        will take `ahead_s` seconds if no more workers come."""
         soonest_s = self.quantile(0.05)
         if taken_s is None:
             # It cannot end before that, even if a worker takes it now. RunPod's queue is first in, first out, roughly;
-            # more workers may come, so no pause is longer than it has waited (benchmarks/schedule.py).
+            # more workers may come, so unless it stands far behind, no pause is longer than it has waited.
             soonest_s = min(max(soonest_s, SOONEST_S), LONGEST_S)
             if not ahead_s:
                 return soonest_s
-            return max(soonest_s, min(0.75 * ahead_s + soonest_s, waited_s, QUEUE_LONGEST_S))
+            trusted_s = max(waited_s, (ahead - DEEP) / DEEP_LOOKS_A_S)
+            return max(soonest_s, min(0.75 * ahead_s + soonest_s, trusted_s, QUEUE_LONGEST_S))
         least_s = max(SOONEST_S, LEAST_STEP * taken_s)
         for tenth in range(10):
             if (at := self.quantile(0.05 + tenth / 10)) >= taken_s + least_s:
@@ -98,17 +102,17 @@ def backoff_s(checks: int, backoff: Backoff, spread: float) -> float:
 
 
 def until_next_look_s(
-    job: Job, checks: int, now: float, lengths: Lengths, *, webhook: bool, spread: float, ahead_s: float = 0.0
+    job: Job, checks: int, now: float, lengths: Lengths, *, webhook: bool, spread: float, queue: Queue = (0, 0)
 ) -> float:
-    """Seconds until the next look at a job at RunPod, after so many `checks` of it. `ahead_s`: how long the jobs before
-    it in RunPod's queue will take."""
+    """Seconds until the next look at a job at RunPod, after so many `checks` of it. `queue`: how many jobs stand
+    before it in RunPod's queue, and how long they will take (s)."""
     given, sync = job.options.backoff, bool(job.options.sync)
     if lengths and given is None and not webhook and not sync:
         # From the first sight of it in progress; RunPod may put a job into its queue again.
         if job.started_at is not None:
             return lengths.pause_s(max(0.0, now - job.started_at))
         waited_s = 0.0 if job.submitted_at is None else now - job.submitted_at
-        return lengths.pause_s(None, ahead_s, waited_s)
+        return lengths.pause_s(None, *queue, waited_s)
     return backoff_s(checks, backoff_for(given, webhook=webhook, sync=sync), spread)
 
 

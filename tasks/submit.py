@@ -79,7 +79,7 @@ def submit(services: Services, job: Job, lease: float, together: SubmitRound | N
         return
     # The first time at which it could have been submitted: its countdown or eta, else its call.
     earliest = job.not_before if job.not_before > job.accepted_at else job.begun_at
-    if signs.incarnation.fence and earliest <= signs.incarnation.fence and not _may_resubmit(services):
+    if signs.incarnation.fence and earliest <= signs.incarnation.fence and not services.settings.may_resubmit:
         problem = "the store was restored to an older state, and whether the call was submitted before is not known"
         end_here(services, job, SubmissionUnconfirmed(f"{problem}; it was not sent", job.name, job.task_id))
         return
@@ -155,7 +155,7 @@ def _insist(services: Services, job: Job, record: Callable[[], str], job_id: str
 def close_window(services: Services, job: Job) -> None:
     """Resubmit or end a job whose submit got no answer within its window."""
     now = services.clock()
-    if _may_resubmit(services):
+    if services.settings.may_resubmit:
         log.warning("submit.resubmit", extra={"task_id": job.task_id, "attempt": job.attempt})
         services.store.submits.not_submitted(job, now, "RESUBMIT")
     else:
@@ -170,10 +170,6 @@ def _expires_at(services: Services, job: Job) -> float | None:
     if job.retried:
         return None
     return services.store.shared.waiters_expire_at(job) if job.shares else job.expires_at
-
-
-def _may_resubmit(services: Services) -> bool:
-    return services.settings.unconfirmed_submit == "resubmit"
 
 
 def _not_yet(job: Job, signs: Signs, now: float) -> tuple[float | None, str]:

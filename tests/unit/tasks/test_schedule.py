@@ -81,7 +81,7 @@ def test_no_lengths_make_looks_without_pause_or_end() -> None:
 def test_a_job_behind_others_in_the_queue_is_looked_at_when_most_of_them_are_done(
     ahead_s: float, waited_s: float, pause_s: float
 ) -> None:
-    assert Lengths([10.0] * 50).pause_s(None, ahead_s, waited_s) == pause_s
+    assert Lengths([10.0] * 50).pause_s(None, 900, ahead_s, waited_s) == pause_s
 
 
 @pytest.mark.parametrize("really_s", [20, 100, 700, 3000, 9000])
@@ -91,8 +91,16 @@ def test_an_end_that_comes_before_what_stands_ahead_had_foretold_is_late_by_its_
     """More RunPod workers come: what would have taken hours takes minutes."""
     lengths, at = Lengths([10.0] * 50), 0.0
     while at < really_s:
-        at += lengths.pause_s(None, 9000.0, at)
+        at += lengths.pause_s(None, 900, 9000.0, at)
     assert at - really_s <= min(max(10.0, really_s), QUEUE_LONGEST_S)
+
+
+def test_what_stands_far_behind_in_the_queue_shares_a_few_looks_a_second() -> None:
+    """Without a window RunPod's queue may hold 100,000 jobs, submitted ten times faster than they end."""
+    lengths = Lengths([20.0] * 50)
+    looks_a_s = sum(1 / lengths.pause_s(None, ahead, ahead / 10, 1.0) for ahead in range(1_200, 100_000))
+    assert looks_a_s < 110  # the budget is 200
+    assert lengths.pause_s(None, 3_000, 300.0, 1.0) == 200.0
 
 
 def test_a_job_in_the_queue_is_looked_at_while_a_worker_may_take_it() -> None:
