@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+import tasks.check
 from celery_runpod import Endpoint
 from celery_runpod._store.states import State
 from celery_runpod._store.streams import START, Entry
@@ -132,7 +133,75 @@ def test_a_look_that_died_with_its_process_is_a_gap_once_its_request_is_over() -
     assert kept(bench) == ["gap", '"b"']
     # The dead one was only slow.
     assert bench.store.streams.end_look(dead, "dead", ['"a"'], bench.now) == "refused"
-    assert kept(bench) == ["gap", '"b"']
+    assert kept(bench) == ["gap", '"b"', "gap"]
+
+
+def in_the_store(bench: Bench) -> dict[str, Any]:
+    """What the store holds of the job, to be put back by `lost_since`."""
+    keys = (bench.store.keys.job(ENDPOINT, "t1"), bench.store.keys.stream(ENDPOINT, "t1"))
+    return {key: bench.redis.dump(key) for key in keys}
+
+
+def lost_since(bench: Bench, then: dict[str, Any]) -> None:
+    """Redis has lost its latest moment."""
+    for key, held in then.items():
+        bench.redis.delete(key)
+        if held is not None:
+            bench.redis.restore(key, 0, held)
+
+
+def test_chunks_that_redis_has_lost_are_a_gap_to_the_process_that_kept_them() -> None:
+    bench = Bench()
+    running(bench)
+    bench.runpod.says("stream", (RUNS, ["a"]), (RUNS, ["b"]), (Answer("r1", "COMPLETED"), ["c"]))
+    bench.check(after_s=2)
+    then = in_the_store(bench)
+    bench.check(after_s=3)
+    lost_since(bench, then)
+    bench.runpod.says("status", DONE)
+    bench.check(after_s=4)
+    assert kept(bench) == ['"a"', "gap", '"c"'] and isinstance(outcome(bench), StreamIncomplete)
+
+
+def test_the_last_chunks_that_redis_has_lost_make_no_success() -> None:
+    bench = Bench()
+    running(bench)
+    bench.runpod.says("stream", (RUNS, ["a"]), (Answer("r1", "COMPLETED"), ["b"]))
+    bench.check(after_s=2)
+    then, end_by_answer = in_the_store(bench), tasks.check.end_by_answer
+
+    def after_a_loss(services: Any, job: Any, answer: Answer) -> str:
+        lost_since(bench, then)
+        return end_by_answer(services, job, answer)
+
+    bench.runpod.says("status", DONE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks.check, "end_by_answer", after_a_loss)
+        bench.check(after_s=3)
+    assert isinstance(outcome(bench), StreamIncomplete)
+
+
+def test_chunks_whose_look_redis_has_lost_are_a_gap() -> None:
+    bench = Bench()
+    running(bench)
+    then = in_the_store(bench)
+
+    def redis_fails_meanwhile() -> tuple[Answer, list[Any]]:
+        lost_since(bench, then)
+        return RUNS, ["a"]
+
+    bench.runpod.says("stream", redis_fails_meanwhile)
+    bench.check(after_s=2)
+    assert kept(bench) == ["gap"]
+
+
+def test_a_look_that_is_ended_twice_is_ended_once() -> None:
+    bench = Bench()
+    running(bench)
+    job = bench.record()
+    assert bench.store.streams.begin_look(job, "look", bench.now, bench.now + 12) == "begun"
+    words = [bench.store.streams.end_look(job, "look", ['"a"'], bench.now) for _ in range(2)]
+    assert (words, kept(bench)) == (["kept", "kept"], ['"a"'])
 
 
 def test_chunks_that_come_while_the_store_is_away_are_kept_when_it_is_back() -> None:
