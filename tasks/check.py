@@ -37,10 +37,10 @@ from tasks.order_of_looks import (
     Known,
     Looks,
     ask_budget,
-    of_this_job_alone,
     operation_in_trouble,
     pause_after,
     plan_looks,
+    reason_after,
     shared_by_late_calls,
     started_at,
 )
@@ -64,7 +64,7 @@ from tasks.streaming import ask
 from tasks.submit import close_window, submit
 from tasks.submit_round import SubmitRound
 from tasks.submit_sync import again_at, publish_submit
-from tasks.why_queued import refusal, why_queued
+from tasks.why_queued import why_queued
 
 log = logging.getLogger(__name__)
 
@@ -299,9 +299,9 @@ class Check:
         now = self.services.clock()
         log.warning("poll.failed", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
         operation = operation_in_trouble(error)
-        paused_until = pause_after(self.services, self.endpoint, operation, error) if operation else now
+        paused_until = pause_after(self.services, job, operation, error) if operation else now
         due = max(paused_until, self.known.next_look_at(self.services, job))
-        reason = "API_DOWN" if operation else "" if of_this_job_alone(error) else refusal(error)
+        reason = reason_after(error)
         self._look_again(job, due, began, reason, in_vain=not operation and bool(reason))
         return operation
 

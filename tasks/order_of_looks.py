@@ -8,6 +8,7 @@ Not here: the looks themselves (``check.py``), and how long the pauses between t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -16,9 +17,14 @@ from celery_runpod._store.states import AT_RUNPOD, State
 from celery_runpod._store.store import Begun
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import ApiError, BadAnswer, RateLimited, RunPodError, Unavailable
-from tasks.own_verdicts import verdict_at
-from tasks.schedule import LAST_LOOK_S, WATCHED_S, Lengths, Queue, until_next_look_s
+from tasks.own_verdicts import kept_s, verdict_at
+from tasks.schedule import CAP_S, LAST_LOOK_S, WATCHED_S, Lengths, Queue, until_next_look_s
 from tasks.services import Services
+from tasks.why_queued import refusal
+
+log = logging.getLogger(__name__)
+
+FEWER = "webhooks need far fewer looks (docs/how-to-webhooks.md); see what else asks this endpoint"
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,23 @@ def operation_in_trouble(error: RunPodError) -> str | None:
     return "stream" if isinstance(error, ApiError) and error.operation == "stream" else "status"
 
 
-def pause_after(services: Services, endpoint: str, operation: str, error: RunPodError) -> float:
+def reason_after(error: RunPodError) -> str:
+    """The reason to show for a job at which a look has failed."""
+    if operation_in_trouble(error):
+        return "RATE_LIMITED" if isinstance(error, RateLimited) else "API_DOWN"
+    return "" if of_this_job_alone(error) else refusal(error)
+
+
+def pause_after(services: Services, job: Job, operation: str, error: RunPodError) -> float:
     """Pause an operation after its trouble; answers until when (s since 1970) no look is possible. While /stream alone is
-    paused, looks at streamed jobs go on by /status."""
+    paused, looks at streamed jobs go on by /status. A Retry-After is cut as every pause between looks (``schedule.py``):
+    RunPod forgets a result after a while."""
     now, after = services.clock(), error.retry_after_s if isinstance(error, RateLimited) else None
-    until = services.store.pauses.pause(endpoint, operation, now, after, services.spread())
+    if after is not None and after >= kept_s(job):
+        fields = {"endpoint": job.name, "operation": operation, "asked_to_wait_s": after, "kept_s": kept_s(job)}
+        log.critical("looks.paused_past_retention: RunPod may forget results", extra={**fields, "hint": FEWER})
+    cut = None if after is None else min(after, CAP_S)
+    until = services.store.pauses.pause(job.endpoint, operation, now, cut, services.spread())
     return until if operation == "status" else now
 
 

@@ -26,6 +26,8 @@ MISSING_S, ENDPOINT_MISSING_S = 5.0, 60.0
 """How long RunPod must answer 404 before a job ends. A replica that lags answers 404 about a job for a moment; a control
 plane in trouble, or a key of another account, answers 404 about the whole endpoint."""
 
+RETENTION_S, RETENTION_SYNC_S = 1800.0, 60.0
+# docs.runpod.io/serverless/endpoints/job-states: results of /run are kept for 30 minutes, of /runsync for one
 STUCK = "STATUS_STUCK"
 """The reason of a job whose /status says IN_PROGRESS though the job has ended."""
 
@@ -36,6 +38,11 @@ def verdict_at(job: Job) -> float:
     if job.start_by is not None and job.state in (State.WAITING, State.IN_QUEUE):
         return min(job.start_by, job.end_by)
     return job.end_by
+
+
+def kept_s(job: Job) -> float:
+    """How long RunPod keeps the job's result after its end."""
+    return RETENTION_SYNC_S if job.options.sync else RETENTION_S
 
 
 def decide_at(job: Job, at: float, now: float) -> float:

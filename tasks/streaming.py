@@ -11,7 +11,8 @@ one step keeps the chunks and ends the look. A look that was not ended is a gap 
       killed
 
 While somebody reads, a check follows the job for half a second, in requests that RunPod holds until there is a chunk;
-then it gives its process back, and the next check goes on. Otherwise a look is one request.
+then it gives its process back, and the next check goes on. In all other cases GET /status goes first: where the API is
+away it costs nothing, and a GET /stream the certainty that no chunk is lost. A job in RunPod's queue has no chunks.
 
 Not here: which jobs a check looks at, and when again (``check.py``, ``order_of_looks.py``).
 """
@@ -46,6 +47,8 @@ PAUSES = ("stream", "status")
 """GET /stream waits for both: for its own trouble, and for that of all looks."""
 OVER_S = 2.0
 """A request that is this far past its deadline is given up: nobody waits for its answer."""
+UNKNOWN = "some of its chunks may be lost"
+PLAIN = "a handler that does not yield is called by using(stream=False)"
 INSIST_S = 15.0
 """How long chunks that were fetched are tried to be kept while the store is away."""
 
@@ -62,24 +65,21 @@ def ask(services: Services, job: Job, timeout_s: float, *, read: bool) -> Answer
         answer = client.status(job.endpoint, job_id, timeout=timeout_s)
         if not may_be_chunks(job, answer):
             return answer
-        if (pauses.paused_until(job.endpoint, *PAUSES) or 0.0) > services.clock():
-            return None
-        return None if _take(services, client, job, timeout_s) is None else answer
-    paused_until = pauses.paused_until(job.endpoint, *PAUSES)
-    if paused_until is not None:
-        # After trouble /status goes first: it costs nothing if the API is still away, and a GET /stream its chunks.
-        answer = client.status(job.endpoint, job_id, timeout=timeout_s)
-        if paused_until > services.clock():
-            waits = services.clock() < verdict_at(job) or may_be_chunks(job, answer)
-            return None if answer.final and waits else answer
+        return None if _paused(services, job) or _take(services, client, job, timeout_s) is None else answer
+    paused_until, seen = pauses.paused_until(job.endpoint, *PAUSES), None
+    if paused_until is not None or not read or job.state is State.IN_QUEUE:
+        seen = client.status(job.endpoint, job_id, timeout=timeout_s)
+        if seen.state == State.IN_QUEUE:
+            return seen
+        if paused_until is not None and paused_until > services.clock():
+            waits = services.clock() < verdict_at(job) or may_be_chunks(job, seen)
+            return None if seen.final and waits else seen
     followed = _follow(services, client, job, timeout_s, read=read)
-    if paused_until is not None and followed is not None:
+    if paused_until is not None and followed is not None and not _paused(services, job):
         pauses.unpause(job.endpoint, "stream")
     if followed is None or not followed.final:
         return followed
-    if paused_until is None or not answer.final:
-        answer = client.status(job.endpoint, job_id, timeout=timeout_s)
-    return answer
+    return seen if seen is not None and seen.final else client.status(job.endpoint, job_id, timeout=timeout_s)
 
 
 def whole_output(services: Services, job: Job, answer: Answer) -> tuple[Answer, StreamIncomplete | None]:
@@ -89,7 +89,7 @@ def whole_output(services: Services, job: Job, answer: Answer) -> tuple[Answer, 
         return answer, None
     texts, whole = services.store.streams.of_this_run(job)
     if not whole:
-        return answer, incomplete(job, answer, "some of its chunks are lost")
+        return answer, incomplete(job, answer, UNKNOWN if texts or job.options.stream else f"{UNKNOWN}; {PLAIN}")
     if not texts:
         return answer, None
     if answer.retries:
@@ -133,6 +133,13 @@ def _follow(services: Services, client: RunPodClient, job: Job, timeout_s: float
             return answer
         # Without chunks a request that was not held must not come again at once.
         services.sleep(max(0.0, (PACE_S if chunks else 2 * PACE_S) - (services.clock() - began)))
+        if _paused(services, job):
+            return answer
+
+
+def _paused(services: Services, job: Job) -> bool:
+    """Whether GET /stream must not be asked now, because another job has met trouble."""
+    return (services.store.pauses.paused_until(job.endpoint, *PAUSES) or 0.0) > services.clock()
 
 
 def _take(services: Services, client: RunPodClient, job: Job, timeout_s: float) -> tuple[Answer, int] | None:

@@ -20,7 +20,7 @@ from celery_runpod._store.record import Job
 from celery_runpod._store.states import State
 from celery_runpod.api import Job as Answer
 from celery_runpod.errors import ApiError, RunPodError, StatusStuck
-from tasks.own_verdicts import status_stuck
+from tasks.own_verdicts import kept_s, status_stuck
 from tasks.services import Services
 from tasks.streaming import before_chunks
 
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 STUCK_AFTER_S = 60.0
 FIRST_S, LONGEST_S = 1.0, 300.0
-RETENTION_S, RETENTION_SYNC_S = 1800.0, 60.0
-# docs.runpod.io/serverless/endpoints/job-states: results of /run are kept for 30 minutes, of /runsync for one
 NOT_FOUND_GRACE_S = 5.0
 """An id is dropped only if /status does not know it this long after the first hint: a replica may lag."""
 UNKNOWN = (400, 404, 422)
@@ -116,8 +114,7 @@ def given_up(job: Job, answer: Answer, now: float) -> StatusStuck | None:
     since = _ended_at(job, answer)
     if answer.execution_s is None or since is None or not stuck(job, answer, now):
         return None
-    kept_s = RETENTION_SYNC_S if job.options.sync else RETENTION_S
-    return status_stuck(job) if now >= since + kept_s else None
+    return status_stuck(job) if now >= since + kept_s(job) else None
 
 
 def _ended_at(job: Job, answer: Answer) -> float | None:

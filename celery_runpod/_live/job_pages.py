@@ -37,8 +37,10 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0
 MOST_ID_LENGTH = 512
-WSGI_STREAMS, WSGI_LIFE_S = 4, 120.0
-"""How many streams a process of a WSGI server serves at a time, and how long each; a browser connects again by itself."""
+WSGI_STREAMS, WSGI_LIFE_S, WSGI_BYTES = 2, 120.0, 8_000_000
+"""How many streams a process of a WSGI server serves at a time (waitress has 4 threads by default), how long each, and
+with how many bytes; a browser connects again by itself. waitress keeps 16 MB for a browser that does not read; a thread
+with more waits for ever."""
 ASGI_STREAMS, ASGI_LIFE_S = 2_000, 600.0
 SEND_S = 15.0
 """How long a thread of a WSGI server waits for a browser that does not take a piece."""
@@ -168,7 +170,7 @@ class Connection(Protocol):
 
 def connection_of(environ: Mapping[str, Any]) -> Connection | None:
     """The socket of a request, where the WSGI server gives it: gunicorn and Werkzeug do. They wait for ever for a browser
-    that does not read; other servers have a limit of their own."""
+    that does not read; other servers have a limit of their own, or `WSGI_BYTES`."""
     return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
 
 
@@ -234,7 +236,7 @@ def wsgi_stream(
 
 def _pieces(news: Iterator[JobUpdate | Chunk | None], position: Position) -> Iterator[bytes]:
     """The events, each in pieces. A browser drops an event that is cut off, and asks for it again."""
-    over_at = time.monotonic() + WSGI_LIFE_S
+    over_at, left = time.monotonic() + WSGI_LIFE_S, WSGI_BYTES
     yield RETRY
     try:
         for one in news:
@@ -243,6 +245,9 @@ def _pieces(news: Iterator[JobUpdate | Chunk | None], position: Position) -> Ite
                 yield event[start : start + PIECE]
                 if time.monotonic() >= over_at:
                     return
+            left -= len(event)
+            if left <= 0:
+                return
     except (RedisError, OSError) as error:
         # The browser connects again, and names the last event that it has.
         log.error("a stream of events ends: %s", error)

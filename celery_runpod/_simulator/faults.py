@@ -32,9 +32,10 @@ ANSWERS = frozenset({"status", "body", "delay", "drop_before", "drop_after", "tr
 STATUS_AFTER = frozenset({"status_after"})
 OF_A_RUN = frozenset({"run_twice", "crash"})
 OF_A_WEBHOOK = frozenset({"duplicate", "late", "early", "reorder"})
+OF_CHUNKS = frozenset({"part"})
 AT_END = frozenset({"reopen"})
 """Worker faults that act when a job ends."""
-KINDS = ANSWERS | STATUS_AFTER | OF_A_RUN | OF_A_WEBHOOK | AT_END | {"vanish"}
+KINDS = ANSWERS | STATUS_AFTER | OF_A_RUN | OF_A_WEBHOOK | OF_CHUNKS | AT_END | {"vanish"}
 
 AT_SEND = OF_A_WEBHOOK - {"early"}
 """Webhook faults that act once for each end of a job; those of `ANSWERS` act on each try."""
@@ -68,6 +69,8 @@ def kinds_at(operation: str) -> frozenset[str]:
     at_a_request = ANSWERS | STATUS_AFTER
     if operation in SUBMITS:
         return at_a_request | OF_A_RUN | {"vanish"}
+    if operation == "stream":
+        return at_a_request | OF_CHUNKS | {"vanish"}
     return at_a_request | {"vanish"} if operation in OF_A_JOB else at_a_request
 
 

@@ -18,6 +18,8 @@ from celery_runpod._simulator.request_rules import LARGEST, WAIT_S, BadSubmissio
 from celery_runpod._simulator.simulated_endpoint import Endpoint
 from celery_runpod._simulator.simulated_jobs import Job
 
+PART = "part"
+"""In a request: whether its answer holds one chunk at most (fault `part`)."""
 HUNG_UP_S = 1.0
 """How often a held request looks whether its client is still there."""
 
@@ -57,6 +59,7 @@ class JobRoutes:
             if job_id is not None and "vanish" in faults and (job := endpoint.queue.jobs.get(job_id)):
                 endpoint.forget(job, "VANISHED")
             if answer is not None:
+                request[PART] = "part" in faults
                 return await answer(self, request, endpoint, job_id or "")
             job = await self._accept(request, endpoint, operation, faults)
             if operation == "run":
@@ -119,8 +122,8 @@ class JobRoutes:
         self._known(endpoint, job_id)
         if request.transport is None:  # the client has hung up: the chunks are for the next one
             return as_json({})
-        chunks = [{"output": chunk} for chunk in job.chunks]
-        job.chunks.clear()
+        most = 1 if request[PART] else len(job.chunks)
+        chunks = [{"output": job.chunks.popleft()} for _ in range(min(most, len(job.chunks)))]
         return as_json({"status": job.state.value, "stream": chunks})
 
     async def _cancel(self, request: web.Request, endpoint: Endpoint, job_id: str) -> web.Response:

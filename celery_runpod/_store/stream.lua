@@ -4,7 +4,7 @@
   n        1, 2, 3 ... among the entries of its run
   bytes    of all texts so far, those of entries that are gone too
   and one of  chunk (JSON) | gap ("1": chunks may be missing here) | retry ("1", n 0: another run begins here)
-  a job's hash has  stream_look: "<attempt> <over by, s> <token>" of the look that was begun and not ended ]]
+  a job's hash has  stream_look: "<attempt> <over by, s> <token>" of the latest look; over by 0: it has ended ]]
 local function first_of(found)
   if #found == 0 then return nil end
   local fields = {id = found[1][1]}

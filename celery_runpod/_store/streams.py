@@ -1,7 +1,9 @@
 """The chunks that a handler yields, in one Redis Stream a job: written by workers, read by everybody.
 
 RunPod gives each chunk once, without a number. So a look is noted before the request, and ended in the step that keeps
-its chunks; a look that was never ended is a gap. The stream is bounded in number and bytes: the oldest chunks go first.
+its chunks; a look that was never ended is a gap. Each process remembers the last entry that it knows of: if Redis has
+lost it (the last second before a crash, a failover), that is a gap too. The stream is bounded in number and bytes: the
+oldest chunks go first.
 
 Not here: when RunPod is asked (`tasks/streaming.py`), and how a caller reads (`celery_runpod/_live/chunks.py`).
 """
@@ -9,7 +11,7 @@ Not here: when RunPod is asked (`tasks/streaming.py`), and how a caller reads (`
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery_runpod._store.record import Job
@@ -21,6 +23,7 @@ MOST_BYTES = 16_000_000
 """Of one job. RunPod itself loses a result over about 20 MB."""
 KEPT_S = 3600
 """How long the chunks of a job that has ended can be read."""
+MOST_KNOWN = 1000
 START = "0-0"
 """Before the first entry."""
 BATCH = 500
@@ -47,18 +50,31 @@ class Entry:
         return self.run == other.run and self.number == other.number + 1
 
 
+@dataclass(eq=False)
 class Streams(Part):
     """The streams of all jobs."""
+
+    _newest: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Task id and run -> the id of the last entry that this process knows of; of the latest `MOST_KNOWN`."""
 
     def begin_look(self, job: Job, token: str, now: float, over_by: float) -> str:
         """Note that RunPod is about to be asked; the request is over at `over_by`. Answers in the words of
         ``scripts/begin_stream_look.lua``."""
-        return self.scripts.word("begin_stream_look", token=token, now=now, over_by=over_by, **self._about(job, now))
+        known = self._newest.get((job.task_id, _run(job)))
+        about = self._about(job, now)
+        return self.scripts.word("begin_stream_look", token=token, now=now, over_by=over_by, known=known, **about)
 
     def end_look(self, job: Job, token: str, chunks: Sequence[str], now: float, *, gap: bool = False) -> str:
         """Keep the chunks (JSON) that this look has brought. `gap`: others may be lost. Answers in the words of
         ``scripts/end_stream_look.lua``."""
-        return self.scripts.word("end_stream_look", token=token, gap=gap, chunks=chunks, **self._about(job, now))
+        about = self._about(job, now)
+        word, newest = self.scripts.run("end_stream_look", token=token, gap=gap, chunks=chunks, **about)
+        if newest:
+            self._newest.pop((job.task_id, _run(job)), None)
+            self._newest[job.task_id, _run(job)] = str(newest)
+            for oldest in list(self._newest)[:-MOST_KNOWN]:
+                self._newest.pop(oldest, None)
+        return str(word)
 
     def _about(self, job: Job, now: float) -> dict[str, Any]:
         return {
@@ -111,7 +127,8 @@ class Streams(Part):
     def of_this_run(self, job: Job) -> tuple[list[str], bool]:
         """The chunks (JSON) of the job's latest attempt, and whether these are all that RunPod has given."""
         chunks: list[str] = []
-        whole, number, after = True, 0, START
+        number, after, known = 0, START, self._newest.get((job.task_id, _run(job)))
+        whole = known is None or self.holds(job.endpoint, job.task_id, known) is not None
         while some := self.read([(job.endpoint, job.task_id, after)]).get((job.endpoint, job.task_id)):
             for entry in some:
                 if entry.run == _run(job) and entry.number:

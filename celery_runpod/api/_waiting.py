@@ -159,6 +159,8 @@ def stream_until_final(
             continue
         trouble_since = None
         yield from chunks
+        if job.final and chunks:
+            continue  # a final answer may hold a part of what is left
         if job.final:
             failed = _failure(job, status, endpoint)
             if failed is not None:

@@ -4,7 +4,8 @@ A worker that is killed while receivers run loses nothing: the message is acknow
 has the task repeated, later and later.
 
 A worker that starts compares the rows that are jobs with their results, by the task `runpod.catch_up_rows`. The one
-before it may have been killed between taking a message and noting that: Celery's Redis transport loses it then.
+before it may have been killed between taking a message and noting that: Celery's Redis transport loses it then. Of many
+workers that start, one compares for all: a pass serves each request that is older than it.
 
 Not here: who publishes it (`tasks/job_ended.py` of the RunPod worker).
 """
@@ -12,9 +13,11 @@ Not here: who publishes it (`tasks/job_ended.py` of the RunPod worker).
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from celery import Celery, states
+from celery.backends.redis import RedisBackend
 from celery.exceptions import TaskRevokedError, WorkerLostError
 from celery.signals import task_failure, task_revoked, worker_ready
 
@@ -33,6 +36,10 @@ log = logging.getLogger(__name__)
 
 CATCH_UP = "runpod.catch_up_rows"
 CATCH_UP_EXPIRES_S = 600.0
+PASS_S = 10
+"""Between the beginnings of two passes."""
+CLOCKS_S = 2.0
+"""So far apart may the clocks of two workers be."""
 MOST_REPEATS = 8
 FIRST_REPEAT_S = 2.0
 """Doubled with each repeat: the last one is 4 minutes after the one before."""
@@ -78,13 +85,35 @@ def _of_a_fake(task_id: str, endpoint: str | None, end: job_ends.End) -> None:
         raise failed
 
 
-def run_catch_up(self: Any) -> None:
-    """Save the ends that rows do not know."""
+def run_catch_up(self: Any, *, asked_at: float) -> None:
+    """Save the ends that rows do not know. `asked_at`: s since 1970."""
     from celery_runpod.django._project_rows import job_models
 
+    began = _latest_pass(self.app, self.request.id)
+    if began is not None:
+        if asked_at + CLOCKS_S > began:
+            raise self.retry(countdown=PASS_S)
+        return
     for model in job_models():
         if saved := model.catch_up_jobs():
             log.warning("saved the ends of %s jobs that had not arrived: %s", saved, model._meta.label)
+
+
+def backend_in_redis(app: Celery) -> RedisBackend | None:
+    return app.backend if isinstance(app.backend, RedisBackend) else None
+
+
+def _latest_pass(app: Celery, message_id: str) -> float | None:
+    """When the latest pass began (s since 1970), if that is less than `PASS_S` ago; None: this message begins one now, or
+    begins its own again. Passes are told apart where results are in Redis; elsewhere each message begins one."""
+    backend = backend_in_redis(app)
+    if backend is None:
+        return None
+    key, now = backend.get_key_for_task(CATCH_UP), time.time()  # noqa: TID251 - the edge
+    if backend.client.set(key, f"{now} {message_id}", nx=True, ex=PASS_S):
+        return None
+    began, _, whose = (backend.client.get(key) or b"0 ").decode().partition(" ")
+    return None if whose == message_id else float(began)
 
 
 @worker_ready.connect
@@ -95,7 +124,8 @@ def _catch_up(sender: Any = None, **_: Any) -> None:
     if CATCH_UP not in app.tasks or is_worker(app) or not any(job_models()):
         return
     try:
-        app.send_task(CATCH_UP, expires=CATCH_UP_EXPIRES_S, ignore_result=True)
+        asked_at = time.time()  # noqa: TID251 - the edge
+        app.send_task(CATCH_UP, kwargs={"asked_at": asked_at}, expires=CATCH_UP_EXPIRES_S, ignore_result=True)
     except NOT_PUBLISHED as error:
         log.warning("rows are not compared with the ends of their jobs: %s", error)
 

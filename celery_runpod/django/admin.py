@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from celery import Celery
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -63,6 +64,8 @@ class _JobAdmin(admin.ModelAdmin):
         name = f"{self.opts.app_label}_{self.opts.model_name}_changelist"
         return [path("", self.admin_site.admin_view(self.changelist_view), name=name)]
 
+    # Each job is run again by itself, and what a worker refuses is a message on the page.
+    @transaction.non_atomic_requests
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponseBase:
         if not self.has_view_permission(request):
             raise PermissionDenied

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
 from celery import states
+from celery.backends.base import KeyValueStoreBackend
 from celery.canvas import Signature
 from django.db import models, router, transaction
 from django.db.models.signals import class_prepared
@@ -40,7 +41,8 @@ __all__ = ["Job", "JobModel"]
 
 _log = logging.getLogger(__name__)
 
-_BATCH = 500
+_BATCH = 50
+"""So many results are read in one round trip: each may be large."""
 
 
 class JobModel(models.Model):
@@ -121,36 +123,44 @@ class JobModel(models.Model):
         transaction.on_commit(publish_or_note, using=using)
         return JobResult(task_id)
 
-    def retry_job(self, *, force: bool = False, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> JobResult:
-        """Run the failed job again, with the chain and links that it had; it is paid for. The row becomes the new job.
+    def retry_job(self, *, force: bool = False, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> JobResult | None:
+        """Run the failed job again, with the chain and links that it had; it is paid for. The row becomes the new job. In
+        a transaction a worker is asked once that is committed, and not after a rollback.
 
-        A job that was run again before, and whose row did not hear of it (the answer was lost, or the transaction was
-        rolled back), is not run once more: the row becomes that job now.
+        A job that was run again before, and whose row did not hear of it (the answer was lost), is not run once more: the
+        row becomes that job now.
 
         Args:
             force: as for `Endpoint.retry`.
 
+        Returns:
+            the result of the new job; None in a transaction: the row has it after the commit (`job`).
+
         Raises:
-            InvalidInput: the row is no job. RetryRefused, NoAnswer, BrokerUnavailable: as for `Endpoint.retry`. After
-                NoAnswer the job may have been run again: call it once more.
+            InvalidInput: the row is no job.
+            RetryRefused, NoAnswer, BrokerUnavailable: as for `Endpoint.retry`; in a transaction raised by the commit.
+                After NoAnswer the job may have been run again: call it once more.
         """
         if not self.task_id:
             raise InvalidInput("this row is no job, so there is none to run again")
-        former = self.task_id
+        former, using, again = self.task_id, router.db_for_write(type(self), instance=self), []
+        transaction.on_commit(lambda: again.append(self._run_again(former, using, force, timeout)), using=using)
+        return again[0] if again else None
+
+    def _run_again(self, former: str, using: str, force: bool, timeout: float | timedelta) -> JobResult:
         try:
             again = retry(former, force=force, timeout=timeout)
         except RetryRefused as refused:
             if refused.again_as is None:
                 raise
             again = JobResult(refused.again_as)
-        using = router.db_for_write(type(self), instance=self)
         self._be(again.id)
         self._known_task_id = again.id
         # Only the row that is still the failed job: another process may have made it another one meanwhile.
         rows = type(self)._base_manager.using(using).filter(pk=self.pk, task_id=former)
         if not rows.update(**{name: getattr(self, name) for name in _FIELDS}):
             self.refresh_from_db(using=using, fields=_FIELDS)
-        transaction.on_commit(self._catch_up_or_log, using=using)
+        self._catch_up_or_log()
         return again
 
     def job_has_ended(self, result: Any, error: RunPodError | None) -> None:
@@ -180,8 +190,10 @@ class JobModel(models.Model):
             redis.exceptions.RedisError: the result backend does not answer.
         """
         rows = cls._base_manager.using(router.db_for_write(cls)).filter(task_id__isnull=False, job_ended_at=None)
+        ids = list(rows.values_list("task_id", flat=True))
+        batches = (_maybe_ended(ids[start : start + _BATCH]) for start in range(0, len(ids), _BATCH))
         saved = 0
-        for row in rows.only("pk", *_FIELDS).iterator(_BATCH):
+        for row in (row for batch in batches for row in rows.filter(task_id__in=batch).only("pk", *_FIELDS)):
             try:
                 found = row._end_of_job()
             except RedisError:
@@ -297,6 +309,25 @@ class JobModel(models.Model):
 
 
 _FIELDS = frozenset(("task_id", "job_state", "job_result", "job_error", "job_ended_at"))
+
+
+def _maybe_ended(task_ids: list[str]) -> list[str]:
+    """Those of these jobs whose result is stored, or cannot be read, in one round trip."""
+    backend = JobResult(task_ids[0]).backend
+    if not isinstance(backend, KeyValueStoreBackend):
+        return task_ids
+    keys = [backend.get_key_for_task(task_id) for task_id in task_ids]
+    found: Any = backend.mget(keys)
+    stored = [found.get(key) for key in keys] if isinstance(found, Mapping) else found
+    return [task_id for task_id, one in zip(task_ids, stored, strict=True) if one and not _says_open(backend, one)]
+
+
+def _says_open(backend: Any, stored: Any) -> bool:
+    try:
+        return backend.decode(stored)["status"] not in states.READY_STATES
+    except Exception:
+        _log.debug("a result cannot be decoded: its row says so")
+        return False
 
 
 class Job(models.Model):

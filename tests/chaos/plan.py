@@ -242,6 +242,7 @@ FAULTS: tuple[Mapping[str, Any], ...] = (
     {"operation": "stream", "kind": "truncate", "times": 2},
     {"operation": "stream", "kind": "drop_after", "times": 2},
     {"operation": "stream", "kind": "delay", "seconds": 1, "probability": 0.3},
+    {"operation": "stream", "kind": "part", "times": 20},
     # A cancel is owed until RunPod has said that there is nothing left to cancel.
     {"operation": "cancel", "kind": "status", "status": 429, "times": 5},
     {"operation": "cancel", "kind": "status", "status": 500, "body": HTML, "times": 5},

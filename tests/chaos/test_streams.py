@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from celery_runpod import JobResult
 from celery_runpod.errors import StreamIncomplete
@@ -90,4 +91,40 @@ def test_a_whole_worker_killed_while_it_fetches_is_a_gap(streams: World, die_at:
     outputs, events, error = read(result)
     assert events == ["gap"] and error is None and outputs == sorted(set(outputs))
     assert result.get(timeout=60) == list(range(WORDS))
+    eventually(streams.open_jobs, [], within_s=90)
+
+
+def test_chunks_that_redis_has_lost_are_a_gap_and_no_success(streams: World) -> None:
+    result = streams.endpoint("parts", stream=True).delay(mark=uuid.uuid4().hex)
+    following = result.stream(timeout=120)
+    keys = [f"{{runpod:parts}}:{kind}:{result.id}" for kind in ("job", "stream")]
+    with Redis.from_url(streams.redis_url) as redis:
+        while next(following).output < 5:
+            pass
+        then = [redis.dump(key) for key in keys]
+        while next(following).output < 10:
+            pass
+        with redis.pipeline() as pipe:
+            for key, held in zip(keys, then, strict=True):
+                pipe.restore(key, 3_600_000, held, replace=True)
+            pipe.execute()
+        redis.persist(keys[0])
+    outputs, events, error = read(result)
+    assert "gap" in events and outputs == sorted(set(outputs)) and len(outputs) < WORDS
+    assert isinstance(error, StreamIncomplete)
+    with pytest.raises(StreamIncomplete):
+        result.get(timeout=60)
+    eventually(streams.open_jobs, [], within_s=90)
+
+
+def test_an_outage_costs_no_chunk_of_the_jobs_that_wait(streams: World) -> None:
+    runs, *waiting = [streams.endpoint("parts", stream=True).delay(mark=uuid.uuid4().hex) for _ in range(3)]
+    assert next(runs.stream(timeout=120)).output == 0
+    streams.fault(operation="stream", kind="status", status=503)
+    fault = streams.fault(operation="status", kind="status", status=503)
+    eventually(lambda: streams.happened(fault) > 1, True, within_s=60)
+    streams.no_faults()
+    outputs, events, error = read(runs)
+    assert outputs == sorted(set(outputs)) and (error is None) is (events == [])
+    assert [result.get(timeout=120) for result in waiting] == [list(range(WORDS))] * 2
     eventually(streams.open_jobs, [], within_s=90)

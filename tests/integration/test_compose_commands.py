@@ -162,7 +162,7 @@ def test_flower_asks_for_its_password(deployment: Deployment) -> None:
 def test_the_workers_of_the_application(deployment: Deployment) -> None:
     worker = deployment.start("app-worker", worker_ready)
     assert worker.process.poll() is None
-    assert "flask_app.keep" in worker.text()
+    assert "flask_chat" in worker.text()
 
 
 def test_every_role_does_its_work(deployment: Deployment) -> None:

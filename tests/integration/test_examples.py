@@ -12,33 +12,8 @@ import requests
 
 from celery_runpod._devstack.stack import Stack, free_port
 from tests.browser import Browser, chromium
-from tests.servers import ROOT, World, answers
+from tests.servers import ROOT, answers
 from tests.waiting import eventually
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Without the tests' own application worker: it would take the examples' tasks from the shared queue."""
-    with World(tmp_path_factory.mktemp("examples"), endpoints=["echo=examples/handlers/echo.py"]) as world:
-        yield world.start(application=None)
-
-
-def test_the_flask_application_enqueues_and_shows_the_result(alone: World) -> None:
-    port, env = free_port(), {"PYTHONPATH": str(ROOT)}
-    base = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "flask", "--app", "examples.flask_app.app", "run", "--port", str(port)]
-    web = alone.stack.start("web", command, env=env, cwd=ROOT, ready=lambda _: answers(f"{base}/images/none"))
-    worker = alone.stack.application("examples.flask_app.app:celery", "web-worker", concurrency=1, env=env, cwd=ROOT)
-    try:
-        asked = requests.post(f"{base}/images", json={"prompt": "a cat", "order": "7"}, timeout=10).json()
-        eventually(
-            lambda: requests.get(f"{base}/images/{asked['order']}", timeout=10).json()["result"],
-            {"order": "7", "output": {"prompt": "a cat"}},
-            within_s=60,
-        )
-    finally:
-        alone.stack.remove(worker)
-        alone.stack.remove(web)
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -25,6 +27,7 @@ from tests.servers import World
 from tests.waiting import eventually
 
 STREAMS, SLOW = 500, 10
+MEGABYTES = 20
 WITHIN_S = 120.0
 
 
@@ -170,7 +173,7 @@ def test_a_stranger_and_a_browser_that_comes_again(world: World, django: tuple[S
 
 def flask_application(world: World) -> Any:
     app = Flask("shop")
-    RunPod(app, may_see=lambda request, task_id: True, celery=world.app(), most_streams=2)
+    RunPod(app, may_see=lambda request, task_id: True, celery=world.app())
     return app
 
 
@@ -180,11 +183,11 @@ def django_application(world: World) -> Any:
 
 @pytest.fixture(params=[flask_application, django_application])
 def wsgi(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An application on waitress, in a thread, that serves two streams."""
+    """An application on waitress, in a thread, with what both do by default."""
     monkeypatch.setattr(job_pages, "HEARTBEAT_S", 0.2)
     hook = lambda request, task_id: True  # noqa: E731
-    monkeypatch.setattr(django_project.settings, "RUNPOD", {"MAY_SEE": hook, "MOST_STREAMS": 2})
-    server: Any = create_server(request.param(world), host="127.0.0.1", port=0, threads=8)
+    monkeypatch.setattr(django_project.settings, "RUNPOD", {"MAY_SEE": hook})
+    server: Any = create_server(request.param(world), host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run, name="waitress", daemon=True)
     thread.start()
     try:
@@ -224,3 +227,26 @@ def test_under_wsgi_streams_are_bounded_and_a_closed_one_makes_room(world: World
     for updates in (second, data_of(three)):
         *_, last = updates
         assert (last["state"], last["error"]["type"]) == ("REVOKED", "JobCancelled")
+
+
+def test_under_wsgi_pages_that_do_not_read_stop_no_others(world: World, wsgi: str) -> None:
+    result = world.endpoint("slow").using(stream=True).apply_async(({"a": 1},), countdown=600)
+    eventually(lambda: result.reason, "COUNTDOWN", within_s=60)
+    # More than waitress keeps for a browser: its thread would wait then.
+    for number in range(1, MEGABYTES + 1):
+        entry = {"run": "0.1", "attempt": 1, "n": number, "bytes": number * 1_000_000, "chunk": f'"{"x" * 999_998}"'}
+        world.redis.xadd(f"{{runpod:slow}}:stream:{result.id}", entry)
+    address = urlsplit(wsgi)
+    readers = []
+    try:
+        for _ in range(10):
+            readers.append(reader := socket.create_connection((address.hostname, address.port)))
+            reader.sendall(f"GET {address.path}/events?task={result.id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        for _ in range(20):
+            shown = requests.get(wsgi, params={"task": result.id}, timeout=60).json()
+            assert (shown["state"], shown["reason"]) == ("WAITING", "COUNTDOWN")
+        eventually(lambda: job_pages.places.taken, 0, within_s=60)
+    finally:
+        for reader in readers:
+            reader.close()
+        result.cancel()

@@ -64,6 +64,13 @@ def test_a_generator_without_aggregation_never_gives_an_empty_list(world: World,
     assert parts(world, stream=stream).delay(text="a b c").get(timeout=WAIT_S) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("stream", [True, None])
+def test_runpod_may_hold_more_chunks_than_one_answer_brings(world: World, stream: bool | None) -> None:
+    fault = world.fault(operation="stream", kind="part")
+    assert parts(world, stream=stream).delay(text="a b c d", seconds=0).get(timeout=WAIT_S) == ["a", "b", "c", "d"]
+    assert world.happened(fault) > 3
+
+
 def test_a_generator_called_by_runsync_gives_its_chunks(world: World) -> None:
     assert parts(world, sync=True).delay(text="a b").get(timeout=WAIT_S) == ["a", "b"]
 

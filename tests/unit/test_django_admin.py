@@ -13,6 +13,7 @@ import pytest
 from celery import Celery
 from django.apps import apps
 from django.contrib import admin
+from django.db import connections
 from django.test import Client, override_settings
 from redis import Redis
 from redis.client import Pipeline
@@ -213,6 +214,21 @@ def test_retry_says_what_was_refused(bench: Bench, monkeypatch: pytest.MonkeyPat
     assert "its input is kept no longer" in seen and "Run again: 2 jobs" in seen
     row.refresh_from_db()
     assert (row.task_id, row.job_state, row.job_error) == ("t3-again", "PENDING", None)
+
+
+def test_a_retry_that_is_refused_is_a_message_also_with_a_transaction_for_each_request(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def retry(task_id: str, **_: Any) -> Any:
+        raise RetryRefused(task_id, "its input is kept no longer")
+
+    monkeypatch.setattr("celery_runpod.django.models.retry", retry)
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    ended(bench, "t1", JobFailed("boom"))
+    Picture.objects.create(task_id="t1")
+    data = {"action": "retry", "task_id": ["t1"]}
+    seen = user("view_job", "retry_job").post(f"{PAGE}?which=ended", data, follow=True).content.decode()
+    assert "its input is kept no longer" in seen and "Run again" not in seen
 
 
 def test_a_job_that_worked_cannot_be_chosen(bench: Bench) -> None:

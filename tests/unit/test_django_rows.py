@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import fakeredis
 import pytest
 from celery import Celery, chain, states
 from celery.app.trace import build_tracer
+from celery.backends.redis import RedisBackend
 from celery.exceptions import Retry
 from django.core import serializers
 from django.db import connections, transaction
@@ -18,7 +21,7 @@ from redis.exceptions import RedisError
 from celery_runpod import Endpoint, JobResult, errors
 from celery_runpod._protocol import JOB_ENDED, RUN
 from celery_runpod._publish import caller_task
-from celery_runpod.django import _ended_task
+from celery_runpod.django import _ended_task, _project_rows
 from celery_runpod.django.signals import job_ended
 from celery_runpod.errors import BrokerUnavailable, JobCancelled, JobFailed, NoAnswer, RetryRefused, encode
 from celery_runpod.testing import fake_endpoint
@@ -378,19 +381,74 @@ def test_a_message_whose_worker_was_killed_is_repeated_later_and_not_for_ever(ap
         assert message.headers["retries"] == 1 and message.headers["eta"] and message.decode()[1] == news
 
 
+def catch_up(app: Celery) -> None:
+    app.tasks[_ended_task.CATCH_UP].apply(kwargs={"asked_at": 0.0}, throw=True)
+
+
 def test_a_worker_that_starts_saves_the_ends_that_were_lost(app: Celery) -> None:
     lost, still_open = Picture.objects.create(), Picture.objects.create()
     sketch = Sketch.objects.create()
     for row, output in ((lost, {"n": 1}), (sketch, {"n": 2})):
         app.backend.store_result(row.start_job(sdxl.s()).id, output, states.SUCCESS)
     still_open.start_job(sdxl.s())
-    app.tasks[_ended_task.CATCH_UP].apply(throw=True)
+    catch_up(app)
     assert [one.job_state for one in (*Picture.objects.order_by("pk"), *Sketch.objects.all())] == [
         *("SUCCESS", "PENDING"),
         "SUCCESS",
     ]
-    app.tasks[_ended_task.CATCH_UP].apply(throw=True)
+    catch_up(app)
     assert Picture.objects.get(pk=lost.pk).handled == 1
+
+
+def test_rows_are_caught_up_with_in_batches(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Picture.objects.create() for _ in range(120)]
+    for number, row in enumerate(rows):
+        row.start_job(sdxl.s())
+        if number % 60 == 0:
+            app.backend.store_result(row.task_id, {"n": number}, states.SUCCESS)
+        elif number % 2:
+            app.backend.store_result(row.task_id, {"reason": "BUDGET"}, "WAITING")
+    reads: list[int] = []
+    get, mget = app.backend.get, app.backend.mget
+    monkeypatch.setattr(app.backend, "get", lambda key: reads.append(1) or get(key))
+    monkeypatch.setattr(app.backend, "mget", lambda keys: reads.append(len(keys)) or mget(keys))
+    assert Picture.catch_up_jobs() == 2
+    assert max(reads) > 1 and len(reads) < 20
+    assert Picture.objects.filter(job_state="SUCCESS").count() == 2
+
+
+class Passes:
+    """The task that catches up, at times that the test sets; results are in Redis."""
+
+    def __init__(self, app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.app, self.now, self.made = app, 1_790_000_000.0, 0
+        backend = RedisBackend(app=app, url="redis://")
+        backend.__dict__["client"] = fakeredis.FakeRedis()
+        monkeypatch.setattr(_ended_task, "backend_in_redis", lambda _: backend)
+        monkeypatch.setattr(_ended_task, "time", SimpleNamespace(time=lambda: self.now))
+        monkeypatch.setattr(_project_rows, "job_models", self._pass)
+
+    def _pass(self) -> list[Any]:
+        self.made += 1
+        return []
+
+    def must_come_again(self, message_id: str, asked_at: float) -> bool:
+        task, kwargs = self.app.tasks[_ended_task.CATCH_UP], {"asked_at": asked_at}
+        request = {"id": message_id, "retries": 0, "delivery_info": {}, "args": (), "kwargs": kwargs}
+        ended = build_tracer(task.name, task, app=self.app)(message_id, (), kwargs, request=request)
+        return ended.info is not None and ended.info.state == states.RETRY
+
+
+def test_of_workers_that_start_together_one_catches_up_for_all(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = Passes(app, monkeypatch)
+    assert not passes.must_come_again("m1", passes.now)
+    # The pass may have begun before what they look for was lost: a second one serves them all.
+    assert [passes.must_come_again(one, passes.now) for one in ("m2", "m3")] == [True, True]
+    assert not passes.must_come_again("m4", passes.now - 60)
+    assert passes.made == 1
+    # Its worker was killed.
+    assert not passes.must_come_again("m1", passes.now)
+    assert passes.made == 2
 
 
 @pytest.mark.parametrize("how", ["its receiver raises", "its result cannot be decoded"])
@@ -411,7 +469,7 @@ def test_a_row_that_cannot_be_caught_up_with_stops_no_other(
         monkeypatch.setattr(Picture, "job_has_ended", raises)
     else:
         app.backend.set(app.backend.get_key_for_task(rows[1].task_id), b"{cut")
-    app.tasks[_ended_task.CATCH_UP].apply(throw=True)
+    catch_up(app)
     assert [one.job_state for one in Picture.objects.order_by("pk")] == ["SUCCESS", "PENDING", "SUCCESS", "SUCCESS"]
     assert rows[1].task_id in caplog.text
 
@@ -421,7 +479,7 @@ def test_a_catch_up_says_that_the_result_backend_is_away(app: Celery, monkeypatc
         raise RedisError("away")
 
     Picture.objects.create().start_job(sdxl.s())
-    monkeypatch.setattr(app.backend, "get", away)
+    monkeypatch.setattr(app.backend, "mget", away)
     with pytest.raises(RedisError):
         Picture.catch_up_jobs()
 
@@ -467,8 +525,9 @@ def test_the_rows_job_is_the_result(app: Celery) -> None:
     assert isinstance(Picture.objects.get().job, JobResult)
 
 
-def run_again_once(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
-    """The worker runs the job again as task "again", once. The answer to the first request may be lost."""
+def run_again_once(monkeypatch: pytest.MonkeyPatch, lost: bool) -> list[str]:
+    """The worker runs the job again as task "again", once. The answer to the first request may be lost. Returns what it
+    will have been asked for."""
     asked: list[str] = []
 
     def retry(task_id: str, **_: Any) -> JobResult:
@@ -480,6 +539,7 @@ def run_again_once(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
         return JobResult("again")
 
     monkeypatch.setattr("celery_runpod.django.models.retry", retry)
+    return asked
 
 
 def failed(app: Celery) -> Picture:
@@ -498,21 +558,26 @@ def test_a_retry_whose_answer_was_lost_is_the_rows_job_at_the_next_call(
     assert Picture.objects.get().job_state == "FAILURE"
     # It ends meanwhile, and no row is this job.
     end(app, "again", {"n": 1})
-    assert picture.retry_job().id == "again"
+    again = picture.retry_job()
+    assert again is not None and again.id == "again"
     found = Picture.objects.get()
     assert (found.task_id, found.job_state, found.job_result) == ("again", "SUCCESS", {"n": 1})
 
 
-def test_a_retry_in_a_transaction_that_is_rolled_back_is_the_rows_job_at_the_next_call(
+def test_in_a_transaction_a_retry_is_asked_for_after_the_commit_and_not_after_a_rollback(
     app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_again_once(monkeypatch, lost=False)
-    failed(app)
+    asked = run_again_once(monkeypatch, lost=False)
+    picture = failed(app)
     with transaction.atomic():
-        Picture.objects.get().retry_job()
+        assert picture.retry_job() is None
         transaction.set_rollback(True)
-    assert Picture.objects.get().job_state == "FAILURE"
-    Picture.objects.get().retry_job()
+    assert (asked, Picture.objects.get().job_state) == ([], "FAILURE")
+    former = picture.task_id
+    with transaction.atomic():
+        assert picture.retry_job(force=True) is None
+        assert asked == []
+    assert (asked, picture.task_id) == ([former], "again")
     assert (Picture.objects.get().task_id, Picture.objects.get().job_state) == ("again", "PENDING")
 
 
@@ -533,6 +598,8 @@ def test_a_retry_that_is_refused_leaves_the_row_as_it_is(app: Celery, monkeypatc
     monkeypatch.setattr("celery_runpod.django.models.retry", refuse)
     with pytest.raises(RetryRefused):
         failed(app).retry_job()
+    with pytest.raises(RetryRefused), transaction.atomic():
+        Picture.objects.get().retry_job()
     assert Picture.objects.get().job_state == "FAILURE"
 
 
@@ -545,7 +612,7 @@ def test_of_models_that_inherit_the_row_of_the_latter_hears_of_the_end(app: Cele
         if by == "the message":
             hear(app, task_id, states.SUCCESS, {"n": 1}, None)
     if by == "the catch-up":
-        app.tasks[_ended_task.CATCH_UP].apply(throw=True)
+        catch_up(app)
     poster, picture = Poster.objects.get(), Picture.objects.get(pk=picture.pk)
     assert (poster.job_state, poster.job_result, poster.paper, poster.handled) == ("SUCCESS", {"n": 1}, "printed", 0)
     assert (picture.job_state, picture.handled) == ("SUCCESS", 1)

@@ -29,7 +29,7 @@ from celery_runpod.options import Options
 from config.profiles import load_profiles
 from config.settings import load_settings
 from tasks.own_verdicts import expired, status_stuck, verdict_on
-from tasks.streaming import incomplete
+from tasks.streaming import UNKNOWN, incomplete
 from tests.pages import ROOT, blocks, pages
 
 TASK, JOB, ENDPOINT_ID = "3f1e9c7a", "9f2c-u1", "9zt0qb3c"
@@ -111,7 +111,7 @@ EXAMPLES: list[errors.RunPodError] = [
     ),
     errors.OutputMissing(errors.OutputMissing.WHY, "sdxl", TASK, JOB),
     ended("COMPLETED", output=json.loads("[" * 70 + "]" * 70)),
-    incomplete(AT_RUNPOD, Answer(JOB, "COMPLETED"), "some of its chunks are lost"),
+    incomplete(AT_RUNPOD, Answer(JOB, "COMPLETED"), UNKNOWN),
     status_stuck(AT_RUNPOD),
     errors.JobUndeliverable("the outcome was fetched, but handing it over failed 10 times", "sdxl", TASK, JOB),
     verdict(replace(WAITING, state=State.SUBMITTING, attempt=1, submitted_at=1.0)),

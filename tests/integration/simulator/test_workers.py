@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.integration.simulator.serving import HANDLERS, Client, simulator
+from celery_runpod.api import RunPodClient
+from tests.integration.simulator.serving import HANDLERS, KEY, Client, simulator
 from tests.waiting import eventually
 
 
@@ -72,6 +73,16 @@ def test_progress_is_the_output_while_in_progress(runpod: Client) -> None:
     assert runpod.state("progress", job_id) == "IN_PROGRESS"
     ends(runpod, "progress", job_id, "COMPLETED")
     assert runpod.status("progress", job_id)["output"] == {"steps": 2}
+
+
+def test_a_stream_comes_in_parts(runpod: Client) -> None:
+    runpod.fault(kind="part", operation="stream")
+    job_id = runpod.run("generator", {"text": "a few words"})
+    eventually(lambda: runpod.state("generator", job_id), "COMPLETED")
+    answers = [runpod.send("GET", f"/v2/generator/stream/{job_id}").json() for _ in range(4)]
+    assert [[chunk["output"] for chunk in one["stream"]] for one in answers] == [["a"], ["few"], ["words"], []]
+    client = RunPodClient(KEY, base_url=f"{runpod.address}/v2")
+    assert list(client.stream("generator", runpod.run("generator", {"text": "one by one"}))) == ["one", "by", "one"]
 
 
 def test_a_generator_streams_and_aggregates(runpod: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import itertools
 import pkgutil
 
 import pytest
@@ -13,6 +14,7 @@ import celery_runpod.api
 from .conftest import KEY, Serve
 from .servers import Request, answer
 
+CHUNKS = itertools.cycle([("Once", " upon", " a", " time"), ()])
 MODULES = sorted(module.name for module in pkgutil.iter_modules(celery_runpod.api.__path__))
 
 
@@ -31,7 +33,7 @@ def endpoint(request: Request) -> bytes:
             "health": {"jobs": {}, "workers": {"throttled": 2}},
             "stream": {
                 "status": "COMPLETED",
-                "stream": [{"output": chunk} for chunk in ("Once", " upon", " a", " time")],
+                "stream": [{"output": chunk} for chunk in next(CHUNKS)] if "/stream/" in request.path else [],
             },
         }[operation]
     )

@@ -131,13 +131,19 @@ def stream(scenes: list[Any], time: Time, status: Any = None) -> Iterator[Any]:
 
 
 def test_chunks_come_until_the_job_has_ended() -> None:
-    scenes = [(QUEUED, []), (WORKING, ["Once", " upon"]), (WORKING, [" a"]), (DONE, [" time"])]
+    scenes = [(QUEUED, []), (WORKING, ["Once", " upon"]), (WORKING, [" a"]), (DONE, [" time"]), (DONE, [])]
     assert list(stream(scenes, Time())) == ["Once", " upon", " a", " time"]
+
+
+def test_a_final_answer_may_hold_a_part_of_the_chunks() -> None:
+    time = Time()
+    assert list(stream([(WORKING, ["a"]), (DONE, ["b"]), (DONE, ["c", "d"]), (DONE, [])], time)) == list("abcd")
+    assert time.slept == []
 
 
 @pytest.mark.parametrize(("state", "kind"), [("CANCELLED", JobCancelled), ("TIMED_OUT", JobTimedOut)])
 def test_a_stream_of_a_job_that_was_ended_ends_too(state: str, kind: type[Exception]) -> None:
-    chunks = stream([(WORKING, ["a"]), (Job("a", state), ["b"])], Time())
+    chunks = stream([(WORKING, ["a"]), (Job("a", state), ["b"]), (Job("a", state), [])], Time())
     assert [next(chunks), next(chunks)] == ["a", "b"]
     with pytest.raises(kind):
         next(chunks)
@@ -145,7 +151,7 @@ def test_a_stream_of_a_job_that_was_ended_ends_too(state: str, kind: type[Except
 
 def test_what_is_left_of_a_failed_job_comes_before_its_error() -> None:
     why = Job("a", "FAILED", error="handler: no seed \ntraceback: ...")
-    chunks = stream([(Job("a", "FAILED"), ["last words"])], Time(), status=why)
+    chunks = stream([(Job("a", "FAILED"), ["last words"]), (Job("a", "FAILED"), [])], Time(), status=why)
     assert next(chunks) == "last words"
     with pytest.raises(JobFailed, match="no seed"):
         next(chunks)
@@ -164,7 +170,7 @@ def test_a_server_that_does_not_hold_the_request_is_not_hammered() -> None:
 
 
 def test_a_server_that_holds_the_request_is_asked_again_at_once() -> None:
-    time, rest = Time(), iter([(WORKING, []), (DONE, ["x"])])
+    time, rest = Time(), iter([(WORKING, []), (DONE, ["x"]), (DONE, [])])
 
     def take() -> tuple[Job, list[Any]]:
         time.now += 10
@@ -176,7 +182,7 @@ def test_a_server_that_holds_the_request_is_asked_again_at_once() -> None:
 
 def test_what_was_not_taken_is_asked_again() -> None:
     time = Time()
-    scenes = [RateLimited("slow", retry_after_s=9.0), Unavailable("refused", sent=False), (DONE, ["x"])]
+    scenes = [RateLimited("slow", retry_after_s=9.0), Unavailable("refused", sent=False), (DONE, ["x"]), (DONE, [])]
     assert list(stream(scenes, time)) == ["x"]
     assert time.slept == [9.0, 0.75]
 
@@ -200,6 +206,7 @@ def test_a_stream_over_http(serve: Serve, client_of: MakeClient) -> None:
         [
             {"status": "IN_PROGRESS", "stream": [{"output": "a"}]},
             {"status": "FAILED", "stream": [{"output": "b"}]},
+            {"status": "FAILED", "stream": []},
         ]
     )
 
@@ -214,6 +221,7 @@ def test_a_stream_over_http(serve: Serve, client_of: MakeClient) -> None:
         next(chunks)
     assert caught.value.endpoint == "sdxl"
     assert [request.path for request in server.requests] == [
+        "/v2/sdxl/stream/j?wait=2000",
         "/v2/sdxl/stream/j?wait=2000",
         "/v2/sdxl/stream/j?wait=2000",
         "/v2/sdxl/status/j",

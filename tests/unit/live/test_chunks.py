@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -39,9 +40,9 @@ def accepted(bench: Bench, task_id: str = "t1", options: Options = STREAMED) -> 
     bench.accepted(task_id, options=options)
 
 
-def yields(bench: Bench, *texts: str, task_id: str = "t1", gap: bool = False, token: str = "look") -> None:
+def yields(bench: Bench, *texts: str, task_id: str = "t1", gap: bool = False) -> None:
     """What a worker keeps after a look at RunPod."""
-    job = bench.record(task_id)
+    job, token = bench.record(task_id), str(uuid.uuid4())
     assert bench.store.streams.begin_look(job, token, bench.now, bench.now + 10) == "begun"
     assert bench.store.streams.end_look(job, token, texts, bench.now, gap=gap) == "kept"
 
@@ -304,7 +305,7 @@ def test_who_is_read_for_keeps_no_new_chunk_from_the_others(bench: Bench, monkey
         try:
             while not begun.is_set():
                 await asyncio.sleep(0.01)
-            yields(bench, "1", task_id="now", token="again")
+            yields(bench, "1", task_id="now")
             assert (await anext(now)).output == 1
         finally:
             go_on.set()

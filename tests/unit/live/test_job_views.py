@@ -461,6 +461,13 @@ def test_large_events_are_sent_in_pieces(views: Framework, monkeypatch: pytest.M
     assert [json.loads(one["data"])["output"] for one in events(body) if one["event"] == "chunk"][-1] == "<i>3</i>"
 
 
+def test_under_wsgi_a_stream_ends_after_so_many_bytes(jobs_seen: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_pages, "WSGI_BYTES", 1)
+    jobs_seen.script = [RUNNING, DONE]
+    stream = bounded(1)
+    assert stream is not None and len(list(stream)) == 2 and job_pages.places.taken == 0
+
+
 @pytest.mark.usefixtures("streamed")
 def test_who_does_not_read_keeps_no_place(jobs_seen: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     large = [Entry(f"{n}-0", "0.1", 1, n, "chunk", json.dumps("x" * 900_000)) for n in range(1, 10)]

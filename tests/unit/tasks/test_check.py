@@ -107,6 +107,25 @@ def test_a_backoff_longer_than_runpod_keeps_a_result_is_cut() -> None:
     assert bench.due() == pytest.approx(900)
 
 
+@pytest.mark.parametrize(
+    ("sync", "asked_s", "paused_s", "loud"),
+    [(False, 600.0, 660.0, False), (False, 3600.0, 990.0, True), (True, 30.0, 33.0, False), (True, 120.0, 132.0, True)],
+)
+def test_a_retry_after_that_outlasts_runpods_results_is_cut_and_loud(
+    sync: bool, asked_s: float, paused_s: float, loud: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench()
+    bench.accepted(options=Options(deadline=21600.0, sync=sync))
+    bench.runpod.says("status", RateLimited("429", "status", ENDPOINT, 429, retry_after_s=asked_s))
+    bench.check(after_s=bench.due() or 0.0)
+    assert (bench.record().reason, bench.store.pauses.paused_until(ENDPOINT, "status")) == (
+        "RATE_LIMITED",
+        pytest.approx(bench.now + paused_s),
+    )
+    lines = [line for line in caplog.records if line.levelname == "CRITICAL"]
+    assert [line.getMessage().partition(":")[0] for line in lines] == ["looks.paused_past_retention"] * loud
+
+
 def test_a_store_that_is_away_right_after_the_post_does_not_lose_the_jobs_id() -> None:
     bench = Bench()
     answered, failures = bench.store.submits.answered, [RedisConnectionError("away")] * 5

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+import tasks.check
 from celery_runpod import Endpoint
 from celery_runpod._store.states import State
 from celery_runpod._store.streams import START, Entry
@@ -42,9 +43,18 @@ def outcome(bench: Bench) -> Any:
     return decode(found["error"]) if found.get("error") else found["output"]
 
 
+def runs(bench: Bench) -> None:
+    """From now on RunPod says IN_PROGRESS where the test says nothing else."""
+    scripted = bench.runpod.status
+    bench.runpod.status = lambda endpoint, job_id, **_: (  # type: ignore[method-assign]
+        scripted(endpoint, job_id) if bench.runpod.script.get("status") else Answer(job_id, "IN_PROGRESS")
+    )
+
+
 def running(bench: Bench, **options: Any) -> None:
     """A streamed job that has been seen in progress."""
     bench.accepted(options=Options.parse({**STREAMED.to_message(), **options}))
+    runs(bench)
     bench.runpod.says("stream", (RUNS, []))
     bench.check(after_s=2)
     assert bench.record().state is State.IN_PROGRESS
@@ -123,7 +133,75 @@ def test_a_look_that_died_with_its_process_is_a_gap_once_its_request_is_over() -
     assert kept(bench) == ["gap", '"b"']
     # The dead one was only slow.
     assert bench.store.streams.end_look(dead, "dead", ['"a"'], bench.now) == "refused"
-    assert kept(bench) == ["gap", '"b"']
+    assert kept(bench) == ["gap", '"b"', "gap"]
+
+
+def in_the_store(bench: Bench) -> dict[str, Any]:
+    """What the store holds of the job, to be put back by `lost_since`."""
+    keys = (bench.store.keys.job(ENDPOINT, "t1"), bench.store.keys.stream(ENDPOINT, "t1"))
+    return {key: bench.redis.dump(key) for key in keys}
+
+
+def lost_since(bench: Bench, then: dict[str, Any]) -> None:
+    """Redis has lost its latest moment."""
+    for key, held in then.items():
+        bench.redis.delete(key)
+        if held is not None:
+            bench.redis.restore(key, 0, held)
+
+
+def test_chunks_that_redis_has_lost_are_a_gap_to_the_process_that_kept_them() -> None:
+    bench = Bench()
+    running(bench)
+    bench.runpod.says("stream", (RUNS, ["a"]), (RUNS, ["b"]), (Answer("r1", "COMPLETED"), ["c"]))
+    bench.check(after_s=2)
+    then = in_the_store(bench)
+    bench.check(after_s=3)
+    lost_since(bench, then)
+    bench.runpod.says("status", DONE)
+    bench.check(after_s=4)
+    assert kept(bench) == ['"a"', "gap", '"c"'] and isinstance(outcome(bench), StreamIncomplete)
+
+
+def test_the_last_chunks_that_redis_has_lost_make_no_success() -> None:
+    bench = Bench()
+    running(bench)
+    bench.runpod.says("stream", (RUNS, ["a"]), (Answer("r1", "COMPLETED"), ["b"]))
+    bench.check(after_s=2)
+    then, end_by_answer = in_the_store(bench), tasks.check.end_by_answer
+
+    def after_a_loss(services: Any, job: Any, answer: Answer) -> str:
+        lost_since(bench, then)
+        return end_by_answer(services, job, answer)
+
+    bench.runpod.says("status", DONE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks.check, "end_by_answer", after_a_loss)
+        bench.check(after_s=3)
+    assert isinstance(outcome(bench), StreamIncomplete)
+
+
+def test_chunks_whose_look_redis_has_lost_are_a_gap() -> None:
+    bench = Bench()
+    running(bench)
+    then = in_the_store(bench)
+
+    def redis_fails_meanwhile() -> tuple[Answer, list[Any]]:
+        lost_since(bench, then)
+        return RUNS, ["a"]
+
+    bench.runpod.says("stream", redis_fails_meanwhile)
+    bench.check(after_s=2)
+    assert kept(bench) == ["gap"]
+
+
+def test_a_look_that_is_ended_twice_is_ended_once() -> None:
+    bench = Bench()
+    running(bench)
+    job = bench.record()
+    assert bench.store.streams.begin_look(job, "look", bench.now, bench.now + 12) == "begun"
+    words = [bench.store.streams.end_look(job, "look", ['"a"'], bench.now) for _ in range(2)]
+    assert (words, kept(bench)) == (["kept", "kept"], ['"a"'])
 
 
 def test_chunks_that_come_while_the_store_is_away_are_kept_when_it_is_back() -> None:
@@ -146,7 +224,7 @@ def test_a_retry_opens_with_the_number_of_its_attempt() -> None:
     bench = Bench()
     running(bench, retries=1)
     bench.runpod.says("stream", (RUNS, ["a"]), (Answer("r1", "FAILED"), ["b"]))
-    bench.runpod.says("status", Answer("r1", "FAILED", error="boom"))
+    bench.runpod.says("status", RUNS, Answer("r1", "FAILED", error="boom"))
     bench.check(after_s=2)
     bench.check(after_s=3)
     assert bench.record().state is State.WAITING
@@ -216,6 +294,17 @@ def test_an_empty_list_is_an_output_too() -> None:
     bench.runpod.says("stream", (DONE, []))
     bench.check(after_s=2)
     assert outcome(bench) == []
+
+
+def test_an_empty_list_after_an_answer_that_was_lost_is_no_success() -> None:
+    bench = Bench()
+    bench.accepted()
+    bench.runpod.says("status", DONE, DONE)
+    bench.runpod.says("stream", Unavailable("503", "stream", ENDPOINT, 503, sent=True), (DONE, []))
+    bench.check(after_s=2)
+    bench.check(after_s=12)
+    error = outcome(bench)
+    assert isinstance(error, StreamIncomplete) and "using(stream=False)" in str(error)
 
 
 @pytest.mark.parametrize("sync", [False, True])
@@ -374,11 +463,8 @@ def test_trouble_on_stream_does_not_stop_the_looks_at_other_jobs(trouble: Except
     assert looks_at_a_plain_job_beside(trouble) >= looks_at_a_plain_job_beside(None) > 2
 
 
-def test_an_outage_costs_the_chunks_of_one_stream_and_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench()
-    ids = [f"t{number}" for number in range(10)]
-    for task_id in ids:
-        bench.accepted(task_id, options=STREAMED)
+def in_an_outage(bench: Bench, monkeypatch: pytest.MonkeyPatch, ids: list[str]) -> list[str]:
+    """Two minutes in which RunPod answers 503: what it was asked for."""
     asked: list[str] = []
 
     def away(operation: str) -> Any:
@@ -394,10 +480,55 @@ def test_an_outage_costs_the_chunks_of_one_stream_and_of_no_other(monkeypatch: p
     bench.runpod.status = away("status")  # type: ignore[method-assign]
     bench.runpod.take_chunks = away("stream")  # type: ignore[method-assign]
     for _ in range(120):
+        for task_id in ids:
+            bench.store.watches.note(ENDPOINT, task_id)
         bench.check(after_s=1)
     assert asked.count("status") > 1
+    return asked
+
+
+IDS = [f"t{number}" for number in range(10)]
+
+
+def test_an_outage_costs_the_chunks_of_one_stream_and_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    for task_id in IDS:
+        bench.accepted(task_id, options=STREAMED)
+    runs(bench)
+    bench.runpod.script["stream"] = [(RUNS, [])] * len(IDS)
+    bench.check(after_s=2)
+    asked = in_an_outage(bench, monkeypatch, IDS)
     assert asked.count("stream") == 1
-    assert sum(kept(bench, one) == ["gap"] for one in ids) == 1
+    assert sum(kept(bench, one) == ["gap"] for one in IDS) == 1
+
+
+def test_an_outage_costs_nothing_of_streams_in_the_queue_or_without_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    for task_id in IDS:
+        bench.accepted(task_id, options=STREAMED)
+    assert "stream" not in in_an_outage(bench, monkeypatch, IDS)
+    bench = Bench()
+    for task_id in IDS:
+        bench.accepted(task_id, options=STREAMED)
+    runs(bench)
+    bench.check(after_s=2)
+    assert "stream" not in in_an_outage(bench, monkeypatch, [])
+
+
+def test_chunks_are_not_asked_for_once_another_stream_has_met_trouble() -> None:
+    bench = Bench()
+    running(bench)
+    bench.store.watches.note(ENDPOINT, "t1")
+
+    def another_is_refused() -> tuple[Answer, list[Any]]:
+        bench.store.pauses.pause(ENDPOINT, "stream", bench.now, None, 0.5)
+        return RUNS, ["a"]
+
+    bench.runpod.says("stream", another_is_refused, (RUNS, ["b"]))
+    asked = bench.runpod.called("stream")
+    bench.check(after_s=2)
+    assert (bench.runpod.called("stream") - asked, kept(bench)) == (1, ['"a"'])
+    assert bench.store.pauses.paused_until(ENDPOINT, "stream") is not None
 
 
 def test_a_streamed_job_past_its_deadline_ends_though_the_budget_has_no_request(

@@ -1,1 +1,0 @@
-"""A Flask application with an endpoint: `flask --app examples.flask_app.app run`."""
