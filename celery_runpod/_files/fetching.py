@@ -20,9 +20,8 @@ from typing import BinaryIO, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
-import urllib3
 
-from celery_runpod.api._connections import Adapter, AddressRefused, Call, calling, causes
+from celery_runpod.api._connections import FAILURES, AddressRefused, Call, TimedSession, calling, causes
 from celery_runpod.api._durations import bounded
 from celery_runpod.api._http_errors import shorten
 from celery_runpod.errors import FileRefused, FileUnavailable
@@ -36,7 +35,6 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 MOST_REDIRECTS = 5
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -117,18 +115,11 @@ def _check_url(url: str, rules: Rules, where: str) -> None:
         raise FileRefused(f"{shown(url)} is not https; allow_http=True fetches it all the same", where)
 
 
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: `requests` would otherwise prepare the next request itself, before its URL is checked."""
-
-
 def _session() -> requests.Session:
-    session = _Session()
+    session = TimedSession()
     session.trust_env = False
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     session.headers = requests.structures.CaseInsensitiveDict({"Accept": "*/*", "Accept-Encoding": "identity"})
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, Adapter(max_retries=0))
     return session
 
 
@@ -173,7 +164,7 @@ def _tried(step: Callable[[], T], url: str, call: Call, where: str) -> T:
     try:
         with calling(call):
             return step()
-    except _FAILURES as error:
+    except FAILURES as error:
         *_, root = causes(error)
     if isinstance(root, AddressRefused):
         raise FileRefused(f"{shown(url)}: {root}", where)

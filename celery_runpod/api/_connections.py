@@ -25,12 +25,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from requests import PreparedRequest
+from requests import PreparedRequest, RequestException, Response, Session
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
 
+FAILURES = (RequestException, HTTPError, OSError, ValueError)
+"""What an exchange on these connections raises."""
 IDLE_S = 4.0
 PIECE_BYTES = 16_384
 """One TLS record. OpenSSL's timeout holds for each record, so a request is sent in pieces of this size."""
@@ -221,6 +223,18 @@ class _TLSPool(HTTPSConnectionPool):
 
 
 _POOLS = {"http": _Pool, "https": _TLSPool}
+
+
+class TimedSession(Session):
+    """A session of `requests` on these connections, with this adapter for every host."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, Adapter(max_retries=0, **options))
+
+    def get_redirect_target(self, resp: Response) -> None:
+        """None: `requests` would otherwise prepare the next request even if it must not follow the redirect."""
 
 
 class Adapter(HTTPAdapter):

@@ -28,11 +28,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
 import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-from celery_runpod.api._connections import Adapter, Call, calling, causes
+from celery_runpod.api._connections import FAILURES, Call, TimedSession, calling, causes
 from celery_runpod.api._durations import MAX_S, bounded
 from celery_runpod.api._http_errors import RawAnswer, Where, read, shorten
 from celery_runpod.api._ratelimits import HEADERS
@@ -46,8 +44,6 @@ MAX_LINE_BYTES = 1_000_000
 """The longest line of a log; a longer one ends the stream."""
 
 MIN_KEY_CHARS = 8
-
-_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
 class Bearer(AuthBase):
@@ -68,11 +64,6 @@ class Bearer(AuthBase):
         hidden = text if len(self._key) < MIN_KEY_CHARS else text.replace(self._key.encode(), b"***")
         # Latin-1 gives every byte back as it was.
         return hide_signatures(hidden.decode("latin-1")).encode("latin-1")
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: `requests` would otherwise prepare the next request even if it must not follow the redirect."""
 
 
 class Transport:
@@ -133,7 +124,7 @@ class Transport:
         try:
             with calling(call):
                 answer = self._exchange(method, f"{self.base_url}/{path}", body, auth, call)
-        except _FAILURES as error:
+        except FAILURES as error:
             failed = self._failed(error, call, where, auth)
         else:
             return self._read(answer, where, auth, has_body)
@@ -153,7 +144,7 @@ class Transport:
             with calling(call):
                 response = self._send("GET", f"{self.base_url}/{path}", None, auth, call, "text/event-stream")
                 refusal = None if response.status_code == 200 else _whole(response, auth)
-        except _FAILURES as error:
+        except FAILURES as error:
             failed = self._failed(error, call, where, auth)
         if failed is not None:
             raise failed
@@ -168,7 +159,7 @@ class Transport:
                 try:
                     with calling(call):
                         piece = next(pieces, b"")
-                except _FAILURES as error:
+                except FAILURES as error:
                     if any(isinstance(one, TimeoutError) for one in causes(error)):
                         return
                     failed = self._failed(error, call, where, auth)
@@ -223,13 +214,10 @@ class Transport:
         return self._sessions.get(pid) or self._sessions.setdefault(pid, self._new_session())
 
     def _new_session(self) -> requests.Session:
-        session = _Session()
+        session = TimedSession(pool_connections=4, pool_maxsize=self._pool_size)
         session.headers.update({"Content-Type": "application/json", "User-Agent": _user_agent()})
         # No cookies: threads share the session.
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter: HTTPAdapter = Adapter(pool_connections=4, pool_maxsize=self._pool_size, max_retries=0)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
         # Read once, not at each request: proxies and REQUESTS_CA_BUNDLE, for the one host that this session talks to.
         found = session.merge_environment_settings(self.base_url, {}, None, True, None)
         session.proxies, session.verify, session.trust_env = found["proxies"], found["verify"], False
@@ -243,7 +231,7 @@ def _whole(response: requests.Response, auth: Bearer) -> RawAnswer:
             content += piece
             if len(content) > MAX_ANSWER_BYTES:
                 break
-    except _FAILURES as error:
+    except FAILURES as error:
         # The status is known already, and may say more than the rest would.
         cut = _why(error, auth)
     status, oversized = response.status_code, len(content) > MAX_ANSWER_BYTES

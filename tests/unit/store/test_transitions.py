@@ -83,10 +83,10 @@ def test_a_submit_is_not_believed_that_names_the_job_of_another_task(store: JobS
     store.accept(other := job("t2"), NOW)
     assert claim(store, other) == 1
     other = replace(other, attempt=1)
-    assert store.submits.submitted(other, "r1", NOW + 1, NOW) == "foreign"
+    assert answered(store, other, "r1", NOW + 1, NOW) == "foreign"
     assert store.end(other, State.COMPLETED, DONE, NOW, NOW + 30, job_id="r1")[0] == "refused"
     assert state(store, "t2") == "SUBMITTING"
-    assert store.submits.submitted(other, "r2", NOW + 1, NOW) == "accepted"
+    assert answered(store, other, "r2", NOW + 1, NOW) == "accepted"
 
 
 def test_nothing_leaves_delivered_and_an_outcome_only_goes_on() -> None:
