@@ -6,6 +6,7 @@ Not here: names and fields of the message (``_protocol.py``), the worker's readi
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
@@ -16,6 +17,23 @@ from celery_runpod._escaping import described
 from celery_runpod._protocol import ARGUMENTS, CALL
 from celery_runpod.api._durations import in_seconds
 from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError
+
+
+MOST_ID = 255
+"""Characters of a task id."""
+
+
+def task_id_from(given: Any) -> str:
+    """A call's task id as text; a new one where none is given.
+
+    Raises:
+        InvalidOption: neither a text nor a UUID, which is what the primary key of a row often is.
+    """
+    if not given:
+        return str(uuid.uuid4())
+    if not isinstance(given, str | uuid.UUID) or len(str(given)) > MOST_ID:
+        raise InvalidOption("task_id", described(given), f"a text of at most {MOST_ID} characters, or a UUID")
+    return str(given)
 
 
 def unfolded(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, NoReturn, Self
@@ -20,7 +19,7 @@ from celery.canvas import Signature
 
 from celery_runpod import _stand_ins
 from celery_runpod._asking import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
-from celery_runpod._call_rules import merge_input, not_before
+from celery_runpod._call_rules import merge_input, not_before, task_id_from
 from celery_runpod._connect import check_reachable, client_app, client_settings
 from celery_runpod._on_commit import on_commit
 from celery_runpod._plain_json import plain_json
@@ -182,7 +181,7 @@ class Endpoint:
                 is `unconfirmed`: then repeat the call with the task id that it names.
         """
         app = self.app
-        task_id = celery_options.pop("task_id", None) or str(uuid.uuid4())
+        task_id = task_id_from(celery_options.pop("task_id", None))
         signature = self.signature(args, kwargs, **celery_options)
         client_task(app).apply_async(signature.args, signature.kwargs, **{**signature.options, "task_id": task_id})
         return JobResult(task_id, app=app)

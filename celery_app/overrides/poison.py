@@ -30,6 +30,7 @@ from celery.app.task import Context
 from redis.exceptions import RedisError
 
 from celery_app.overrides.broken_envelopes import UNREADABLE
+from celery_runpod._call_rules import MOST_ID
 from celery_runpod._protocol import FINISH, REFUSED, RUN
 from celery_runpod._store.put_aside import MOST_BODY, AsideMessage
 from celery_runpod.api._depth import MAX_DEPTH, is_deeper, loads, pruned, too_deep
@@ -47,18 +48,21 @@ on Python 3.11, 748 on 3.12 and 4,996 on 3.13 (measured), minus the depth of the
 AROUND_INPUT = 2
 """The body is `[args, kwargs, embed]`: an input lies in two lists, a field in a list and an object."""
 
-MOST_ID = 255
+IDS = ("id", "root_id", "parent_id", "group")
+"""Headers that may be a UUID, as Celery's own: kombu's JSON keeps the type."""
+
 JSON = "application/json"
 
 
 def measure(message: Any) -> str | None:
     """Why a message cannot be run; None if it can. If only the input of a call is nested too deeply, the input becomes
-    null and a header says why."""
+    null and a header says why. Ids become text."""
     if message.content_type == UNREADABLE:
         return f"the message cannot be read: {message.headers.get('problem')}"
     headers = message.headers
     if not isinstance(headers, dict):
         return None
+    headers.update({name: str(headers[name]) for name in IDS if isinstance(headers.get(name), uuid.UUID)})
     if place := too_deep(headers, "headers"):
         return f"{place} is nested deeper than {MAX_DEPTH} levels"
     if not can_be_encoded(json.dumps(headers, ensure_ascii=False, default=repr)):

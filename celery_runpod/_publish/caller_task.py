@@ -21,7 +21,7 @@ from celery.exceptions import TaskRevokedError
 from redis.exceptions import RedisError
 
 from celery_runpod import _stand_ins
-from celery_runpod._call_rules import unfolded
+from celery_runpod._call_rules import task_id_from, unfolded
 from celery_runpod._connect import broker_of, check_reachable, is_worker, mask_url
 from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import RUN
@@ -133,11 +133,11 @@ class ClientTask(ClientSideTask):
         """Publish a call.
 
         Raises:
-            as `refuse`; and BrokerUnavailable: the message was not published or, if `unconfirmed`, may have been.
+            as `refuse` and `task_id_from`; and BrokerUnavailable: the message was not published or, if `unconfirmed`, may have been.
         """
         app: Celery = self.app
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
-        task_id = options["task_id"] = options.get("task_id") or str(uuid.uuid4())
+        task_id = options["task_id"] = task_id_from(options.get("task_id"))
         if _stand_ins.active():
             check_arguments(args, kwargs)
             refuse_wrong_links(options)

@@ -10,11 +10,12 @@ the command shows (`celery_runpod/_cli/aside_command.py`).
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from kombu.utils.json import dumps, loads
 
 from celery_runpod._store.endpoint_index import EndpointIndex
 from celery_runpod._store.heartbeats import Heartbeats
@@ -86,7 +87,8 @@ class Aside(Part):
             "put_message_aside",
             entry=message.id,
             now=message.since,
-            text=json.dumps(kept),
+            # By kombu, as it was read: a header may be a UUID or a datetime.
+            text=dumps(kept),
             most_entries=MOST_MESSAGES,
             most_bytes=MOST_BYTES,
         )
@@ -101,7 +103,7 @@ class Aside(Part):
         for start in range(0, len(ids), BATCH):
             found: Any = self.redis.hmget(self.keys.aside_entries(), ids[start : start + BATCH])
             texts += found
-        return [AsideMessage(**json.loads(text)) for text in texts if text]
+        return [AsideMessage(**loads(text)) for text in texts if text]
 
     def take_message(self, entry: str) -> bool:
         """Remove a message; False where it is gone already."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from celery import Celery, chain, chord, group, shared_task
@@ -103,6 +104,29 @@ def test_arguments_are_a_list_or_a_tuple(args: Any, app: Celery) -> None:
     for call in (endpoint.apply_async, endpoint.signature, app.tasks[RUN].apply_async):
         with pytest.raises(TypeError, match="task args must be a list or tuple"):
             call(args)
+    assert published() == 0
+
+
+BY_ID: dict[str, Callable[[Endpoint, Celery, Any], Any]] = {
+    "apply_async": lambda e, app, task_id: e.apply_async(kwargs={"a": 1}, task_id=task_id),
+    "s.apply_async": lambda e, app, task_id: e.s(a=1).apply_async(task_id=task_id),
+    "set": lambda e, app, task_id: e.s(a=1).set(task_id=task_id).delay(),
+}
+
+
+@pytest.mark.parametrize("name", BY_ID)
+def test_a_task_id_may_be_the_uuid_of_a_row(name: str, app: Celery) -> None:
+    row = UUID(int=7)
+    assert BY_ID[name](Endpoint("e1", app=app), app, row).id == str(row)
+    [queue] = [queue for queue in Channel.queues.values() if queue.qsize()]
+    assert queue.get()["headers"]["id"] == str(row)
+
+
+@pytest.mark.parametrize("task_id", [7, b"t1", "t" * 256, ["t1"]])
+@pytest.mark.parametrize("name", BY_ID)
+def test_a_task_id_that_no_worker_takes_is_refused(name: str, task_id: Any, app: Celery) -> None:
+    with pytest.raises(InvalidOption, match="option 'task_id'.* or a UUID"):
+        BY_ID[name](Endpoint("e1", app=app), app, task_id)
     assert published() == 0
 
 

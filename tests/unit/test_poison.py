@@ -6,11 +6,14 @@ import base64
 import bz2
 import json
 import zlib
+from datetime import UTC, datetime
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
-from kombu.utils.json import dumps
+from kombu.utils.json import dumps, loads
 
 from celery_app.overrides.broken_envelopes import MOST_UNPACKED, measured_loads, problem_of, unreadable
 from celery_app.overrides.loss_tolerant_consumer import LossTolerantConsumer
@@ -89,6 +92,21 @@ def test_what_has_no_result_is_put_aside_with_all_that_a_release_needs() -> None
     [kept] = bench.store.aside.messages_aside()
     assert (kept.name, kept.queue, kept.body) == ("runpod.cancel", "runpod", "[[], {}, {}]")
     assert kept.properties == {"priority": 3} and kept.headers["id"] == "t1" and kept.readable and kept.whole
+
+
+def test_ids_that_are_uuids_become_text() -> None:
+    given = message("[[], {}, {}]", id=UUID(int=1), root_id=UUID(int=1), group=None, order=UUID(int=2))
+    assert measure(given) is None
+    assert given.headers["id"] == given.headers["root_id"] == str(UUID(int=1))
+    assert given.headers["group"] is None and given.headers["order"] == UUID(int=2)
+
+
+@pytest.mark.parametrize("value", [UUID(int=1), datetime(2026, 1, 2, tzinfo=UTC), Decimal("1.5"), b"\xff"])
+def test_a_message_is_put_aside_with_headers_of_any_type_that_kombu_reads(value: Any) -> None:
+    bench = Bench()
+    settle(bench.services, message("[[], {}, {}]", ignore_result=True, order=loads(dumps(value))), "why", True)
+    [kept] = bench.store.aside.messages_aside()
+    assert kept.headers["order"] == value
 
 
 @pytest.mark.parametrize(
