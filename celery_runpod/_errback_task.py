@@ -25,19 +25,20 @@ class ErrbackTask(ClientSideTask):
     ignore_result = True
 
 
-def call_errback(self: Any, *given: Any) -> None:
+def call_errback(self: Any, *given: Any, task: str = RUN) -> None:
     """Call an errback, the last argument: with what Celery gives (request, error, traceback), or, from a RunPod worker,
-    with what stands under the task id."""
+    with what stands under the id of the `task` that has failed."""
     *before, errback = given
     if len(before) == 1:
-        before = _arguments_of(self.app, str(before[0]))
+        before = _arguments_of(self.app, str(before[0]), task)
     maybe_signature(errback, app=self.app)(*before)
 
 
-def _arguments_of(app: Celery, task_id: str) -> list[Any]:
-    """The request, the error and the traceback of a call that has failed. The input is in no result."""
+def _arguments_of(app: Celery, task_id: str, task: str) -> list[Any]:
+    """The request, the error and the traceback of a call, or of a chord's body, that has failed. The input is in no
+    result."""
     result = JobResult(task_id, app=app)
-    request = Context({"id": task_id, "task": RUN, "args": (), "kwargs": {}, "delivery_info": {}})
+    request = Context({"id": task_id, "task": task, "args": (), "kwargs": {}, "delivery_info": {}})
     return [request, result.error or result.result, result.traceback]
 
 

@@ -13,6 +13,7 @@ import threading
 from typing import Any
 
 from celery.backends.redis import RedisBackend, SentinelBackend
+from celery.canvas import group
 
 from tasks.services import AWAY
 
@@ -41,6 +42,10 @@ class ChordKeepingBackend(RedisBackend):
         if isinstance(cause, (OSError, *AWAY)):
             self._this_thread.keeps = True
             raise cause
+        error = cause if exc is None else exc
+        if error is not None and callback.id and not isinstance(callback, group):
+            # Celery publishes the errbacks first, and an errback that gets the task id alone reads the error there.
+            self.mark_as_failure(callback.id, error)
         return super().chord_error_from_stack(callback, exc)
 
     @property

@@ -1,7 +1,7 @@
 """Puts a task of ours in the place of errbacks with Celery's documented arguments, `(request, exc, traceback)`.
 
 Celery calls such an errback in the process in which the task failed, and there it must be known. A job fails in a RunPod
-worker, which knows no task of the caller's, so it publishes errbacks with the task id alone. Where the app that publishes
+worker, and with it the body of its chord. It knows no task of the caller's, so it publishes errbacks with the task id alone. Where the app that publishes
 a call knows an errback that takes three arguments, the task `runpod.errback` is published instead: it runs in the
 caller's own worker, on the errback's queue, and calls the errback as Celery does (`celery_runpod/_errback_task.py`).
 
@@ -19,27 +19,28 @@ from celery import Celery
 
 from celery_runpod._call_rules import takes_celerys_arguments
 from celery_runpod._connect import is_worker
-from celery_runpod._protocol import ERRBACK, RUN
+from celery_runpod._protocol import ERRBACK
 
 
 def wrap(app: Celery, signature: MutableMapping[str, Any]) -> None:
-    """Wrap the errbacks of a call that take Celery's arguments. Their queues are known already."""
+    """Wrap the errbacks of a signature that take Celery's arguments. Their queues are known already."""
     given = (signature.get("options") or {}).get("link_error")
-    if signature.get("task") != RUN or not given or is_worker(app):
+    if not given or is_worker(app):
         return
     errbacks = given if isinstance(given, list | tuple) else [given]
     signature["options"]["link_error"] = [
-        _wrapped(one) if isinstance(one, Mapping) and takes_celerys_arguments(app, one) else one for one in errbacks
+        _wrapped(one, signature["task"]) if isinstance(one, Mapping) and takes_celerys_arguments(app, one) else one
+        for one in errbacks
     ]
 
 
-def _wrapped(errback: Mapping[str, Any]) -> dict[str, Any]:
+def _wrapped(errback: Mapping[str, Any], failed: str) -> dict[str, Any]:
     # Its options, with its queue and its id, are the wrapper's: the errback runs within it.
     options = dict(errback.get("options") or {})
     return {
         "task": ERRBACK,
         "args": [dict(errback)],
-        "kwargs": {},
+        "kwargs": {"task": failed},
         "options": options,
         "subtask_type": None,
         "immutable": False,

@@ -52,6 +52,18 @@ def never_begin(signature: MutableMapping[str, Any]) -> Iterator[MutableMapping[
         yield from never_begin(child)
 
 
+def _fail_at_a_runpod_worker(message: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+    """Every signature whose errbacks a RunPod worker may publish: the calls, and the bodies of chords, which fail with
+    any of their members."""
+    for one in (message, *signatures_after(message)):
+        if one["task"] == RUN:
+            yield one
+        bodies = (one.get("kwargs") or {}).get("body") if one["task"] == "celery.chord" else None
+        for body in (*_listed((one.get("options") or {}).get("chord")), *_listed(bodies)):
+            yield body
+            yield from _children(body, ())
+
+
 def _children(
     signature: MutableMapping[str, Any], following: Iterable[str] = _FOLLOWS
 ) -> Iterator[MutableMapping[str, Any]]:
@@ -176,7 +188,7 @@ def _pin_what_follows(app: Celery, sender: str | None, body: Any, declare: Any) 
         pin(app, signature)
         if ended_queue is not None and signature["task"] == RUN:
             job_ends.ask(signature, ended_queue)
-    for signature in (message, *after):
+    for signature in _fail_at_a_runpod_worker(message):
         wrap(app, signature)
     declare_followers(app, declare, (*queues_of(after), *([ended_queue] if ended_queue else [])))
     for link in link_signatures(message):

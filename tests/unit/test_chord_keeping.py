@@ -109,3 +109,14 @@ def test_a_body_that_cannot_be_sent_at_all_fails_its_chord(monkeypatch: pytest.M
 
 def test_the_worker_has_it() -> None:
     assert isinstance(create_app().backend, ChordKeepingBackend)
+
+
+def test_the_error_of_a_chord_stands_before_its_errbacks_are_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = Story(monkeypatch, ChordKeepingBackend)
+    seen: list[str] = []
+    monkeypatch.setattr(story.backend, "_call_task_errbacks", lambda *_: seen.append(story.state()))
+    try:
+        raise ValueError("x")
+    except ValueError as error:
+        story.backend.chord_error_from_stack(story.body, error)
+    assert seen == [states.FAILURE]

@@ -151,3 +151,44 @@ def test_chords_and_groups_wrap_too(app: Celery) -> None:
     chord([sdxl.s(a=1)], body).apply_async()
     embed = published(app)
     assert shapes(embed["chord"]["options"]["link_error"]) == [["celerys"]]
+
+
+@pytest.mark.parametrize("endpoint_first", [True, False])
+def test_the_body_of_a_chord_fails_at_a_runpod_worker_too(app: Celery, endpoint_first: bool) -> None:
+    """Celery's documented way to see the error of a chord: an errback on its body."""
+    sdxl, plain = Endpoint("sdxl", app=app).s(a=1), app.tasks["plain"].s()
+    member = chain(sdxl, plain) if endpoint_first else sdxl
+    chord([member], plain.on_error(app.tasks["celerys"].s())).apply_async()
+    embed = published(app)
+    body = embed["chain"][0]["options"]["chord"] if endpoint_first else embed["chord"]
+    (errback,) = body["options"]["link_error"]
+    assert shapes([errback]) == [["celerys"]] and errback["kwargs"] == {"task": "plain"}
+
+
+def test_each_task_of_a_body_that_is_a_group_too(app: Celery) -> None:
+    sdxl, plain = Endpoint("sdxl", app=app).s(a=1), app.tasks["plain"]
+    chord([sdxl], group(plain.s().on_error(app.tasks["celerys"].s()), plain.s())).apply_async()
+    first, second = published(app)["chord"]["kwargs"]["tasks"]
+    assert shapes(first["options"]["link_error"]) == [["celerys"]] and "link_error" not in second["options"]
+
+
+def test_a_chord_that_follows_too_and_its_own_tasks_are_left_to_celery(app: Celery) -> None:
+    sdxl, plain, celerys = Endpoint("sdxl", app=app).s(a=1), app.tasks["plain"], app.tasks["celerys"]
+    members = group(plain.s().on_error(celerys.s()), sdxl)
+    chain(plain.s(), members, plain.s().on_error(celerys.s())).apply_async()
+    (after,) = published(app)["chain"]
+    member, _ = after["kwargs"]["header"]["kwargs"]["tasks"]
+    assert shapes(member["options"]["link_error"]) == ["celerys"]
+    assert shapes(after["kwargs"]["body"]["options"]["link_error"]) == [["celerys"]]
+
+
+def test_the_request_names_the_task_that_has_failed(app: Celery) -> None:
+    app.backend.store_result("t1", ValueError("x"), "FAILURE")
+    seen: list[str] = []
+
+    @app.task(shared=False, name="names")
+    def names(request: Any, exc: Any, traceback: Any) -> None:
+        seen.append(request.task)
+
+    app.tasks[ERRBACK]("t1", app.tasks["names"].s(), task="shop.album")
+    assert seen == ["shop.album"]
