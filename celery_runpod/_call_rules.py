@@ -18,7 +18,6 @@ from celery_runpod._protocol import ARGUMENTS, CALL
 from celery_runpod.api._durations import in_seconds
 from celery_runpod.errors import InvalidInput, InvalidOption, RunPodError
 
-
 MOST_ID = 255
 """Characters of a task id."""
 

@@ -18,7 +18,7 @@ from celery.result import ResultBase
 from celery_runpod._call_rules import unfolded
 from celery_runpod._connect import client_app
 from celery_runpod._protocol import RUN
-from celery_runpod._publish.caller_task import refuse_eager, refuse_wrong_links
+from celery_runpod._publish.caller_task import refuse_eager, refuse_wrong_options
 from celery_runpod._publish.routes import signatures_after
 from celery_runpod.errors import InvalidInput, NotConfigured
 from celery_runpod.results import JobResult
@@ -54,7 +54,7 @@ def prepared(signature: Signature, app: Celery | None) -> tuple[Any, Callable[[]
     app = app or signature._app or client_app()
     # Checked now, because Django's tests roll back and never reach the commit.
     for one in (signature, *signatures_after(signature)):
-        refuse_wrong_links(one.get("options") or {})
+        refuse_wrong_options(one.get("options") or {}, one["task"])
         if one["task"] == RUN:
             refuse_eager(app, unfolded(one.get("kwargs") or {}).get("endpoint"))
     # Frozen on a copy: the same signature may be given again, and each time it is another call.

@@ -20,11 +20,11 @@ from celery.canvas import Signature
 from celery_runpod import _stand_ins
 from celery_runpod._asking import DEFAULT_TIMEOUT_S, ask, health_from, pause, refuse_other_endpoint, resume, retry
 from celery_runpod._call_rules import merge_input, not_before, task_id_from
-from celery_runpod._connect import check_reachable, client_app, client_settings
+from celery_runpod._connect import check_reachable, client_app
 from celery_runpod._on_commit import on_commit
 from celery_runpod._plain_json import plain_json
-from celery_runpod._protocol import CALL, FORMAT, HEALTH, HIDDEN, PURGE_QUEUE, RUN, Queues
-from celery_runpod._publish.caller_task import check_arguments, client_task, refuse_wrong_links
+from celery_runpod._protocol import CALL, FORMAT, HEALTH, PURGE_QUEUE, RUN
+from celery_runpod._publish.caller_task import check_arguments, client_task, options_of_a_call, refuse_wrong_options
 from celery_runpod._publish.result_expiry import check_expiry
 from celery_runpod.api._answers import Health
 from celery_runpod.api._payload import check_depth, check_input
@@ -122,11 +122,11 @@ class Endpoint:
 
         Raises:
             TypeError: `args` is no list or tuple.
-            InvalidOption: a link is no signature.
+            InvalidOption: a link is no signature, or an option belongs into `using`.
             ConfigurationError: the app's results, or chords, expire before the job's deadline.
         """
         check_arguments(args, {} if kwargs is None else kwargs)
-        refuse_wrong_links(celery_options)
+        refuse_wrong_options(celery_options)
         fields = dict(kwargs or {})
         if CALL in fields:
             raise InvalidInput(f"a field cannot have the name {CALL!r}", self.name)
@@ -140,19 +140,11 @@ class Endpoint:
         if options := self.options.to_message():
             arguments["options"] = options
         immutable = bool(celery_options.pop("immutable", False))
-        own: dict[str, Any] = {
-            "queue": Queues.of(client_settings().namespace).run,
-            # JSON, whatever the app's own serializer is. The input is hidden from logs, events and Flower.
-            "serializer": "json",
-            "argsrepr": HIDDEN,
-            "kwargsrepr": HIDDEN,
-            "shadow": f"{RUN}[{self.name}]",
-        }
         # Redis would hand out a message with a long ETA again each time the visibility timeout passes.
         countdown, eta = celery_options.pop("countdown", None), celery_options.pop("eta", None)
         if (at := not_before(countdown, eta, lambda: self.app.timezone)) is not None:
             arguments["not_before"] = at
-        options = {**own, **celery_options}
+        options = {**options_of_a_call(self.name), **celery_options}
         # A chain publishes with the current app. If only REDIS_URL is set, `self.app` makes that app now.
         with contextlib.suppress(NotConfigured):
             check_expiry(self.app, self.name, self.options.deadline, arguments.get("not_before"))
@@ -183,8 +175,11 @@ class Endpoint:
         app = self.app
         task_id = task_id_from(celery_options.pop("task_id", None))
         signature = self.signature(args, kwargs, **celery_options)
-        client_task(app).apply_async(signature.args, signature.kwargs, **{**signature.options, "task_id": task_id})
-        return JobResult(task_id, app=app)
+        options = {**signature.options, "task_id": task_id}
+        sent = client_task(app).apply_async(signature.args, signature.kwargs, **options)
+        result = JobResult(task_id, app=app)
+        result.ignored = sent.ignored
+        return result
 
     async def adelay(self, input: Any = None, /, **fields: Any) -> JobResult:
         """As `delay`, without blocking the event loop."""

@@ -181,6 +181,19 @@ class Options:
         return message
 
 
+def refuse_among_celerys(given: Mapping[str, Any]) -> None:
+    """Refuse an option of an endpoint that stands among Celery's, which ignores it: a job without its deadline.
+
+    Raises:
+        InvalidOption: names the option, and where to give it.
+    """
+    stamps = given.get("stamped_headers") or ()
+    for field in fields(Options):
+        if given.get(field.name) is not None and field.name not in stamps:
+            allowed = f"not here: use Endpoint(...).using({field.name}=...)"
+            raise InvalidOption(field.name, described(given[field.name]), allowed)
+
+
 def _seconds(name: str, value: Any, low: float, high: float) -> float:
     allowed = f"{low:g} to {high:g} seconds, or a timedelta"
     if isinstance(value, timedelta):

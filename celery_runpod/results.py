@@ -251,8 +251,8 @@ class JobResult(AsyncResult):
         self.cancel()
 
     def get(self, timeout: float | timedelta | None = None, propagate: bool = True, *args: Any, **kwargs: Any) -> Any:
-        """Wait for the job's end; its output, or its error is raised. The other parameters are those of
-        `AsyncResult.get`.
+        """Wait for the job's end; its output, or its error is raised. None at once after a call with `ignore_result`. The
+        other parameters are those of `AsyncResult.get`.
 
         Args:
             timeout: seconds or a `timedelta`; None waits until the job ends.
@@ -283,7 +283,7 @@ class JobResult(AsyncResult):
         timeout_s = _seconds(timeout)
         give_up = None if timeout_s is None else loop.time() + timeout_s
         wait_s = _FIRST_LOOK_S
-        while not await asyncio.to_thread(self.ready):
+        while not self.ignored and not await asyncio.to_thread(self.ready):
             if give_up is not None and loop.time() >= give_up:
                 raise await asyncio.to_thread(self._still_open, timeout_s)
             left = wait_s if give_up is None else min(wait_s, max(0.0, give_up - loop.time()))

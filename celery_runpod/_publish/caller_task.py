@@ -22,9 +22,9 @@ from redis.exceptions import RedisError
 
 from celery_runpod import _stand_ins
 from celery_runpod._call_rules import task_id_from, unfolded
-from celery_runpod._connect import broker_of, check_reachable, is_worker, mask_url
+from celery_runpod._connect import broker_of, check_reachable, client_settings, is_worker, mask_url
 from celery_runpod._plain_json import plain_json
-from celery_runpod._protocol import RUN
+from celery_runpod._protocol import HIDDEN, RUN, Queues
 from celery_runpod._publish.agreement import refuse_mismatch
 from celery_runpod._publish.client_tasks import ClientSideTask, in_every_app
 from celery_runpod._publish.confirms import NOT_PUBLISHED
@@ -41,6 +41,7 @@ from celery_runpod.errors import (
     JobCancelled,
     RunPodError,
 )
+from celery_runpod.options import refuse_among_celerys
 
 _FOLLOWING: ContextVar[bool] = getattr(amqp, "_callback_publish_retry", ContextVar("never", default=False))
 """True while a Celery worker publishes what follows a task (Celery 5.7.0)."""
@@ -57,14 +58,14 @@ def refuse(app: Celery, args: Any, kwargs: Any, options: Mapping[str, Any]) -> N
 
     Raises:
         TypeError: `args` is not a list or tuple, or `kwargs` not a mapping; the text is Celery's.
-        InvalidOption: a link is not a signature.
+        InvalidOption: a link is not a signature; or an option belongs into `Endpoint.using`.
         EagerMode: the app runs tasks in the caller's process.
         BrokerUnavailable: broker or result backend does not answer.
         ConfigurationMismatch: the app and the RunPod workers do not share what they must.
         TooManyOpenJobs: the namespace holds as much as the workers allow.
     """
     check_arguments(args, kwargs)
-    refuse_wrong_links(options)
+    refuse_wrong_options(options)
     refuse_eager(app, unfolded(kwargs).get("endpoint"))
     check_reachable(app)
     if not is_worker(app):
@@ -94,23 +95,35 @@ def check_arguments(args: Any, kwargs: Any) -> None:
         raise TypeError("task keyword arguments must be a mapping")
 
 
-def refuse_wrong_links(options: Mapping[str, Any]) -> None:
-    """Refuse a link that is not a signature. Celery would raise after the job has ended and is paid for.
+def refuse_wrong_options(options: Mapping[str, Any], task: str = RUN) -> None:
+    """Refuse a link that is not a signature, at which Celery would raise after the job has ended and is paid for; and an
+    option of `Endpoint.using` among those of a call. What follows the signature is checked too.
 
     Raises:
-        InvalidOption: names the option and the type that was given.
+        InvalidOption: names the option, and what was given.
     """
-    _refuse_wrong_links_of(options)
-    for following in signatures_after({"task": RUN, "options": dict(options)}):
-        _refuse_wrong_links_of(following.get("options") or {})
+    signature = {"task": task, "options": dict(options)}
+    for one in (signature, *signatures_after(signature)):
+        given = one.get("options") or {}
+        if one["task"] == RUN:
+            refuse_among_celerys(given)
+        for name in ("link", "link_error"):
+            for link in _listed(given.get(name)):
+                if not isinstance(link, Mapping) or not isinstance(link.get("task"), str):
+                    allowed = "a signature (`task.s(...)`), or a list of signatures"
+                    raise InvalidOption(name, f"a value of type {type(link).__name__}", allowed)
 
 
-def _refuse_wrong_links_of(options: Mapping[str, Any]) -> None:
-    for name in ("link", "link_error"):
-        for one in _listed(options.get(name)):
-            if not isinstance(one, Mapping) or not isinstance(one.get("task"), str):
-                allowed = "a signature (`task.s(...)`), or a list of signatures"
-                raise InvalidOption(name, f"a value of type {type(one).__name__}", allowed)
+def options_of_a_call(endpoint: Any) -> dict[str, Any]:
+    """The Celery options of a call that the caller has not set."""
+    own = {
+        "queue": Queues.of(client_settings().namespace).run,
+        # JSON, whatever the app's own serializer is. The input is hidden from logs, events and Flower.
+        "serializer": "json",
+        "argsrepr": HIDDEN,
+        "kwargsrepr": HIDDEN,
+    }
+    return {**own, "shadow": f"{RUN}[{endpoint}]"} if isinstance(endpoint, str) else own
 
 
 def _listed(value: Any) -> Iterator[Any]:
@@ -133,17 +146,21 @@ class ClientTask(ClientSideTask):
         """Publish a call.
 
         Raises:
-            as `refuse` and `task_id_from`; and BrokerUnavailable: the message was not published or, if `unconfirmed`, may have been.
+            as `refuse` and `task_id_from`; and BrokerUnavailable: the message was not published or, if `unconfirmed`,
+                may have been.
         """
         app: Celery = self.app
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
         task_id = options["task_id"] = task_id_from(options.get("task_id"))
         if _stand_ins.active():
             check_arguments(args, kwargs)
-            refuse_wrong_links(options)
+            refuse_wrong_options(options)
             _stand_ins.make_eager(app)
             # Not by Celery's `apply_async`: in eager mode it forbids `result.get()` to all threads meanwhile.
             return self.apply(args, kwargs, **options)
+        # A call by name, as of beat, has none of them.
+        given = {name: value for name, value in options.items() if value is not None}
+        options = {**options_of_a_call(unfolded(kwargs).get("endpoint")), **given}
         # When a worker publishes what follows its task, Celery retries by the error's class: raise it as it is.
         follows = _FOLLOWING.get()
         if not follows:
@@ -215,13 +232,14 @@ def _run_here(self: Any, *args: Any, **kwargs: Any) -> Any:
         if ending.error is not None:
             raise ending.error
         return ending.output
+    if not self.request.id:
+        raise TypeError("a call of an endpoint cannot be run here: the job runs on RunPod; use .delay(...)")
     # Drop the copy, or the RunPod workers would publish and run a call that has ended with this error.
-    if self.request.id:
-        store_of(self.app).outbox.drop_message(self.request.id)
+    store_of(self.app).outbox.drop_message(self.request.id)
     raise ConfigurationError(
         f"{RUN} must be run by a RunPod worker (`celery-runpod worker`), but a worker took it of the Celery app "
-        f"{self.app.main or 'without a name'!r}: take the queues of the RunPod workers (RUNPOD_NAMESPACE, by default "
-        "`runpod`) out of the -Q of this worker. Nothing was sent to RunPod"
+        f"{self.app.main or 'without a name'!r}: send it to the queue of the RunPod workers (RUNPOD_NAMESPACE, by "
+        "default `runpod`), and keep that queue out of the -Q of this worker. Nothing was sent to RunPod"
     )
 
 

@@ -1,9 +1,10 @@
 """Puts a task of ours in the place of errbacks with Celery's documented arguments, `(request, exc, traceback)`.
 
 Celery calls such an errback in the process in which the task failed, and there it must be known. A job fails in a RunPod
-worker, and with it the body of its chord. It knows no task of the caller's, so it publishes errbacks with the task id alone. Where the app that publishes
-a call knows an errback that takes three arguments, the task `runpod.errback` is published instead: it runs in the
-caller's own worker, on the errback's queue, and calls the errback as Celery does (`celery_runpod/_errback_task.py`).
+worker, and with it the body of its chord. The worker knows no task of the caller's, so it publishes errbacks with the
+task id alone. Where the app that publishes a call knows an errback that takes three arguments, the task `runpod.errback`
+is published instead: it runs in the caller's own worker, on the errback's queue, and calls the errback as Celery does
+(`celery_runpod/_errback_task.py`).
 
 An errback that takes a task id stays as it is.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -125,7 +126,7 @@ def test_a_task_id_may_be_the_uuid_of_a_row(name: str, app: Celery) -> None:
 @pytest.mark.parametrize("task_id", [7, b"t1", "t" * 256, ["t1"]])
 @pytest.mark.parametrize("name", BY_ID)
 def test_a_task_id_that_no_worker_takes_is_refused(name: str, task_id: Any, app: Celery) -> None:
-    with pytest.raises(InvalidOption, match="option 'task_id'.* or a UUID"):
+    with pytest.raises(InvalidOption, match=r"option 'task_id'.* or a UUID"):
         BY_ID[name](Endpoint("e1", app=app), app, task_id)
     assert published() == 0
 
@@ -156,6 +157,56 @@ def test_links_that_are_signatures_pass(app: Celery) -> None:
     link = own(app)
     Endpoint("e1", app=app).apply_async((), link=[link, dict(link)], link_error=link)
     assert published() == 1
+
+
+MISPLACED: dict[str, Callable[[Endpoint, Celery], Any]] = {
+    "apply_async": lambda e, app: e.apply_async(({"a": 1},), deadline=900),
+    "signature": lambda e, app: e.signature(deadline=900),
+    "set": lambda e, app: e.s(a=1).set(deadline=900).delay(),
+    "a later step": lambda e, app: chain(e.s(a=1), e.s(b=1).set(deadline=900), app=app).delay(),
+    "a link": lambda e, app: e.apply_async(({"a": 1},), link=e.s(a=1).set(deadline=900)),
+}
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+def test_an_option_of_using_among_celerys_is_refused(name: str, app: Celery) -> None:
+    with pytest.raises(InvalidOption, match=r"option 'deadline': 900 given.*using\(deadline=\.\.\.\)"):
+        MISPLACED[name](Endpoint("e1", app=app), app)
+    assert published() == 0
+
+
+def test_a_stamp_and_an_option_of_another_task_may_have_any_name(app: Celery) -> None:
+    signature = Endpoint("e1", app=app).s(a=1)
+    signature.stamp(labels="a")
+    signature.apply_async(link=own(app).set(deadline=900))
+    assert published() == 1
+
+
+def test_a_call_by_name_goes_where_every_call_goes(app: Celery) -> None:
+    """As beat sends it: `app.tasks["runpod.run"].apply_async`."""
+    app.conf.update(task_serializer="pickle", task_default_queue="own")
+    app.signature(RUN, args=({"a": 1},), kwargs={"endpoint": "e1"}).apply_async()
+    message = Channel.queues["runpod"].get()
+    assert message["content-type"] == "application/json"
+    assert (message["headers"]["argsrepr"], message["headers"]["shadow"]) == ("<input hidden>", "runpod.run[e1]")
+
+
+@pytest.mark.parametrize("queue", ["runpod-2", None])
+def test_a_queue_of_its_own_goes_before(queue: str | None, app: Celery) -> None:
+    app.signature(RUN, kwargs={"endpoint": "e1"}, queue=queue).apply_async()
+    assert Channel.queues[queue or "runpod"].qsize() == 1
+
+
+def test_a_result_that_is_ignored_is_none_at_once(app: Celery) -> None:
+    endpoint = Endpoint("e1", app=app)
+    ignored = endpoint.apply_async(({"a": 1},), ignore_result=True)
+    assert ignored.get() is None and asyncio.run(ignored.aget()) is None
+    assert not endpoint.delay(a=1).ignored
+
+
+def test_a_signature_is_not_called_as_a_function(app: Celery) -> None:
+    with pytest.raises(TypeError, match=r"use \.delay"):
+        Endpoint("e1", app=app).s(a=1)()
 
 
 # What the client task leaves as it is
