@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from celery import Celery
 from celery.exceptions import NotRegistered, TaskRevokedError
@@ -21,6 +22,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from redis.exceptions import RedisError
 
 from celery_runpod import _stand_ins
+from celery_runpod._call_rules import as_text
 from celery_runpod._connect import check_reachable, client_app, client_settings, mask_url, store_unavailable
 from celery_runpod._protocol import EVERY_ENDPOINT, HIDDEN, PAUSE, RESUME, RETRY, Queues
 from celery_runpod._publish.confirms import NOT_PUBLISHED
@@ -108,7 +110,7 @@ def health_from(counts: Mapping[str, int]) -> Health:
 
 
 def retry(
-    task_id: str,
+    task_id: str | UUID,
     *,
     endpoint: str | None = None,
     force: bool = False,
@@ -127,7 +129,7 @@ def retry(
     """
     app = app if app is not None else client_app()
     arguments = {"endpoint": endpoint, "force": force}
-    new_id = ask(RETRY, (task_id,), arguments, timeout=timeout, app=app, endpoint=endpoint)
+    new_id = ask(RETRY, (as_text(task_id),), arguments, timeout=timeout, app=app, endpoint=endpoint)
     return JobResult(str(new_id), app=app)
 
 

@@ -30,9 +30,15 @@ def task_id_from(given: Any) -> str:
     """
     if not given:
         return str(uuid.uuid4())
-    if not isinstance(given, str | uuid.UUID) or len(str(given)) > MOST_ID:
+    task_id = as_text(given)
+    if not isinstance(task_id, str) or len(task_id) > MOST_ID:
         raise InvalidOption("task_id", described(given), f"a text of at most {MOST_ID} characters, or a UUID")
-    return str(given)
+    return task_id
+
+
+def as_text(task_id: Any) -> Any:
+    """A UUID, as of a model's field or a URL, as text: results are kept under texts. What is no UUID stays as it is."""
+    return str(task_id) if isinstance(task_id, uuid.UUID) else task_id
 
 
 def unfolded(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, NoReturn, Self
+from uuid import UUID
 
 from celery import Celery
 from celery.canvas import Signature
@@ -237,7 +238,7 @@ class Endpoint:
         """
         return int(self._ask(PURGE_QUEUE, timeout))
 
-    def cancel(self, task_id: str) -> None:
+    def cancel(self, task_id: str | UUID) -> None:
         """Cancel a job of this endpoint, as `JobResult.cancel`.
 
         Raises:
@@ -245,10 +246,12 @@ class Endpoint:
         """
         if not _stand_ins.active():
             check_reachable(self.app)
-            refuse_other_endpoint(self.app, task_id, self.name)
+            refuse_other_endpoint(self.app, str(task_id), self.name)
         JobResult(task_id, app=self.app).cancel()
 
-    def retry(self, task_id: str, *, force: bool = False, timeout: float | timedelta = DEFAULT_TIMEOUT_S) -> JobResult:
+    def retry(
+        self, task_id: str | UUID, *, force: bool = False, timeout: float | timedelta = DEFAULT_TIMEOUT_S
+    ) -> JobResult:
         """Run a failed job of this endpoint again, under a new task id, with its chain and links; it is paid for again.
         Not Celery's `Task.retry`. `force=True` allows it also after `RUNPOD_MOST_RETRIES_BY_HAND` (3) retries by hand.
 

@@ -121,6 +121,19 @@ class Options:
         return cls(**values).checked()
 
     @classmethod
+    def refuse_among_celerys(cls, given: Mapping[str, Any]) -> None:
+        """Refuse an option of an endpoint that stands among Celery's, which ignores it: a job without its deadline.
+
+        Raises:
+            InvalidOption: names the option, and where to give it.
+        """
+        stamps = given.get("stamped_headers") or ()
+        for field in fields(cls):
+            if given.get(field.name) is not None and field.name not in stamps:
+                allowed = f"not here: use Endpoint(...).using({field.name}=...)"
+                raise InvalidOption(field.name, described(given[field.name]), allowed)
+
+    @classmethod
     def _one(cls, name: str, value: Any) -> Any:
         if name in cls.SECONDS:
             return _seconds(name, value, *cls.SECONDS[name])
@@ -179,19 +192,6 @@ class Options:
                 value = {"seconds": value}  # `parse` refuses a bare number over a day
             message[field.name] = list(value) if isinstance(value, tuple) else value
         return message
-
-
-def refuse_among_celerys(given: Mapping[str, Any]) -> None:
-    """Refuse an option of an endpoint that stands among Celery's, which ignores it: a job without its deadline.
-
-    Raises:
-        InvalidOption: names the option, and where to give it.
-    """
-    stamps = given.get("stamped_headers") or ()
-    for field in fields(Options):
-        if given.get(field.name) is not None and field.name not in stamps:
-            allowed = f"not here: use Endpoint(...).using({field.name}=...)"
-            raise InvalidOption(field.name, described(given[field.name]), allowed)
 
 
 def _seconds(name: str, value: Any, low: float, high: float) -> float:

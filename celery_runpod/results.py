@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from celery import Celery, states
 from celery.exceptions import TimeoutError as CeleryTimeoutError
@@ -21,6 +22,7 @@ from celery.result import AsyncResult, ResultBase
 from redis.exceptions import RedisError
 
 from celery_runpod import _stand_ins
+from celery_runpod._call_rules import as_text
 from celery_runpod._cancelling import publish_cancel
 from celery_runpod._connect import client_app, store_unavailable
 from celery_runpod._flow import Flow
@@ -48,17 +50,17 @@ class JobResult(AsyncResult):
 
     def __init__(
         self,
-        id: str,
+        id: str | UUID,
         backend: Any = None,
         task_name: str | None = None,
         app: Celery | None = None,
         parent: Any = None,
     ) -> None:
         # The parameters of AsyncResult, in its order: a pickle holds all of them.
-        super().__init__(id, backend, task_name, app if app is not None else client_app(), parent)
+        super().__init__(as_text(id), backend, task_name, app if app is not None else client_app(), parent)
 
     @classmethod
-    def of(cls, result_or_id: str | ResultBase | Flow, *, app: Celery | None = None) -> Flow:
+    def of(cls, result_or_id: str | UUID | ResultBase | Flow, *, app: Celery | None = None) -> Flow:
         """All steps of a chain, group or chord, or of a single call, from what its `.delay()` returned:
 
         >>> JobResult.of(chain(sdxl.s(prompt="a cat"), save.s())()).reason
@@ -67,7 +69,7 @@ class JobResult(AsyncResult):
         From the id alone only the steps that are open at the moment are found, and the one of that id; and a group's id
         alone does not say when the group has ended. `result.as_tuple()` keeps all of it, for `result_from_tuple`.
         """
-        return result_or_id if isinstance(result_or_id, Flow) else Flow(result_or_id, cls, app=app)
+        return result_or_id if isinstance(result_or_id, Flow) else Flow(as_text(result_or_id), cls, app=app)
 
     @property
     def reason(self) -> str | None:
@@ -347,19 +349,19 @@ def _seconds(timeout: float | timedelta | None) -> float | None:
     return bounded("timeout", timeout, 0.0, math.inf)
 
 
-def cancel(any_id: str | ResultBase | Iterable[str], *, app: Celery | None = None) -> None:
+def cancel(any_id: str | UUID | ResultBase | Iterable[str | UUID], *, app: Celery | None = None) -> None:
     """Cancel every open job under the same root as this job, group or step of a chain, at RunPod too. Later steps are
     not submitted. No worker needs to be up: the store keeps the request for a day.
 
     Raises:
         BrokerUnavailable: the job store does not answer; nothing was cancelled.
     """
-    if isinstance(any_id, str):
-        ids = [any_id]
+    if isinstance(any_id, str | UUID):
+        ids = [as_text(any_id)]
     elif isinstance(any_id, ResultBase):
         ids = list(dict.fromkeys(_ids_of(any_id)))
     else:
-        ids = list(any_id)
+        ids = [as_text(one) for one in any_id]
     publish_cancel(app if app is not None else client_app(), ids, scope="tree")
 
 

@@ -41,7 +41,7 @@ from celery_runpod.errors import (
     JobCancelled,
     RunPodError,
 )
-from celery_runpod.options import refuse_among_celerys
+from celery_runpod.options import Options
 
 _FOLLOWING: ContextVar[bool] = getattr(amqp, "_callback_publish_retry", ContextVar("never", default=False))
 """True while a Celery worker publishes what follows a task (Celery 5.7.0)."""
@@ -106,7 +106,7 @@ def refuse_wrong_options(options: Mapping[str, Any], task: str = RUN) -> None:
     for one in (signature, *signatures_after(signature)):
         given = one.get("options") or {}
         if one["task"] == RUN:
-            refuse_among_celerys(given)
+            Options.refuse_among_celerys(given)
         for name in ("link", "link_error"):
             for link in _listed(given.get(name)):
                 if not isinstance(link, Mapping) or not isinstance(link.get("task"), str):

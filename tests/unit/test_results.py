@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from celery import chain, chord, group, states
 from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
-from celery_runpod import Endpoint, Flow, JobResult, JobUpdate, _flow, errors, results
+from celery_runpod import Endpoint, Flow, JobResult, JobUpdate, _asking, _flow, errors, results
 from celery_runpod._live import job_reader
 from celery_runpod._live.job_reader import Notes
 from celery_runpod._store.record import Job
@@ -46,6 +47,22 @@ def accepted(bench: Bench, task_id: str, before: tuple[str, ...] = (), root: str
 
 def noted(bench: Bench, task_id: str, **fields: str) -> None:
     bench.redis.hset(bench.store.keys.job(ENDPOINT, task_id), mapping=fields)
+
+
+# Ids
+
+
+def test_an_id_may_be_the_uuid_of_a_url_or_a_row(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, cancelled, asked = UUID(int=7), [], []
+    monkeypatch.setattr(results, "publish_cancel", lambda app, ids, scope: cancelled.append(ids))
+    monkeypatch.setattr(_asking, "ask", lambda task, args, *_, **__: asked.append(args) or "t2")
+    bench.app.backend.store_result(str(row), "an output", "SUCCESS")
+    assert JobResult(row, app=bench.app).get(timeout=1) == "an output"
+    assert JobResult.of(row, app=bench.app).get(timeout=1) == "an output"
+    results.cancel(row, app=bench.app)
+    results.cancel([row, "t1"], app=bench.app)
+    Endpoint(ENDPOINT, app=bench.app).retry(row)
+    assert (cancelled, asked) == ([[str(row)], [str(row), "t1"]], [(str(row),)])
 
 
 # Waiting
