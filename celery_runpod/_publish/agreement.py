@@ -36,6 +36,7 @@ from celery_runpod.errors import ConfigurationMismatch
 log = logging.getLogger(__name__)
 
 STORE, BACKEND, BROKER = "job store", "result backend", "broker"
+RESULT_SERIALIZER = "result_serializer"
 SHOWN = "RUNPOD_AGREEMENT"
 """The state of the token's record in the result backend. Celery does not overwrite a record in one of its final
 states."""
@@ -112,7 +113,7 @@ def refuse_mismatch(app: Celery, *, ignore_result: bool) -> None:
     """
     agreement = _remembered(app)
     for problem in agreement.problems:
-        if not (ignore_result and problem.setting == BACKEND):
+        if not (ignore_result and problem.setting in (BACKEND, RESULT_SERIALIZER)):
             raise ConfigurationMismatch(problem.setting, problem.here, problem.workers)
 
 
@@ -146,15 +147,19 @@ def compare(app: Celery, sleep: Callable[[float], None] = time.sleep) -> Agreeme
 
 
 def unread_content(app: Celery) -> list[ConfigurationMismatch]:
-    """The settings with which this app cannot read what the RunPod workers send."""
+    """The settings with which this app cannot read what the RunPod workers send or store."""
     accepted = {"accept_content": app.conf.accept_content}
     if app.conf.result_accept_content is not None:
         accepted["result_accept_content"] = app.conf.result_accept_content
-    return [
+    unread = [
         ConfigurationMismatch(name, ", ".join(sorted(map(str, given or ()))) or "empty", "json")
         for name, given in accepted.items()
         if not {"json", "application/json"} & set(given or ())
     ]
+    if app.conf.result_serializer not in ("json", "application/json"):
+        # A record does not say how it is written, so each reader decodes it by its own setting.
+        unread.append(ConfigurationMismatch(RESULT_SERIALIZER, str(app.conf.result_serializer), "json"))
+    return unread
 
 
 def look(app: Celery) -> Found:

@@ -91,6 +91,10 @@ DIFFERING: dict[str, tuple[str, Any]] = {
     "a cache": ("result backend", lambda world: callers(world, backend="cache+memory://")),
     "pickle alone": ("accept_content", lambda world: callers(world, accept_content=["pickle"])),
     "results as pickle": ("result_accept_content", lambda world: callers(world, result_accept_content=["pickle"])),
+    "results kept as pickle": (
+        "result_serializer",
+        lambda world: callers(world, result_serializer="pickle", accept_content=["pickle", "json"]),
+    ),
     "a prefix at the broker": (
         "broker",
         lambda world: callers(world, broker_transport_options={"global_keyprefix": "shop:"}),
