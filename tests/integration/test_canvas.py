@@ -129,6 +129,29 @@ def test_failing_job_in_a_chord_fails_its_body(world: World) -> None:
     assert "JobFailed" in str(body.result)
 
 
+def test_errbacks_of_a_chords_body_learn_of_a_failing_job(world: World) -> None:
+    """In both forms: Celery's documented one, and the task id alone."""
+    key = uuid.uuid4().hex
+    header = [world.endpoint("fast").s(n=1), chain(wrap.s(2), world.endpoint("failing").s())]
+    body = chord(header, collect.s().on_error(note_failure.s(key)).on_error(note_error.s(key))).delay()
+    called = [f"ChordError {body.id}", f"ChordError {body.id} False"]
+    eventually(lambda: sorted(world.redis.lrange(key, 0, -1)), called, within_s=WAIT_S)
+
+
+def test_a_call_by_name_with_the_uuid_of_a_row(world: World) -> None:
+    row = uuid.uuid4()
+    call = app.signature("runpod.run", args=({"a": 1},), kwargs={"endpoint": "fast"})
+    chain(call.set(task_id=row), wrap.s()).delay().get(timeout=WAIT_S)
+    assert JobResult(row, app=app).get(timeout=WAIT_S) == {"a": 1}
+
+
+def test_a_message_whose_ids_are_uuids(world: World) -> None:
+    """As a process sends it that does not import `celery_runpod`."""
+    row = uuid.uuid4()
+    app.send_task("runpod.run", args=({"a": 1},), kwargs={"endpoint": "fast"}, queue="runpod", task_id=row)
+    assert JobResult(row, app=app).get(timeout=WAIT_S) == {"a": 1}
+
+
 def test_returned_errors_let_a_chord_survive(world: World) -> None:
     header = [world.endpoint("fast").s(n=1), world.endpoint("failing", on_error="return").s(n=2)]
     first, second = chord(header, collect.s()).delay().get(timeout=WAIT_S)
