@@ -54,6 +54,10 @@ class Settings:
     pace: Pace = field(default_factory=Pace)
 
 
+NO_GRAPHQL = "the local RunPod has no GraphQL; it has the routes /v2/pods, /v2/serverless and /v2/catalog/gpus"
+"""What RunPod's Python SDK raises for its pods, endpoints and GPUs."""
+
+
 class Simulator:
     """A local RunPod."""
 
@@ -95,6 +99,8 @@ class Simulator:
                     return await self.job_routes.handle(request, name, operation, None)
                 case ["v2", name, operation, job_id]:
                     return await self.job_routes.handle(request, name, operation, job_id or None)
+                case ["graphql"]:
+                    return as_json({"errors": [{"message": NO_GRAPHQL}]})
                 case ["_simulator", *path]:
                     return as_json(await self._own_route(request, path))
             raise Refused(404, "not found")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import runpod
+from runpod.error import QueryError
 
 from tests.integration.simulator.serving import HANDLERS, KEY, simulator
 from tests.waiting import eventually
@@ -54,6 +55,13 @@ def test_cancel_health_and_purge(sdk: Any) -> None:
     assert first.cancel()["status"] == "CANCELLED"
     eventually(lambda: endpoint.health()["jobs"]["inProgress"], 0)
     assert third.job_id
+
+
+def test_what_asks_by_graphql_is_told_that_there_is_none(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_API_BASE_URL", address)
+    monkeypatch.setattr(runpod, "api_key", KEY)
+    with pytest.raises(QueryError, match="no GraphQL"):
+        runpod.get_gpus()
 
 
 def test_a_failure(sdk: Any) -> None:
