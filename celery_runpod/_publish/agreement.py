@@ -36,6 +36,7 @@ from celery_runpod.errors import ConfigurationMismatch
 log = logging.getLogger(__name__)
 
 STORE, BACKEND, BROKER = "job store", "result backend", "broker"
+PLACES = (STORE, BACKEND, BROKER)
 RESULT_SERIALIZER = "result_serializer"
 SHOWN = "RUNPOD_AGREEMENT"
 """The state of the token's record in the result backend. Celery does not overwrite a record in one of its final

@@ -10,9 +10,9 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.urls import NoReverseMatch, reverse
 
 from celery_runpod._connect import check_reachable, client_app, client_settings, environment
-from celery_runpod._publish.agreement import compare
+from celery_runpod._publish.agreement import PLACES, compare
 from celery_runpod.django._settings import given_settings, may_see_hook, most_streams
-from celery_runpod.errors import BrokerUnavailable, ConfigurationError
+from celery_runpod.errors import BrokerUnavailable, ConfigurationError, ConfigurationMismatch
 
 BOTH_PLACES = "It is a variable of the environment, or stands without RUNPOD_ in the setting RUNPOD."
 SET_DEFAULT = "Call app.set_default() where the app is made, and import that module in the project's __init__.py."
@@ -97,5 +97,10 @@ def _compared(app: Celery) -> list[CheckMessage]:
     except BrokerUnavailable as error:
         problem = f"Not compared with the RunPod workers: {error.role} at {error.url}: {error.reason}"
         return [Warning(problem, hint="Start it, or correct the URL.", id="celery_runpod.W002")]
-    hint = "Give this app and the RunPod workers the same broker, result backend and job store."
-    return [Error(str(problem), hint=hint, id="celery_runpod.E003") for problem in compare(app).problems]
+    return [Error(str(problem), hint=_hint_for(problem), id="celery_runpod.E003") for problem in compare(app).problems]
+
+
+def _hint_for(problem: ConfigurationMismatch) -> str:
+    if problem.setting in PLACES:
+        return "Give this app and the RunPod workers the same broker, result backend and job store."
+    return f"Correct CELERY_{problem.setting.upper()}: the RunPod workers send and store JSON."

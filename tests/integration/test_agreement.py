@@ -19,6 +19,7 @@ from celery_runpod._cli.doctor.findings import Level
 from celery_runpod._publish import agreement
 from celery_runpod.django import _system_checks as checks
 from celery_runpod.errors import ConfigurationMismatch
+from tests import django_project  # noqa: F401 - configures Django
 from tests.rabbitmq import rabbitmq_server
 from tests.servers import ROOT, World
 from tests.waiting import eventually

@@ -76,3 +76,19 @@ def test_an_app_that_other_threads_do_not_have() -> None:
         assert checks.check_celery_runpod() == []
     finally:
         app.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("result_serializer", "pickle"), ("accept_content", ["pickle"]), ("result_accept_content", ["yaml"])],
+)
+def test_a_setting_with_which_no_result_can_be_read(
+    setting: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = Celery("project", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app.conf[setting] = value
+    monkeypatch.setattr(checks, "client_app", lambda: app)
+    monkeypatch.setattr(checks, "check_reachable", lambda _: None)
+    [error] = checks.check_celery_runpod()
+    assert error.id == "celery_runpod.E003" and setting in error.msg
+    assert error.hint is not None and f"CELERY_{setting.upper()}" in error.hint
