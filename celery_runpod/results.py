@@ -39,6 +39,8 @@ from celery_runpod.errors import InvalidOption, JobError, ResultTimeout
 __all__ = ["Chunk", "Flow", "JobResult", "JobUpdate", "cancel"]
 
 _FIRST_LOOK_S, _LOOK_GROWS, _LONGEST_LOOK_S = 0.05, 1.5, 1.0
+_NOTIFIED_S = 5.0
+"""`get` waits for a notification, as Celery does, and reads the result again so often: Redis may lose one in a failover."""
 
 
 class JobResult(AsyncResult):
@@ -265,13 +267,17 @@ class JobResult(AsyncResult):
             JobError: how the job ended; JobCancelled for one that was cancelled.
         """
         timeout_s = _seconds(timeout)
-        try:
-            return super().get(timeout_s, propagate, *args, **kwargs)
-        except CeleryTimeoutError:
-            # What the task itself raised may be a TimeoutError too.
-            if self._cache is not None:
-                raise
-        raise self._still_open(timeout_s)
+        give_up = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            try:
+                left = max(0.0, give_up - time.monotonic())
+                return super().get(min(left, _NOTIFIED_S), propagate, *args, **kwargs)
+            except CeleryTimeoutError:
+                # What the task itself raised may be a TimeoutError too.
+                if self._cache is not None:
+                    raise
+            if time.monotonic() >= give_up:
+                raise self._still_open(timeout_s)
 
     wait = get
 

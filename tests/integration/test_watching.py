@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from celery import chain, chord, group
@@ -36,6 +38,20 @@ def test_a_job_is_watched_until_its_end(world: World) -> None:
     assert updates[-1].job_id in {job["id"] for job in world.jobs("progress")}
     seconds = [update.seconds for update in updates if update.seconds is not None]
     assert seconds and seconds == sorted(seconds)
+
+
+def test_a_result_whose_notification_is_lost_is_read_all_the_same(world: World) -> None:
+    """As when Redis fails over, or the caller's connection is cut, just when the job ends."""
+    result = world.endpoint("fast").delay(n=1)
+    silent = JobResult(f"copy-of-{result.id}", app=world.app())
+    with ThreadPoolExecutor(1) as other:
+        waits = other.submit(silent.get, timeout=WAIT_S)
+        channel = silent.backend.get_key_for_task(silent.id).decode()
+        eventually(lambda: dict(world.redis.pubsub_numsub(channel))[channel], 1, within_s=WAIT_S)
+        assert result.get(timeout=WAIT_S) == {"n": 1}
+        stored = json.loads(world.redis.get(result.backend.get_key_for_task(result.id)))
+        world.redis.set(channel, json.dumps({**stored, "task_id": silent.id}))
+        assert waits.result(timeout=WAIT_S) == {"n": 1}
 
 
 def test_many_are_watched_in_one_event_loop(world: World) -> None:
