@@ -40,7 +40,7 @@ __all__ = ["Chunk", "Flow", "JobResult", "JobUpdate", "cancel"]
 
 _FIRST_LOOK_S, _LOOK_GROWS, _LONGEST_LOOK_S = 0.05, 1.5, 1.0
 _NOTIFIED_S = 5.0
-"""`get` waits for a notification, as Celery does, and reads the result again so often: Redis may lose one in a failover."""
+"""`get` waits for a notification, as Celery does, and reads the result again so often: a failover may lose one."""
 
 
 class JobResult(AsyncResult):
