@@ -5,6 +5,7 @@ The user's own Celery app has its own configuration: the two share only broker a
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from kombu.entity import Exchange, Queue
@@ -71,6 +72,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "task_reject_on_worker_lost": True,
         # The visibility timeout begins when a message is fetched: fetch only what is worked on.
         "worker_prefetch_multiplier": 1,
+        # Also on one CPU: a check waits for RunPod in one process, and the others accept and deliver meanwhile.
+        "worker_concurrency": max(2, os.cpu_count() or 1),
         # Celery's own consumer ends if the broker goes away while it holds a countdown message.
         "worker_consumer": "celery_app.overrides.loss_tolerant_consumer:LossTolerantConsumer",
         # It would compare with the result under the caller's id; here the store handles repeats.

@@ -8,6 +8,7 @@ import pytest
 
 from celery_runpod._cli.celery_commands import node_name
 from celery_runpod.errors import ConfigurationError
+from config.celery_config import celery_config
 from config.pools import pool_of, refuse_pool
 from config.settings import load_settings
 
@@ -87,3 +88,11 @@ def test_tasks_that_need_a_time_limit_are_refused_where_celery_keeps_none(pool: 
     refuse_pool("prefork", load_settings({"RUNPOD_IMPORTS": "shop.tasks"}))
     # RabbitMQ takes no message back while its worker is there.
     refuse_pool(pool, load_settings({"RUNPOD_IMPORTS": "shop.tasks", "RUNPOD_BROKER_URL": "amqp://127.0.0.1"}))
+
+
+@pytest.mark.parametrize(("cpus", "processes"), [(None, 2), (1, 2), (8, 8)])
+def test_also_on_one_cpu_a_worker_has_two_processes(
+    cpus: int | None, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cpus)
+    assert celery_config(load_settings({}))["worker_concurrency"] == processes
