@@ -81,8 +81,8 @@ class JobResult(AsyncResult):
         COUNTDOWN, BUDGET, MAX_IN_FLIGHT, ON_HOLD (the endpoint is paused by hand), PAUSED, API_SLOW,
         RATE_LIMITED, API_DOWN, UNAUTHORIZED, UNCONFIRMED, RESUBMIT, RETRY, STORE_RESTARTED, NO_REPLICA (no replica of
         the job store has the intent), NO_WORKER (no celery-runpod worker is up). In RunPod's queue: COLD_START (workers
-        are starting), NO_CAPACITY (throttled, or none), WORKERS_UNHEALTHY. At RunPod: API_REFUSES, JOB_NOT_FOUND,
-        ENDPOINT_NOT_FOUND, STATUS_STUCK (/status hides the end, runpod-python#250).
+        are starting), NO_CAPACITY (throttled, or none), WORKERS_UNHEALTHY. At RunPod: API_REFUSES, ANSWER_UNREADABLE,
+        JOB_NOT_FOUND, ENDPOINT_NOT_FOUND, STATUS_STUCK (/status hides the end, runpod-python#250).
         """
         if self.ready():
             return None

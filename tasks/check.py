@@ -37,6 +37,7 @@ from tasks.order_of_looks import (
     Known,
     Looks,
     ask_budget,
+    of_this_job_alone,
     operation_in_trouble,
     pause_after,
     plan_looks,
@@ -301,8 +302,7 @@ class Check:
         operation = operation_in_trouble(error)
         paused_until = pause_after(self.services, job, operation, error) if operation else now
         due = max(paused_until, self.known.next_look_at(self.services, job))
-        reason = reason_after(error)
-        self._look_again(job, due, began, reason, in_vain=not operation and bool(reason))
+        self._look_again(job, due, began, reason_after(error), in_vain=not operation and not of_this_job_alone(error))
         return operation
 
     def _not_found(self, job: Job, error: JobNotFound | EndpointNotFound, began: float) -> None:

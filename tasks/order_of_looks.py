@@ -75,7 +75,7 @@ def reason_after(error: RunPodError) -> str:
     """The reason to show for a job at which a look has failed."""
     if operation_in_trouble(error):
         return "RATE_LIMITED" if isinstance(error, RateLimited) else "API_DOWN"
-    return "" if of_this_job_alone(error) else refusal(error)
+    return "ANSWER_UNREADABLE" if of_this_job_alone(error) else refusal(error)
 
 
 def pause_after(services: Services, job: Job, operation: str, error: RunPodError) -> float:

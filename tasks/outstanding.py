@@ -74,7 +74,8 @@ def _cancel(services: Services, endpoint: str, job_id: str, key_name: str) -> No
 def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPodError, *, refused: bool) -> None:
     now, why = services.clock(), f"{type(error).__name__}: {error}"[:200]
     if isinstance(error, RateLimited):
-        services.store.cancels.put_off_cancels(endpoint, now + (error.retry_after_s or FAILED_S))
+        # RunPod may ask for an hour, and would go on with a job that is paid for.
+        services.store.cancels.put_off_cancels(endpoint, now + min(error.retry_after_s or FAILED_S, FAILED_CAP_S))
     base_s, cap_s = (REFUSED_S, REFUSED_CAP_S) if refused else (FAILED_S, FAILED_CAP_S)
     retried, tries, since = services.store.cancels.cancel_failed(
         endpoint, job_id, why, now, base_s=base_s, cap_s=cap_s, most_s=GIVE_UP_S

@@ -38,6 +38,7 @@ REASONS = {
     "API_DOWN": "RunPod's API does not answer; it is asked again later",
     "UNAUTHORIZED": "RunPod refuses the API key; the worker asks again (RUNPOD_ON_UNAUTHORIZED=wait)",
     "API_REFUSES": "RunPod refuses the look at the job; it is asked again later",
+    "ANSWER_UNREADABLE": "RunPod's answer about the job cannot be read: too large, cut off or no JSON; the log says it",
     "JOB_NOT_FOUND": "RunPod answers that it does not know the job; it is asked once more before that is believed",
     "ENDPOINT_NOT_FOUND": "RunPod answers that it does not know the endpoint; it is asked for a minute more",
     "COLD_START": "a RunPod worker is being started for it",

@@ -80,7 +80,7 @@ def test_an_answer_that_cannot_be_read_keeps_no_other_job_from_its_look(odd: Exc
     for _ in range(3):
         bench.check(after_s=max(bench.due("t1") or 0.0, 1.0))
     assert bench.store.pauses.paused_until(ENDPOINT, "status") is None
-    assert bench.record("t1").state is State.IN_QUEUE and bench.record("t1").reason != "API_DOWN"
+    assert bench.record("t1").state is State.IN_QUEUE and bench.record("t1").reason == "ANSWER_UNREADABLE"
     bench.runpod.script["status"] = []
     bench.accepted("t2")
     bench.runpod.says("status", Answer("r2", "IN_PROGRESS"))
