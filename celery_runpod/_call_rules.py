@@ -22,17 +22,19 @@ MOST_ID = 255
 """Characters of a task id."""
 
 
-def task_id_from(given: Any) -> str:
+def task_id_from(given: Any, *, in_canvas: bool = False) -> str:
     """A call's task id as text; a new one where none is given.
 
     Raises:
-        InvalidOption: neither a text nor a UUID, which is what the primary key of a row often is.
+        InvalidOption: neither a text nor a UUID, which is what the primary key of a row often is. `in_canvas` a UUID is
+            refused too: the result that Celery has made of it would wait for ever, because results are kept under texts.
     """
     if not given:
         return str(uuid.uuid4())
-    task_id = as_text(given)
+    task_id = given if in_canvas else as_text(given)
     if not isinstance(task_id, str) or len(task_id) > MOST_ID:
-        raise InvalidOption("task_id", described(given), f"a text of at most {MOST_ID} characters, or a UUID")
+        other = "" if in_canvas else ", or a UUID"
+        raise InvalidOption("task_id", described(given), f"a text of at most {MOST_ID} characters{other}")
     return task_id
 
 

@@ -131,6 +131,8 @@ class Endpoint:
         fields = dict(kwargs or {})
         if CALL in fields:
             raise InvalidInput(f"a field cannot have the name {CALL!r}", self.name)
+        if any(isinstance(one, Signature) for one in (*args, *fields.values())):
+            raise InvalidInput("a signature is no input: chain(task.s(), endpoint.s()) gives its result", self.name)
         # Check also an input that a field replaces: the message carries it.
         for one in args:
             check_depth(one, "input", self.name)
@@ -176,10 +178,9 @@ class Endpoint:
         app = self.app
         task_id = task_id_from(celery_options.pop("task_id", None))
         signature = self.signature(args, kwargs, **celery_options)
-        options = {**signature.options, "task_id": task_id}
-        sent = client_task(app).apply_async(signature.args, signature.kwargs, **options)
+        client_task(app).apply_async(signature.args, signature.kwargs, **{**signature.options, "task_id": task_id})
         result = JobResult(task_id, app=app)
-        result.ignored = sent.ignored
+        result.ignored = bool(celery_options.get("ignore_result"))
         return result
 
     async def adelay(self, input: Any = None, /, **fields: Any) -> JobResult:

@@ -147,9 +147,9 @@ def settle(services: Services, message: Any, why: str, ends_task: bool) -> None:
     else:
         services.store.aside.put_message_aside(as_aside(services, message, task_id, name, why))
         log.critical("message.put_aside: celery-runpod jobs --aside", extra=shown)
-    if name == RUN and task_id:
-        # Otherwise the watchdog would publish its copy.
-        services.store.outbox.drop_message(task_id)
+    if name == RUN and headers.get("id"):
+        # Otherwise the watchdog would publish its copy, again and again. The caller keeps it under the id's text.
+        services.store.outbox.drop_message(str(headers["id"])[:MOST_ID])
 
 
 def _end(services: Services, message: Any, task_id: str, name: str, why: str) -> bool:

@@ -97,7 +97,7 @@ def check_arguments(args: Any, kwargs: Any) -> None:
 
 def refuse_wrong_options(options: Mapping[str, Any], task: str = RUN) -> None:
     """Refuse a link that is not a signature, at which Celery would raise after the job has ended and is paid for; and an
-    option of `Endpoint.using` among those of a call. What follows the signature is checked too.
+    option of `Endpoint.using`, or a wrong task id, among those of a call. What follows the signature is checked too.
 
     Raises:
         InvalidOption: names the option, and what was given.
@@ -107,6 +107,7 @@ def refuse_wrong_options(options: Mapping[str, Any], task: str = RUN) -> None:
         given = one.get("options") or {}
         if one["task"] == RUN:
             Options.refuse_among_celerys(given)
+            task_id_from(given.get("task_id"), in_canvas=one is not signature)
         for name in ("link", "link_error"):
             for link in _listed(given.get(name)):
                 if not isinstance(link, Mapping) or not isinstance(link.get("task"), str):
@@ -151,7 +152,8 @@ class ClientTask(ClientSideTask):
         """
         app: Celery = self.app
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
-        task_id = options["task_id"] = task_id_from(options.get("task_id"))
+        in_canvas = any(options.get(name) for name in ("chain", "chord", "group_id"))
+        task_id = options["task_id"] = task_id_from(options.get("task_id"), in_canvas=in_canvas)
         if _stand_ins.active():
             check_arguments(args, kwargs)
             refuse_wrong_options(options)

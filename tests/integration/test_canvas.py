@@ -141,7 +141,7 @@ def test_errbacks_of_a_chords_body_learn_of_a_failing_job(world: World) -> None:
 def test_a_call_by_name_with_the_uuid_of_a_row(world: World) -> None:
     row = uuid.uuid4()
     call = app.signature("runpod.run", args=({"a": 1},), kwargs={"endpoint": "fast"})
-    chain(call.set(task_id=row), wrap.s()).delay().get(timeout=WAIT_S)
+    assert call.apply_async(task_id=row).id == str(row)
     assert JobResult(row, app=app).get(timeout=WAIT_S) == {"a": 1}
 
 

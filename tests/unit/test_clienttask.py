@@ -24,7 +24,7 @@ from celery_runpod._protocol import RUN
 from celery_runpod._publish import caller_task, outbox_copies
 from celery_runpod._publish.caller_task import ClientTask, client_task
 from celery_runpod._publish.client_tasks import in_every_app
-from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidOption
+from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidInput, InvalidOption
 
 Call = Callable[[Endpoint, Celery], Any]
 
@@ -123,6 +123,24 @@ def test_a_task_id_may_be_the_uuid_of_a_row(name: str, app: Celery) -> None:
     assert queue.get()["headers"]["id"] == str(row)
 
 
+IN_A_CANVAS: dict[str, Callable[[Endpoint, Celery, Any], Any]] = {
+    "group": lambda e, app, task_id: group([e.s(a=1).set(task_id=task_id), e.s(a=2)], app=app),
+    "chord": lambda e, app, task_id: chord([e.s(a=1).set(task_id=task_id)], own(app), app=app),
+    "first step": lambda e, app, task_id: chain(e.s(a=1).set(task_id=task_id), own(app), app=app),
+    "later step": lambda e, app, task_id: chain(e.s(a=1), e.s(a=2).set(task_id=task_id), app=app),
+}
+
+
+@pytest.mark.parametrize("name", IN_A_CANVAS)
+def test_in_a_canvas_a_uuid_is_refused_because_celerys_result_would_wait_for_ever(name: str, app: Celery) -> None:
+    canvas = IN_A_CANVAS[name]
+    with pytest.raises(InvalidOption, match=r"option 'task_id': '<UUID>' given; allowed: a text of"):
+        canvas(Endpoint("e1", app=app), app, UUID(int=7)).apply_async()
+    assert published() == 0
+    canvas(Endpoint("e1", app=app), app, str(UUID(int=7))).apply_async()
+    assert published() > 0
+
+
 @pytest.mark.parametrize("task_id", [7, b"t1", "t" * 256, ["t1"]])
 @pytest.mark.parametrize("name", BY_ID)
 def test_a_task_id_that_no_worker_takes_is_refused(name: str, task_id: Any, app: Celery) -> None:
@@ -202,6 +220,18 @@ def test_a_result_that_is_ignored_is_none_at_once(app: Celery) -> None:
     ignored = endpoint.apply_async(({"a": 1},), ignore_result=True)
     assert ignored.get() is None and asyncio.run(ignored.aget()) is None
     assert not endpoint.delay(a=1).ignored
+
+
+def test_a_signature_is_no_input(app: Celery) -> None:
+    """Celery's signatures are dicts, so a job would be paid for with one as its input."""
+    endpoint = Endpoint("e1", app=app)
+    for call in (
+        lambda: endpoint.s(own(app)),
+        lambda: endpoint.delay(a=own(app)),
+        lambda: endpoint.si(chain(own(app))),
+    ):
+        with pytest.raises(InvalidInput, match="a signature is no input"):
+            call()
 
 
 def test_a_signature_is_not_called_as_a_function(app: Celery) -> None:

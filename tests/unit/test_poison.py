@@ -78,6 +78,13 @@ def test_a_call_ends_by_its_id_and_leaves_the_outbox() -> None:
     assert bench.store.aside.messages_aside() == [] and bench.store.outbox.published_at("t1") is None
 
 
+def test_the_copy_of_a_call_whose_id_is_no_text_is_not_published_again() -> None:
+    bench = Bench()
+    bench.store.outbox.keep_message("5", bench.now, "{}", "{}")
+    settle(bench.services, message("[[], {}, {}]", id=5), "why", True)
+    assert len(bench.store.aside.messages_aside()) == 1 and bench.store.outbox.published_at("5") is None
+
+
 def test_a_call_that_was_accepted_is_not_ended_by_a_copy_of_its_message() -> None:
     bench = Bench()
     bench.accepted("t1")
