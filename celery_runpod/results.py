@@ -269,9 +269,11 @@ class JobResult(AsyncResult):
         timeout_s = _seconds(timeout)
         give_up = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while True:
+            # A backend that sends no notifications is read all the time.
+            most_s = _NOTIFIED_S if self.backend.is_async else math.inf
+            left_s = min(most_s, max(0.0, give_up - time.monotonic()))
             try:
-                left = max(0.0, give_up - time.monotonic())
-                return super().get(min(left, _NOTIFIED_S), propagate, *args, **kwargs)
+                return super().get(None if left_s == math.inf else left_s, propagate, *args, **kwargs)
             except CeleryTimeoutError:
                 # What the task itself raised may be a TimeoutError too.
                 if self._cache is not None:
