@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from celery import Celery
 
-from celery_app.events import Announcer
+from celery_app.announcer import Announcer
 from celery_app.steady_clock import SteadyClock
 from celery_runpod._connect import STORE, connect
 from celery_runpod._protocol import DAY_S

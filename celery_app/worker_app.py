@@ -17,8 +17,9 @@ from celery_app.overrides import ignore_without_traceback, redis_channel
 from celery_app.overrides.revoke import install as install_revocation
 from celery_app.process_services import Process
 from celery_app.watchdog.self_healing import SelfHeal
-from celery_runpod._connect import WORKER, is_amqp, is_redis
+from celery_runpod._connect import is_amqp, is_redis
 from celery_runpod._protocol import FINISH, RUN
+from celery_runpod._worker_mark import mark_as_worker
 from config.celery_config import celery_config
 from config.settings import Settings, load_settings
 
@@ -36,8 +37,7 @@ def create_app(settings: Settings | None = None) -> Celery:
     amqp = "celery_app.overrides.callers_queues:RabbitAMQP" if is_amqp(settings.broker_url) else None
     app = Celery("celery_runpod", set_as_current=True, amqp=amqp)
     app.config_from_object(celery_config(settings))
-    # Before it is finalized, because every other app then gets the client task as `runpod.run`.
-    setattr(app, WORKER, True)
+    mark_as_worker(app)
     process = Process(app, settings)
     app.runpod_process = process
     app.runpod_services = process.services

@@ -55,7 +55,6 @@ from celery_runpod._redis_urls import (
     problem_of_url,
     scheme_of,
 )
-from celery_runpod._stand_ins import WORKER as WORKER
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, NotConfigured
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
@@ -336,11 +335,6 @@ def celery_urls(broker_url: str, result_backend: str) -> dict[str, Any]:
     if of_backend:
         found["result_backend_transport_options"] = of_backend
     return found
-
-
-def is_worker(app: Celery) -> bool:
-    """Whether this is the app of a RunPod worker."""
-    return bool(getattr(app, WORKER, False))
 
 
 def check_reachable(app: Celery) -> None:

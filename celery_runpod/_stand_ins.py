@@ -36,10 +36,8 @@ from kombu.exceptions import EncodeError
 
 from celery_runpod._call_rules import takes_celerys_arguments, unfolded
 from celery_runpod._protocol import RUN
+from celery_runpod._worker_mark import is_worker
 from celery_runpod.errors import EagerMode
-
-WORKER = "runpod_worker"
-"""The attribute that marks the app of a RunPod worker; set before the app is finalized."""
 
 UNASKABLE = (
     "{what} needs a RunPod worker, and in a test with fake endpoints there is none: nothing was sent. Replace the call, "
@@ -200,7 +198,7 @@ def end() -> None:
 def make_eager(app: Celery) -> None:
     """Put an app into eager mode for as long as a scope is open. A RunPod worker's app is left alone."""
     with _lock:
-        if app in _was_eager or getattr(app, WORKER, False):
+        if app in _was_eager or is_worker(app):
             return
         try:
             before = bool(app.conf.task_always_eager)

@@ -1,7 +1,7 @@
 """A job's Celery events, by which Flower shows RunPod's id, the reason and the job's own times.
 
 Flower's page of a task shows only Celery's fields. `result` is the one that takes a text of our own: the output is never
-in it, because it may be private. Not here: when an open job is shown (`celery_app/events.py`).
+in it, because it may be private. Not here: when an open job is shown (`celery_app/announcer.py`).
 """
 
 from __future__ import annotations

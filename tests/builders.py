@@ -22,12 +22,13 @@ import tasks.endpoint_tasks
 import tasks.management_tasks
 import tasks.retry
 import tasks.run
-from celery_runpod._connect import TEXT, WORKER
+from celery_runpod._connect import TEXT
 from celery_runpod._protocol import FINISH, Queues
 from celery_runpod._store.record import Job
 from celery_runpod._store.store import JobStore
 from celery_runpod._store.store_part import Lives
 from celery_runpod._store.submits import Post
+from celery_runpod._worker_mark import mark_as_worker
 from celery_runpod.api import Health
 from celery_runpod.api import Job as Answer
 from celery_runpod.options import Options
@@ -110,7 +111,7 @@ class Bench:
         self.redis: Any = fakeredis.FakeRedis(**TEXT)
         self.app = Celery("bench", broker="memory://bench", backend="cache+memory://", set_as_current=False)
         self.app.conf.broker_transport_options = {"polling_interval": 0}
-        setattr(self.app, WORKER, True)
+        mark_as_worker(self.app)
         self.app.finalize()
         Channel.queues.clear()  # the memory of all apps
         self.settings: Settings = load_settings({"RUNPOD_API_KEY": "bench-key", **env})

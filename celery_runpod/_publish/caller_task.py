@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from celery_runpod import _stand_ins
 from celery_runpod._call_rules import task_id_from, unfolded
-from celery_runpod._connect import broker_of, check_reachable, client_settings, is_worker, mask_url
+from celery_runpod._connect import broker_of, check_reachable, client_settings, mask_url
 from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import HIDDEN, RUN, Queues
 from celery_runpod._publish.agreement import refuse_mismatch
@@ -33,6 +33,7 @@ from celery_runpod._publish.open_job_bounds import refuse_over_bounds
 from celery_runpod._publish.outbox_copies import forget
 from celery_runpod._publish.routes import signatures_after
 from celery_runpod._store.store import store_of
+from celery_runpod._worker_mark import is_worker
 from celery_runpod.errors import (
     BrokerUnavailable,
     ConfigurationError,

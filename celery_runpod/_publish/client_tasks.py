@@ -10,7 +10,7 @@ from collections.abc import Callable
 from celery import Celery, Task
 from celery._state import _get_active_apps, connect_on_app_finalize
 
-from celery_runpod._connect import is_worker
+from celery_runpod._worker_mark import is_worker
 
 
 class ClientSideTask(Task):

@@ -19,8 +19,8 @@ from typing import Any
 from celery import Celery
 
 from celery_runpod._call_rules import takes_celerys_arguments
-from celery_runpod._connect import is_worker
 from celery_runpod._protocol import ERRBACK
+from celery_runpod._worker_mark import is_worker
 
 
 def wrap(app: Celery, signature: MutableMapping[str, Any]) -> None:

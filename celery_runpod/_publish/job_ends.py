@@ -20,8 +20,8 @@ from typing import Any
 from celery import Celery, states
 
 from celery_runpod._call_rules import unfolded
-from celery_runpod._connect import is_worker
 from celery_runpod._protocol import ENDED_QUEUE, HIDDEN, JOB_ENDED, RUN
+from celery_runpod._worker_mark import is_worker
 from celery_runpod.errors import JobError, RunPodError, encode
 
 

@@ -6,6 +6,6 @@ here: batches, templates, volumes, and anything that costs money.
 
 A request: ``simulator_server.py`` -> ``job_routes.py`` (what RunPod's users call) or ``worker_protocol.py`` (what its
 workers call) -> ``simulated_endpoint.py`` -> ``synthetic.py`` or ``worker_fleet.py``; or ``simulator_server.py`` ->
-``management/front.py``. Pure, with the time as an argument: ``simulated_jobs.py``, ``job_queue.py``, ``faults.py``,
-``request_rules.py``, ``endpoint_specs.py``.
+``management/management_http.py``. Pure, with the time as an argument: ``simulated_jobs.py``, ``job_queue.py``,
+``faults.py``, ``request_rules.py``, ``endpoint_specs.py``.
 """

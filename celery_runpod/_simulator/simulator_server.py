@@ -22,7 +22,7 @@ from celery_runpod._simulator.faults import BadFault, Faults
 from celery_runpod._simulator.gateway import Gateway, Refused, as_json
 from celery_runpod._simulator.job_routes import JobRoutes
 from celery_runpod._simulator.management.deployments import Deployments
-from celery_runpod._simulator.management.front import Management
+from celery_runpod._simulator.management.management_http import Management
 from celery_runpod._simulator.management.route_table import Account
 from celery_runpod._simulator.management.simulated_pods import Pace, Pods
 from celery_runpod._simulator.request_rules import read_json

@@ -22,12 +22,12 @@ from celery.exceptions import TaskRevokedError, WorkerLostError
 from celery.signals import task_failure, task_revoked, worker_ready
 
 from celery_runpod import _stand_ins
-from celery_runpod._connect import is_worker
 from celery_runpod._protocol import JOB_ENDED
 from celery_runpod._publish import job_ends
 from celery_runpod._publish.client_tasks import ClientSideTask, in_every_app
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._publish.routes import never_begin
+from celery_runpod._worker_mark import is_worker
 from celery_runpod.django.signals import job_ended
 from celery_runpod.errors import RunPodError, decode
 from celery_runpod.results import JobResult

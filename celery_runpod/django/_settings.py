@@ -22,7 +22,8 @@ from celery import current_app
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from celery_runpod._connect import is_worker, read_also
+from celery_runpod._connect import read_also
+from celery_runpod._worker_mark import is_worker
 from celery_runpod.errors import ConfigurationError
 
 DJANGOS = {

@@ -20,7 +20,8 @@ ROOMS = {
     ),
     "celery_runpod._private_names": "protocol",
     **dict.fromkeys(
-        (f"celery_runpod.{name}" for name in ("_connect", "_cluster", "_redis_urls", "_stand_ins")), "connect"
+        (f"celery_runpod.{name}" for name in ("_connect", "_cluster", "_redis_urls", "_stand_ins", "_worker_mark")),
+        "connect",
     ),
     **dict.fromkeys(("celery_runpod.testing", "celery_runpod._testing"), "testing"),
     **dict.fromkeys(("celery_runpod.files", "celery_runpod._files"), "files"),

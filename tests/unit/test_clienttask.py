@@ -19,11 +19,11 @@ from kombu.exceptions import OperationalError
 from kombu.transport.memory import Channel
 
 from celery_runpod import Endpoint
-from celery_runpod._connect import WORKER
 from celery_runpod._protocol import RUN
 from celery_runpod._publish import caller_task, outbox_copies
 from celery_runpod._publish.caller_task import ClientTask, client_task
 from celery_runpod._publish.client_tasks import in_every_app
+from celery_runpod._worker_mark import mark_as_worker
 from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidInput, InvalidOption
 
 Call = Callable[[Endpoint, Celery], Any]
@@ -301,7 +301,7 @@ def test_the_workers_own_task_and_the_client_task_do_not_meet_whatever_comes_fir
             shared_task(name=RUN)(task)
             app = make()
             if worker:
-                setattr(app, WORKER, True)
+                mark_as_worker(app)
             assert isinstance(app.tasks[RUN], ClientTask) is not worker
             _on_app_finalizers.clear()
             _on_app_finalizers.update(finalizers)
@@ -312,7 +312,7 @@ def test_the_workers_own_task_and_the_client_task_do_not_meet_whatever_comes_fir
 
 def test_a_task_of_the_worker_calls_through_one_that_is_not_registered() -> None:
     app = make()
-    setattr(app, WORKER, True)
+    mark_as_worker(app)
     assert isinstance(client_task(app), ClientTask)
     assert not isinstance(app.tasks.get(RUN), ClientTask)
 

@@ -12,6 +12,7 @@ from django.test import override_settings
 
 from celery_runpod import _connect
 from celery_runpod._connect import client_settings, store_url
+from celery_runpod._worker_mark import mark_as_worker
 from celery_runpod.django import _settings
 from celery_runpod.errors import ConfigurationError
 from tests import django_project  # noqa: F401 - configures Django
@@ -68,7 +69,7 @@ def test_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_runpod_worker_that_imports_the_project_keeps_its_own_settings() -> None:
     worker = Celery("worker", set_as_current=False)
-    setattr(worker, _connect.WORKER, True)
+    mark_as_worker(worker)
     before = current_app._get_current_object()
     worker.set_current()
     try:

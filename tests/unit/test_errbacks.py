@@ -12,8 +12,8 @@ from celery.exceptions import TaskRevokedError
 from kombu.transport.memory import Channel
 
 from celery_runpod import Endpoint
-from celery_runpod._connect import WORKER
 from celery_runpod._protocol import ERRBACK
+from celery_runpod._worker_mark import mark_as_worker
 from celery_runpod.errors import JobFailed, encode
 
 CALLS: list[tuple[Any, ...]] = []
@@ -112,7 +112,7 @@ def test_a_message_without_an_endpoint_is_left_alone(app: Celery) -> None:
 
 
 def test_in_the_runpod_worker_nothing_is_wrapped(app: Celery) -> None:
-    setattr(app, WORKER, True)
+    mark_as_worker(app)
     Endpoint("sdxl", app=app).apply_async(({"a": 1},), link_error=app.tasks["celerys"].s())
     assert shapes(published(app)["errbacks"]) == ["celerys"]
 

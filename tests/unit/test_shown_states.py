@@ -9,7 +9,7 @@ import fakeredis
 import pytest
 from celery import Celery
 
-from celery_app.events import Announcer
+from celery_app.announcer import Announcer
 from tests.builders import NOW, Bench
 
 DAY_S = 86_400

@@ -4,6 +4,6 @@ It lies under `/v2` beside the job routes (docs.runpod.io/api-reference-v2). Run
 simulator does not serve it. Nothing is rented: a pod is a life cycle with prices and log lines, without a container.
 Not here: templates, network volumes, registries, clusters (any id of theirs is taken as it is given).
 
-A request: ``front.py`` -> ``route_table.py`` -> ``*_routes.py``. Pure, with the time as an argument:
-``simulated_pods.py``, ``deployments.py``, ``catalog.py``, ``billing.py``, ``bodies.py``, ``quotas.py``.
+A request: ``management_http.py`` -> ``route_table.py`` -> ``*_routes.py``. Pure, with the time as an argument:
+``simulated_pods.py``, ``deployments.py``, ``catalog.py``, ``billing.py``, ``body_shapes.py``, ``quotas.py``.
 """

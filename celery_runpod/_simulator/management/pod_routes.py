@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from celery_runpod._simulator.management import catalog
-from celery_runpod._simulator.management.bodies import (
+from celery_runpod._simulator.management.body_shapes import (
     CUDA,
     CUDAS,
     FLAG,

@@ -1,6 +1,6 @@
 """What a face of the account is made of: routes, the calls that come in, the replies that go out. No HTTP library.
 
-Not here: the routes themselves (``*_routes.py``), sending (``front.py``).
+Not here: the routes themselves (``*_routes.py``), sending (``management_http.py``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from celery_runpod._simulator.management.bodies import Shape
+from celery_runpod._simulator.management.body_shapes import Shape
 from celery_runpod._simulator.management.deployments import Deployments
 from celery_runpod._simulator.management.quotas import Quotas
 from celery_runpod._simulator.management.simulated_pods import Pod, Pods

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery_runpod._simulator.management.bodies import CUDA, CUDAS, NAME, TEXT, TEXTS, listed, objects, one_of, whole
+from celery_runpod._simulator.management.body_shapes import (
+    CUDA,
+    CUDAS,
+    NAME,
+    TEXT,
+    TEXTS,
+    listed,
+    objects,
+    one_of,
+    whole,
+)
 from celery_runpod._simulator.management.catalog import NotPlaced
 from celery_runpod._simulator.management.deployments import Deployment
 from celery_runpod._simulator.management.pod_routes import CONTAINER, CPU, image_of

@@ -9,7 +9,7 @@ import pytest
 
 from celery_runpod._simulator import endpoint_specs
 from celery_runpod._simulator.management import catalog, pod_routes, serverless_routes
-from celery_runpod._simulator.management.bodies import problems
+from celery_runpod._simulator.management.body_shapes import problems
 from celery_runpod._simulator.management.catalog import NotPlaced
 from celery_runpod._simulator.management.quotas import WINDOWS, Quotas
 from celery_runpod._simulator.worker_fleet import MOST_PROCESSES, Scaling

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from celery_runpod._simulator.faults import Fault
 from celery_runpod._simulator.gateway import Gateway, accepts
-from celery_runpod._simulator.management import bodies
+from celery_runpod._simulator.management import body_shapes
 from celery_runpod._simulator.management.pod_routes import PodRoutes
 from celery_runpod._simulator.management.quotas import POLICY
 from celery_runpod._simulator.management.report_routes import ReportRoutes
@@ -163,7 +163,7 @@ async def _body(request: web.Request, route: Route) -> object:
         raise Problem(413, "the body is too large") from None
     except ValueError:
         raise Problem(400, "the body is not JSON") from None
-    errors = bodies.problems(data, route.shape)
+    errors = body_shapes.problems(data, route.shape)
     if errors:
         raise Problem(422, "Request validation failed.", errors)
     return data  # type: ignore[no-any-return]
