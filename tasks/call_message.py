@@ -94,6 +94,9 @@ def _checked(
         raise InvalidInput(f"endpoint {given}: a name or RunPod's endpoint id is needed")
     check_message(arguments)
     endpoint, profile = services.settings.resolve(job.name)
+    if (request.delivery_info or {}).get("redelivered") or _header(request, REPUBLISHED):
+        # Its profile may have had another id when it was accepted, and a second record would be paid for too.
+        endpoint = services.store.ids.endpoint_of(job.task_id) or endpoint
     if not _is_id(endpoint):
         raise InvalidInput(f"endpoint {job.name!r} stands for {endpoint!r}, which cannot be an endpoint id of RunPod")
     options = Options.parse(arguments.get("options") or {}).over(profile.options).checked()

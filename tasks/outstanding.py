@@ -10,9 +10,17 @@ import logging
 from collections.abc import Iterable
 
 from celery_runpod._protocol import DAY_S
-from celery_runpod.errors import ConfigurationError, RateLimited, RequestRejected, RunPodError
+from celery_runpod.errors import (
+    ConfigurationError,
+    EndpointNotFound,
+    JobNotFound,
+    RateLimited,
+    RequestRejected,
+    RunPodError,
+)
 from tasks.budget import PER_WINDOW, WINDOW_S
 from tasks.delivery import publish
+from tasks.own_verdicts import ENDPOINT_MISSING_S, MISSING_S
 from tasks.services import Services, apart
 
 log = logging.getLogger(__name__)
@@ -58,14 +66,15 @@ def _send_cancels(services: Services, endpoint: str, due: int, stop_at: float) -
 
 
 def _cancel(services: Services, endpoint: str, job_id: str, key_name: str) -> None:
-    """POST /cancel once. It is settled if RunPod accepts it, or has nothing to cancel."""
+    """POST /cancel once. It is settled if RunPod accepts it, or has nothing to cancel. One 404 does not settle it, as it
+    ends no job (``own_verdicts.py``): a replica may not have heard of the job yet."""
     try:
         services.client(key_name or None).cancel(endpoint, job_id, timeout=services.settings.poll_timeout_s)
     except RunPodError as error:
         refused = isinstance(error, ConfigurationError) or (
             isinstance(error, RequestRejected) and error.status in (401, 403)
         )
-        if refused or not isinstance(error, RequestRejected):
+        if refused or isinstance(error, JobNotFound | EndpointNotFound) or not isinstance(error, RequestRejected):
             _not_cancelled(services, endpoint, job_id, error, refused=refused)
             return
     services.store.cancels.settle_cancel(endpoint, job_id)
@@ -77,11 +86,13 @@ def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPod
         # RunPod may ask for an hour, and would go on with a job that is paid for.
         services.store.cancels.put_off_cancels(endpoint, now + min(error.retry_after_s or FAILED_S, FAILED_CAP_S))
     base_s, cap_s = (REFUSED_S, REFUSED_CAP_S) if refused else (FAILED_S, FAILED_CAP_S)
+    missing_s = ENDPOINT_MISSING_S if isinstance(error, EndpointNotFound) else MISSING_S
+    most_s = missing_s if isinstance(error, JobNotFound | EndpointNotFound) else GIVE_UP_S
     retried, tries, since = services.store.cancels.cancel_failed(
-        endpoint, job_id, why, now, base_s=base_s, cap_s=cap_s, most_s=GIVE_UP_S
+        endpoint, job_id, why, now, base_s=base_s, cap_s=cap_s, most_s=most_s
     )
     fields = {"job_id": job_id, "endpoint": endpoint, "error": str(error), "tries": tries}
-    if retried == "given_up":
+    if retried == "given_up" and most_s == GIVE_UP_S:
         problem = f"not cancelled in {(now - since) / 3600:.0f} h: RunPod may still run this job, and bill it"
         log.critical("cancel.given_up", extra={**fields, "problem": problem})
     elif refused:

@@ -14,6 +14,7 @@ unless none comes. By turns of one message each, a check would find one job.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -46,7 +47,7 @@ class CheckSlots:
         self._later, self._clock = later, clock
         self._lock = threading.Lock()
         self._running: dict[int, tuple[float, str]] = {}
-        self._waiting: deque[Any] = deque()
+        self._waiting: deque[tuple[Any, str]] = deque()
         self._turn_ends = self._other_came = -IDLE_S
         self._looks_again = False
         self._took: dict[str, float] = {}
@@ -58,46 +59,52 @@ class CheckSlots:
             self._other_came = self._clock()
             self._begin(request)
             return
+        # Its endpoint: the arguments, as they are.
+        endpoint = repr((request.args, request.kwargs))
         with self._lock:
-            waits = bool(self._waiting) or not self._may_begin(request)
+            waits = bool(self._waiting) or not self._may_begin()(endpoint)
             if waits:
-                self._waiting.append(request)
+                self._waiting.append((request, endpoint))
             else:
-                self._running[id(request)] = self._clock(), _endpoint(request)
+                self._running[id(request)] = self._clock(), endpoint
         if waits:
             self._held()
             self._next()
         else:
             self._start(request)
 
-    def _may_begin(self, request: Any) -> bool:
-        """Whether this check may run too."""
-        last, running, now = self._processes() - 1, len(self._running), self._clock()
+    def _may_begin(self) -> Callable[[str], bool]:
+        """A function that says whether a check of an endpoint may begin now."""
+        last, now, running = self._processes() - 1, self._clock(), self._running.values()
+        takes = dict[str, float]()
+        for began, endpoint in running:
+            takes[endpoint] = max(now - began, takes.get(endpoint, 0.0), self._took.get(endpoint, 0.0))
         idle = now >= self._other_came + IDLE_S
         if not last:
-            return not running and (idle or now >= self._turn_ends)
-        took = [(one, max(now - began, self._took.get(one, 0.0))) for began, one in self._running.values()]
-        endpoint = _endpoint(request)
-        expected_s = max([self._took.get(endpoint, 0.0), *(took_s for one, took_s in took if one == endpoint)])
-        if running >= last:
-            return running == last and idle and expected_s < SHORT_S
-        slow = sum(took_s >= SLOW_S for _, took_s in took)
-        return expected_s < SLOW_S or slow < max(1, last - max(1, last // 3))
+            room_s = math.inf if not running and (idle or now >= self._turn_ends) else 0.0
+        elif len(running) < last:
+            slow = sum(takes[endpoint] >= SLOW_S for _, endpoint in running)
+            room_s = math.inf if slow < max(1, last - max(1, last // 3)) else SLOW_S
+        else:
+            room_s = SHORT_S if len(running) == last and idle else 0.0
+        return lambda endpoint: max(takes.get(endpoint, 0.0), self._took.get(endpoint, 0.0)) < room_s
 
     def _next(self) -> None:
         """Let the checks begin that have waited and may begin now. Look again soon if one waits for the other tasks."""
         while True:
             with self._lock:
-                following = next((one for one in self._waiting if self._may_begin(one)), None)
-                if following is None:
+                may_begin = self._may_begin()
+                place = next((place for place, (_, one) in enumerate(self._waiting) if may_begin(one)), None)
+                if place is None:
                     break
-                self._waiting.remove(following)
-                self._running[id(following)] = self._clock(), _endpoint(following)
+                following, endpoint = self._waiting[place]
+                del self._waiting[place]
+                self._running[id(following)] = self._clock(), endpoint
             self._freed()
             self._start(following)
         with self._lock:
             last = self._processes() - 1
-            for_others = not last or any(_endpoint(one) not in self._took for one in self._waiting)
+            for_others = not last or any(endpoint not in self._took for _, endpoint in self._waiting)
             look_again = bool(self._waiting) and for_others and len(self._running) == last and not self._looks_again
             self._looks_again |= look_again
         if look_again:
@@ -139,8 +146,3 @@ class CheckSlots:
         with self._lock:
             self._waiting.clear()
             self._running.clear()
-
-
-def _endpoint(request: Any) -> str:
-    """The endpoint of a check: its arguments, as they are."""
-    return repr((request.args, request.kwargs))

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from celery_runpod.errors import ConfigurationError, RateLimited, RunPodError, Unauthorized, Unavailable
+from celery_runpod.errors import (
+    ConfigurationError,
+    EndpointNotFound,
+    JobNotFound,
+    RateLimited,
+    RunPodError,
+    Unauthorized,
+    Unavailable,
+)
 from tasks.budget import PER_WINDOW
 from tests.builders import ENDPOINT, Bench, timed_bench
 
@@ -71,6 +79,26 @@ def test_a_key_that_is_set_again_pays_what_is_owed(bench: Bench) -> None:
         bench.check(after_s=due(bench))
     assert bench.runpod.called("cancel") == 3
     assert nothing_is_owed(bench)
+
+
+@pytest.mark.parametrize(
+    ("error", "settled_after_s"),
+    [(JobNotFound("404", "cancel", ENDPOINT, 404), 5), (EndpointNotFound("404", "cancel", ENDPOINT, 404), 60)],
+    ids=["job", "endpoint"],
+)
+def test_one_404_settles_no_cancel(bench: Bench, error: RunPodError, settled_after_s: float) -> None:
+    owe(bench, 1)
+    bench.runpod.says("cancel", error)
+    bench.check()
+    assert not nothing_is_owed(bench)
+    bench.check(after_s=due(bench))
+    assert bench.runpod.called("cancel") == 2 and nothing_is_owed(bench)
+    owe(bench, 1)
+    bench.runpod.script["cancel"] = [error] * 1000
+    began = bench.now
+    while not nothing_is_owed(bench):
+        bench.check(after_s=due(bench))
+    assert settled_after_s <= bench.now - began <= 2.5 * settled_after_s
 
 
 def test_each_debt_knows_since_when_and_why_it_fails(bench: Bench) -> None:

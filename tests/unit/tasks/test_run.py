@@ -10,6 +10,7 @@ from celery.app.trace import build_tracer
 
 from celery_runpod._protocol import BEGUN_AT, FORMAT, ISSUED_AT, REFUSED, REPUBLISHED, RUN, UNCONFIRMED
 from celery_runpod._store.scripts import loaded
+from config.profiles import Profile
 from tasks import put_back
 from tests.builders import ENDPOINT, Bench
 
@@ -78,6 +79,16 @@ def test_a_priority_that_is_no_number_is_not_sent_on(priority: float) -> None:
     bench = Bench()
     run(bench, {"a": 1}, delivery_info={"priority": priority})
     assert json.loads(bench.record().continuation)["options"].get("priority") is None
+
+
+@pytest.mark.parametrize("again", [{"delivery_info": {"redelivered": True}}, {REPUBLISHED: "swallowed"}], ids=str)
+def test_a_call_that_comes_again_after_its_profile_has_another_id_is_not_accepted_twice(again: Any) -> None:
+    bench = Bench(profiles={"sdxl": Profile("e1")})
+    run(bench, {"a": 1}, arguments={"endpoint": "sdxl"})
+    bench.settings.__dict__["profiles"] = {"sdxl": Profile("e2")}
+    run(bench, {"a": 1}, arguments={"endpoint": "sdxl"}, **again)
+    assert [job.task_id for job in bench.store.jobs("e1", ["t1"])] == ["t1"]
+    assert bench.store.jobs("e2", ["t1"]) == []
 
 
 @pytest.mark.parametrize("moment", [10**400, float("nan"), float("-inf"), -1.0, "x", True])
