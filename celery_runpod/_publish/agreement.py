@@ -19,7 +19,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from celery.backends.base import DisabledBackend
 from celery.backends.rpc import RPCBackend
 
 from celery_runpod._connect import broker_connection, broker_of, client_settings, mask_url, store_url
+from celery_runpod._protocol import RUN
 from celery_runpod._store.store import store_of
 from celery_runpod.api._durations import in_seconds
 from celery_runpod.errors import ConfigurationMismatch
@@ -42,6 +43,9 @@ SHOWN = "RUNPOD_AGREEMENT"
 """The state of the token's record in the result backend. Celery does not overwrite a record in one of its final
 states."""
 FIELD = "token"
+
+PRIORITIES = {"sep": "\x06\x16", "priority_steps": [0, 3, 6, 9]}
+"""kombu's own. On Redis it keeps messages with a priority in a list of its own, named by these."""
 
 AGREED_S = 60.0
 MISMATCH_S = 10.0
@@ -161,6 +165,24 @@ def unread_content(app: Celery) -> list[ConfigurationMismatch]:
         # A record does not say how it is written, so each reader decodes it by its own setting.
         unread.append(ConfigurationMismatch(RESULT_SERIALIZER, str(app.conf.result_serializer), "json"))
     return unread
+
+
+def refuse_other_priorities(app: Celery, signatures: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse a call that has a priority, or is followed by a task that has one, if this app keeps priorities in other
+    lists of Redis than the RunPod workers, which keep them as kombu does: nobody would read the message.
+
+    Raises:
+        ConfigurationMismatch: names `broker_transport_options`.
+    """
+    given = app.conf.broker_transport_options or {}
+    here = {name: given.get(name) or kombus for name, kombus in PRIORITIES.items()}
+    here["priority_steps"] = list(here["priority_steps"])
+    if here == PRIORITIES or not broker_of(app).startswith(("redis", "sentinel")):
+        return
+    for one in signatures:
+        task = None if one["task"] == RUN else app.tasks.get(one["task"])
+        if (one.get("options") or {}).get("priority") or getattr(task, "priority", None):
+            raise ConfigurationMismatch("broker_transport_options", here, PRIORITIES)
 
 
 def look(app: Celery) -> Found:

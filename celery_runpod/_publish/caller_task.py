@@ -25,7 +25,7 @@ from celery_runpod._call_rules import task_id_from, unfolded
 from celery_runpod._connect import broker_of, check_reachable, client_settings, mask_url
 from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import HIDDEN, RUN, Queues
-from celery_runpod._publish.agreement import refuse_mismatch
+from celery_runpod._publish.agreement import refuse_mismatch, refuse_other_priorities
 from celery_runpod._publish.client_tasks import ClientSideTask, in_every_app
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._publish.job_ends import End, tell_here
@@ -70,6 +70,8 @@ def refuse(app: Celery, args: Any, kwargs: Any, options: Mapping[str, Any]) -> N
     refuse_eager(app, unfolded(kwargs).get("endpoint"))
     check_reachable(app)
     if not is_worker(app):
+        signature = {"task": RUN, "options": dict(options)}
+        refuse_other_priorities(app, (signature, *signatures_after(signature)))
         refuse_mismatch(app, ignore_result=bool(options.get("ignore_result")))
         refuse_over_bounds(app)
 

@@ -9,6 +9,7 @@ Importing `celery_runpod` connects this: import it in every process that publish
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
@@ -17,6 +18,7 @@ from typing import Any
 from celery import Celery, current_app, current_task
 from celery._state import _get_active_apps
 from celery.signals import after_task_publish, before_task_publish
+from kombu.transport.virtual.exchange import TopicExchange
 
 from celery_runpod._protocol import BEGUN_AT, CHECK_STATUS, ENDED_QUEUE, ISSUED_AT, JOB_ENDED, RUN
 from celery_runpod._publish import job_ends
@@ -27,6 +29,8 @@ from celery_runpod._publish.rabbitmq import confirm, declare_followers, mend_dec
 _FOLLOWS = ("link", "link_error", "chain", "chord")
 _NEVER_BEGINS = ("link", "chain", "chord")
 """What does not begin when a task fails; a chord's body does not if any of its members has failed."""
+PLACES = ("exchange", "exchange_type", "routing_key")
+TOPIC = TopicExchange(None)
 _CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
 
 
@@ -93,14 +97,35 @@ def pin(app: Celery, signature: MutableMapping[str, Any]) -> None:
     if serializer != "json":
         # Its worker may accept nothing else. The RunPod worker can send it, though it would not accept it.
         options.setdefault("serializer", serializer)
-    if any(options.get(name) for name in ("queue", "exchange", "routing_key")):
+    if options.get("queue"):
         return
     route = app.amqp.router.route({**own, **options}, name, signature.get("args"), signature.get("kwargs"), task)
-    queue = route.get("queue")
+    by_key = options.get("exchange") or options.get("routing_key") or not route.get("queue")
+    queue = _queue_bound(app, route) if by_key else route.get("queue")
     if queue is not None:
+        # A RunPod worker knows neither the app's exchanges nor their kinds.
+        for place in PLACES:
+            options.pop(place, None)
         options["queue"] = getattr(queue, "name", queue)
+    elif by_key:
+        options.update({place: getattr(route[place], "name", route[place]) for place in PLACES if route.get(place)})
     if own.get("priority") is not None:
         options.setdefault("priority", own["priority"])
+
+
+def _queue_bound(app: Celery, route: Mapping[str, Any]) -> Any:
+    """The queue of this app that gets what is published with the exchange and the routing key of this route; None where
+    no queue of this app does."""
+    given = route.get("exchange") or app.conf.task_default_exchange or app.conf.task_default_queue
+    exchange, key = getattr(given, "name", given), route.get("routing_key") or app.conf.task_default_routing_key
+    for queue in app.amqp.queues.values():
+        bound = str(queue.routing_key)
+        if queue.exchange is None or queue.exchange.name != exchange:
+            continue
+        kind = queue.exchange.type
+        if kind == "fanout" or bound == key or (kind == "topic" and re.match(TOPIC.key_to_pattern(bound), str(key))):
+            return queue
+    return None
 
 
 def queues_of(signatures: Iterable[Mapping[str, Any]]) -> Iterator[str]:

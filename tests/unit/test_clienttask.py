@@ -20,11 +20,18 @@ from kombu.transport.memory import Channel
 
 from celery_runpod import Endpoint
 from celery_runpod._protocol import RUN
-from celery_runpod._publish import caller_task, outbox_copies
+from celery_runpod._publish import agreement, caller_task, outbox_copies
 from celery_runpod._publish.caller_task import ClientTask, client_task
 from celery_runpod._publish.client_tasks import in_every_app
 from celery_runpod._worker_mark import mark_as_worker
-from celery_runpod.errors import BrokerUnavailable, ConfigurationError, EagerMode, InvalidInput, InvalidOption
+from celery_runpod.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    ConfigurationMismatch,
+    EagerMode,
+    InvalidInput,
+    InvalidOption,
+)
 
 Call = Callable[[Endpoint, Celery], Any]
 
@@ -237,6 +244,41 @@ def test_a_signature_is_no_input(app: Celery) -> None:
 def test_a_signature_is_not_called_as_a_function(app: Celery) -> None:
     with pytest.raises(TypeError, match=r"use \.delay"):
         Endpoint("e1", app=app).s(a=1)()
+
+
+# Priorities on Redis
+
+CELERYS_DOCS = {"priority_steps": list(range(10)), "sep": ":", "queue_order_strategy": "priority"}
+PRIORITIES: dict[str, Callable[[Endpoint, Celery], Any]] = {
+    "of the call": lambda e, app: e.s(a=1).set(priority=5),
+    "of a step": lambda e, app: chain(e.s(a=1), own(app).set(priority=5), app=app),
+    "of a body": lambda e, app: chord([e.s(a=1)], own(app).set(priority=5), app=app),
+    "of a link": lambda e, app: e.signature(({"a": 1},), link=own(app).set(priority=5)),
+    "of a task": lambda e, app: chain(e.s(a=1), app.tasks["own.urgent"].s(), app=app),
+    "none": lambda e, app: chain(e.s(a=1), own(app), app=app),
+}
+
+
+@pytest.mark.parametrize("transport", [CELERYS_DOCS, {"sep": ":"}, {"priority_steps": [0, 5]}, {}])
+@pytest.mark.parametrize("name", PRIORITIES)
+def test_a_priority_that_nobody_would_read_is_refused(
+    name: str, transport: dict[str, Any], app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.task(name="own.urgent", shared=False, priority=5)(_urgent)
+    monkeypatch.setattr(agreement, "broker_of", lambda _: "redis://127.0.0.1:1/0")
+    app.conf.broker_transport_options = {"polling_interval": 0, **transport}
+    canvas = PRIORITIES[name](Endpoint("e1", app=app), app)
+    if name == "none" or not transport:
+        canvas.apply_async()
+        assert published() == 1
+        return
+    with pytest.raises(ConfigurationMismatch, match="broker_transport_options of this process is"):
+        canvas.apply_async()
+    assert published() == 0
+
+
+def _urgent(value: Any = None) -> Any:
+    return value
 
 
 # What the client task leaves as it is
