@@ -29,7 +29,7 @@ import requests
 from empty import app
 from measuring import Counters, accept_one, bench, machine, open_copies, worker_mib
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod._store.store import JobStore
 
@@ -117,7 +117,7 @@ def submitted(address: str, number: int) -> list[str]:
         return list(pool.map(submit, range(number)))
 
 
-def running_copies(store: JobStore, job: Job, job_ids: list[str]) -> list[str]:
+def running_copies(store: JobStore, job: JobRecord, job_ids: list[str]) -> list[str]:
     """Write a record like this one for each of RunPod's ids, to be looked at now; returns their task ids."""
     keys, redis = store.keys, store.redis
     raw: Any = redis.hgetall(keys.job(NAME, job.task_id))

@@ -29,7 +29,7 @@ from redis import Redis
 
 from celery_runpod import Endpoint
 from celery_runpod._devstack.stack import Server, Stack
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.store import JobStore
 
 HERE = Path(__file__).resolve().parent
@@ -137,7 +137,7 @@ class Bench:
         return found
 
 
-def accept_one(store: JobStore, name: str, app: Celery, mark: str | None = None) -> Job:
+def accept_one(store: JobStore, name: str, app: Celery, mark: str | None = None) -> JobRecord:
     """The record of a real call, which waits because submits are held (`store.holds.lift` lets them go). A `mark` is its
     task id, and its input."""
     store.holds.hold(name, time.time())
@@ -150,7 +150,7 @@ def accept_one(store: JobStore, name: str, app: Celery, mark: str | None = None)
         time.sleep(0.05)
 
 
-def open_copies(store: JobStore, job: Job, number: int) -> None:
+def open_copies(store: JobStore, job: JobRecord, number: int) -> None:
     """Open so many jobs like this one, under its root, behind it in the order of the submits."""
     redis: Any = store.redis
     keys, endpoint = store.keys, job.endpoint

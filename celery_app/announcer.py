@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from celery_runpod._protocol import RUN
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._store.keys import Keys
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.scripts import Scripts
 from tasks.job_events import open_fields
 
@@ -34,7 +34,7 @@ class Announcer:
         self._hostname = hostname
         self._scripts: Scripts | None = None
 
-    def announce(self, job: Job, state: str, news: Mapping[str, Any]) -> None:
+    def announce(self, job: JobRecord, state: str, news: Mapping[str, Any]) -> None:
         """Show the state of an open job. `news` are fields such as progress, reason, delay_s."""
         shown = {"job_id": job.job_id, "endpoint": job.name, "attempt": job.attempt, **news}
         small = {name: value for name, value in shown.items() if name != "progress"}
@@ -56,7 +56,7 @@ class Announcer:
         except (RedisError, *NOT_PUBLISHED) as error:
             log.warning("state.not_shown", extra={"task_id": job.task_id, "state": state, "error": str(error)})
 
-    def _write(self, job: Job, state: str, shown: Mapping[str, Any]) -> None:
+    def _write(self, job: JobRecord, state: str, shown: Mapping[str, Any]) -> None:
         backend = self._app.backend
         meta = backend._get_result_meta(dict(shown), state, None, None)
         meta["task_id"] = job.task_id

@@ -22,7 +22,7 @@ from celery_runpod._call_rules import check_message, merge_input
 from celery_runpod._escaping import described
 from celery_runpod._plain_json import plain_json
 from celery_runpod._protocol import BEGUN_AT, DEFAULT_DEADLINE_S, ISSUED_AT, REFUSED, REPUBLISHED, RUN, UNCONFIRMED
-from celery_runpod._store.record import HIGHEST_PRIORITY, Job
+from celery_runpod._store.record import HIGHEST_PRIORITY, JobRecord
 from celery_runpod._store.states import State
 from celery_runpod.api._fields import number
 from celery_runpod.api._payload import check_input
@@ -45,13 +45,13 @@ STREAMED = Backoff(first=0.25, factor=1.5, cap=5.0, jitter=0.1)
 
 def read_call(
     services: Services, request: Context, finish: Any, inputs: tuple[Any, ...], arguments: Mapping[str, Any], now: float
-) -> Job:
+) -> JobRecord:
     """The record for a call. The error of a wrong call becomes the record's outcome."""
     given = arguments.get("endpoint")
     # A text that is not a name may be an input in the wrong place, so it is not shown.
     name = given if isinstance(given, str) and _is_id(given) else NO_ENDPOINT
     unfit = drop_unfit(request)
-    job = Job(
+    job = JobRecord(
         task_id=request.id,
         endpoint=NO_ENDPOINT,
         name=name,
@@ -86,8 +86,8 @@ def read_call(
 
 
 def _checked(
-    services: Services, job: Job, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]
-) -> Job:
+    services: Services, job: JobRecord, request: Context, inputs: tuple[Any, ...], arguments: Mapping[str, Any]
+) -> JobRecord:
     now = job.accepted_at
     if job.name != arguments.get("endpoint"):
         given = described(arguments.get("endpoint"))

@@ -14,7 +14,7 @@ from typing import Any
 from celery import shared_task
 
 from celery_runpod._protocol import CANCEL, SCOPES, Scope
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from tasks.delivery import REPUBLISH_S, leave_shared, publish
 from tasks.publish_check import admit_waiting, plan_check
@@ -110,13 +110,13 @@ def reached_by(services: Services, ids: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def cancelled_by(job: Job) -> tuple[list[str], list[str]]:
+def cancelled_by(job: JobRecord) -> tuple[list[str], list[str]]:
     """The ids under which a cancel of this job may be noted: its own; and those of its root, groups and later steps."""
     stamps = [any_id for any_id in job.group_ids if any_id.startswith(STAMP)]
     return [job.task_id, *stamps], [job.root_id, *job.group_ids]
 
 
-def stamp_ids(job: Job) -> list[str]:
+def stamp_ids(job: JobRecord) -> list[str]:
     """The ids under which a cancel by Celery's stamps finds this job."""
     return [f"{STAMP}{stamp}" for stamp in job.stamps()]
 
@@ -129,7 +129,7 @@ def is_cancelled(notes: Mapping[str, str], own: Iterable[str], others: Iterable[
 
 def cancel_if_wished(
     services: Services,
-    job: Job,
+    job: JobRecord,
     notes: Mapping[str, str],
     own: Sequence[str],
     others: Sequence[str],

@@ -22,10 +22,10 @@ from typing import Any
 from celery import shared_task
 
 from celery_runpod._protocol import CHECK_STATUS
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import AT_RUNPOD, State
 from celery_runpod._store.store import Begun, Leased
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import EndpointNotFound, JobNotFound, RunPodError
 from tasks import webhook_hints
 from tasks.crash_points import Step, reach
@@ -72,7 +72,7 @@ log = logging.getLogger(__name__)
 PLACE_S = 8.0
 """A check counts as alive for this long after its last sign of life."""
 
-Work = tuple[Callable[[Job], str | None], Job]
+Work = tuple[Callable[[JobRecord], str | None], JobRecord]
 
 
 @shared_task(bind=True, name=CHECK_STATUS, ignore_result=True, send_events=False)
@@ -94,7 +94,7 @@ class Check:
         self.stop_at = self.started + services.settings.check_total_s
         self.why_queued = ""
         self.looks = Looks([], [], self.started, paused=False)
-        self.shared: dict[str, Job] = {}
+        self.shared: dict[str, JobRecord] = {}
         self.submits = SubmitRound(services, endpoint, [])
         self.max_in_flight = services.settings.max_in_flight(endpoint)
         self.granted = Granted()
@@ -175,7 +175,7 @@ class Check:
         if begun.paused_until is not None and not troubles & {"status", "stream"} and looks.granted:
             self.store.pauses.unpause(self.endpoint, "status")
 
-    def _give_back(self, job: Job) -> str | None:
+    def _give_back(self, job: JobRecord) -> str | None:
         """Put off a job that cannot be looked at now. If looks are paused for long and its verdict is due, end it."""
         until = self.looks.again_at
         if not self.looks.paused or until <= self._patience_ends(job) or not self._end_ours(job, self.started):
@@ -194,7 +194,7 @@ class Check:
         self._put_off(job, now + backoff_s(job.failures, FAILED, self.services.spread()), failures=job.failures + 1)
         return None
 
-    def _end_ours(self, job: Job, at: float) -> bool:
+    def _end_ours(self, job: JobRecord, at: float) -> bool:
         """End a job whose own verdict was due at this time; returns whether it was."""
         why = self.why_queued if job.state is State.IN_QUEUE else ""
         verdict = verdict_on(job, at, why)
@@ -203,7 +203,7 @@ class Check:
         end_here(self.services, job, verdict, cancel=True)
         return True
 
-    def _settle(self, job: Job) -> str | None:
+    def _settle(self, job: JobRecord) -> str | None:
         """Work on a job that RunPod has not accepted, as far as is known."""
         with self.submits.side_by_side:
             now = self.services.clock()
@@ -235,7 +235,7 @@ class Check:
                     submit(self.services, job, self.lease, self.submits)
         return None
 
-    def _poll(self, job: Job) -> str | None:
+    def _poll(self, job: JobRecord) -> str | None:
         """Ask RunPod; returns the operation for which the API itself is in trouble."""
         timeout_s, began = self.services.settings.poll_timeout_s, self.services.clock()
         if began + timeout_s > self.stop_at:
@@ -263,7 +263,7 @@ class Check:
         self._not_ended(job, answer, began)
         return None
 
-    def _answered(self, job: Job, answer: Answer, began: float) -> None:
+    def _answered(self, job: JobRecord, answer: Job, began: float) -> None:
         """Record what /status says of a job."""
         if answer.final:
             end_by_answer(self.services, job, answer)
@@ -272,7 +272,7 @@ class Check:
         else:
             self._not_ended(job, answer, began)
 
-    def _not_ended(self, job: Job, answer: Answer, began: float) -> None:
+    def _not_ended(self, job: JobRecord, answer: Job, began: float) -> None:
         state = State(answer.state) if answer.state in AT_RUNPOD else None
         # IN_PROGRESS meets the start timeout.
         seen = replace(job, state=state) if state is State.IN_PROGRESS else job
@@ -295,7 +295,7 @@ class Check:
                 shown["delay_s"] = answer.delay_s
             self.services.show(job, state or job.state, shown)
 
-    def _poll_failed(self, job: Job, error: RunPodError, began: float) -> str | None:
+    def _poll_failed(self, job: JobRecord, error: RunPodError, began: float) -> str | None:
         """No answer from RunPod says nothing about the job: it stays open until its own deadline."""
         now = self.services.clock()
         log.warning("poll.failed", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
@@ -305,7 +305,7 @@ class Check:
         self._look_again(job, due, began, reason_after(error), in_vain=not operation and not of_this_job_alone(error))
         return operation
 
-    def _not_found(self, job: Job, error: JobNotFound | EndpointNotFound, began: float) -> None:
+    def _not_found(self, job: JobRecord, error: JobNotFound | EndpointNotFound, began: float) -> None:
         """One 404 does not end a job: a replica may lag, and RunPod may not find an endpoint for some seconds."""
         now = self.services.clock()
         if isinstance(error, JobNotFound):
@@ -314,7 +314,7 @@ class Check:
                 return
             if outlived_ttl(job, now):
                 # For a job that no worker took in its time to live, RunPod answers TIMED_OUT or 404.
-                end_by_answer(self.services, job, Answer(str(job.job_id), "TIMED_OUT"))
+                end_by_answer(self.services, job, Job(str(job.job_id), "TIMED_OUT"))
                 return
             if just_submitted(job, now, self.services.settings.not_found_grace_s):
                 self._look_again(job, self.known.next_look_at(self.services, job), began, "")
@@ -330,7 +330,7 @@ class Check:
 
     def _look_again(
         self,
-        job: Job,
+        job: JobRecord,
         at: float,
         began: float,
         reason: str,
@@ -349,17 +349,17 @@ class Check:
             if self._observe(job, due, decide_at(job, due, now), reason=reason, missing_since=missing_since):
                 self.services.show(job, job.state, {"reason": reason})
 
-    def _observe(self, job: Job, due: float, decided_at: float, **news: Any) -> bool:
+    def _observe(self, job: JobRecord, due: float, decided_at: float, **news: Any) -> bool:
         """Note what a look has shown; returns whether that is new to the caller."""
         checks = job.checks + 1
         word = self.store.observe(job, self.lease, due, decide_at=decided_at, checks=checks, **news)
         return word == "changed"
 
-    def _patience_ends(self, job: Job) -> float:
+    def _patience_ends(self, job: JobRecord) -> float:
         """Until when a due verdict waits for an API in trouble, so that one lost answer does not lose a result."""
         return verdict_at(job) + self.services.settings.poll_timeout_s
 
-    def _put_off(self, job: Job, at: float, *, failures: int | None = None) -> None:
+    def _put_off(self, job: JobRecord, at: float, *, failures: int | None = None) -> None:
         """Give back a job without news. It is due again at that time, or earlier when its own verdict is due."""
         now = self.services.clock()
         # A verdict that is due but waits must not make the job due again at once, in a loop.

@@ -21,9 +21,9 @@ from celery_runpod._call_rules import returned_error
 from celery_runpod._protocol import FINISH
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._publish.job_ends import End
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import (
     ApiError,
     InvalidInput,
@@ -59,7 +59,7 @@ MOST_CLAIMS = 10
 twice as many, errbacks and chord are skipped too."""
 
 
-def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
+def end_by_answer(services: Services, job: JobRecord, answer: Job) -> str:
     """Record how RunPod ended an attempt and publish the continuation, or let the job wait for its next attempt."""
     if answer.state == State.CANCELLED and (purged := purge_of(services, job)):
         return end_here(services, job, purged)
@@ -84,7 +84,7 @@ def end_by_answer(services: Services, job: Job, answer: Answer) -> str:
     return _end(services, job, state, outcome, job_id=answer.id, length_s=length_s)
 
 
-def _try_again(services: Services, job: Job, answer: Answer) -> bool:
+def _try_again(services: Services, job: JobRecord, answer: Job) -> bool:
     """Let a failed job wait for its next attempt, if it has one. That is a new submit, not RunPod's /retry, which keeps
     the job id: late news of the failed attempt would count for the next one."""
     retries, start_timeout_s = job.options.retries or 0, job.options.start_timeout
@@ -102,17 +102,17 @@ def _try_again(services: Services, job: Job, answer: Answer) -> bool:
     return True
 
 
-def end_here(services: Services, job: Job, error: RunPodError, *, cancel: bool = False) -> str:
+def end_here(services: Services, job: JobRecord, error: RunPodError, *, cancel: bool = False) -> str:
     """Record our own verdict. With `cancel`, the job is also cancelled at RunPod."""
     return _end(services, job, State.ENDED_HERE, {"error": encode(error)}, cancel=cancel)
 
 
-def end_revoked(services: Services, job: Job, reason: str) -> str:
+def end_revoked(services: Services, job: JobRecord, reason: str) -> str:
     """End a job that was not submitted as REVOKED. `reason`: "revoked", or "expired" as in Celery after `expires`."""
     return _end(services, job, State.CANCELLED, {"reason": reason})
 
 
-def _end(services: Services, job: Job, state: State, outcome: dict[str, Any], **extra: Any) -> str:
+def _end(services: Services, job: JobRecord, state: State, outcome: dict[str, Any], **extra: Any) -> str:
     now = services.clock()
     answer, job = services.store.end(job, state, outcome, now, now + REPUBLISH_S, **extra)
     if answer in ("recorded", "recorded_others_wait"):
@@ -125,7 +125,7 @@ def _end(services: Services, job: Job, state: State, outcome: dict[str, Any], **
     return answer
 
 
-def publish(services: Services, job: Job) -> None:
+def publish(services: Services, job: JobRecord) -> None:
     """Publish the continuation of a job that has ended; for a shared job, those of all calls that wait for it. If the
     broker is away, a later check does it."""
     if job.shares:
@@ -152,7 +152,7 @@ def publish(services: Services, job: Job) -> None:
             services.store.deliver_at(job.endpoint, job.task_id, services.clock() + UNPUBLISHED_S)
 
 
-def hand_over(services: Services, waiter: Job) -> bool:
+def hand_over(services: Services, waiter: JobRecord) -> bool:
     """End a call in the same way as the job that it shares; False if that job is open, or no longer known."""
     verdict = services.store.shared.verdict(waiter.endpoint, waiter.joined)
     if verdict is None:
@@ -186,14 +186,14 @@ class Finish(CallersTask):
             show_end(self, None, retval)
 
 
-def close(services: Services, job: Job, end: End, claims: int) -> None:
+def close(services: Services, job: JobRecord, end: End, claims: int) -> None:
     """Mark a job as delivered once its end is published to the caller's own worker, if that asked for it. Where that
     fails, a later `finish` tries again, as often as MOST_CLAIMS says."""
     if tell_own_worker(services.app, job, end) or claims > MOST_CLAIMS:
         mark_delivered(services, job)
 
 
-def mark_delivered(services: Services, job: Job) -> None:
+def mark_delivered(services: Services, job: JobRecord) -> None:
     """Replace the record by a tombstone. If a process dies before, the next `finish` finds the stored result and does
     it."""
     kept = {name: repr(value) for name, value in timings_of(job).items()}
@@ -206,7 +206,7 @@ def mark_delivered(services: Services, job: Job) -> None:
     services.store.mark_delivered(job.endpoint, job.task_id, above, now, kept, keep_failed_s, job.job_id)
 
 
-def leave_shared(services: Services, job: Job) -> None:
+def leave_shared(services: Services, job: JobRecord) -> None:
     """If this call shares a job, stop waiting for it. When the last call leaves, the job is cancelled, and a check sends
     the cancel to RunPod. Repeating it changes nothing."""
     now = services.clock()
@@ -217,7 +217,7 @@ def leave_shared(services: Services, job: Job) -> None:
         plan_check(services, job.endpoint, now)
 
 
-def timings_of(job: Job) -> dict[str, float]:
+def timings_of(job: JobRecord) -> dict[str, float]:
     """RunPod's delay and execution time of an ended job, in seconds; each only if RunPod gave it."""
     outcome = job.outcome or {}
     return {name: outcome[name] for name in ("delay_s", "execution_s") if outcome.get(name) is not None}
@@ -280,7 +280,7 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
     raise error
 
 
-def _end_revoked(task: Any, services: Services, job: Job, reason: str, claims: int) -> None:
+def _end_revoked(task: Any, services: Services, job: JobRecord, reason: str, claims: int) -> None:
     """Store REVOKED for the task and its chain, fail the chord and call the errbacks."""
     task.backend.mark_as_failure(
         job.task_id,

@@ -14,7 +14,7 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod._store.submits import Claim, Post, Signs
 from celery_runpod.errors import BadAnswer, RateLimited, RunPodError, Unavailable
@@ -37,7 +37,7 @@ def unsafe(signs: Signs) -> str:
     return "" if signs.replicated else "NO_REPLICA"
 
 
-def plan_post(services: Services, job: Job, now: float) -> Post:
+def plan_post(services: Services, job: JobRecord, now: float) -> Post:
     """The POST that would be made for this job."""
     sync = bool(job.options.sync)
     settings = services.settings
@@ -48,8 +48,8 @@ def plan_post(services: Services, job: Job, now: float) -> Post:
 
 
 def claim_attempt(
-    services: Services, job: Job, post: Post, decide_at: float, held: str, together: SubmitRound
-) -> Job | None:
+    services: Services, job: JobRecord, post: Post, decide_at: float, held: str, together: SubmitRound
+) -> JobRecord | None:
     """The attempt that this process alone may POST, and that the store's replicas have; None if the job must wait. After
     a pause /health must answer before the probe is claimed. With `held` ("ON_HOLD", "PAUSED", "BUDGET") the job waits in
     any case, at most until `decide_at`."""
@@ -80,7 +80,7 @@ def claim_attempt(
     return None
 
 
-def _claimed(services: Services, job: Job, post: Post, *times: float, **more: Any) -> Claim:
+def _claimed(services: Services, job: JobRecord, post: Post, *times: float, **more: Any) -> Claim:
     about = {"task_id": job.task_id, "shares": job.shares, "token": post.token}
     log.debug("submit.claiming", extra=about)
     claim = services.store.submits.claim_submit(job, post, *times, **more)
@@ -88,7 +88,7 @@ def _claimed(services: Services, job: Job, post: Post, *times: float, **more: An
     return claim
 
 
-def _take_back(services: Services, job: Job, post: Post) -> None:
+def _take_back(services: Services, job: JobRecord, post: Post) -> None:
     """A claimed attempt is not made: nothing was sent. Insist while the store is away, as it is while it fails over:
     otherwise the attempt would count as unconfirmed."""
 
@@ -103,7 +103,7 @@ def _take_back(services: Services, job: Job, post: Post) -> None:
     services.insist(give_back, away, until=job.window_ends or 0.0)
 
 
-def _api_answers(services: Services, job: Job) -> bool:
+def _api_answers(services: Services, job: JobRecord) -> bool:
     """Whether RunPod answers at all; an error like 401 counts as an answer, and is handled at the POST."""
     timeout_s = min(HEALTH_S, services.settings.poll_timeout_s)
     try:

@@ -14,14 +14,14 @@ import json
 import uuid
 from dataclasses import replace
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod.errors import IdempotencyConflict, encode
 from tasks.delivery import end_revoked, leave_shared
 from tasks.services import Services
 
 
-def join(services: Services, job: Job, due: float) -> tuple[str, Job, Job | None]:
+def join(services: Services, job: JobRecord, due: float) -> tuple[str, JobRecord, JobRecord | None]:
     """Accept a call that has a key. Returns the answer of `store.accept`, the call's job, and the shared job if it is to
     be submitted now."""
     key, now = str(job.options.idempotency_key), services.clock()
@@ -48,7 +48,7 @@ def join(services: Services, job: Job, due: float) -> tuple[str, Job, Job | None
     return accepted, replace(waiter, joined=joined.shared_id), shared if joined.word == "begun" else None
 
 
-def let_expire(services: Services, waiter: Job, now: float) -> float | None:
+def let_expire(services: Services, waiter: JobRecord, now: float) -> float | None:
     """When to look again at a call that waits for a shared job; None if it has expired, and left that job."""
     if waiter.expires_at is None:
         return waiter.end_by
@@ -65,7 +65,7 @@ def let_expire(services: Services, waiter: Job, now: float) -> float | None:
     return waiter.end_by
 
 
-def let_all_expire(services: Services, shared: Job, now: float) -> None:
+def let_all_expire(services: Services, shared: JobRecord, now: float) -> None:
     """Let every expired call leave a shared job that was not submitted in time. When the last leaves, it is cancelled."""
     for waiter in services.store.jobs(shared.endpoint, services.store.shared.waiters(shared)):
         let_expire(services, waiter, now)

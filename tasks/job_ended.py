@@ -18,7 +18,7 @@ from celery_runpod._protocol import ENDED_QUEUE
 from celery_runpod._publish.confirms import NOT_PUBLISHED
 from celery_runpod._publish.job_ends import End, publish_end, publish_ends_after, queue_asked
 from celery_runpod._publish.routes import never_begin
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod.errors import JobError, RunPodError
 from tasks.put_back import CallersTask
 
@@ -48,7 +48,7 @@ def tell_by_request(app: Celery, request: Any, end: End) -> None:
     _publish(app, {"options": {**options, "chord": request.chord}}, request.id, None, end)
 
 
-def tell_own_worker(app: Celery, job: Job, end: End) -> bool:
+def tell_own_worker(app: Celery, job: JobRecord, end: End) -> bool:
     """Publish how a call has ended, and with an error also the ends of the calls behind it, which never begin. False: it
     could not be published."""
     if ENDED_QUEUE not in job.continuation:

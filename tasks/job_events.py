@@ -16,9 +16,9 @@ from redis.exceptions import RedisError
 
 from celery_runpod._protocol import RUN
 from celery_runpod._publish.confirms import NOT_PUBLISHED
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ MOST_PROGRESS = 65_536
 """Characters of JSON."""
 
 
-def open_fields(job: Job, news: Mapping[str, Any]) -> dict[str, Any]:
+def open_fields(job: JobRecord, news: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an open job, by its record and what a look has just shown: `result`, and `started` (s since 1970)
     once a RunPod worker has begun."""
     started, delay_s, reason = job.started_at, news.get("delay_s"), news.get("reason")
@@ -35,7 +35,7 @@ def open_fields(job: Job, news: Mapping[str, Any]) -> dict[str, Any]:
     return {"result": _line(f"reason {reason}" if reason else "", *_which_job(job)), "started": started}
 
 
-def progress_of(answer: Answer) -> tuple[str, dict[str, Any]]:
+def progress_of(answer: Job) -> tuple[str, dict[str, Any]]:
     """The handler's latest progress, as JSON for the record and as a field to show; "" and none where there is none.
     A progress over `MOST_PROGRESS` is replaced by a word on it: everybody who looks at the job reads it."""
     if answer.state != State.IN_PROGRESS or answer.output is None:
@@ -47,7 +47,7 @@ def progress_of(answer: Answer) -> tuple[str, dict[str, Any]]:
     return text, {"progress": progress}
 
 
-def ended_fields(job: Job) -> dict[str, Any]:
+def ended_fields(job: JobRecord) -> dict[str, Any]:
     """The fields of a job that has ended: `result`; `started` and `ended` (s since 1970), and `runtime` (s), by RunPod's
     times where it gave them. A time that is not known is None."""
     outcome = job.outcome or {}
@@ -66,7 +66,7 @@ def ended_fields(job: Job) -> dict[str, Any]:
     return {"result": line, "started": started, "ended": ended, "runtime": runtime}
 
 
-def show_end(task: Any, job: Job | None, error: BaseException | None) -> None:
+def show_end(task: Any, job: JobRecord | None, error: BaseException | None) -> None:
     """Show in log and Flower that the caller has the result, with the job's own times; `job` is None where its record was
     not read. Celery's line and event would show how long `finish` took. If the event cannot be sent, the job is not
     affected."""
@@ -86,7 +86,7 @@ def show_end(task: Any, job: Job | None, error: BaseException | None) -> None:
     _send(task, kind, **shown, **news)
 
 
-def show_revoked(task: Any, job: Job, reason: str) -> None:
+def show_revoked(task: Any, job: JobRecord, reason: str) -> None:
     """Show that a job has ended as REVOKED, as `show_end` does. `reason`: "revoked" or "expired"."""
     log.info(
         "job.revoked", extra={"task_id": job.task_id, "job_id": job.job_id, "endpoint": job.name, "reason": reason}
@@ -109,5 +109,5 @@ def _line(*parts: str) -> str | None:
     return ", ".join(filter(None, parts)) or None
 
 
-def _which_job(job: Job) -> list[str]:
+def _which_job(job: JobRecord) -> list[str]:
     return [f"job {job.job_id}" if job.job_id else "", f"attempt {job.attempt}" if job.attempt > 1 else ""]

@@ -12,10 +12,10 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import AT_RUNPOD, State
 from celery_runpod._store.store import Begun
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import ApiError, BadAnswer, RateLimited, RunPodError, Unavailable
 from tasks.own_verdicts import kept_s, verdict_at
 from tasks.schedule import CAP_S, LAST_LOOK_S, WATCHED_S, Lengths, Queue, until_next_look_s
@@ -32,8 +32,8 @@ class Looks:
     """`granted`: the jobs to look at, in this order. `others`: not before `again_at` (s since 1970), because looks are
     `paused` or the budget is used up."""
 
-    granted: list[Job]
-    others: list[Job]
+    granted: list[JobRecord]
+    others: list[JobRecord]
     again_at: float
     paused: bool
 
@@ -78,7 +78,7 @@ def reason_after(error: RunPodError) -> str:
     return "ANSWER_UNREADABLE" if of_this_job_alone(error) else refusal(error)
 
 
-def pause_after(services: Services, job: Job, operation: str, error: RunPodError) -> float:
+def pause_after(services: Services, job: JobRecord, operation: str, error: RunPodError) -> float:
     """Pause an operation after its trouble; answers until when (s since 1970) no look is possible. While /stream alone is
     paused, looks at streamed jobs go on by /status. A Retry-After is cut as every pause between looks (``schedule.py``):
     RunPod forgets a result after a while."""
@@ -91,7 +91,7 @@ def pause_after(services: Services, job: Job, operation: str, error: RunPodError
     return until if operation == "status" else now
 
 
-def started_at(job: Job, answer: Answer, now: float) -> float:
+def started_at(job: JobRecord, answer: Job, now: float) -> float:
     """Since when (s since 1970) a RunPod worker works on a job that was seen in progress for the first time."""
     if job.submitted_at is None or answer.delay_s is None:
         return now
@@ -108,7 +108,7 @@ class Known:
     before: Mapping[str, int] = field(default_factory=dict)
     watched: Set[str] = frozenset()
 
-    def next_look_at(self, services: Services, job: Job) -> float:
+    def next_look_at(self, services: Services, job: JobRecord) -> float:
         """When to look again after a look without a final answer: as the schedule says, or soon if its own verdict
         waits."""
         now, webhook, spread = services.clock(), services.has_webhook(job), services.spread()
@@ -125,7 +125,7 @@ class Known:
             return now
         return now + min(pause_s, WATCHED_S)
 
-    def _queue_before(self, job: Job) -> Queue:
+    def _queue_before(self, job: JobRecord) -> Queue:
         """How many jobs stand before it in RunPod's queue, and how long they will take (s); 0 where that is not known."""
         if not self.running or not self.lengths:
             return 0, 0.0
@@ -136,8 +136,8 @@ class Known:
 def plan_looks(
     services: Services,
     endpoint: str,
-    urgent: Iterable[Job],
-    usual: Sequence[Job],
+    urgent: Iterable[JobRecord],
+    usual: Sequence[JobRecord],
     now: float,
     paused_until: float | None = None,
 ) -> Looks:
@@ -152,7 +152,9 @@ def plan_looks(
     return Looks([*first[:granted], *usual], first[granted:], now + 1 + services.spread(), paused=False)
 
 
-def shared_by_late_calls(services: Services, endpoint: str, jobs: Iterable[Job], now: float) -> dict[str, Job]:
+def shared_by_late_calls(
+    services: Services, endpoint: str, jobs: Iterable[JobRecord], now: float
+) -> dict[str, JobRecord]:
     """Task ids of joined calls past their deadline -> the job at RunPod that each shares, at which its last look is."""
     late = {job.task_id: job.joined for job in jobs if job.state is State.JOINED and verdict_at(job) <= now}
     if not late:

@@ -9,7 +9,7 @@ Not here: the looks (``check.py``), recording an end (``delivery.py``).
 from __future__ import annotations
 
 from celery_runpod._protocol import DAY_S
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod.errors import (
     ApiError,
@@ -32,7 +32,7 @@ STUCK = "STATUS_STUCK"
 """The reason of a job whose /status says IN_PROGRESS though the job has ended."""
 
 
-def verdict_at(job: Job) -> float:
+def verdict_at(job: JobRecord) -> float:
     """When our own verdict on a job is due, in seconds since 1970: at its deadline, or earlier at its start timeout
     while no RunPod worker has taken it. A SUBMITTING job may be at RunPod, so only its deadline counts."""
     if job.start_by is not None and job.state in (State.WAITING, State.IN_QUEUE):
@@ -40,18 +40,18 @@ def verdict_at(job: Job) -> float:
     return job.end_by
 
 
-def kept_s(job: Job) -> float:
+def kept_s(job: JobRecord) -> float:
     """How long RunPod keeps the job's result after its end."""
     return RETENTION_SYNC_S if job.options.sync else RETENTION_S
 
 
-def decide_at(job: Job, at: float, now: float) -> float:
+def decide_at(job: JobRecord, at: float, now: float) -> float:
     """When something must be decided on a job that is looked at next `at` a time. A verdict that is due already waits for
     that look."""
     return verdict_at(job) if verdict_at(job) > now else at
 
 
-def verdict_on(job: Job, now: float, why_queued: str = "") -> JobError | None:
+def verdict_on(job: JobRecord, now: float, why_queued: str = "") -> JobError | None:
     """The error with which a job ends at `now`; None before its verdict is due. `why_queued` explains a StartTimeout."""
     if now < verdict_at(job):
         return None
@@ -63,17 +63,17 @@ def verdict_on(job: Job, now: float, why_queued: str = "") -> JobError | None:
     return status_stuck(job) if job.reason == STUCK else _deadline_exceeded(job)
 
 
-def outlived_ttl(job: Job, now: float) -> bool:
+def outlived_ttl(job: JobRecord, now: float) -> bool:
     """Whether a queued job is past its time to live at RunPod."""
     return job.state is State.IN_QUEUE and now >= _submitted_at(job) + (job.options.ttl or DAY_S)
 
 
-def just_submitted(job: Job, now: float, grace_s: float) -> bool:
+def just_submitted(job: JobRecord, now: float, grace_s: float) -> bool:
     """Whether a 404 may come from a replica that has not heard of the job yet."""
     return now < _submitted_at(job) + grace_s
 
 
-def missing(job: Job, error: ApiError, now: float) -> tuple[str, float, float]:
+def missing(job: JobRecord, error: ApiError, now: float) -> tuple[str, float, float]:
     """What a 404 about a job means: (the reason to show, since when RunPod answers 404, when it counts as the job's end).
 
     The wait starts again after any other answer, and for a new attempt."""
@@ -85,13 +85,13 @@ def missing(job: Job, error: ApiError, now: float) -> tuple[str, float, float]:
     return reason, since, since + (ENDPOINT_MISSING_S if endpoint else MISSING_S)
 
 
-def expired(job: Job, error: ApiError) -> JobError:
+def expired(job: JobRecord, error: ApiError) -> JobError:
     """The error of a job that RunPod no longer knows."""
     problem = f"RunPod does not know this job any more ({error.message}): it expired there, or was lost"
     return JobExpired(problem, job.name, job.task_id, job.job_id)
 
 
-def status_stuck(job: Job) -> StatusStuck:
+def status_stuck(job: JobRecord) -> StatusStuck:
     """The error of a job that has ended while /status goes on saying IN_PROGRESS."""
     problem = (
         "/status went on saying IN_PROGRESS, though a webhook or its own executionTime said that the job had ended: a "
@@ -100,23 +100,23 @@ def status_stuck(job: Job) -> StatusStuck:
     return StatusStuck(problem, job.name, job.task_id, job.job_id)
 
 
-def _submitted_at(job: Job) -> float:
+def _submitted_at(job: JobRecord) -> float:
     return job.submitted_at or job.accepted_at
 
 
-def _deadline_exceeded(job: Job) -> JobError:
+def _deadline_exceeded(job: JobRecord) -> JobError:
     deadline_s = job.end_by - max(job.accepted_at, job.not_before)
     why = f" ({job.reason})" if job.reason else ""
     problem = f"the job did not end within {deadline_s:g} s; last state {job.state}{why}"
     return DeadlineExceeded(problem, job.name, job.task_id, job.job_id, deadline_s)
 
 
-def _unanswered(job: Job) -> JobError:
+def _unanswered(job: JobRecord) -> JobError:
     problem = f"submit {job.attempt} got no answer before the deadline, and whether RunPod took it is not known"
     return SubmissionUnconfirmed(problem, job.name, job.task_id)
 
 
-def _start_timeout(job: Job, why_queued: str) -> JobError:
+def _start_timeout(job: JobRecord, why_queued: str) -> JobError:
     start_timeout_s = (job.start_by or job.end_by) - max(job.accepted_at, job.not_before)
     reason = why_queued or job.reason
     why = f" ({reason})" if reason else ""

@@ -8,13 +8,13 @@ Not here: the purge itself (``endpoint_tasks.py``).
 
 from __future__ import annotations
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod.errors import JobPurged
 from tasks.services import Services
 
 
-def purge_of(services: Services, job: Job) -> JobPurged | None:
+def purge_of(services: Services, job: JobRecord) -> JobPurged | None:
     """The error of a job that RunPod has CANCELLED, or does not know; None if no purge removed it."""
     if job.state is not State.IN_QUEUE:
         return None

@@ -23,7 +23,7 @@ from celery import shared_task
 from kombu.utils.json import dumps, loads
 
 from celery_runpod._protocol import DEFAULT_DEADLINE_S, FORMAT, RETRY
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import OUTCOMES, State
 from celery_runpod.errors import InvalidInput, RetryRefused, RunPodError
 from celery_runpod.options import Options
@@ -71,7 +71,7 @@ def retry(self: Any, task_id: str, endpoint: str | None = None, force: bool = Fa
     return holder
 
 
-def _again(services: Services, task_id: str, new_id: str, endpoint: str | None, force: bool) -> Job:
+def _again(services: Services, task_id: str, new_id: str, endpoint: str | None, force: bool) -> JobRecord:
     """The record of the new call."""
     its_endpoint = services.store.ids.endpoint_of(task_id)
     if its_endpoint is None:
@@ -100,7 +100,7 @@ def _again(services: Services, task_id: str, new_id: str, endpoint: str | None, 
     if services.store.cancels.tree_cancelled([kept["root_id"], *(any_id for _, any_id in after)]):
         raise RetryRefused(task_id, "the chain or group that it belongs to was cancelled less than a day ago")
     now, options = services.clock(), replace(Options.parse(json.loads(kept["options"])), idempotency_key=None)
-    job = Job(
+    job = JobRecord(
         task_id=new_id,
         endpoint=its_endpoint,
         name=kept["name"],

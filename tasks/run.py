@@ -24,7 +24,7 @@ from celery.exceptions import Ignore
 
 from celery_runpod._call_rules import unfolded
 from celery_runpod._protocol import FINISH, FORMAT, RUN
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod._store.store import Entered
 from tasks.call_message import read_call
@@ -69,7 +69,7 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     if job.ended:
         due = now + REPUBLISH_S
     times = check_times(services)
-    to_submit: Job | None = job
+    to_submit: JobRecord | None = job
     if job.options.idempotency_key and not job.ended and now < (job.expires_at or math.inf):
         services.store.ids.index(job, followers, above)
         accepted, job, to_submit = join(services, job, due)
@@ -93,7 +93,7 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     raise Ignore
 
 
-def _go_on(services: Services, job: Job, to_submit: Job | None, due: float, reason: str) -> None:
+def _go_on(services: Services, job: JobRecord, to_submit: JobRecord | None, due: float, reason: str) -> None:
     """Publish, join or submit a job whose record this process has just written, or show the `reason` why it waits."""
     if job.ended:
         publish(services, job)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod.options import Backoff
 
 DEFAULT = Backoff()
@@ -102,7 +102,7 @@ def backoff_s(checks: int, backoff: Backoff, spread: float) -> float:
 
 
 def until_next_look_s(
-    job: Job, checks: int, now: float, lengths: Lengths, *, webhook: bool, spread: float, queue: Queue = (0, 0)
+    job: JobRecord, checks: int, now: float, lengths: Lengths, *, webhook: bool, spread: float, queue: Queue = (0, 0)
 ) -> float:
     """Seconds until the next look at a job at RunPod, after so many `checks` of it. `queue`: how many jobs stand
     before it in RunPod's queue, and how long they will take (s)."""

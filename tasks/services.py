@@ -19,7 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.store import JobStore
 from celery_runpod.api import ManagementClient, RunPodClient
 from config.settings import Settings
@@ -68,12 +68,12 @@ class Services:
     pool: ThreadPoolExecutor
     client: Callable[[str | None], RunPodClient]
     management: Callable[[str | None], ManagementClient]
-    announce: Callable[[Job, str, Mapping[str, Any]], None]
+    announce: Callable[[JobRecord, str, Mapping[str, Any]], None]
     clock: Callable[[], float]
     spread: Callable[[], float]
     sleep: Callable[[float], None]
 
-    def has_webhook(self, job: Job) -> bool:
+    def has_webhook(self, job: JobRecord) -> bool:
         """Whether RunPod gets a webhook URL with this job."""
         return self.settings.webhook_url is not None and job.options.webhook is not False
 
@@ -107,7 +107,7 @@ class Services:
                     raise
             self.sleep(INSIST_EVERY_S)
 
-    def show(self, job: Job, state: str, news: Mapping[str, Any]) -> None:
+    def show(self, job: JobRecord, state: str, news: Mapping[str, Any]) -> None:
         """Show the state of an open job; for a shared job, on every call that waits for it."""
         if not job.shares:
             self.announce(job, state, news)

@@ -24,10 +24,9 @@ import logging
 import uuid
 from dataclasses import replace
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
-from celery_runpod.api import RunPodClient
+from celery_runpod.api import Job, RunPodClient
 from celery_runpod.errors import BadAnswer, RunPodError, StreamIncomplete, Unavailable
 from tasks.crash_points import Step, reach
 from tasks.own_verdicts import verdict_at
@@ -53,7 +52,7 @@ INSIST_S = 15.0
 """How long chunks that were fetched are tried to be kept while the store is away."""
 
 
-def ask(services: Services, job: Job, timeout_s: float, *, read: bool) -> Answer | None:
+def ask(services: Services, job: JobRecord, timeout_s: float, *, read: bool) -> Job | None:
     """How a job at RunPod stands, with its chunks kept; None if it cannot be asked now, because another process asks, or
     the budget is used up. `read`: somebody reads its chunks.
 
@@ -82,7 +81,7 @@ def ask(services: Services, job: Job, timeout_s: float, *, read: bool) -> Answer
     return seen if seen is not None and seen.final else client.status(job.endpoint, job_id, timeout=timeout_s)
 
 
-def whole_output(services: Services, job: Job, answer: Answer) -> tuple[Answer, StreamIncomplete | None]:
+def whole_output(services: Services, job: JobRecord, answer: Job) -> tuple[Job, StreamIncomplete | None]:
     """The answer of a job that has ended, with its chunks as the output where RunPod has none; and the error with which
     it ends instead if some are lost."""
     if not may_be_chunks(job, answer):
@@ -97,13 +96,13 @@ def whole_output(services: Services, job: Job, answer: Answer) -> tuple[Answer, 
     return replace(answer, output=[json.loads(text) for text in texts], has_output=True), None
 
 
-def before_chunks(job: Job, answer: Answer) -> Answer:
+def before_chunks(job: JobRecord, answer: Job) -> Job:
     """The answer of a job of which nobody has asked for chunks yet: an end does not count before that."""
     unasked = answer.final and (job.options.stream or may_be_chunks(job, answer))
     return replace(answer, state=State.IN_PROGRESS, output=None, execution_s=None) if unasked else answer
 
 
-def may_be_chunks(job: Job, answer: Answer) -> bool:
+def may_be_chunks(job: JobRecord, answer: Job) -> bool:
     """Whether a success may be that of a generator handler without `return_aggregate_stream`: its output is `[]`.
     `stream=False` says that the handler does not yield."""
     if answer.state != State.COMPLETED or answer.too_deep or job.options.stream is False:
@@ -111,7 +110,7 @@ def may_be_chunks(job: Job, answer: Answer) -> bool:
     return answer.output == [] or (bool(job.options.stream) and answer.output is None)
 
 
-def incomplete(job: Job, answer: Answer, why: str) -> StreamIncomplete:
+def incomplete(job: JobRecord, answer: Job, why: str) -> StreamIncomplete:
     problem = (
         f"the handler yields its output, and {why}; RunPod gives each chunk once, and keeps the whole output only "
         "where the handler sets return_aggregate_stream"
@@ -119,10 +118,10 @@ def incomplete(job: Job, answer: Answer, why: str) -> StreamIncomplete:
     return StreamIncomplete(problem, job.name, job.task_id, answer.id)
 
 
-def _follow(services: Services, client: RunPodClient, job: Job, timeout_s: float, *, read: bool) -> Answer | None:
+def _follow(services: Services, client: RunPodClient, job: JobRecord, timeout_s: float, *, read: bool) -> Job | None:
     """Look at a streamed job: once, or for `FOLLOWED_S` if it runs and somebody reads."""
     until = min(services.clock() + FOLLOWED_S, verdict_at(job))
-    answer: Answer | None = None
+    answer: Job | None = None
     while True:
         began = services.clock()
         taken = _take(services, client, job, timeout_s)
@@ -137,12 +136,12 @@ def _follow(services: Services, client: RunPodClient, job: Job, timeout_s: float
             return answer
 
 
-def _paused(services: Services, job: Job) -> bool:
+def _paused(services: Services, job: JobRecord) -> bool:
     """Whether GET /stream must not be asked now, because another job has met trouble."""
     return (services.store.pauses.paused_until(job.endpoint, *PAUSES) or 0.0) > services.clock()
 
 
-def _take(services: Services, client: RunPodClient, job: Job, timeout_s: float) -> tuple[Answer, int] | None:
+def _take(services: Services, client: RunPodClient, job: JobRecord, timeout_s: float) -> tuple[Job, int] | None:
     """As `_take_once`; after a final answer with chunks on, until RunPod has no more: a final answer may hold a part."""
     taken = more = _take_once(services, client, job, timeout_s)
     while taken is not None and taken[0].final and more is not None and more[1]:
@@ -150,7 +149,7 @@ def _take(services: Services, client: RunPodClient, job: Job, timeout_s: float) 
     return None if more is None else taken
 
 
-def _take_once(services: Services, client: RunPodClient, job: Job, timeout_s: float) -> tuple[Answer, int] | None:
+def _take_once(services: Services, client: RunPodClient, job: JobRecord, timeout_s: float) -> tuple[Job, int] | None:
     """One GET /stream: what it says, and how many chunks were kept. None if it was not made, or came too late."""
     if not services.budget.take(job.endpoint, "stream", 1):
         return None
@@ -172,7 +171,7 @@ def _take_once(services: Services, client: RunPodClient, job: Job, timeout_s: fl
     return (answer, len(chunks)) if word == "kept" else None
 
 
-def _keep(services: Services, job: Job, token: str, chunks: list[str], *, gap: bool = False) -> str:
+def _keep(services: Services, job: JobRecord, token: str, chunks: list[str], *, gap: bool = False) -> str:
     """End the look with its chunks. If the store is away, insist: RunPod does not give them again."""
 
     def end() -> str:

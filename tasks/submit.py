@@ -23,12 +23,11 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from celery_runpod._protocol import DAY_S
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod._store.submits import Post, Signs
 from celery_runpod._webhooks.signed_urls import sign_url
-from celery_runpod.api import Job as Answer
-from celery_runpod.api import Policy
+from celery_runpod.api import Job, Policy
 from celery_runpod.api._durations import MAX_S
 from celery_runpod.errors import (
     ApiError,
@@ -57,7 +56,7 @@ log = logging.getLogger(__name__)
 UNAUTHORIZED_WAIT_S = 60.0
 
 
-def submit(services: Services, job: Job, lease: float, together: SubmitRound | None = None) -> None:
+def submit(services: Services, job: JobRecord, lease: float, together: SubmitRound | None = None) -> None:
     """Submit a WAITING job now, or plan when to try again. `lease` is its score among the due jobs; `together`: the round
     of submits that it belongs to, if it is not the only one."""
     together = together or SubmitRound(services, job.endpoint, [job])
@@ -116,7 +115,7 @@ def submit(services: Services, job: Job, lease: float, together: SubmitRound | N
     reach(Step.SUBMIT_RECORDED)
 
 
-def accept_answer(services: Services, job: Job, job_id: str, post: Post, took_s: float, lengths: Lengths) -> None:
+def accept_answer(services: Services, job: JobRecord, job_id: str, post: Post, took_s: float, lengths: Lengths) -> None:
     """RunPod has the job: record its id, plan the first look, and end the POST at the gate, in one round trip."""
     now, webhook = services.clock(), services.has_webhook(job)
     first_s = until_next_look_s(job, 0, now, lengths, webhook=webhook, spread=services.spread())
@@ -137,7 +136,7 @@ def accept_answer(services: Services, job: Job, job_id: str, post: Post, took_s:
         log.warning("submit.late", extra={"task_id": job.task_id, "job_id": job_id, "answer": recorded})
 
 
-def _insist(services: Services, job: Job, record: Callable[[], str], job_id: str) -> str:
+def _insist(services: Services, job: JobRecord, record: Callable[[], str], job_id: str) -> str:
     """Record RunPod's answer, and retry until the window closes if the store is away: the job runs, and only this process
     knows its id. After the window the job counts as unconfirmed in any case."""
     fields = {"task_id": job.task_id, "job_id": job_id}
@@ -152,7 +151,7 @@ def _insist(services: Services, job: Job, record: Callable[[], str], job_id: str
         raise
 
 
-def close_window(services: Services, job: Job) -> None:
+def close_window(services: Services, job: JobRecord) -> None:
     """Resubmit or end a job whose submit got no answer within its window."""
     now = services.clock()
     if services.settings.may_resubmit:
@@ -164,7 +163,7 @@ def close_window(services: Services, job: Job) -> None:
         end_here(services, job, SubmissionUnconfirmed(problem, job.name, job.task_id), cancel=True)
 
 
-def _expires_at(services: Services, job: Job) -> float | None:
+def _expires_at(services: Services, job: JobRecord) -> float | None:
     """When the job expires. `expires` is for the first submit, so a retry has none. A shared job expires with the last
     call that waits for it."""
     if job.retried:
@@ -172,7 +171,7 @@ def _expires_at(services: Services, job: Job) -> float | None:
     return services.store.shared.waiters_expire_at(job) if job.shares else job.expires_at
 
 
-def _not_yet(job: Job, signs: Signs, now: float) -> tuple[float | None, str]:
+def _not_yet(job: JobRecord, signs: Signs, now: float) -> tuple[float | None, str]:
     """Until when, and why, the job must wait before it asks the gate; (None, "") if it need not wait."""
     if why := unsafe(signs):
         return now + 1, why
@@ -181,7 +180,7 @@ def _not_yet(job: Job, signs: Signs, now: float) -> tuple[float | None, str]:
     return None, ""
 
 
-def _post(services: Services, job: Job) -> Answer:
+def _post(services: Services, job: JobRecord) -> Job:
     """The POST itself, under its total deadline."""
     settings, options = services.settings, job.options
     _, profile = settings.resolve(job.name)
@@ -199,7 +198,7 @@ def _post(services: Services, job: Job) -> Answer:
     return client.run(job.endpoint, job.input, timeout=settings.submit_timeout_s, **extra)
 
 
-def _policy(job: Job) -> Policy | None:
+def _policy(job: JobRecord) -> Policy | None:
     options = job.options
     ttl_s = options.ttl
     if ttl_s is None and job.end_by - job.accepted_at > DAY_S:
@@ -210,7 +209,7 @@ def _policy(job: Job) -> Policy | None:
     return Policy(execution_timeout=options.execution_timeout, ttl=ttl_s, low_priority=options.low_priority)
 
 
-def _refused(services: Services, job: Job, error: RunPodError, over: Callable[[str], float]) -> None:
+def _refused(services: Services, job: JobRecord, error: RunPodError, over: Callable[[str], float]) -> None:
     """What an error of the POST means: see the table at the top. `over` gets the state of the API, as `post_over`."""
     now = services.clock()
     fields = {"task_id": job.task_id, "endpoint": job.name, "attempt": job.attempt, "error": str(error)}
@@ -237,7 +236,7 @@ def _refused(services: Services, job: Job, error: RunPodError, over: Callable[[s
         over("works" if isinstance(error, ApiError) else "")
 
 
-def _wait(services: Services, job: Job, until: float, reason: str) -> None:
+def _wait(services: Services, job: JobRecord, until: float, reason: str) -> None:
     due = next_look(until, job.start_by, job.end_by, _expires_at(services, job))
     if services.store.submits.not_submitted(job, due, reason) == "waiting":
         services.show(job, State.WAITING, {"reason": reason})

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.submits import Signs
 from tasks.cancel import cancelled_by
 from tasks.replicas import Replicas
@@ -31,7 +31,7 @@ class SubmitRound:
     """The submits that one process makes to one endpoint in a row; used by all threads of a check. So many `calls` of
     /run were taken from the budget before."""
 
-    def __init__(self, services: Services, endpoint: str, jobs: Sequence[Job], calls: int = 0) -> None:
+    def __init__(self, services: Services, endpoint: str, jobs: Sequence[JobRecord], calls: int = 0) -> None:
         self._services, self._endpoint, self._left = services, endpoint, len(jobs)
         self._ids = [any_id for job in jobs for ids in cancelled_by(job) for any_id in ids]
         self._lock = threading.Lock()

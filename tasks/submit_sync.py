@@ -15,7 +15,7 @@ from typing import Any
 from celery import shared_task
 
 from celery_runpod._protocol import SUBMIT_SYNC
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from tasks.crash_points import Step, reach
 from tasks.publish_check import plan_check
@@ -29,14 +29,14 @@ MESSAGE_S = 30.0
 LONGEST_S = 600.0
 
 
-def again_at(job: Job, now: float) -> float:
+def again_at(job: JobRecord, now: float) -> float:
     """When to publish the message for a job again that still waits: after as long as it has waited, so that messages do
     not pile up where no slot is free."""
     waited_s = now - max(job.accepted_at, job.not_before)
     return now + min(max(MESSAGE_S, waited_s), LONGEST_S)
 
 
-def publish_submit(services: Services, job: Job, lease: float) -> None:
+def publish_submit(services: Services, job: JobRecord, lease: float) -> None:
     """Publish the message for a WAITING job, which is due again at `lease`."""
     services.app.tasks[SUBMIT_SYNC].apply_async(
         (job.endpoint, job.task_id, lease),

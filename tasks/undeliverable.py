@@ -16,7 +16,7 @@ from celery import maybe_signature
 from celery.app.task import Context
 
 from celery_runpod._protocol import RUN
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod.errors import JobUndeliverable
 from tasks.services import Services
 
@@ -69,7 +69,7 @@ def _is_signature(value: Any) -> bool:
     )
 
 
-def end_alone(services: Services, job: Job, reason: str) -> JobUndeliverable:
+def end_alone(services: Services, job: JobRecord, reason: str) -> JobUndeliverable:
     """End the caller's task without its links and chord, which cannot be sent. Returns the error it ends with."""
     problem = f"the outcome was fetched, but its delivery could not be published {MOST_PUBLISHES} times: {reason}"
     error = JobUndeliverable(problem, job.name, job.task_id, job.job_id)

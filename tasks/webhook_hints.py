@@ -16,9 +16,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import ApiError, RunPodError, StatusStuck
 from tasks.own_verdicts import kept_s, status_stuck
 from tasks.services import Services
@@ -38,11 +38,11 @@ UNKNOWN = (400, 404, 422)
 class Adopted:
     """The job, with its RunPod id, and what /status said of it."""
 
-    job: Job
-    answer: Answer
+    job: JobRecord
+    answer: Job
 
 
-def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | None:
+def adopt(services: Services, job: JobRecord, stop_at: float) -> Adopted | float | None:
     """Ask /status for the ids that webhooks named for an unanswered submit. Returns the adopted job; or when to ask again
     (s since 1970); or None if no id was named that may be the job's."""
     if job.hinted_at is None:
@@ -86,7 +86,7 @@ def adopt(services: Services, job: Job, stop_at: float) -> Adopted | float | Non
     return now + _grown_s(now - job.hinted_at, LONGEST_S)
 
 
-def _answered_by(services: Services, job: Job) -> float:
+def _answered_by(services: Services, job: JobRecord) -> float:
     """When the POST of a submit has been answered, or never will be."""
     if job.reason == "UNCONFIRMED" or job.window_ends is None:
         return 0.0
@@ -94,7 +94,7 @@ def _answered_by(services: Services, job: Job) -> float:
     return begun_at + services.settings.longest_post_s
 
 
-def pause_s(job: Job, answer: Answer, now: float, usual_s: float) -> float:
+def pause_s(job: JobRecord, answer: Job, now: float, usual_s: float) -> float:
     """Seconds until the next look: soon after a hint, because a webhook may come before /status knows the end; growing
     while /status is stuck; else `usual_s`."""
     since = _ended_at(job, answer)
@@ -103,13 +103,13 @@ def pause_s(job: Job, answer: Answer, now: float, usual_s: float) -> float:
     return _grown_s(now - since, LONGEST_S if answer.execution_s is not None else usual_s)
 
 
-def stuck(job: Job, answer: Answer, now: float) -> bool:
+def stuck(job: JobRecord, answer: Job, now: float) -> bool:
     """Whether /status says IN_PROGRESS of a job that ended a minute ago."""
     since = _ended_at(job, answer)
     return answer.state == State.IN_PROGRESS and since is not None and now >= since + STUCK_AFTER_S
 
 
-def given_up(job: Job, answer: Answer, now: float) -> StatusStuck | None:
+def given_up(job: JobRecord, answer: Job, now: float) -> StatusStuck | None:
     """The error of a job whose /status stayed stuck until RunPod deleted the result."""
     since = _ended_at(job, answer)
     if answer.execution_s is None or since is None or not stuck(job, answer, now):
@@ -117,7 +117,7 @@ def given_up(job: Job, answer: Answer, now: float) -> StatusStuck | None:
     return status_stuck(job) if now >= since + kept_s(job) else None
 
 
-def _ended_at(job: Job, answer: Answer) -> float | None:
+def _ended_at(job: JobRecord, answer: Job) -> float | None:
     """When the job ended, by RunPod's own times, else by the first hint; None if neither says so."""
     times = (job.submitted_at, answer.delay_s, answer.execution_s)
     if answer.state == State.IN_PROGRESS and None not in times:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod.api import Health
 from celery_runpod.errors import ConfigurationError, RunPodError, Unauthorized
@@ -24,7 +24,7 @@ LOOK_S = 4.0
 """A look at /health that takes longer is given up, because it holds up a check."""
 
 
-def why_queued(services: Services, jobs: Iterable[Job], now: float) -> tuple[str, int]:
+def why_queued(services: Services, jobs: Iterable[JobRecord], now: float) -> tuple[str, int]:
     """Why the jobs of one endpoint wait in RunPod's queue, and how many are in progress; "" and 0 if it is not known, or
     was not asked."""
     waiting = [job for job in jobs if job.state is State.IN_QUEUE and _waits_long(job, now)]
@@ -44,7 +44,7 @@ def why_queued(services: Services, jobs: Iterable[Job], now: float) -> tuple[str
     return reason, health.in_progress
 
 
-def _waits_long(job: Job, now: float) -> bool:
+def _waits_long(job: JobRecord, now: float) -> bool:
     start_is_late = job.start_by is not None and now >= job.start_by
     return start_is_late or now - (job.submitted_at or job.accepted_at) >= PATIENCE_S
 

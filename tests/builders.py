@@ -24,13 +24,12 @@ import tasks.retry
 import tasks.run
 from celery_runpod._connect import TEXT
 from celery_runpod._protocol import FINISH, Queues
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.store import JobStore
 from celery_runpod._store.store_part import Lives
 from celery_runpod._store.submits import Post
 from celery_runpod._worker_mark import mark_as_worker
-from celery_runpod.api import Health
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Health, Job
 from celery_runpod.options import Options
 from config.profiles import Profile
 from config.settings import Settings, load_settings
@@ -44,7 +43,7 @@ NOW = 1_790_000_000.25
 ENDPOINT = "e1"
 
 
-def answered(store: JobStore, job: Job, job_id: str, look_at: float, now: float) -> str:
+def answered(store: JobStore, job: JobRecord, job_id: str, look_at: float, now: float) -> str:
     """RunPod has taken the latest attempt of a job as `job_id`."""
     post = Post(job.endpoint, "run", "token", 0.0, now + 25)
     return store.submits.answered(job, job_id, look_at, now, post, 0.1)[0]
@@ -64,22 +63,22 @@ class ScriptedRunPod:
     def called(self, operation: str) -> int:
         return sum(call[0] == operation for call in self.calls)
 
-    def run(self, endpoint: str, input: Any, **_: Any) -> Answer:
+    def run(self, endpoint: str, input: Any, **_: Any) -> Job:
         self.jobs += 1
-        return self._answer("run", Answer(f"r{self.jobs}", "IN_QUEUE"), endpoint, input)
+        return self._answer("run", Job(f"r{self.jobs}", "IN_QUEUE"), endpoint, input)
 
-    def run_sync(self, endpoint: str, input: Any, **_: Any) -> Answer:
+    def run_sync(self, endpoint: str, input: Any, **_: Any) -> Job:
         self.jobs += 1
-        return self._answer("runsync", Answer(f"r{self.jobs}", "IN_QUEUE"), endpoint, input)
+        return self._answer("runsync", Job(f"r{self.jobs}", "IN_QUEUE"), endpoint, input)
 
-    def status(self, endpoint: str, job_id: str, **_: Any) -> Answer:
-        return self._answer("status", Answer(job_id, "IN_QUEUE"), endpoint, job_id)
+    def status(self, endpoint: str, job_id: str, **_: Any) -> Job:
+        return self._answer("status", Job(job_id, "IN_QUEUE"), endpoint, job_id)
 
-    def take_chunks(self, endpoint: str, job_id: str, **_: Any) -> tuple[Answer, list[Any]]:
-        return self._answer("stream", (Answer(job_id, "IN_QUEUE"), []), endpoint, job_id)
+    def take_chunks(self, endpoint: str, job_id: str, **_: Any) -> tuple[Job, list[Any]]:
+        return self._answer("stream", (Job(job_id, "IN_QUEUE"), []), endpoint, job_id)
 
-    def cancel(self, endpoint: str, job_id: str, **_: Any) -> Answer:
-        return self._answer("cancel", Answer(job_id, "CANCELLED"), endpoint, job_id)
+    def cancel(self, endpoint: str, job_id: str, **_: Any) -> Job:
+        return self._answer("cancel", Job(job_id, "CANCELLED"), endpoint, job_id)
 
     def health(self, endpoint: str, **_: Any) -> Health:
         return self._answer("health", Health(idle=1), endpoint)
@@ -140,10 +139,10 @@ class Bench:
     def store(self) -> JobStore:
         return self.services.store
 
-    def job(self, task_id: str = "t1", **changes: Any) -> Job:
+    def job(self, task_id: str = "t1", **changes: Any) -> JobRecord:
         """A call that was read, and is in no store yet."""
         options = changes.pop("options", Options(deadline=600.0))
-        made = Job(
+        made = JobRecord(
             task_id=task_id,
             endpoint=ENDPOINT,
             name=ENDPOINT,
@@ -161,7 +160,7 @@ class Bench:
         )
         return replace(made, **changes)
 
-    def accepted(self, task_id: str = "t1", **changes: Any) -> Job:
+    def accepted(self, task_id: str = "t1", **changes: Any) -> JobRecord:
         """A job in the store, submitted if it could be."""
         job = self.job(task_id, **changes)
         self.store.ids.index(job, (), ())
@@ -170,7 +169,7 @@ class Bench:
         plan_check(self.services, ENDPOINT, self.now)
         return self.record(task_id)
 
-    def record(self, task_id: str = "t1") -> Job:
+    def record(self, task_id: str = "t1") -> JobRecord:
         (found,) = self.store.jobs(ENDPOINT, [task_id])
         return found
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_runpod._store.endpoint_index import EndpointIndex
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod._store.store_part import Part
 
@@ -68,7 +68,7 @@ class IdIndex(Part):
         found: Any = self.redis.scard(self.keys.root(any_id))
         return int(found)
 
-    def index(self, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
+    def index(self, job: JobRecord, followers: Iterable[str], groups: Iterable[str]) -> None:
         """Write the indexes of a job that is about to be accepted; harmless if it never is."""
 
         def build(pipe: Any) -> None:
@@ -77,11 +77,11 @@ class IdIndex(Part):
 
         self.scripts.together(build)
 
-    def put_endpoint(self, pipe: Any, job: Job) -> None:
+    def put_endpoint(self, pipe: Any, job: JobRecord) -> None:
         """Index the endpoint of a job, on a pipeline."""
         self.endpoints.put_call(pipe, job.endpoint, job.accepted_at)
 
-    def put_index(self, pipe: Any, job: Job, followers: Iterable[str], groups: Iterable[str]) -> None:
+    def put_index(self, pipe: Any, job: JobRecord, followers: Iterable[str], groups: Iterable[str]) -> None:
         """Index a job by its ids, on a pipeline of `Scripts.together`."""
         keys, ttl = self.keys, self.lives.tombstone_s + int(max(0.0, job.end_by - job.accepted_at))
         pipe.set(keys.task(job.task_id), json.dumps({"endpoint": job.endpoint, "root": job.root_id}), ex=ttl)

@@ -58,7 +58,7 @@ class Keys:
     """zset: task id that RunPod may be working on -> when it was submitted; 0 once it was seen in progress."""
     waiting = _of_endpoint("waiting")
     """zset: task ids that may be submitted, and wait for a place of `max_in_flight`, the gate or the budget -> their
-    turn (`Job.turn`)."""
+    turn (`JobRecord.turn`)."""
     posts = _of_endpoint("posts")
     """zset: each POST of a new job that is under way -> from when on it is late."""
     lengths = _of_endpoint("lengths")

@@ -19,7 +19,7 @@ from kombu.utils.json import dumps, loads
 
 from celery_runpod._store.endpoint_index import EndpointIndex
 from celery_runpod._store.heartbeats import Heartbeats
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.store_part import Part
 
 log = logging.getLogger(__name__)
@@ -109,10 +109,10 @@ class Aside(Part):
         """Remove a message; False where it is gone already."""
         return self.scripts.word("take_message", entry=entry) == "taken"
 
-    def read_or_put_aside(self, endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | None:
+    def read_or_put_aside(self, endpoint: str, task_id: str, raw: Mapping[str, str]) -> JobRecord | None:
         """The record in a hash. One that cannot be read is put aside, and is None like one that is not open."""
         try:
-            return Job.from_fields(endpoint, task_id, raw)
+            return JobRecord.from_fields(endpoint, task_id, raw)
         except Exception as error:
             # A record of another version may be wrong in any way, and must not stop its neighbours.
             why = f"{type(error).__name__}: {error}"[:MOST_WHY]
@@ -139,7 +139,7 @@ class Aside(Part):
         for task_id in ids:
             raw: Any = self.redis.hgetall(self.keys.job(endpoint, task_id))
             try:
-                readable = not raw or Job.from_fields(endpoint, task_id, raw) is not None
+                readable = not raw or JobRecord.from_fields(endpoint, task_id, raw) is not None
             except Exception as error:
                 log.error("record.still_aside", extra={"task_id": task_id, "error": f"{type(error).__name__}: {error}"})
                 # The least recently tried goes first, so that none is left out.

@@ -25,7 +25,7 @@ PRIORITY_STEP_S = 1e10
 
 
 @dataclass(frozen=True)
-class Job:
+class JobRecord:
     """One record. Times are seconds since 1970; `input` is None once it can no longer be submitted.
 
     Calls with one idempotency key share one job: it has a record of its own, without a continuation, in which `shares`
@@ -94,7 +94,7 @@ class Job:
         return found
 
     @classmethod
-    def from_fields(cls, endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | None:
+    def from_fields(cls, endpoint: str, task_id: str, raw: Mapping[str, str]) -> JobRecord | None:
         """The record in a hash; None for a tombstone, and for a format that is newer than this version's.
 
         Raises:
@@ -158,8 +158,10 @@ FORM_OF_TYPE: dict[Any, Form] = {
     State: Form(State, str),
     Options: Form(lambda text: Options.parse(json.loads(text)), lambda options: json.dumps(options.to_message())),
 }
-DEFAULTS = {one.name: one.default for one in fields(Job)}
-FORMS = {name: FORM_OF_TYPE[kind] for name, kind in get_type_hints(Job).items() if name not in ("task_id", "endpoint")}
+DEFAULTS = {one.name: one.default for one in fields(JobRecord)}
+FORMS = {
+    name: FORM_OF_TYPE[kind] for name, kind in get_type_hints(JobRecord).items() if name not in ("task_id", "endpoint")
+}
 """Each field of a record, by its type; task id and endpoint stand in the key."""
 READERS = {name: form.read for name, form in FORMS.items()}
 REQUIRED = {"state", "attempt", "group_ids", "checks"} | {name for name in FORMS if DEFAULTS[name] is MISSING}
@@ -206,12 +208,12 @@ class Tombstone:
         )
 
 
-def read_light(endpoint: str, task_id: str, raw: Mapping[str, str]) -> Job | Tombstone | None:
+def read_light(endpoint: str, task_id: str, raw: Mapping[str, str]) -> JobRecord | Tombstone | None:
     """What stands in the `LIGHT` fields of a hash; None where there is nothing, or a format that is newer than this
     version's."""
     if raw.get("state") == State.DELIVERED:
         return Tombstone.from_fields(endpoint, task_id, raw)
-    return Job.from_fields(endpoint, task_id, {**raw, "continuation": ""}) if raw else None
+    return JobRecord.from_fields(endpoint, task_id, {**raw, "continuation": ""}) if raw else None
 
 
 def stamps_of(headers: Mapping[str, Any]) -> list[str]:

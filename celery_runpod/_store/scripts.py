@@ -26,7 +26,7 @@ from redis.exceptions import NoScriptError
 
 from celery_runpod._connect import RedisClient
 from celery_runpod._store.keys import Keys
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import lua_prelude
 
 FOLDER = Path(__file__).parent / "scripts"
@@ -122,7 +122,7 @@ class Scripts:
         self._redis, self._keys = redis, keys
         self._registered: dict[str, RedisScript] = {}
 
-    def run(self, script: str, /, *, job: Job | None = None, on: Any = None, **given: Any) -> Any:
+    def run(self, script: str, /, *, job: JobRecord | None = None, on: Any = None, **given: Any) -> Any:
         """The script's answer; or, on a pipeline of `together`, nothing until that is executed. `job` gives what the
         script asks of `OF_A_JOB`.
 
@@ -148,7 +148,7 @@ class Scripts:
         # Not redis-py's: in a pipeline it asks first, in a round trip of its own, whether the script is known.
         return on.execute_command("EVALSHA", self._registered[script].sha, len(keys), *keys, *arguments)
 
-    def word(self, script: str, /, *, job: Job | None = None, **given: Any) -> str:
+    def word(self, script: str, /, *, job: JobRecord | None = None, **given: Any) -> str:
         """The answer of a script that answers with one word."""
         return str(self.run(script, job=job, **given))
 

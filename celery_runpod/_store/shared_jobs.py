@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import OUTCOMES, State
 from celery_runpod._store.store_part import Part
 
@@ -38,7 +38,7 @@ class Verdict:
 class SharedJobs(Part):
     """The shared jobs, and the calls that wait for each."""
 
-    def join(self, job: Job, shared: Job, input_hash: str, due: float, look_again: float) -> Joined:
+    def join(self, job: JobRecord, shared: JobRecord, input_hash: str, due: float, look_again: float) -> Joined:
         """Make `job` wait for the job that holds its key; `shared` becomes that job if there is none."""
         found: Any = self.redis.hget(self.keys.shared(job.endpoint, shared.shares), "job")
         holder, replaces = found or shared.task_id, ""
@@ -65,7 +65,7 @@ class SharedJobs(Part):
                 return Joined(str(answer[0]), holder)
         raise RuntimeError(f"the key of task {job.task_id} changed hands {MOST_TRIES} times while it was to be joined")
 
-    def leave(self, job: Job, outcome: Mapping[str, Any], now: float, deliver_again_at: float) -> str:
+    def leave(self, job: JobRecord, outcome: Mapping[str, Any], now: float, deliver_again_at: float) -> str:
         """The call waits no longer; with the last one its shared job is cancelled."""
         return self.scripts.word(
             "leave",
@@ -81,11 +81,11 @@ class SharedJobs(Part):
         found: Any = self.redis.hmget(self.keys.job(endpoint, task_id), ["state", "joined"])
         return str(found[1]) if found[0] == State.JOINED and found[1] else task_id
 
-    def waiters(self, shared: Job) -> list[str]:
+    def waiters(self, shared: JobRecord) -> list[str]:
         """The task ids of the calls that wait for a shared job."""
         return sorted(self.scanned_set(self.keys.waiters(shared.endpoint, shared.task_id)))
 
-    def waiters_expire_at(self, shared: Job) -> float | None:
+    def waiters_expire_at(self, shared: JobRecord) -> float | None:
         """When the last of the calls that wait for a shared job expires; None if one of them does not."""
         with self.redis.pipeline(transaction=False) as pipe:
             for task_id in self.waiters(shared):
@@ -103,7 +103,7 @@ class SharedJobs(Part):
             return None
         return Verdict(State(ended), json.loads(outcome), job_id or "")
 
-    def close(self, shared: Job) -> str:
+    def close(self, shared: JobRecord) -> str:
         """Every waiter has its verdict."""
         return self.scripts.word(
             "close_shared", job=shared, shared_id=shared.task_id, key_hash=shared.shares, ttl=self.lives.key_s

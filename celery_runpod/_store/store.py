@@ -38,7 +38,7 @@ from celery_runpod._store.open_jobs import OpenJobs
 from celery_runpod._store.outbox import Outbox
 from celery_runpod._store.pauses import Holds, Pauses
 from celery_runpod._store.put_aside import Aside
-from celery_runpod._store.record import LIGHT, Job, light_hash
+from celery_runpod._store.record import LIGHT, JobRecord, light_hash
 from celery_runpod._store.retries import Retries
 from celery_runpod._store.scripts import Scripts
 from celery_runpod._store.shared_jobs import SharedJobs
@@ -134,13 +134,13 @@ class JobStore:
 
     # A job's way in
 
-    def accept(self, job: Job, due: float) -> str:
+    def accept(self, job: JobRecord, due: float) -> str:
         """ "accepted", or the state of the record that was there before."""
         return str(self._accept(job, due, 0.0, None)[0])
 
     def enter(
         self,
-        job: Job,
+        job: JobRecord,
         due: float,
         now: float,
         times: CheckTimes,
@@ -171,7 +171,7 @@ class JobStore:
         found = self.cancels.settled_notes(dict(zip(wanted, notes, strict=True)))
         return Entered(str(accepted[0]), float(accepted[1]) if accepted[1] else None, found, str(accepted[2]))
 
-    def _accept(self, job: Job, due: float, now: float, times: CheckTimes | None, on: Any = None) -> Any:
+    def _accept(self, job: JobRecord, due: float, now: float, times: CheckTimes | None, on: Any = None) -> Any:
         return self.scripts.run(
             "accept",
             job=job,
@@ -206,7 +206,7 @@ class JobStore:
     # Attempts that failed
 
     def retry_later(
-        self, job: Job, verdict: State, retries: int, due: float, start_by: float | None, job_id: str
+        self, job: JobRecord, verdict: State, retries: int, due: float, start_by: float | None, job_id: str
     ) -> str:
         return self.scripts.word(
             "retry_later",
@@ -303,7 +303,7 @@ class JobStore:
         )
         return self._planned(endpoint, answer)
 
-    def jobs(self, endpoint: str, task_ids: Iterable[str], light: Iterable[str] = ()) -> list[Job]:
+    def jobs(self, endpoint: str, task_ids: Iterable[str], light: Iterable[str] = ()) -> list[JobRecord]:
         """The open records among these ids; those of `light` without what may be megabytes: input, continuation,
         progress. A record of a newer format is left out: another version works on it. One that cannot be read is left out
         and put aside."""
@@ -327,7 +327,7 @@ class JobStore:
 
     def observe(
         self,
-        job: Job,
+        job: JobRecord,
         lease: float,
         at: float,
         *,
@@ -356,7 +356,7 @@ class JobStore:
         )
 
     def put_off(
-        self, job: Job, lease: float, at: float, *, decide_at: float | None = None, failures: int | None = None
+        self, job: JobRecord, lease: float, at: float, *, decide_at: float | None = None, failures: int | None = None
     ) -> str:
         """Give an open job back without news of it; the times as in `observe`."""
         return self.scripts.word(
@@ -405,7 +405,7 @@ class JobStore:
 
     def record_outcome(
         self,
-        job: Job,
+        job: JobRecord,
         state: State,
         outcome: Mapping[str, Any],
         now: float,
@@ -439,8 +439,8 @@ class JobStore:
         )
 
     def end(
-        self, job: Job, state: State, outcome: Mapping[str, Any], now: float, deliver_again_at: float, **more: Any
-    ) -> tuple[str, Job]:
+        self, job: JobRecord, state: State, outcome: Mapping[str, Any], now: float, deliver_again_at: float, **more: Any
+    ) -> tuple[str, JobRecord]:
         """`record_outcome`, and the job with its continuation, which a look does not read."""
         if job.continuation or job.shares:
             return str(self.record_outcome(job, state, outcome, now, deliver_again_at, **more)), job
@@ -459,7 +459,7 @@ class JobStore:
 
     def claim_finish(
         self, endpoint: str, task_id: str, attempt: int, token: str, now: float, lease_until: float
-    ) -> tuple[str, int, Job | None]:
+    ) -> tuple[str, int, JobRecord | None]:
         """("yours" | "held" | "delivered" | "refused" | "unknown", how often it was claimed, its record); no record where
         it cannot be read."""
         answer = self.scripts.run(

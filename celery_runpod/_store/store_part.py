@@ -9,7 +9,7 @@ from typing import Any
 from celery_runpod._connect import RedisClient
 from celery_runpod._protocol import DAY_S
 from celery_runpod._store.keys import Keys
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.scripts import Scripts
 
 OVERDUE_S = 3.0
@@ -26,7 +26,7 @@ class Lives:
     tombstone_s: int = 2 * int(DAY_S)
     key_s: int = int(DAY_S)
 
-    def index_s(self, job: Job, now: float) -> int:
+    def index_s(self, job: JobRecord, now: float) -> int:
         """For the index from RunPod's id to this task: over the life of record and tombstone."""
         return self.tombstone_s + int(max(0.0, job.end_by - now) + DAY_S)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod._store.store_part import Part
 
@@ -57,14 +57,14 @@ class Streams(Part):
     _newest: dict[tuple[str, str], str] = field(default_factory=dict)
     """Task id and run -> the id of the last entry that this process knows of; of the latest `MOST_KNOWN`."""
 
-    def begin_look(self, job: Job, token: str, now: float, over_by: float) -> str:
+    def begin_look(self, job: JobRecord, token: str, now: float, over_by: float) -> str:
         """Note that RunPod is about to be asked; the request is over at `over_by`. Answers in the words of
         ``scripts/begin_stream_look.lua``."""
         known = self._newest.get((job.task_id, _run(job)))
         about = self._about(job, now)
         return self.scripts.word("begin_stream_look", token=token, now=now, over_by=over_by, known=known, **about)
 
-    def end_look(self, job: Job, token: str, chunks: Sequence[str], now: float, *, gap: bool = False) -> str:
+    def end_look(self, job: JobRecord, token: str, chunks: Sequence[str], now: float, *, gap: bool = False) -> str:
         """Keep the chunks (JSON) that this look has brought. `gap`: others may be lost. Answers in the words of
         ``scripts/end_stream_look.lua``."""
         about = self._about(job, now)
@@ -76,7 +76,7 @@ class Streams(Part):
                 self._newest.pop(oldest, None)
         return str(word)
 
-    def _about(self, job: Job, now: float) -> dict[str, Any]:
+    def _about(self, job: JobRecord, now: float) -> dict[str, Any]:
         return {
             "job": job,
             "run": _run(job),
@@ -124,7 +124,7 @@ class Streams(Part):
         found: Any = self.redis.hmget(self.keys.job(endpoint, task_id), ["state", "stream"])
         return int(found[1] or 0) if found[0] == State.DELIVERED else 0
 
-    def of_this_run(self, job: Job) -> tuple[list[str], bool]:
+    def of_this_run(self, job: JobRecord) -> tuple[list[str], bool]:
         """The chunks (JSON) of the job's latest attempt, and whether these are all that RunPod has given."""
         chunks: list[str] = []
         number, after, known = 0, START, self._newest.get((job.task_id, _run(job)))
@@ -138,7 +138,7 @@ class Streams(Part):
             after = some[-1].id
         return chunks, whole
 
-    def ended(self, job: Job) -> int:
+    def ended(self, job: JobRecord) -> int:
         """The job has ended: its chunks are kept for `KEPT_S` from now on. Returns how many entries there are."""
         key = self.keys.stream(job.endpoint, job.task_id)
         with self.redis.pipeline(transaction=False) as pipe:
@@ -147,7 +147,7 @@ class Streams(Part):
             return int(pipe.execute()[0])
 
 
-def _run(job: Job) -> str:
+def _run(job: JobRecord) -> str:
     return f"{job.generation}.{job.attempt}"
 
 

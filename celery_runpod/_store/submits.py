@@ -21,7 +21,7 @@ from celery_runpod._protocol import EVERY_ENDPOINT
 from celery_runpod._store.cancels import Cancels
 from celery_runpod._store.heartbeats import Heartbeats, Incarnation, run_id_of
 from celery_runpod._store.pauses import PAUSE_BASE_S, PAUSE_CAP_S
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.store_part import Part
 
 CONFIRMED_KEPT_S = 3600
@@ -103,7 +103,7 @@ class Submits(Part):
 
     def claim_submit(
         self,
-        job: Job,
+        job: JobRecord,
         post: Post,
         now: float,
         window_ends: float,
@@ -210,10 +210,12 @@ class Submits(Part):
         )
         return int(count)
 
-    def not_submitted(self, job: Job, due: float, reason: str) -> str:
+    def not_submitted(self, job: JobRecord, due: float, reason: str) -> str:
         return self.scripts.word("not_submitted", job=job, due_at=due, reason=reason)
 
-    def answered(self, job: Job, job_id: str, look_at: float, now: float, post: Post, took_s: float) -> tuple[str, str]:
+    def answered(
+        self, job: JobRecord, job_id: str, look_at: float, now: float, post: Post, took_s: float
+    ) -> tuple[str, str]:
         """RunPod has the job, and the POST is over, in one round trip: the words of ``scripts/submitted.lua`` and
         ``scripts/end_post.lua``."""
 
@@ -233,13 +235,13 @@ class Submits(Part):
         recorded, gate = self.scripts.together(build)
         return str(recorded), str(gate[0])
 
-    def candidates(self, job: Job) -> list[str]:
+    def candidates(self, job: JobRecord) -> list[str]:
         """The RunPod ids that webhooks named for this attempt, whose submit went unanswered."""
         found: Any = self.redis.smembers(self.keys.candidates(job.endpoint, job.task_id, job.attempt))
         return sorted(found)
 
-    def drop_candidate(self, job: Job, job_id: str) -> None:
+    def drop_candidate(self, job: JobRecord, job_id: str) -> None:
         self.redis.srem(self.keys.candidates(job.endpoint, job.task_id, job.attempt), job_id)
 
-    def adopt(self, job: Job, job_id: str, now: float) -> str:
+    def adopt(self, job: JobRecord, job_id: str, now: float) -> str:
         return self.scripts.word("adopt", job=job, named_id=job_id, now=now, index_ttl=self.lives.index_s(job, now))

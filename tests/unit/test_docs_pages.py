@@ -20,10 +20,9 @@ import yaml
 from celery_runpod import errors
 from celery_runpod._connect import HOW_TO_CONFIGURE
 from celery_runpod._publish.caller_task import EAGER
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
-from celery_runpod.api import check_input, parse_job
+from celery_runpod.api import Job, check_input, parse_job
 from celery_runpod.api._http_errors import RawAnswer, Where, read
 from celery_runpod.options import Options
 from config.profiles import load_profiles
@@ -33,7 +32,7 @@ from tasks.streaming import UNKNOWN, incomplete
 from tests.pages import ROOT, blocks, pages
 
 TASK, JOB, ENDPOINT_ID = "3f1e9c7a", "9f2c-u1", "9zt0qb3c"
-WAITING = Job(TASK, ENDPOINT_ID, "sdxl", TASK, "", Options(), accepted_at=0.0, not_before=0.0, end_by=900.0)
+WAITING = JobRecord(TASK, ENDPOINT_ID, "sdxl", TASK, "", Options(), accepted_at=0.0, not_before=0.0, end_by=900.0)
 AT_RUNPOD = replace(WAITING, job_id=JOB, attempt=1, submitted_at=1.0, state=State.IN_QUEUE)
 
 
@@ -57,7 +56,7 @@ def ended(status: str, **fields: Any) -> errors.RunPodError:
     return found
 
 
-def verdict(job: Job, why_queued: str = "") -> errors.RunPodError:
+def verdict(job: JobRecord, why_queued: str = "") -> errors.RunPodError:
     """The error with which a worker ends a job whose time is over."""
     found = verdict_on(job, 1000.0, why_queued)
     assert found is not None
@@ -111,7 +110,7 @@ EXAMPLES: list[errors.RunPodError] = [
     ),
     errors.OutputMissing(errors.OutputMissing.WHY, "sdxl", TASK, JOB),
     ended("COMPLETED", output=json.loads("[" * 70 + "]" * 70)),
-    incomplete(AT_RUNPOD, Answer(JOB, "COMPLETED"), UNKNOWN),
+    incomplete(AT_RUNPOD, Job(JOB, "COMPLETED"), UNKNOWN),
     status_stuck(AT_RUNPOD),
     errors.JobUndeliverable("the outcome was fetched, but handing it over failed 10 times", "sdxl", TASK, JOB),
     verdict(replace(WAITING, state=State.SUBMITTING, attempt=1, submitted_at=1.0)),

@@ -9,7 +9,7 @@ import pytest
 from celery_app.watchdog.endpoint_counts import EndpointCounts
 from celery_app.watchdog.overdue_checks import BATCH, PATIENCE_S, heal
 from celery_runpod._store.endpoint_index import AT_MOST_S, LATE_S, PAGE
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from tasks.check import Check
 from tasks.publish_check import plan_check
 from tests.builders import ENDPOINT, NOW, Bench
@@ -129,7 +129,7 @@ def test_while_checks_wait_in_their_queue_a_late_one_is_not_taken_for_lost() -> 
 def test_an_outcome_that_is_not_delivered_is_found_though_no_check_is_planned() -> None:
     bench = Bench()
     bench.accepted()
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
     bench.check(after_s=2)
     found = 0.0
     while not heal(bench.services):

@@ -15,7 +15,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery_runpod import Endpoint, Flow, JobResult, JobUpdate, _asking, _flow, errors, results
 from celery_runpod._live import job_reader
 from celery_runpod._live.job_reader import Notes
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from tests.builders import ENDPOINT, NOW, Bench
 
@@ -36,7 +36,9 @@ def result_of(bench: Bench, task_id: str = "t1") -> JobResult:
     return JobResult(task_id, app=bench.app)
 
 
-def accepted(bench: Bench, task_id: str, before: tuple[str, ...] = (), root: str | None = None, **more: Any) -> Job:
+def accepted(
+    bench: Bench, task_id: str, before: tuple[str, ...] = (), root: str | None = None, **more: Any
+) -> JobRecord:
     """A job in RunPod's queue, and what follows it."""
     job = bench.job(task_id, root_id=root or task_id, group_ids=before, **more)
     bench.store.ids.index(job, before, before)

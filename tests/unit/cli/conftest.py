@@ -14,7 +14,7 @@ from redis import Redis
 from celery_runpod import _cancelling, results
 from celery_runpod._cli import store_for_commands
 from celery_runpod._store.keys import Keys
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.store import JobStore
 from celery_runpod.options import Options
 
@@ -59,7 +59,7 @@ def put(redis: Redis, task_id: str, endpoint: str = "abc", due_in_s: float | Non
     keys = Keys("runpod")
     redis.zadd(keys.endpoints(), {endpoint: 0})
     redis.set(keys.task(task_id), json.dumps({"endpoint": endpoint, "root": task_id}))
-    accepted = Job(task_id, endpoint, "sdxl", task_id, "", Options(), accepted_at=1e9, not_before=1e9, end_by=2e9)
+    accepted = JobRecord(task_id, endpoint, "sdxl", task_id, "", Options(), accepted_at=1e9, not_before=1e9, end_by=2e9)
     record = {**accepted.to_fields(), "state": "IN_QUEUE", "attempt": "1", "checks": "3", **fields}
     redis.hset(keys.job(endpoint, task_id), mapping=record)
     if due_in_s is not None:

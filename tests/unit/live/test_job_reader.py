@@ -14,7 +14,7 @@ from redis.exceptions import NoPermissionError
 from celery_app.watchdog.overdue_checks import heal
 from celery_runpod._live import job_reader
 from celery_runpod._live.job_reader import MOST_STEPS, NOTE_EVERY_S, Notes
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod._store.store import CheckTimes
 from celery_runpod._store.watches import WATCHED_S
@@ -31,7 +31,7 @@ def scene() -> Scene:
     return Scene()
 
 
-def observed(scene: Scene, job: Job, **seen: Any) -> None:
+def observed(scene: Scene, job: JobRecord, **seen: Any) -> None:
     """What a check writes after a look at RunPod."""
     score: Any = scene.bench.redis.zscore(scene.store.keys.look(ENDPOINT), job.task_id)
     assert scene.store.observe(job, score, score, decide_at=job.end_by, **seen) == "changed"
@@ -72,7 +72,7 @@ def test_hundreds_of_jobs_cost_one_round_trip(scene: Scene) -> None:
     assert len(trips) == 1 and trips[0].count("HMGET") == 300
 
 
-def joined(scene: Scene, task_id: str) -> Job:
+def joined(scene: Scene, task_id: str) -> JobRecord:
     """A call with an idempotency key; returns the job that it shares, which is at RunPod."""
     bench = scene.bench
     call = bench.job(task_id, options=Options(deadline=600.0, idempotency_key="k"))

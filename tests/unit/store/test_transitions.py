@@ -9,7 +9,7 @@ from typing import Any
 import fakeredis
 import pytest
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import MOVES, OUTCOMES, State, lua_prelude
 from celery_runpod._store.store import CheckTimes, JobStore
 from celery_runpod._store.store_part import Lives
@@ -33,8 +33,8 @@ def store(redis: Any) -> JobStore:
     return JobStore(redis, "runpod", Lives(tombstone_s=3600))
 
 
-def job(task_id: str = "t1", **changes: Any) -> Job:
-    made = Job(
+def job(task_id: str = "t1", **changes: Any) -> JobRecord:
+    made = JobRecord(
         task_id=task_id,
         endpoint="e1",
         name="sdxl",
@@ -50,14 +50,14 @@ def job(task_id: str = "t1", **changes: Any) -> Job:
     return replace(made, **changes)
 
 
-def claim(store: JobStore, one: Job | None = None, token: str = "token", **more: Any) -> int | str:
+def claim(store: JobStore, one: JobRecord | None = None, token: str = "token", **more: Any) -> int | str:
     """The number of the attempt, or the word of a claim that was not granted."""
     post = Post("e1", "run", token, 0.0, NOW + 25)
     claimed = store.submits.claim_submit(one or job(), post, NOW, NOW + 60, **more)
     return claimed.attempt or claimed.word
 
 
-def submitted(store: JobStore, one: Job | None = None) -> Job:
+def submitted(store: JobStore, one: JobRecord | None = None) -> JobRecord:
     """A job that RunPod has taken as `r1`."""
     one = one or job()
     store.accept(one, NOW)

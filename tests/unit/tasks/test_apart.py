@@ -14,7 +14,7 @@ import tasks.check
 import tasks.delivery
 import tasks.outstanding
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import ConfigurationError, DeadlineExceeded, decode
 from celery_runpod.options import Options
 from config.settings import load_settings
@@ -33,7 +33,7 @@ def failing(task_id: str, real: Callable[..., Any], error: Exception) -> Callabl
     return step
 
 
-def bad_poll() -> Answer:
+def bad_poll() -> Job:
     raise ZeroDivisionError("a handler's mad output")
 
 
@@ -50,9 +50,7 @@ def states(bench: Bench) -> list[str]:
 
 
 def test_a_poll_that_raises_stops_no_other_one(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    bench.runpod.says(
-        "status", bad_poll, *[Answer(f"r{number}", "COMPLETED", has_output=True) for number in range(2, 6)]
-    )
+    bench.runpod.says("status", bad_poll, *[Job(f"r{number}", "COMPLETED", has_output=True) for number in range(2, 6)])
     with caplog.at_level(logging.ERROR):
         bench.check(after_s=3)
     assert states(bench) == ["IN_QUEUE", *["COMPLETED"] * 4]
@@ -64,7 +62,7 @@ def test_a_poll_that_raises_stops_no_other_one(bench: Bench, caplog: pytest.LogC
 def test_an_end_that_raises_stops_no_other_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     step = failing("t3", tasks.check.end_by_answer, TypeError("mad"))
     monkeypatch.setattr(tasks.check, "end_by_answer", step)
-    bench.runpod.says("status", *[Answer(f"r{number}", "COMPLETED", has_output=True) for number in range(1, 6)])
+    bench.runpod.says("status", *[Job(f"r{number}", "COMPLETED", has_output=True) for number in range(1, 6)])
     bench.check(after_s=3)
     assert states(bench) == ["COMPLETED", "COMPLETED", "IN_QUEUE", "COMPLETED", "COMPLETED"]
 
@@ -86,7 +84,7 @@ def test_a_submit_that_raises_stops_no_other_one_and_is_tried_again(monkeypatch:
 def test_the_job_is_put_off_for_longer_each_time_and_a_good_look_ends_that() -> None:
     bench = Bench()
     bench.accepted(options=Options(deadline=6000.0))
-    bench.runpod.script["status"] = [bad_poll] * 8 + [Answer("r1", "IN_PROGRESS"), bad_poll]
+    bench.runpod.script["status"] = [bad_poll] * 8 + [Job("r1", "IN_PROGRESS"), bad_poll]
     bench.check(after_s=3)
     pauses = []
     for _ in range(8):
@@ -139,7 +137,7 @@ def test_calls_that_share_a_job_end_though_one_of_them_cannot(monkeypatch: pytes
         shared(bench, deadline)
     with monkeypatch.context() as broken:
         broken.setattr(tasks.delivery, "hand_over", failing("t200", tasks.delivery.hand_over, TypeError("mad")))
-        bench.runpod.says("status", Answer("r1", "COMPLETED", has_output=True))
+        bench.runpod.says("status", Job("r1", "COMPLETED", has_output=True))
         bench.check(after_s=3)
     found = {deadline: bench.record(f"t{deadline}").state for deadline in (100, 200, 300)}
     assert found == {100: "COMPLETED", 200: "JOINED", 300: "COMPLETED"}
@@ -156,7 +154,7 @@ def test_a_cancel_that_raises_stops_no_other_one(bench: Bench) -> None:
 
 
 def test_an_outcome_that_cannot_be_published_stops_no_other_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.runpod.says("status", *[Answer(f"r{number}", "COMPLETED", has_output=True) for number in range(1, 6)])
+    bench.runpod.says("status", *[Job(f"r{number}", "COMPLETED", has_output=True) for number in range(1, 6)])
     bench.check(after_s=3)
     before = bench.count("runpod.deliver")
     monkeypatch.setattr(tasks.outstanding, "publish", failing("t1", tasks.outstanding.publish, TypeError("mad")))

@@ -11,7 +11,7 @@ from celery_app.watchdog.overdue_checks import heal
 from celery_runpod._protocol import EVERY_ENDPOINT
 from celery_runpod._publish import open_job_bounds
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import InvalidInput, OutputMissing, RetryRefused, TooManyOpenJobs, decode
 from celery_runpod.options import Options
 from config.profiles import Profile
@@ -19,10 +19,10 @@ from tasks.endpoint_tasks import pause, resume
 from tests.builders import ENDPOINT, Bench
 from tests.unit.tasks.test_purge_and_retry import failed, run_again
 
-NO_OUTPUT = Answer("r1", "COMPLETED", execution_s=2.0)
+NO_OUTPUT = Job("r1", "COMPLETED", execution_s=2.0)
 
 
-def ended_without_output(bench: Bench, answer: Answer = NO_OUTPUT, **changes: Any) -> dict[str, Any]:
+def ended_without_output(bench: Bench, answer: Job = NO_OUTPUT, **changes: Any) -> dict[str, Any]:
     bench.accepted(**changes)
     bench.runpod.says("status", answer)
     bench.check(after_s=2)
@@ -45,7 +45,7 @@ def test_completed_without_output_is_an_error_and_is_not_submitted_again() -> No
 
 
 def test_a_null_is_an_output() -> None:
-    outcome = ended_without_output(Bench(), Answer("r1", "COMPLETED", has_output=True))
+    outcome = ended_without_output(Bench(), Job("r1", "COMPLETED", has_output=True))
     assert (outcome["output"], outcome["error"]) == (None, None)
 
 
@@ -62,7 +62,7 @@ def test_retries_by_hand_are_counted_and_only_force_goes_on() -> None:
         task_id = run_again(bench, task_id)
         assert bench.record(task_id).generation == number
         bench.check()
-        bench.runpod.says("status", Answer(f"r{number + 1}", "FAILED", error="again"))
+        bench.runpod.says("status", Job(f"r{number + 1}", "FAILED", error="again"))
         bench.check(after_s=2)
         bench.deliver(task_id)
     with pytest.raises(RetryRefused, match=r"2 times already.*RUNPOD_MOST_RETRIES_BY_HAND.*--force"):
@@ -89,7 +89,7 @@ def test_on_hold_nothing_is_submitted_and_looks_go_on(which: str) -> None:
     assert bench.app.tasks[pause.name](which) == since, "a repeat changes nothing"
     held = bench.accepted("held")
     assert (held.state, held.reason) == (State.WAITING, "ON_HOLD")
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
     bench.check(after_s=30)
     assert bench.record("running").state is State.COMPLETED
     bench.check(after_s=300)
@@ -116,7 +116,7 @@ def test_what_waits_for_a_place_is_left_alone_while_it_is_on_hold() -> None:
     bench.accepted("first")
     bench.accepted("second")
     bench.app.tasks[pause.name](ENDPOINT)
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
     bench.redis.zrem(bench.store.keys.inflight(ENDPOINT), "first")
     before = bench.due("second")
     heal(bench.services)
@@ -147,7 +147,7 @@ def test_what_is_open_is_counted_and_leaves_nothing(end: str) -> None:
     if end == "cancel":
         bench.store.cancels.request_cancels(ENDPOINT, ["t1"], {"reason": "revoked"}, bench.now, bench.now)
     else:
-        bench.runpod.says("status", Answer("r1", end, output=1), Answer("r2", "IN_QUEUE"))
+        bench.runpod.says("status", Job("r1", end, output=1), Job("r2", "IN_QUEUE"))
         bench.check(after_s=2)
     bench.deliver("t1")
     assert counted(bench) == (1, len('{"text": ""}') + 1000)

@@ -14,7 +14,7 @@ import tasks.cancel
 from celery_app.overrides import revoke
 from celery_runpod._protocol import CANCEL, RUN, Scope
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from config.profiles import Profile
 from tasks.cancel import BATCH, MOST_REPEATS, STAMP, cancel_jobs, carry_out, sweep_wishes
 from tasks.services import INSIST_EVERY_S
@@ -191,7 +191,7 @@ def test_nothing_is_submitted_after_the_cancel_of_a_group_was_decided(monkeypatc
     def meanwhile(*args: Any) -> Any:
         # A job at RunPod ends, and checks run, at the worst moments.
         for number in range(1, 6):
-            bench.runpod.says("status", Answer(f"r{number}", "COMPLETED", output=1))
+            bench.runpod.says("status", Job(f"r{number}", "COMPLETED", output=1))
         bench.check(after_s=2)
         found = request(*args)
         bench.check()

@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import (
     BadAnswer,
     DeadlineExceeded,
@@ -44,7 +44,7 @@ def test_while_polling_is_paused_a_start_timeout_ends_the_job_once_and_no_check_
 def test_a_start_timeout_is_judged_after_a_last_look() -> None:
     bench = Bench()
     bench.accepted(options=Options(deadline=600.0, start_timeout=10.0))
-    bench.runpod.says("status", Answer("r1", "IN_PROGRESS"))
+    bench.runpod.says("status", Job("r1", "IN_PROGRESS"))
     bench.check(after_s=11)
     assert bench.record().state is State.IN_PROGRESS
 
@@ -83,12 +83,12 @@ def test_an_answer_that_cannot_be_read_keeps_no_other_job_from_its_look(odd: Exc
     assert bench.record("t1").state is State.IN_QUEUE and bench.record("t1").reason == "ANSWER_UNREADABLE"
     bench.runpod.script["status"] = []
     bench.accepted("t2")
-    bench.runpod.says("status", Answer("r2", "IN_PROGRESS"))
+    bench.runpod.says("status", Job("r2", "IN_PROGRESS"))
     bench.check(after_s=bench.due("t2") or 0.0)
     assert bench.record("t2").state is State.IN_PROGRESS
 
 
-@pytest.mark.parametrize("answer", [GONE, Answer("r1", "TIMED_OUT")])
+@pytest.mark.parametrize("answer", [GONE, Job("r1", "TIMED_OUT")])
 def test_a_job_that_no_worker_took_in_its_time_to_live_timed_out_whatever_runpod_says(answer: object) -> None:
     bench = Bench()
     bench.accepted(options=Options(deadline=600.0, ttl=60.0, retries=1))
@@ -96,7 +96,7 @@ def test_a_job_that_no_worker_took_in_its_time_to_live_timed_out_whatever_runpod
     bench.check(after_s=61)
     assert bench.record().reason == "RETRY"
     bench.check(after_s=2)
-    bench.runpod.says("status", answer if isinstance(answer, Exception) else Answer("r2", "TIMED_OUT"))
+    bench.runpod.says("status", answer if isinstance(answer, Exception) else Job("r2", "TIMED_OUT"))
     bench.check(after_s=61)
     assert isinstance(error_of(bench), JobTimedOut)
 
@@ -161,11 +161,11 @@ def test_a_look_reads_neither_input_nor_continuation_and_the_end_finds_its_way_a
     record = bench.store.keys.job(ENDPOINT, "t1")
     continuation = bench.store.redis.hget(record, "continuation")
     bench.store.redis.hset(record, mapping={"input": "{not to be read", "continuation": "{nor this"})
-    bench.runpod.says("status", Answer("r1", "IN_PROGRESS"))
+    bench.runpod.says("status", Job("r1", "IN_PROGRESS"))
     bench.check(after_s=2)
     assert bench.store.redis.hget(record, "state") == State.IN_PROGRESS
     bench.store.redis.hset(record, mapping={"input": "{}", "continuation": continuation})
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=7))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=7))
     bench.check(after_s=30)
     assert bench.record().outcome["output"] == 7
     assert bench.count(bench.services.settings.queues.deliver) == 1
@@ -174,7 +174,7 @@ def test_a_look_reads_neither_input_nor_continuation_and_the_end_finds_its_way_a
 def test_a_progress_beyond_the_bound_is_replaced_by_a_word_on_it() -> None:
     bench = Bench()
     bench.accepted()
-    bench.runpod.says("status", Answer("r1", "IN_PROGRESS", output={"preview": "x" * MOST_PROGRESS}))
+    bench.runpod.says("status", Job("r1", "IN_PROGRESS", output={"preview": "x" * MOST_PROGRESS}))
     bench.check(after_s=2)
     assert json.loads(bench.record().progress) == {
         "left_out": f"a progress of {MOST_PROGRESS + 15} characters; at most {MOST_PROGRESS} are shown"

@@ -16,7 +16,7 @@ from kombu.utils.json import loads
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_runpod._protocol import FINISH
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod.errors import JobFailed, encode
 from celery_runpod.options import Options
@@ -40,7 +40,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return made
 
 
-def ended(bench: Bench, output: Any = "done", error: Exception | None = None, **changes: Any) -> Job:
+def ended(bench: Bench, output: Any = "done", error: Exception | None = None, **changes: Any) -> JobRecord:
     """A job whose verdict is recorded."""
     job = bench.accepted(**changes)
     state = State.COMPLETED if error is None else State.FAILED

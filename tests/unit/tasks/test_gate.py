@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from celery_app.watchdog.overdue_checks import heal
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from celery_runpod._store.submits import Post
-from celery_runpod.api import Health
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Health, Job
 from celery_runpod.errors import EndpointNotFound, RateLimited, SubmissionUnconfirmed, Unavailable, decode
 from celery_runpod.options import Options
 from config.profiles import Profile
@@ -43,7 +42,7 @@ def states(bench: Bench, ids: list[str]) -> dict[str, int]:
     return {state: found.count(state) for state in set(found)}
 
 
-def submits(bench: Bench, task_id: str) -> Job:
+def submits(bench: Bench, task_id: str) -> JobRecord:
     submit(bench.services, bench.record(task_id), bench.now)
     return bench.record(task_id)
 
@@ -97,7 +96,7 @@ def test_what_is_held_back_is_not_looked_at_again_and_again() -> None:
     bench.check()
     read = 0
 
-    def jobs(endpoint: str, some: list[str], light: Any = (), known: Any = bench.store.jobs) -> list[Job]:
+    def jobs(endpoint: str, some: list[str], light: Any = (), known: Any = bench.store.jobs) -> list[JobRecord]:
         nonlocal read
         read += len(some)
         return known(endpoint, some, light)
@@ -138,11 +137,11 @@ def test_a_post_that_comes_back_late_and_well_lets_the_others_go_at_once() -> No
     bench = Bench()
     waiting(bench, 3)
 
-    def slow() -> Answer:
+    def slow() -> Job:
         bench.now += 3
         assert submits(bench, "t0001").reason == "API_SLOW"
         assert submits(bench, "t0002").reason == "API_SLOW"
-        return Answer("r1", "IN_QUEUE")
+        return Job("r1", "IN_QUEUE")
 
     bench.runpod.says("run", slow)
     submits(bench, "t0000")
@@ -156,9 +155,9 @@ def test_where_answers_take_long_a_post_is_late_only_after_ten_of_their_medians(
     waiting(bench, 9)
 
     def takes(seconds: float) -> Any:
-        def post() -> Answer:
+        def post() -> Job:
             bench.now += seconds
-            return Answer("r1", "IN_QUEUE")
+            return Job("r1", "IN_QUEUE")
 
         return post
 
@@ -167,12 +166,12 @@ def test_where_answers_take_long_a_post_is_late_only_after_ten_of_their_medians(
         submits(bench, f"t{number:04}")
     seen = []
 
-    def long() -> Answer:
+    def long() -> Job:
         bench.now += 7.5
         seen.append(str(submits(bench, "t0004").state))
         bench.now += 1.0
         seen.append(submits(bench, "t0005").reason)
-        return Answer("r9", "IN_QUEUE")
+        return Job("r9", "IN_QUEUE")
 
     bench.runpod.says("run", long)
     submits(bench, "t0003")
@@ -186,12 +185,12 @@ def test_a_sync_submit_is_late_only_after_it_was_to_be_held() -> None:
         bench.store.accept(bench.job(task_id), bench.now)
     seen = []
 
-    def held() -> Answer:
+    def held() -> Job:
         bench.now += 21
         seen.append(str(submits(bench, "a").state))
         bench.now += 2
         seen.append(submits(bench, "b").reason)
-        return Answer("sync-1", "IN_PROGRESS")
+        return Job("sync-1", "IN_PROGRESS")
 
     bench.runpod.says("runsync", held)
     submits(bench, "t0000")
@@ -212,10 +211,10 @@ def test_after_a_pause_health_answers_then_one_goes_then_the_others() -> None:
     ids = paused(bench)
     seen = []
 
-    def probe() -> Answer:
+    def probe() -> Job:
         seen.extend([bench.runpod.called("health"), bench.runpod.called("run")])
         seen.extend(submits(bench, task_id).reason for task_id in ids[1:])
-        return Answer("r1", "IN_QUEUE")
+        return Job("r1", "IN_QUEUE")
 
     bench.runpod.says("run", probe)
     submits(bench, ids[0])
@@ -265,10 +264,10 @@ def test_a_post_from_before_the_pause_neither_ends_it_nor_makes_it_longer() -> N
     bench = Bench()
     waiting(bench, 3)
 
-    def good() -> Answer:
+    def good() -> Job:
         bench.runpod.says("run", unavailable)
         submits(bench, "t0001")
-        return Answer("r1", "IN_QUEUE")
+        return Job("r1", "IN_QUEUE")
 
     bench.runpod.says("run", good)
     submits(bench, "t0000")
@@ -348,7 +347,7 @@ def test_a_cancel_while_its_job_is_the_probe_leaves_the_next_one_to_try(where: s
 
     def cancelled() -> Any:
         cancel_jobs(bench.services, [ids[0]])
-        return Health(idle=1) if where == "health" else Answer("r1", "IN_QUEUE")
+        return Health(idle=1) if where == "health" else Job("r1", "IN_QUEUE")
 
     bench.runpod.says(where, cancelled)
     assert submits(bench, ids[0]).state is State.CANCELLED
@@ -365,10 +364,10 @@ def test_a_hold_put_on_while_the_probe_is_under_way_holds_the_others_and_on_its_
     bench = Bench()
     ids = paused(bench)
 
-    def probe() -> Answer:
+    def probe() -> Job:
         bench.redis.hset(bench.store.keys.holds(), "*", bench.now)
         assert submits(bench, ids[1]).reason == "ON_HOLD"
-        return Answer("r1", "IN_QUEUE")
+        return Job("r1", "IN_QUEUE")
 
     bench.runpod.says("run", probe)
     assert submits(bench, ids[0]).state is State.IN_QUEUE
@@ -391,7 +390,7 @@ def test_a_release_lets_no_more_go_than_max_in_flight() -> None:
     bench.check()
     assert states(bench, ids) == {"IN_QUEUE": 2, "WAITING": 3}
     assert states(bench, ids[:2]) == {"IN_QUEUE": 2}
-    bench.runpod.says("status", *[Answer(f"r{number}", "COMPLETED", output=1) for number in (1, 2)])
+    bench.runpod.says("status", *[Job(f"r{number}", "COMPLETED", output=1) for number in (1, 2)])
     bench.check(after_s=2)
     heal(bench.services)
     bench.check()
@@ -420,7 +419,7 @@ def test_what_runs_when_the_hold_is_put_on_is_looked_at_and_delivered() -> None:
     bench = Bench()
     bench.accepted()
     bench.redis.hset(bench.store.keys.holds(), "*", bench.now)
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
     bench.check(after_s=2)
     assert bench.record().state is State.COMPLETED
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import IdempotencyConflict, RateLimited, SubmissionUnconfirmed, Unavailable, decode
 from celery_runpod.options import Options
 from tasks.cancel import cancel_jobs
@@ -20,7 +20,7 @@ from tasks.run import _go_on
 from tests.builders import ENDPOINT, Bench
 
 
-def call(bench: Bench, task_id: str, key: str = "order-7", **changes: Any) -> Job:
+def call(bench: Bench, task_id: str, key: str = "order-7", **changes: Any) -> JobRecord:
     """One call with a key, from acceptance on, and the check that follows."""
     options = changes.pop("options", Options(deadline=600.0, idempotency_key=key))
     job = bench.job(task_id, options=options, **changes)
@@ -33,7 +33,7 @@ def call(bench: Bench, task_id: str, key: str = "order-7", **changes: Any) -> Jo
 
 
 def completed(bench: Bench, job_id: str = "r1", output: Any = "done") -> None:
-    bench.runpod.says("status", Answer(job_id, "COMPLETED", output=output))
+    bench.runpod.says("status", Job(job_id, "COMPLETED", output=output))
     bench.check(after_s=2)
 
 
@@ -56,7 +56,7 @@ def test_the_job_is_shown_on_every_call() -> None:
     call(bench, "a")
     call(bench, "b")
     bench.shown.clear()
-    bench.runpod.says("status", Answer("r1", "IN_PROGRESS", output="half"))
+    bench.runpod.says("status", Job("r1", "IN_PROGRESS", output="half"))
     bench.check(after_s=2)
     assert {(task_id, state) for task_id, state, _ in bench.shown} == {("a", "IN_PROGRESS"), ("b", "IN_PROGRESS")}
 
@@ -87,7 +87,7 @@ def test_a_process_that_dies_while_it_hands_over_loses_nobody() -> None:
 def test_what_failed_frees_the_key(state: str) -> None:
     bench = Bench()
     call(bench, "a")
-    bench.runpod.says("status", Answer("r1", state))
+    bench.runpod.says("status", Job("r1", state))
     bench.check(after_s=2)
     assert str(bench.record("a").state) == state
     call(bench, "b")
@@ -239,7 +239,7 @@ def test_what_was_submitted_in_time_goes_on_for_all() -> None:
     call(bench, "a", expires_at=bench.now + 5)
     call(bench, "b")
     checks(bench, 6)
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output="done"))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output="done"))
     checks(bench, 10)
     assert {bench.record(one).state for one in ("a", "b")} == {State.COMPLETED}
 

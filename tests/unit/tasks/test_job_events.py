@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from celery_runpod._store.record import Job
+from celery_runpod._store.record import JobRecord
 from celery_runpod.options import Options
 from tasks.job_events import ended_fields, open_fields
 
-JOB = Job("t1", "e1", "sdxl", "t1", "", Options(), accepted_at=100.0, not_before=100.0, end_by=900.0)
+JOB = JobRecord("t1", "e1", "sdxl", "t1", "", Options(), accepted_at=100.0, not_before=100.0, end_by=900.0)
 AT_RUNPOD = replace(JOB, job_id="job-1", attempt=1, submitted_at=110.0)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import BadAnswer, DeadlineExceeded, RateLimited, StartTimeout, Unavailable, decode
 from celery_runpod.options import Backoff, Options
 from tasks.budget import PER_WINDOW, SPARED, WINDOW_S
@@ -17,8 +17,8 @@ from tasks.idempotency import join
 from tasks.submit import submit
 from tests.builders import ENDPOINT, NOW, Bench, timed_bench
 
-DONE = Answer("r1", "COMPLETED", output={"a": 1})
-RUNS = Answer("r1", "IN_PROGRESS")
+DONE = Job("r1", "COMPLETED", output={"a": 1})
+RUNS = Job("r1", "IN_PROGRESS")
 
 
 def error_of(bench: Bench, task_id: str = "t1") -> BaseException:
@@ -28,12 +28,12 @@ def error_of(bench: Bench, task_id: str = "t1") -> BaseException:
 def runs_until(bench: Bench, ends_at: float, starts_at: float = 0.0) -> None:
     """RunPod takes the job at `starts_at` and has its result from `ends_at` on (seconds after NOW)."""
 
-    def status(endpoint: str, job_id: str, **_: Any) -> Answer:
+    def status(endpoint: str, job_id: str, **_: Any) -> Job:
         bench.runpod.calls.append(("status", bench.now - NOW))
         at = bench.now - NOW
         if at >= ends_at:
-            return Answer(job_id, "COMPLETED", output={"a": 1})
-        return Answer(job_id, "IN_PROGRESS" if at >= starts_at else "IN_QUEUE")
+            return Job(job_id, "COMPLETED", output={"a": 1})
+        return Job(job_id, "IN_PROGRESS" if at >= starts_at else "IN_QUEUE")
 
     bench.runpod.status = status  # type: ignore[method-assign]
 
@@ -128,7 +128,7 @@ def test_both_limits_passed_with_one_look_the_deadline_counts() -> None:
 def test_what_a_runpod_worker_has_taken_met_its_start_timeout_also_when_it_is_queued_again() -> None:
     bench = Bench()
     bench.accepted(options=Options(deadline=600.0, start_timeout=10.0))
-    bench.runpod.says("status", RUNS, Answer("r1", "IN_QUEUE"), DONE)
+    bench.runpod.says("status", RUNS, Job("r1", "IN_QUEUE"), DONE)
     bench.check(after_s=2)
     bench.check(after_s=20)
     bench.check(after_s=40)
@@ -139,7 +139,7 @@ def test_a_look_that_began_before_the_deadline_is_not_the_last_one() -> None:
     bench = Bench()
     bench.accepted(options=Options(deadline=60.0))
 
-    def slowly() -> Answer:
+    def slowly() -> Job:
         bench.now += 8
         return RUNS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery_app.watchdog.overdue_checks import heal
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import StartTimeout, decode
 from celery_runpod.options import Options
 from config.profiles import Profile
@@ -39,7 +39,7 @@ def test_what_has_no_place_waits_and_says_why() -> None:
 def test_a_place_goes_to_the_oldest_call() -> None:
     bench = bench_for(1)
     calls(bench, 3)
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
     bench.check(after_s=2)
     bench.accepted("newcomer")
     assert bench.record("newcomer").state is State.WAITING

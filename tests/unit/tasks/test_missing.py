@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import EndpointNotFound, JobExpired, JobNotFound, JobPurged, JobTimedOut, Unavailable, decode
 from celery_runpod.options import Options
 from tests.builders import ENDPOINT, Bench
 
 GONE = JobNotFound("job not found", "status", ENDPOINT, 404)
 LOST = EndpointNotFound("endpoint not found", "status", ENDPOINT, 404)
-RUNS = Answer("r1", "IN_PROGRESS")
+RUNS = Job("r1", "IN_PROGRESS")
 
 
 def error_of(bench: Bench) -> BaseException:
@@ -49,7 +49,7 @@ def test_the_second_404_some_seconds_later_ends_the_job_and_its_cancel_is_owed(b
 
 @pytest.mark.parametrize("between", [RUNS, Unavailable("reset", "status", ENDPOINT)], ids=["answer", "no answer"])
 def test_another_answer_in_between_begins_the_count_anew(bench: Bench, between: object) -> None:
-    bench.runpod.says("status", GONE, between, GONE, Answer("r1", "COMPLETED", has_output=True))
+    bench.runpod.says("status", GONE, between, GONE, Job("r1", "COMPLETED", has_output=True))
     for _ in range(3):
         bench.check(after_s=80)
         assert not bench.record().ended
@@ -60,7 +60,7 @@ def test_another_answer_in_between_begins_the_count_anew(bench: Bench, between: 
 def test_a_404_about_a_former_attempt_does_not_count() -> None:
     bench = Bench()
     bench.accepted(options=Options(deadline=6000.0, retries=1))
-    bench.runpod.says("status", GONE, Answer("r1", "FAILED", error="x"), GONE)
+    bench.runpod.says("status", GONE, Job("r1", "FAILED", error="x"), GONE)
     bench.check(after_s=80)
     bench.check(after_s=5)
     assert bench.record().reason == "RETRY"
@@ -127,7 +127,7 @@ def test_a_404_of_the_endpoint_is_no_proof_of_a_purge_or_of_a_time_to_live_that_
 def test_a_404_at_the_deadline_is_looked_at_once_more() -> None:
     bench = Bench()
     bench.accepted(options=Options(deadline=60.0))
-    bench.runpod.says("status", GONE, Answer("r1", "COMPLETED", has_output=True))
+    bench.runpod.says("status", GONE, Job("r1", "COMPLETED", has_output=True))
     bench.check(after_s=60)
     assert bench.due() == pytest.approx(5)
     bench.check(after_s=5)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import JobNotFound, JobPurged, PurgeRefused, RateLimited, RetryRefused, Unavailable, decode
 from celery_runpod.options import Options
 from config.profiles import Profile
@@ -19,7 +19,7 @@ from tasks.retry import retry
 from tests.builders import ENDPOINT, Bench
 
 GONE = JobNotFound("job not found", "status", ENDPOINT, 404)
-FAILED = Answer("r1", "FAILED", error="out of memory")
+FAILED = Job("r1", "FAILED", error="out of memory")
 
 
 def purge(bench: Bench) -> int:
@@ -43,7 +43,7 @@ def failed(bench: Bench, **changes: Any) -> None:
     bench.deliver()
 
 
-@pytest.mark.parametrize("answer", [GONE, Answer("r1", "CANCELLED")], ids=["404", "CANCELLED"])
+@pytest.mark.parametrize("answer", [GONE, Job("r1", "CANCELLED")], ids=["404", "CANCELLED"])
 def test_a_queued_job_that_is_gone_after_a_purge_was_purged(answer: Any) -> None:
     bench = Bench()
     bench.accepted()
@@ -75,7 +75,7 @@ def test_a_purge_leaves_what_runs_and_what_came_later() -> None:
     bench = Bench()
     bench.accepted()
     bench.runpod.says("purge-queue", 0)
-    bench.runpod.says("status", Answer("r1", "IN_PROGRESS"), Answer("r1", "CANCELLED"))
+    bench.runpod.says("status", Job("r1", "IN_PROGRESS"), Job("r1", "CANCELLED"))
     purge(bench)
     bench.check()
     assert bench.record().state is State.IN_PROGRESS
@@ -83,7 +83,7 @@ def test_a_purge_leaves_what_runs_and_what_came_later() -> None:
     assert bench.record().state is State.CANCELLED
     bench.now += 5
     bench.accepted("t2")
-    bench.runpod.says("status", Answer("r2", "CANCELLED"))
+    bench.runpod.says("status", Job("r2", "CANCELLED"))
     bench.check(after_s=2)
     assert bench.record("t2").state is State.CANCELLED
 
@@ -109,7 +109,7 @@ def test_a_purge_that_may_have_been_done_counts(trouble: Exception, noted: bool)
     bench = Bench()
     bench.accepted()
     bench.runpod.says("purge-queue", trouble)
-    bench.runpod.says("status", Answer("r1", "CANCELLED"))
+    bench.runpod.says("status", Job("r1", "CANCELLED"))
     with pytest.raises(type(trouble)):
         purge(bench)
     bench.check(after_s=2)
@@ -141,8 +141,8 @@ def test_a_repeated_message_begins_no_second_job_and_another_one_is_refused() ->
     assert refused.value.again_as == new_id
 
 
-@pytest.mark.parametrize("ended", [Answer("r1", "COMPLETED", output=1), Answer("r1", "CANCELLED")], ids=str)
-def test_of_what_has_not_failed_no_input_is_kept(ended: Answer) -> None:
+@pytest.mark.parametrize("ended", [Job("r1", "COMPLETED", output=1), Job("r1", "CANCELLED")], ids=str)
+def test_of_what_has_not_failed_no_input_is_kept(ended: Job) -> None:
     bench = Bench()
     bench.accepted()
     bench.runpod.says("status", ended)

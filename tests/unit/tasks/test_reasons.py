@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celery_runpod._store.states import State
-from celery_runpod.api import Health
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Health, Job
 from celery_runpod.errors import ConfigurationError, RequestRejected, Unauthorized, Unavailable, decode
 from celery_runpod.options import Options
 from tasks.why_queued import reason_of
@@ -55,7 +54,7 @@ def test_one_look_serves_all_jobs_of_an_endpoint_for_some_seconds_and_the_reason
     bench.check(after_s=12)
     assert bench.runpod.called("health") == 2
     assert bench.record("t1").reason == "NO_CAPACITY"
-    bench.runpod.script["status"] = [Answer("r1", "IN_PROGRESS")] * 5
+    bench.runpod.script["status"] = [Job("r1", "IN_PROGRESS")] * 5
     bench.check(after_s=30)
     assert bench.record("t1").reason == ""
 

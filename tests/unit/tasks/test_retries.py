@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import JobFailed, decode
 from celery_runpod.options import Options
 from tasks.delivery import end_by_answer
@@ -14,22 +14,22 @@ from tests.builders import Bench
 TWICE = Options(deadline=600.0, retries=2)
 
 
-def failed(job_id: str) -> Answer:
-    return Answer(job_id, "FAILED", error="no face")
+def failed(job_id: str) -> Job:
+    return Job(job_id, "FAILED", error="no face")
 
 
 @pytest.mark.parametrize("state", ["FAILED", "TIMED_OUT"])
 def test_the_next_attempt_is_a_job_of_its_own_at_runpod(state: str) -> None:
     bench = Bench()
     bench.accepted(options=TWICE)
-    bench.runpod.says("status", Answer("r1", state))
+    bench.runpod.says("status", Job("r1", state))
     bench.check(after_s=2)
     assert (bench.record().state, bench.record().reason) == (State.WAITING, "RETRY")
     bench.check(after_s=2)
     found = bench.record()
     assert (found.state, found.job_id, found.attempt) == (State.IN_QUEUE, "r2", 2)
     assert found.input == {"a": 1}
-    bench.runpod.says("status", Answer("r2", "COMPLETED", output="done"))
+    bench.runpod.says("status", Job("r2", "COMPLETED", output="done"))
     bench.check(after_s=2)
     assert bench.record().outcome is not None
     assert bench.record().outcome["output"] == "done"

@@ -11,7 +11,7 @@ import tasks.check
 from celery_runpod import Endpoint
 from celery_runpod._store.states import State
 from celery_runpod._store.streams import START, Entry
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import (
     BadAnswer,
     InvalidOption,
@@ -25,8 +25,8 @@ from celery_runpod.options import Options
 from tests.builders import ENDPOINT, Bench
 
 STREAMED = Options(deadline=600.0, stream=True)
-RUNS = Answer("r1", "IN_PROGRESS")
-DONE = Answer("r1", "COMPLETED", output=[], has_output=True)
+RUNS = Job("r1", "IN_PROGRESS")
+DONE = Job("r1", "COMPLETED", output=[], has_output=True)
 
 
 def entries(bench: Bench, task_id: str = "t1") -> list[Entry]:
@@ -47,7 +47,7 @@ def runs(bench: Bench) -> None:
     """From now on RunPod says IN_PROGRESS where the test says nothing else."""
     scripted = bench.runpod.status
     bench.runpod.status = lambda endpoint, job_id, **_: (  # type: ignore[method-assign]
-        scripted(endpoint, job_id) if bench.runpod.script.get("status") else Answer(job_id, "IN_PROGRESS")
+        scripted(endpoint, job_id) if bench.runpod.script.get("status") else Job(job_id, "IN_PROGRESS")
     )
 
 
@@ -65,7 +65,7 @@ def test_the_result_is_the_list_of_the_chunks() -> None:
     running(bench)
     bench.runpod.says("stream", (RUNS, ["Once", {"a": None}]))
     bench.check(after_s=2)
-    bench.runpod.says("stream", (Answer("r1", "COMPLETED"), [" upon"]))
+    bench.runpod.says("stream", (Job("r1", "COMPLETED"), [" upon"]))
     bench.runpod.says("status", DONE)
     bench.check(after_s=3)
     assert outcome(bench) == ["Once", {"a": None}, " upon"]
@@ -79,8 +79,8 @@ def test_runpods_own_whole_output_goes_first_also_after_a_gap() -> None:
     bench.runpod.says("stream", Unavailable("cut", "stream", ENDPOINT, sent=True))
     bench.check(after_s=2)
     assert kept(bench) == ["gap"]
-    bench.runpod.says("stream", (Answer("r1", "COMPLETED"), ["b"]))
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=["a", "b"], has_output=True))
+    bench.runpod.says("stream", (Job("r1", "COMPLETED"), ["b"]))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=["a", "b"], has_output=True))
     bench.check(after_s=9)
     assert outcome(bench) == ["a", "b"]
 
@@ -97,7 +97,7 @@ def test_an_answer_that_may_have_held_chunks_is_a_gap_and_no_success(lost: Excep
     bench.check(after_s=2)
     bench.check(after_s=3)
     assert kept(bench) == ['"a"', "gap"]
-    bench.runpod.says("stream", (Answer("r1", "COMPLETED"), ["c"]))
+    bench.runpod.says("stream", (Job("r1", "COMPLETED"), ["c"]))
     bench.runpod.says("status", DONE)
     bench.check(after_s=12)
     error = outcome(bench)
@@ -115,7 +115,7 @@ def test_a_request_that_runpod_has_not_taken_costs_no_chunk(refused: Exception) 
     running(bench)
     bench.runpod.says("stream", refused)
     bench.check(after_s=2)
-    bench.runpod.says("stream", (Answer("r1", "COMPLETED"), ["a", "b"]))
+    bench.runpod.says("stream", (Job("r1", "COMPLETED"), ["a", "b"]))
     bench.runpod.says("status", DONE)
     bench.check(after_s=30)
     assert outcome(bench) == ["a", "b"]
@@ -153,7 +153,7 @@ def lost_since(bench: Bench, then: dict[str, Any]) -> None:
 def test_chunks_that_redis_has_lost_are_a_gap_to_the_process_that_kept_them() -> None:
     bench = Bench()
     running(bench)
-    bench.runpod.says("stream", (RUNS, ["a"]), (RUNS, ["b"]), (Answer("r1", "COMPLETED"), ["c"]))
+    bench.runpod.says("stream", (RUNS, ["a"]), (RUNS, ["b"]), (Job("r1", "COMPLETED"), ["c"]))
     bench.check(after_s=2)
     then = in_the_store(bench)
     bench.check(after_s=3)
@@ -166,11 +166,11 @@ def test_chunks_that_redis_has_lost_are_a_gap_to_the_process_that_kept_them() ->
 def test_the_last_chunks_that_redis_has_lost_make_no_success() -> None:
     bench = Bench()
     running(bench)
-    bench.runpod.says("stream", (RUNS, ["a"]), (Answer("r1", "COMPLETED"), ["b"]))
+    bench.runpod.says("stream", (RUNS, ["a"]), (Job("r1", "COMPLETED"), ["b"]))
     bench.check(after_s=2)
     then, end_by_answer = in_the_store(bench), tasks.check.end_by_answer
 
-    def after_a_loss(services: Any, job: Any, answer: Answer) -> str:
+    def after_a_loss(services: Any, job: Any, answer: Job) -> str:
         lost_since(bench, then)
         return end_by_answer(services, job, answer)
 
@@ -186,7 +186,7 @@ def test_chunks_whose_look_redis_has_lost_are_a_gap() -> None:
     running(bench)
     then = in_the_store(bench)
 
-    def redis_fails_meanwhile() -> tuple[Answer, list[Any]]:
+    def redis_fails_meanwhile() -> tuple[Job, list[Any]]:
         lost_since(bench, then)
         return RUNS, ["a"]
 
@@ -223,14 +223,14 @@ def test_chunks_that_come_while_the_store_is_away_are_kept_when_it_is_back() -> 
 def test_a_retry_opens_with_the_number_of_its_attempt() -> None:
     bench = Bench()
     running(bench, retries=1)
-    bench.runpod.says("stream", (RUNS, ["a"]), (Answer("r1", "FAILED"), ["b"]))
-    bench.runpod.says("status", RUNS, Answer("r1", "FAILED", error="boom"))
+    bench.runpod.says("stream", (RUNS, ["a"]), (Job("r1", "FAILED"), ["b"]))
+    bench.runpod.says("status", RUNS, Job("r1", "FAILED", error="boom"))
     bench.check(after_s=2)
     bench.check(after_s=3)
     assert bench.record().state is State.WAITING
     bench.check(after_s=2)
-    bench.runpod.says("stream", (Answer("r2", "COMPLETED"), ["A", "B"]))
-    bench.runpod.says("status", Answer("r2", "COMPLETED", output=[], has_output=True))
+    bench.runpod.says("stream", (Job("r2", "COMPLETED"), ["A", "B"]))
+    bench.runpod.says("status", Job("r2", "COMPLETED", output=[], has_output=True))
     bench.check(after_s=2)
     assert kept(bench) == ['"a"', '"b"', "retry", '"A"', '"B"']
     assert [one.attempt for one in entries(bench)] == [1, 1, 2, 2, 2]
@@ -240,8 +240,8 @@ def test_a_retry_opens_with_the_number_of_its_attempt() -> None:
 def test_a_failure_comes_after_the_last_chunk() -> None:
     bench = Bench()
     running(bench)
-    bench.runpod.says("stream", (Answer("r1", "FAILED"), ["a"]))
-    bench.runpod.says("status", Answer("r1", "FAILED", error="boom"))
+    bench.runpod.says("stream", (Job("r1", "FAILED"), ["a"]))
+    bench.runpod.says("status", Job("r1", "FAILED", error="boom"))
     bench.check(after_s=2)
     assert kept(bench) == ['"a"'] and isinstance(outcome(bench), JobFailed)
 
@@ -323,8 +323,8 @@ def test_a_handler_that_does_not_yield_is_not_asked_for_chunks(sync: bool) -> No
 def test_chunks_of_a_job_that_runpod_began_again_are_no_result() -> None:
     bench = Bench()
     running(bench)
-    bench.runpod.says("stream", (Answer("r1", "COMPLETED"), ["a", "b"]))
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=[], has_output=True, retries=1))
+    bench.runpod.says("stream", (Job("r1", "COMPLETED"), ["a", "b"]))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=[], has_output=True, retries=1))
     bench.check(after_s=2)
     assert isinstance(outcome(bench), StreamIncomplete)
 
@@ -352,7 +352,7 @@ def test_a_stream_is_bounded_and_what_was_dropped_is_no_success(monkeypatch: pyt
     bench.runpod.says("stream", (RUNS, ["x" * 99, "y"]))
     bench.check(after_s=3)
     assert kept(bench) == ['"' + "x" * 99 + '"', '"y"']
-    bench.runpod.says("stream", (Answer("r1", "COMPLETED"), []))
+    bench.runpod.says("stream", (Job("r1", "COMPLETED"), []))
     bench.runpod.says("status", DONE)
     bench.check(after_s=6)
     assert isinstance(outcome(bench), StreamIncomplete)
@@ -361,7 +361,7 @@ def test_a_stream_is_bounded_and_what_was_dropped_is_no_success(monkeypatch: pyt
 def test_a_stream_expires_and_sooner_once_its_job_has_ended() -> None:
     bench = Bench()
     running(bench)
-    bench.runpod.says("stream", (Answer("r1", "COMPLETED"), ["a"]))
+    bench.runpod.says("stream", (Job("r1", "COMPLETED"), ["a"]))
     bench.runpod.says("status", DONE)
     bench.check(after_s=2)
     key = bench.store.keys.stream(ENDPOINT, "t1")
@@ -382,7 +382,7 @@ def test_an_adopted_job_is_asked_for_its_chunks_before_its_end_counts() -> None:
     bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
     bench.accepted()
     assert bench.store.hint(ENDPOINT, "t1", 1, bench.now, "r9") in ("publish", "planned")
-    done = Answer("r9", "COMPLETED", output=[], has_output=True)
+    done = Job("r9", "COMPLETED", output=[], has_output=True)
     bench.runpod.says("status", done, done)
     bench.runpod.says("stream", (done, ["a", "b"]))
     bench.check(after_s=1)
@@ -404,7 +404,7 @@ def test_chunks_for_which_the_budget_has_no_request_wait_at_runpod(monkeypatch: 
     bench.check(after_s=2)
     assert bench.runpod.called("stream") == asked and bench.due() == pytest.approx(1, abs=0.1)
     monkeypatch.undo()
-    bench.runpod.says("stream", (Answer("r1", "COMPLETED"), ["a"]))
+    bench.runpod.says("stream", (Job("r1", "COMPLETED"), ["a"]))
     bench.runpod.says("status", DONE)
     bench.check(after_s=2)
     assert outcome(bench) == ["a"]
@@ -436,9 +436,9 @@ def looks_at_a_plain_job_beside(trouble: Exception | None) -> int:
         bench.accepted("streamed", options=STREAMED)
     seen: list[str] = []
 
-    def status(_: str, job_id: str, **__: Any) -> Answer:
+    def status(_: str, job_id: str, **__: Any) -> Job:
         seen.append(job_id)
-        return Answer(job_id, "IN_PROGRESS")
+        return Job(job_id, "IN_PROGRESS")
 
     def take_chunks(*_: Any, **__: Any) -> Any:
         assert trouble
@@ -520,7 +520,7 @@ def test_chunks_are_not_asked_for_once_another_stream_has_met_trouble() -> None:
     running(bench)
     bench.store.watches.note(ENDPOINT, "t1")
 
-    def another_is_refused() -> tuple[Answer, list[Any]]:
+    def another_is_refused() -> tuple[Job, list[Any]]:
         bench.store.pauses.pause(ENDPOINT, "stream", bench.now, None, 0.5)
         return RUNS, ["a"]
 

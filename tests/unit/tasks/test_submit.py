@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import (
     BadAnswer,
     ConfigurationError,
@@ -128,7 +128,7 @@ def test_a_refused_key_ends_jobs_or_lets_them_wait(policy: str) -> None:
 def test_a_public_endpoint_that_fails_at_once_is_a_failed_job() -> None:
     """docs.runpod.io: public endpoints answer 400 with a FAILED body; the REST client gives the job."""
     bench = Bench()
-    bench.runpod.says("run", Answer("r1", "FAILED", error="prompt is too long"))
+    bench.runpod.says("run", Job("r1", "FAILED", error="prompt is too long"))
     job = bench.accepted()
     assert job.state is State.FAILED
     assert isinstance(decode(job.outcome["error"]), JobFailed)
@@ -136,7 +136,7 @@ def test_a_public_endpoint_that_fails_at_once_is_a_failed_job() -> None:
 
 def test_a_sync_submit_that_comes_back_finished_needs_no_look() -> None:
     bench = Bench()
-    bench.runpod.says("runsync", Answer("sync-1", "COMPLETED", output="done"))
+    bench.runpod.says("runsync", Job("sync-1", "COMPLETED", output="done"))
     job = bench.accepted(options=Options(deadline=600.0, sync=True))
     assert job.outcome is not None
     assert job.outcome["output"] == "done"
@@ -155,7 +155,7 @@ def test_news_that_come_while_the_post_flies_win_and_its_job_is_cancelled() -> N
 
     def cancelled_meanwhile() -> Any:
         bench.store.cancels.request_cancels(ENDPOINT, ["t1"], {"reason": "revoked"}, bench.now, bench.now + 30)
-        return Answer("r1", "IN_QUEUE")
+        return Job("r1", "IN_QUEUE")
 
     bench.runpod.says("run", cancelled_meanwhile)
     assert bench.accepted().state is State.CANCELLED
@@ -182,7 +182,7 @@ def test_a_job_whose_start_timeout_passes_while_it_is_unconfirmed_is_still_adopt
     bench.check(after_s=21)
     assert bench.due() == pytest.approx(39)
     bench.store.hint(ENDPOINT, "t1", 1, bench.now, "r-from-webhook")
-    bench.runpod.says("status", Answer("r-from-webhook", "COMPLETED", output="paid for"))
+    bench.runpod.says("status", Job("r-from-webhook", "COMPLETED", output="paid for"))
     bench.check(after_s=1)
     assert bench.record().outcome["output"] == "paid for"
 
@@ -197,7 +197,7 @@ def test_a_sync_output_is_written_down_also_when_the_store_was_away() -> None:
         return record(*args, **kwargs)
 
     bench.store.record_outcome = away_for_a_while  # type: ignore[method-assign]
-    bench.runpod.says("runsync", Answer("sync-1", "COMPLETED", output="paid for"))
+    bench.runpod.says("runsync", Job("sync-1", "COMPLETED", output="paid for"))
     job = bench.accepted(options=Options(deadline=600.0, sync=True))
     assert job.outcome is not None
     assert job.outcome["output"] == "paid for"
@@ -207,7 +207,7 @@ def test_a_slow_check_does_not_send_again_what_has_its_verdict() -> None:
     bench = Bench(RUNPOD_UNCONFIRMED_SUBMIT="resubmit")
     bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
     stale = bench.accepted()
-    end_by_answer(bench.services, stale, Answer("r1", "FAILED", error="no face"))
+    end_by_answer(bench.services, stale, Job("r1", "FAILED", error="no face"))
     assert bench.store.submits.not_submitted(stale, bench.now, "RESUBMIT") == "refused"
     assert bench.record().state is State.FAILED
 
@@ -216,6 +216,6 @@ def test_expires_is_for_the_first_submit_not_for_a_retry() -> None:
     bench = Bench()
     job = bench.accepted(options=Options(deadline=600.0, retries=1), expires_at=bench.now + 30)
     bench.now += 60
-    end_by_answer(bench.services, job, Answer("r1", "FAILED", error="no face"))
+    end_by_answer(bench.services, job, Job("r1", "FAILED", error="no face"))
     bench.check(after_s=2)
     assert (bench.record().state, bench.runpod.called("run")) == (State.IN_QUEUE, 2)

@@ -6,7 +6,7 @@ import pytest
 
 from celery_runpod._protocol import SUBMIT_SYNC
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.options import Options
 from tasks.submit_sync import MESSAGE_S
 from tests.builders import ENDPOINT, Bench
@@ -37,7 +37,7 @@ def submit(bench: Bench, message: tuple[object, ...]) -> None:
 
 
 def test_accepting_makes_no_call_and_one_message_does(bench: Bench) -> None:
-    bench.runpod.says("runsync", Answer("sync-1", "COMPLETED", output="done"))
+    bench.runpod.says("runsync", Job("sync-1", "COMPLETED", output="done"))
     run(bench, {"a": 1}, arguments={"options": {"sync": True}})
     assert bench.runpod.calls == []
     [message] = submits(bench)

@@ -11,7 +11,7 @@ from celery_app.watchdog.endpoint_counts import EndpointCounts
 from celery_app.watchdog.overdue_checks import heal
 from celery_runpod._protocol import RUN
 from celery_runpod._store.states import State
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.options import Backoff, Options
 from config.profiles import Profile
 from tasks.budget import PER_WINDOW, WINDOW_S
@@ -67,7 +67,7 @@ def test_a_call_of_priority_9_overtakes_all_that_wait() -> None:
     for _ in range(4):
         (runs,) = [one for one in [*waiting, "first", "second", "third"] if bench.record(one).state is State.IN_QUEUE]
         order.append(runs)
-        bench.runpod.says("status", Answer(f"r{len(order)}", "COMPLETED", output=1))
+        bench.runpod.says("status", Job(f"r{len(order)}", "COMPLETED", output=1))
         bench.check(after_s=2)
         bench.check(after_s=0.1)
     assert order == ["t0", "first", "second", "third"]
@@ -168,7 +168,7 @@ def test_a_check_that_dies_with_what_it_leased_gives_its_turn_back() -> None:
     for task_id in ("t0", "t1"):
         call(bench, task_id)
     bench.check()
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
     bench.check(after_s=2)
     # Another check leases t1, and is killed.
     leased = bench.store.lease_due(ENDPOINT, bench.now, bench.now + 40, 10, submits=1, max_in_flight=1)
@@ -187,7 +187,7 @@ def test_an_endpoint_with_nothing_to_do_leaves_the_index_and_its_next_call_puts_
     counts.count_some()
     counts.count_some()
     assert bench.store.endpoints.all() == [ENDPOINT]
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
     bench.check(after_s=2)
     bench.deliver("t0")
     counts.count_some()

@@ -9,7 +9,7 @@ import pytest
 from celery_runpod._protocol import FORMAT
 from celery_runpod._store.states import State
 from celery_runpod._store.store import HINT_EVERY_S, MOST_CANDIDATES
-from celery_runpod.api import Job as Answer
+from celery_runpod.api import Job
 from celery_runpod.errors import DeadlineExceeded, JobNotFound, StatusStuck, SubmissionUnconfirmed, Unavailable, decode
 from celery_runpod.options import Options
 from tasks.delivery import end_by_answer
@@ -37,7 +37,7 @@ def running(**env: str) -> Bench:
     hooks = {"RUNPOD_WEBHOOK_URL": "https://x.test/hook", "RUNPOD_WEBHOOK_SECRET": "a-secret-of-the-tests"}
     bench = Bench(**hooks, **env)
     bench.accepted(options=LONG)
-    bench.runpod.says("status", Answer("r1", "IN_PROGRESS"))
+    bench.runpod.says("status", Job("r1", "IN_PROGRESS"))
     bench.check(after_s=30)
     assert bench.record().state is State.IN_PROGRESS
     return bench
@@ -58,7 +58,7 @@ def test_a_hint_makes_the_job_due_now_and_asks_for_a_check() -> None:
     assert hint(bench) == "publish"
     assert bench.due() == pytest.approx(0, abs=1e-3)
     assert bench.record().hinted_at == bench.now
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output="of /status"))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output="of /status"))
     bench.check()
     assert bench.record().outcome["output"] == "of /status"  # type: ignore[index]
 
@@ -69,7 +69,7 @@ def test_a_hint_without_an_open_attempt_changes_nothing() -> None:
     keys = set(bench.redis.keys())
     assert hint(bench, attempt=2) == hint(bench, task_id="nobody") == "closed"
     assert bench.redis.hgetall(bench.store.keys.job(ENDPOINT, "t1")) == before
-    end_by_answer(bench.services, bench.record(), Answer("r1", "COMPLETED", output=1))
+    end_by_answer(bench.services, bench.record(), Job("r1", "COMPLETED", output=1))
     assert hint(bench) == "closed"
     bench.deliver()
     assert hint(bench) == "closed"
@@ -110,9 +110,9 @@ def test_hints_without_end_make_a_job_due_every_few_seconds_only() -> None:
 def test_a_check_that_holds_the_job_leaves_the_time_that_a_hint_has_set() -> None:
     bench = running()
 
-    def meanwhile() -> Answer:
+    def meanwhile() -> Job:
         assert hint(bench) == "publish"
-        return Answer("r1", "IN_PROGRESS")
+        return Job("r1", "IN_PROGRESS")
 
     bench.runpod.says("status", meanwhile)
     bench.check(after_s=15)
@@ -122,10 +122,10 @@ def test_a_check_that_holds_the_job_leaves_the_time_that_a_hint_has_set() -> Non
 def test_a_hint_that_comes_before_the_answer_of_the_submit_makes_the_job_due_at_once() -> None:
     bench = Bench()
 
-    def meanwhile() -> Answer:
+    def meanwhile() -> Job:
         assert hint(bench) == "unnamed"
         assert hint(bench, "r1") == "publish"
-        return Answer("r1", "IN_QUEUE")
+        return Job("r1", "IN_QUEUE")
 
     bench.runpod.says("run", meanwhile)
     job = bench.accepted()
@@ -136,10 +136,10 @@ def test_a_hint_that_comes_before_the_answer_of_the_submit_makes_the_job_due_at_
 def test_a_webhook_that_is_there_before_status_knows_the_end_is_looked_after_soon() -> None:
     bench = running()
     hint(bench)
-    bench.runpod.says("status", Answer("r1", "IN_PROGRESS"))
+    bench.runpod.says("status", Job("r1", "IN_PROGRESS"))
     bench.check()
     assert bench.due() == pytest.approx(1)
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
     bench.check(after_s=1.01)
     assert bench.record().state is State.COMPLETED
 
@@ -151,7 +151,7 @@ def test_an_id_that_status_knows_is_adopted_as_soon_as_it_is_named() -> None:
     bench = unanswered()
     assert hint(bench) == "unnamed"
     assert hint(bench, "r-hook") == "publish"
-    bench.runpod.says("status", Answer("r-hook", "COMPLETED", output="paid for"))
+    bench.runpod.says("status", Job("r-hook", "COMPLETED", output="paid for"))
     bench.check(after_s=0.1)
     job = bench.record()
     assert (job.state, job.job_id, job.outcome["output"]) == (State.COMPLETED, "r-hook", "paid for")  # type: ignore[index]
@@ -176,11 +176,11 @@ def test_the_right_id_is_adopted_beside_wrong_ones() -> None:
     bench = unanswered()
     assert [hint(bench, job_id) for job_id in ("a-wrong", "r-right")] == ["publish", "planned"]
 
-    def status() -> Answer:
+    def status() -> Job:
         _, _, job_id = bench.runpod.calls[-1]
         if job_id != "r-right":
             raise JobNotFound("no such job", "status", ENDPOINT, 404)
-        return Answer(job_id, "IN_PROGRESS")
+        return Job(job_id, "IN_PROGRESS")
 
     bench.runpod.says("status", status, status)
     bench.check(after_s=0.1)
@@ -202,20 +202,20 @@ def test_an_id_that_another_record_or_tombstone_holds_is_not_adopted(holder: str
     if holder == "an earlier attempt":
         job = bench.accepted(options=Options(deadline=600.0, retries=1))
         bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
-        end_by_answer(bench.services, job, Answer("r1", "FAILED", error="no face"))
+        end_by_answer(bench.services, job, Job("r1", "FAILED", error="no face"))
         bench.check(after_s=2)
         mine = ("t1", 2)
     else:
         other = bench.accepted("other")
         if holder == "delivered":
-            end_by_answer(bench.services, other, Answer("r1", "COMPLETED", output="other's"))
+            end_by_answer(bench.services, other, Job("r1", "COMPLETED", output="other's"))
             bench.deliver("other")
         bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
         bench.accepted("t1")
         mine = ("t1", 1)
     assert bench.record().state is State.SUBMITTING
     hint(bench, "r1", task_id=mine[0], attempt=mine[1])
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output="other's"))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output="other's"))
     bench.check(after_s=0.1)
     assert (bench.record().state, bench.record().job_id) == (State.SUBMITTING, None)
     assert bench.store.submits.candidates(bench.record()) == []
@@ -223,7 +223,7 @@ def test_an_id_that_another_record_or_tombstone_holds_is_not_adopted(holder: str
 
 def test_an_id_ended_by_its_submit_is_held_too() -> None:
     bench = Bench()
-    bench.runpod.says("runsync", Answer("sync-1", "COMPLETED", output=1))
+    bench.runpod.says("runsync", Job("sync-1", "COMPLETED", output=1))
     bench.accepted("other", options=Options(deadline=600.0, sync=True))
     bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
     job = bench.accepted()
@@ -237,7 +237,7 @@ def test_the_index_of_runpods_ids_goes_with_the_tombstone() -> None:
     key = bench.store.keys.by_job_id(ENDPOINT, "r1")
     assert bench.redis.get(key) == "t1"
     assert bench.redis.ttl(key) > 7 * 86_400
-    end_by_answer(bench.services, job, Answer("r1", "COMPLETED", output=1))
+    end_by_answer(bench.services, job, Job("r1", "COMPLETED", output=1))
     bench.deliver()
     assert bench.redis.ttl(key) == bench.redis.ttl(bench.store.keys.job(ENDPOINT, "t1")) == 3600
 
@@ -274,7 +274,7 @@ def test_an_outage_of_status_does_not_close_the_window_over_a_named_job() -> Non
 
 def reopened(bench: Bench) -> Any:
     """30 s in the queue, 10 s of work, over which a late progress update lies."""
-    return Answer("r1", "IN_PROGRESS", output="99 %", has_output=True, delay_s=30.0, execution_s=10.0)
+    return Job("r1", "IN_PROGRESS", output="99 %", has_output=True, delay_s=30.0, execution_s=10.0)
 
 
 @pytest.mark.parametrize("hinted", [True, False])
@@ -325,7 +325,7 @@ def test_a_result_that_comes_after_all_is_delivered() -> None:
     bench.now += 10
     bench.runpod.says("status", reopened(bench))
     bench.check(after_s=100)
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
     bench.check(after_s=301)
     assert bench.record().state is State.COMPLETED
 
@@ -335,12 +335,12 @@ def test_a_hint_alone_ends_no_job_before_its_deadline() -> None:
     bench = running()
     hint(bench)
     while bench.now < bench.record().end_by - 200:
-        bench.runpod.says("status", Answer("r1", "IN_PROGRESS"))
+        bench.runpod.says("status", Job("r1", "IN_PROGRESS"))
         bench.check()
         assert 0 < bench.due() <= 135  # type: ignore[operator]
         bench.now += bench.due() + 0.001  # type: ignore[operator]
     assert bench.record().state is State.IN_PROGRESS
-    bench.runpod.says("status", Answer("r1", "COMPLETED", output=1))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
     hint(bench)
     bench.check()
     assert bench.record().state is State.COMPLETED
@@ -349,7 +349,7 @@ def test_a_hint_alone_ends_no_job_before_its_deadline() -> None:
 def test_without_a_hint_a_deadline_is_told_as_one() -> None:
     bench = Bench()
     bench.accepted(options=Options(deadline=60.0))
-    bench.runpod.says("status", Answer("r1", "IN_PROGRESS"))
+    bench.runpod.says("status", Job("r1", "IN_PROGRESS"))
     bench.check(after_s=30)
     bench.check(after_s=31)
     assert isinstance(error_of(bench), DeadlineExceeded)
