@@ -24,7 +24,7 @@ CHUNK = 16
 """Calls that are taken from the budget at once. What is left of them at the end is lost: a hundredth of a second."""
 SIDE_BY_SIDE = 32
 """POSTs of one check at once: so many lose their answers when RunPod's API or the worker fails. At 0.2 s a call they are
-more than RunPod takes from an endpoint."""
+more than RunPod takes from an endpoint (docs/decisions/0023)."""
 
 
 class SubmitRound:

@@ -9,7 +9,7 @@ An endpoint for which RunPod is slow must not hold up the others: its checks tak
 other slow endpoints they have two thirds of the processes that checks have, and never the last one.
 
 With one process tasks and checks share its time: after a check the other tasks have it for as long as that check took,
-unless none comes. By turns of one message each, a check would find one job.
+unless none comes. By turns of one message each, a check would find one job (docs/decisions/0023).
 """
 
 from __future__ import annotations
