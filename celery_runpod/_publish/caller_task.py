@@ -155,7 +155,9 @@ class ClientTask(ClientSideTask):
         """
         app: Celery = self.app
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
-        in_canvas = any(options.get(name) for name in ("chain", "chord", "group_id"))
+        # When a worker publishes what follows its task, Celery retries by the error's class: raise it as it is.
+        follows = _FOLLOWING.get()
+        in_canvas = not follows and any(options.get(name) for name in ("chain", "chord", "group_id"))
         task_id = options["task_id"] = task_id_from(options.get("task_id"), in_canvas=in_canvas)
         if _stand_ins.active():
             check_arguments(args, kwargs)
@@ -166,8 +168,6 @@ class ClientTask(ClientSideTask):
         # A call by name, as of beat, has none of them.
         given = {name: value for name, value in options.items() if value is not None}
         options = {**options_of_a_call(unfolded(kwargs).get("endpoint")), **given}
-        # When a worker publishes what follows its task, Celery retries by the error's class: raise it as it is.
-        follows = _FOLLOWING.get()
         if not follows:
             refuse(app, args, kwargs, options)
         try:

@@ -430,6 +430,14 @@ def test_a_worker_that_publishes_a_later_step_is_left_to_celery(app: Celery, mon
     assert published() == 1
 
 
+def test_a_worker_that_publishes_a_later_step_sends_its_uuid_as_text(app: Celery) -> None:
+    """A caller that has not imported this package may have given it; the task before has ended already."""
+    following = chain(Endpoint("e1", app=app).s(a=1).set(task_id=UUID(int=7)), own(app), app=app)
+    app.amqp._retry_publish(following.apply_async)
+    [queue] = [queue for queue in Channel.queues.values() if queue.qsize()]
+    assert queue.get()["headers"]["id"] == str(UUID(int=7))
+
+
 # What is remembered between the two signals
 
 
