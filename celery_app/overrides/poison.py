@@ -134,7 +134,15 @@ class PoisonWard:
             log.error("message.store_away", extra={"error": str(error)})
 
         services = self._services()
-        services.insist(lambda: settle(services, *refused), away)
+        try:
+            services.insist(lambda: settle(services, *refused), away)
+        except (RedisError, OSError):
+            raise
+        except Exception as error:
+            # Each message that stays unacknowledged keeps one of the few places for messages, also when it comes back.
+            log.exception("message.not_settled")
+            kept = bare(services, refused.message, f"{refused.why}; and it cannot be kept whole: {error!r:.200}")
+            services.insist(lambda: services.store.aside.put_message_aside(kept), away)
 
 
 def settle(services: Services, message: Any, why: str, ends_task: bool) -> None:
@@ -230,6 +238,26 @@ def as_aside(services: Services, message: Any, task_id: str, name: str, why: str
         content_type=_text(message.content_type) or JSON,
         content_encoding=_text(message.content_encoding) or "utf-8",
         readable=message.content_type == JSON and bool(name),
+    )
+
+
+def bare(services: Services, message: Any, why: str) -> AsideMessage:
+    """A message of which nothing but its body can be kept, and not run again."""
+    text = repr(message.body)
+    return AsideMessage(
+        id=f"message-{uuid.uuid4()}",
+        name="",
+        endpoint="",
+        queue=services.settings.queues.run,
+        since=services.clock(),
+        why=why,
+        size=len(text),
+        body=text[:MOST_BODY],
+        headers={},
+        properties={},
+        content_type="text/plain",
+        content_encoding="utf-8",
+        readable=False,
     )
 
 

@@ -17,10 +17,11 @@ from kombu.utils.json import dumps, loads
 
 from celery_app.overrides.broken_envelopes import MOST_UNPACKED, measured_loads, problem_of, unreadable
 from celery_app.overrides.loss_tolerant_consumer import LossTolerantConsumer
-from celery_app.overrides.poison import MOST_MESSAGE_DEPTH, measure, settle
+from celery_app.overrides.poison import MOST_MESSAGE_DEPTH, PoisonWard, measure, settle
 from celery_runpod._protocol import REFUSED, RUN
 from celery_runpod.errors import InvalidInput
 from tests.builders import Bench
+from tests.waiting import eventually
 
 
 def nested(depth: int) -> str:
@@ -99,6 +100,17 @@ def test_what_has_no_result_is_put_aside_with_all_that_a_release_needs() -> None
     [kept] = bench.store.aside.messages_aside()
     assert (kept.name, kept.queue, kept.body) == ("runpod.cancel", "runpod", "[[], {}, {}]")
     assert kept.properties == {"priority": 3} and kept.headers["id"] == "t1" and kept.readable and kept.whole
+
+
+def test_a_message_of_which_nothing_can_be_read_keeps_no_place_of_the_worker() -> None:
+    bench, released = Bench(), []
+    ward = PoisonWard(lambda: bench.services, released.append)
+    given = message("[[], {}, {}]", task="unit.unknown")
+    given.properties = ["no", "object"]
+    ward.take(given, "why")
+    eventually(lambda: released, [given])
+    (kept,) = bench.store.aside.messages_aside()
+    assert kept.why.startswith("why; and it cannot be kept whole: AttributeError") and "[[], {}, {}]" in kept.body
 
 
 def test_ids_that_are_uuids_become_text() -> None:
