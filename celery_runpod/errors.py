@@ -299,6 +299,11 @@ class Unauthorized(RequestRejected):
 class EndpointNotFound(RequestRejected):
     """RunPod knows no endpoint of this id (404)."""
 
+    def __str__(self) -> str:
+        if not self.task_id:
+            return super().__str__()
+        return f"{super().__str__()}. What no setting of the workers names (RUNPOD_ENDPOINT_<NAME>) is sent as RunPod's id"
+
 
 @dataclass(eq=False)
 class JobNotFound(RequestRejected):
