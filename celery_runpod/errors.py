@@ -300,9 +300,8 @@ class EndpointNotFound(RequestRejected):
     """RunPod knows no endpoint of this id (404)."""
 
     def __str__(self) -> str:
-        if not self.task_id:
-            return super().__str__()
-        return f"{super().__str__()}. What no setting of the workers names (RUNPOD_ENDPOINT_<NAME>) is sent as RunPod's id"
+        as_id = ". What no setting of the workers names (RUNPOD_ENDPOINT_<NAME>) is sent as RunPod's id"
+        return f"{super().__str__()}{as_id if self.task_id else ''}"
 
 
 @dataclass(eq=False)
