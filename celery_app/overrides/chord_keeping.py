@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from typing import Any
 
 from celery.backends.redis import RedisBackend, SentinelBackend
@@ -45,7 +46,8 @@ class ChordKeepingBackend(RedisBackend):
         error = cause if exc is None else exc
         if error is not None and callback.id and not isinstance(callback, group):
             # Celery publishes the errbacks first, and an errback that gets the task id alone reads the error there.
-            self.mark_as_failure(callback.id, error)
+            text = traceback.format_exception(type(error), error, None if cause is None else cause.__traceback__)
+            self.mark_as_failure(callback.id, error, "".join(text))
         return super().chord_error_from_stack(callback, exc)
 
     @property

@@ -7,8 +7,10 @@ them all.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -17,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -60,10 +61,12 @@ def redis_server() -> str:
 
 
 def free_port() -> int:
-    """A loopback port on which nothing listens now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A loopback port on which nothing listens now. Below those that systems give to outgoing connections: one of these
+    could take the port before the server that it is for."""
+    while True:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", 10_000 + secrets.randbelow(22_000)))
+            return int(sock.getsockname()[1])
 
 
 def listens(port: int) -> bool:
@@ -286,7 +289,7 @@ class Stack:
         return self.start(name, [*command, "--loglevel", "INFO"], env=env, cwd=cwd, ready=worker_ready)
 
 
-@contextmanager
+@contextlib.contextmanager
 def local_stack(name: str) -> Iterator[tuple[Stack, StopSignals]]:
     """A stack in a folder of its own, which signals interrupt; at the end all is stopped, and the folder gone."""
     with (
@@ -297,7 +300,7 @@ def local_stack(name: str) -> Iterator[tuple[Stack, StopSignals]]:
         yield stack, signals
 
 
-@contextmanager
+@contextlib.contextmanager
 def environment_of(stack: Stack) -> Iterator[None]:
     """Make this process a client of the stack alone; its own settings come back at the end."""
     before = {name: value for name, value in os.environ.items() if name.startswith(OWN_SETTINGS)}

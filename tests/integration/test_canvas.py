@@ -134,7 +134,7 @@ def test_errbacks_of_a_chords_body_learn_of_a_failing_job(world: World) -> None:
     key = uuid.uuid4().hex
     header = [world.endpoint("fast").s(n=1), chain(wrap.s(2), world.endpoint("failing").s())]
     body = chord(header, collect.s().on_error(note_failure.s(key)).on_error(note_error.s(key))).delay()
-    called = [f"ChordError {body.id}", f"ChordError {body.id} False"]
+    called = [f"ChordError {body.id}", f"ChordError {body.id} True"]
     eventually(lambda: sorted(world.redis.lrange(key, 0, -1)), called, within_s=WAIT_S)
 
 
