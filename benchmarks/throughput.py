@@ -42,8 +42,8 @@ def run_chains(chains: int) -> float:
 
 
 def ended(result: AsyncResult) -> None:
-    """Celery (5.7.0) asks for the result and for its notification over two connections: a result that is stored in between
-    is missed, of some thousand chains once. `JobResult.get` reads it again."""
+    """Celery (5.7.0) asks for the result and for its notification over two connections: a result that is stored in
+    between is missed, of some thousand chains once. `JobResult.get` reads it again."""
     while True:
         with contextlib.suppress(CeleryTimeoutError):
             result.get(timeout=5)
