@@ -76,9 +76,9 @@ class CheckSlots:
     def _may_begin(self) -> Callable[[str], bool]:
         """A function that says whether a check of an endpoint may begin now."""
         last, now, running = self._processes() - 1, self._clock(), self._running.values()
-        takes = dict[str, float]()
+        takes = dict(self._took)
         for began, endpoint in running:
-            takes[endpoint] = max(now - began, takes.get(endpoint, 0.0), self._took.get(endpoint, 0.0))
+            takes[endpoint] = max(now - began, takes.get(endpoint, 0.0))
         idle = now >= self._other_came + IDLE_S
         if not last:
             room_s = math.inf if not running and (idle or now >= self._turn_ends) else 0.0
@@ -87,7 +87,7 @@ class CheckSlots:
             room_s = math.inf if slow < max(1, last - max(1, last // 3)) else SLOW_S
         else:
             room_s = SHORT_S if len(running) == last and idle else 0.0
-        return lambda endpoint: max(takes.get(endpoint, 0.0), self._took.get(endpoint, 0.0)) < room_s
+        return lambda endpoint: takes.get(endpoint, 0.0) < room_s
 
     def _next(self) -> None:
         """Let the checks begin that have waited and may begin now. Look again soon if one waits for the other tasks."""
