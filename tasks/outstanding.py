@@ -34,6 +34,8 @@ REFUSED_S, REFUSED_CAP_S = 30.0, 600.0
 GIVE_UP_S = DAY_S
 """After this time RunPod has deleted the job: its default time to live is 24 hours.
 docs.runpod.io/serverless/endpoints/send-requests#execution-policies"""
+GONE_S: dict[type[RunPodError], float] = {JobNotFound: MISSING_S, EndpointNotFound: ENDPOINT_MISSING_S}
+"""So long a job or endpoint must be missing until nothing is left to cancel."""
 CANCEL_BATCH = 20
 # docs.runpod.io/serverless/endpoints/operation-reference: 20 /cancel at once
 BATCH_EVERY_S = CANCEL_BATCH * WINDOW_S / PER_WINDOW["cancel"]
@@ -74,7 +76,7 @@ def _cancel(services: Services, endpoint: str, job_id: str, key_name: str) -> No
         refused = isinstance(error, ConfigurationError) or (
             isinstance(error, RequestRejected) and error.status in (401, 403)
         )
-        if refused or isinstance(error, JobNotFound | EndpointNotFound) or not isinstance(error, RequestRejected):
+        if refused or type(error) in GONE_S or not isinstance(error, RequestRejected):
             _not_cancelled(services, endpoint, job_id, error, refused=refused)
             return
     services.store.cancels.settle_cancel(endpoint, job_id)
@@ -86,13 +88,12 @@ def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPod
         # RunPod may ask for an hour, and would go on with a job that is paid for.
         services.store.cancels.put_off_cancels(endpoint, now + min(error.retry_after_s or FAILED_S, FAILED_CAP_S))
     base_s, cap_s = (REFUSED_S, REFUSED_CAP_S) if refused else (FAILED_S, FAILED_CAP_S)
-    missing_s = ENDPOINT_MISSING_S if isinstance(error, EndpointNotFound) else MISSING_S
-    most_s = missing_s if isinstance(error, JobNotFound | EndpointNotFound) else GIVE_UP_S
+    gone_s = GONE_S.get(type(error))
     retried, tries, since = services.store.cancels.cancel_failed(
-        endpoint, job_id, why, now, base_s=base_s, cap_s=cap_s, most_s=most_s
+        endpoint, job_id, why, now, base_s=base_s, cap_s=cap_s, most_s=gone_s or GIVE_UP_S
     )
     fields = {"job_id": job_id, "endpoint": endpoint, "error": str(error), "tries": tries}
-    if retried == "given_up" and most_s == GIVE_UP_S:
+    if retried == "given_up" and gone_s is None:
         problem = f"not cancelled in {(now - since) / 3600:.0f} h: RunPod may still run this job, and bill it"
         log.critical("cancel.given_up", extra={**fields, "problem": problem})
     elif refused:
