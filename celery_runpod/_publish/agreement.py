@@ -28,7 +28,7 @@ from celery import Celery
 from celery.backends.base import DisabledBackend
 from celery.backends.rpc import RPCBackend
 
-from celery_runpod._connect import broker_connection, broker_of, client_settings, mask_url, store_url
+from celery_runpod._connect import broker_connection, broker_of, client_settings, is_redis, mask_url, store_url
 from celery_runpod._protocol import RUN
 from celery_runpod._store.store import store_of
 from celery_runpod.api._durations import in_seconds
@@ -177,7 +177,7 @@ def refuse_other_priorities(app: Celery, signatures: Iterable[Mapping[str, Any]]
     given = app.conf.broker_transport_options or {}
     here = {name: given.get(name) or kombus for name, kombus in PRIORITIES.items()}
     here["priority_steps"] = list(here["priority_steps"])
-    if here == PRIORITIES or not broker_of(app).startswith(("redis", "sentinel")):
+    if here == PRIORITIES or not is_redis(broker_of(app)):
         return
     for one in signatures:
         task = None if one["task"] == RUN else app.tasks.get(one["task"])

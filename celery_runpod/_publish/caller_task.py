@@ -10,6 +10,7 @@ Not here: checks of the input (``endpoint.py``); what is written into the messag
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -71,7 +72,7 @@ def refuse(app: Celery, args: Any, kwargs: Any, options: Mapping[str, Any]) -> N
     check_reachable(app)
     if not is_worker(app):
         signature = {"task": RUN, "options": dict(options)}
-        refuse_other_priorities(app, (signature, *signatures_after(signature)))
+        refuse_other_priorities(app, itertools.chain((signature,), signatures_after(signature)))
         refuse_mismatch(app, ignore_result=bool(options.get("ignore_result")))
         refuse_over_bounds(app)
 

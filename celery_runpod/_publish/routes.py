@@ -29,7 +29,7 @@ from celery_runpod._publish.rabbitmq import confirm, declare_followers, mend_dec
 _FOLLOWS = ("link", "link_error", "chain", "chord")
 _NEVER_BEGINS = ("link", "chain", "chord")
 """What does not begin when a task fails; a chord's body does not if any of its members has failed."""
-PLACES = ("exchange", "exchange_type", "routing_key")
+ADDRESS = ("exchange", "exchange_type", "routing_key")
 TOPIC = TopicExchange(None)
 _CANVAS = frozenset({"celery.chain", "celery.group", "celery.chord"})
 
@@ -104,11 +104,11 @@ def pin(app: Celery, signature: MutableMapping[str, Any]) -> None:
     queue = _queue_bound(app, route) if by_key else route.get("queue")
     if queue is not None:
         # A RunPod worker knows neither the app's exchanges nor their kinds.
-        for place in PLACES:
+        for place in ADDRESS:
             options.pop(place, None)
         options["queue"] = getattr(queue, "name", queue)
     elif by_key:
-        options.update({place: getattr(route[place], "name", route[place]) for place in PLACES if route.get(place)})
+        options.update({place: getattr(route[place], "name", route[place]) for place in ADDRESS if route.get(place)})
     if own.get("priority") is not None:
         options.setdefault("priority", own["priority"])
 
