@@ -104,8 +104,9 @@ def backend_in_redis(app: Celery) -> RedisBackend | None:
 
 
 def _latest_pass(app: Celery, message_id: str) -> float | None:
-    """When the latest pass began (s since 1970), if that is less than `PASS_S` ago; None: this message begins one now, or
-    begins its own again. Passes are told apart where results are in Redis; elsewhere each message begins one."""
+    """When the latest pass began (s since 1970), if that is less than `PASS_S` ago. None if this message begins a pass
+    now, or begins its own again. Redis, as the result backend, keeps the latest one; with another backend each message
+    begins a pass."""
     backend = backend_in_redis(app)
     if backend is None:
         return None
