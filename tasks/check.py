@@ -29,6 +29,7 @@ from celery_runpod.api import Job
 from celery_runpod.errors import EndpointNotFound, JobNotFound, RunPodError
 from tasks import webhook_hints
 from tasks.crash_points import Step, reach
+from tasks.deliver_here import Outcomes
 from tasks.delivery import end_by_answer, end_here, hand_over
 from tasks.idempotency import let_expire
 from tasks.job_events import progress_of
@@ -85,13 +86,14 @@ class Check:
     """One check of an endpoint."""
 
     def __init__(self, services: Services, endpoint: str) -> None:
-        self.services = services
         self.store = services.store
         self.endpoint = endpoint
         self.token = str(uuid.uuid4())
         self.started = services.clock()
         self.lease = self.started + services.settings.check_lease_s
         self.stop_at = self.started + services.settings.check_total_s
+        self.outcomes = Outcomes(services, self.stop_at, self._keep_place)
+        self.services = replace(services, takes_outcome=self.outcomes.take)
         self.why_queued = ""
         self.looks = Looks([], [], self.started, paused=False)
         self.shared: dict[str, JobRecord] = {}
@@ -170,7 +172,7 @@ class Check:
         work: list[Work] = [(self._poll, job) for job in looks.granted]
         work += [(self._settle, job) for job in jobs if job.task_id not in at_runpod]
         work += [(self._give_back, job) for job in looks.others]
-        troubles = set(self.services.side_by_side(self._do, work, self._keep_place))
+        troubles = set(self.services.side_by_side(self._do, work, self.outcomes.deliver_until_done))
         reach(Step.CHECK_LOOKED)
         if begun.paused_until is not None and not troubles & {"status", "stream"} and looks.granted:
             self.store.pauses.unpause(self.endpoint, "status")

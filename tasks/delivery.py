@@ -117,7 +117,8 @@ def _end(services: Services, job: JobRecord, state: State, outcome: dict[str, An
     answer, job = services.store.end(job, state, outcome, now, now + REPUBLISH_S, **extra)
     if answer in ("recorded", "recorded_others_wait"):
         reach(Step.OUTCOME_RECORDED)
-        publish(services, job)
+        if not services.takes_outcome(job):
+            publish(services, job)
         reach(Step.OUTCOME_PUBLISHED)
         log.info("job.ended", extra={"task_id": job.task_id, "job_id": job.job_id, "state": state})
         if answer == "recorded_others_wait":

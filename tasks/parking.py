@@ -41,7 +41,7 @@ def park(finish: Task, request: Context, *, queue: str, shadow: str) -> str:
         expires=None,
         time_limit=None,
         soft_time_limit=None,
-        # Celery replaces None by the task that publishes the continuation; see `_no_parent_of_its_own`.
+        # Celery replaces None by the task that publishes the continuation; see `no_parent_of_its_own`.
         parent_id=request.parent_id or request.id,
         root_id=request.root_id or request.id,
     )
@@ -64,7 +64,7 @@ def unpark(app: Celery, continuation: str, endpoint: str, task_id: str, attempt:
 
 
 @before_task_publish.connect(sender=FINISH)
-def _no_parent_of_its_own(headers: dict[str, Any], **_: Any) -> None:
+def no_parent_of_its_own(headers: dict[str, Any], **_: Any) -> None:
     """Give a first task no parent in the tree that Flower shows."""
     if headers["parent_id"] == headers["id"]:
         headers["parent_id"] = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -27,7 +27,6 @@ from tasks.budget import Budget
 
 log = logging.getLogger(__name__)
 
-ALIVE_EVERY_S = 2.0
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -59,7 +58,8 @@ def apart(**fields: Any) -> Iterator[None]:
 class Services:
     """`client` and `management` give the REST clients of a named API key; `announce` shows a job's state on its
     AsyncResult and in Flower; `clock` returns seconds since 1970, `spread` a random fraction from 0 to 1, and `sleep`
-    waits for seconds. Tests inject all of them."""
+    waits for seconds. Tests inject all of them. Inside a check, `takes_outcome` is given each job whose outcome was
+    recorded, and says whether the check delivers it itself."""
 
     app: Celery
     settings: Settings
@@ -72,20 +72,20 @@ class Services:
     clock: Callable[[], float]
     spread: Callable[[], float]
     sleep: Callable[[float], None]
+    takes_outcome: Callable[[JobRecord], bool] = lambda _: False
 
     def has_webhook(self, job: JobRecord) -> bool:
         """Whether RunPod gets a webhook URL with this job."""
         return self.settings.webhook_url is not None and job.options.webhook is not False
 
     def side_by_side(
-        self, work: Callable[[T], R], items: Iterable[T], alive: Callable[[], None] = lambda: None
+        self, work: Callable[[T], R], items: Iterable[T], until_done: Callable[[list[Future[R]]], object] = wait
     ) -> list[R]:
         """Do the work on each item in the pool. An exception is raised when all are done; `pool.map` would cancel those
-        that have not begun. `alive` is called every `ALIVE_EVERY_S` meanwhile."""
+        that have not begun. `until_done` returns when they are."""
         begun = [self.pool.submit(work, item) for item in items]
         try:
-            while wait(begun, timeout=ALIVE_EVERY_S).not_done:
-                alive()
+            until_done(begun)
         finally:
             # No effect, unless this thread was interrupted.
             for each in begun:

@@ -1,0 +1,115 @@
+"""A check delivers what it has ended in its own process: no message is published, fetched and acknowledged for it.
+
+The threads of a check record outcomes; the thread that began them runs `finish` for each meanwhile, one after the other,
+as a process of the pool runs tasks. Published as messages are outcomes recorded elsewhere (a cancel, a call that is
+refused), those that may take long, and all from the first that could not be delivered on. If the process dies, the store
+has the outcome, and a later check publishes it (``outstanding.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from typing import Any
+
+from celery import Celery
+from celery.app.trace import trace_task
+from celery.exceptions import Reject
+from celery.utils.nodenames import gethostname
+from kombu.utils.functional import maybe_list
+from kombu.utils.json import loads
+
+from celery_runpod._protocol import FINISH
+from celery_runpod._store.record import JobRecord
+from tasks.delivery import publish
+from tasks.parking import no_parent_of_its_own
+from tasks.services import Services
+
+log = logging.getLogger(__name__)
+
+ALIVE_EVERY_S = 2.0
+MOST_CONTINUATION = 16_384
+"""Characters. What follows is published in the thread of the check, which meanwhile plans no other looks."""
+MOST_JOINED = 100
+"""Members of a chord: the last one reads the results of all."""
+
+
+class Outcomes:
+    """What the threads of one check have recorded. It is delivered until this time (s since 1970). `alive` is called every
+    `ALIVE_EVERY_S` meanwhile."""
+
+    def __init__(self, services: Services, until: float, alive: Callable[[], None]) -> None:
+        self._services, self._until, self._alive = services, until, alive
+        self._news: queue.SimpleQueue[tuple[JobRecord, Any] | Future[Any]] = queue.SimpleQueue()
+        self._delivers = True
+
+    def take(self, job: JobRecord) -> bool:
+        """Called by the thread that recorded the outcome; False: it must publish it."""
+        if not self._delivers or job.shares or len(job.continuation) > MOST_CONTINUATION:
+            return False
+        signature = loads(job.continuation)
+        if (signature["options"].get("chord") or {}).get("chord_size", 0) > MOST_JOINED:
+            return False
+        self._news.put((job, signature))
+        return True
+
+    def deliver_until_done(self, begun: Sequence[Future[Any]]) -> None:
+        """Deliver until all threads are done, and take nothing after it."""
+        for each in begun:
+            each.add_done_callback(self._news.put)
+        clock, left, undelivered = self._services.clock, len(begun), []
+        alive_at = clock() + ALIVE_EVERY_S
+        while left or not self._news.empty():
+            try:
+                one = self._news.get(timeout=max(0.0, alive_at - clock()))
+            except queue.Empty:
+                one = None
+            if clock() >= alive_at:
+                self._alive()
+                alive_at = clock() + ALIVE_EVERY_S
+            if isinstance(one, Future):
+                left -= 1
+            elif one is not None and not self._deliver(*one):
+                undelivered.append(one[0])
+        self._delivers = False
+        wait([self._services.pool.submit(publish, self._services, job) for job in undelivered])
+
+    def _deliver(self, job: JobRecord, signature: Any) -> bool:
+        try:
+            if self._delivers and self._services.clock() < self._until:
+                self._delivers = resume(self._services.app, signature, job.endpoint, job.task_id, job.attempt)
+        except Exception:
+            log.exception("finish.not_delivered", extra={"task_id": job.task_id})
+            self._delivers = False
+        return self._delivers
+
+
+def resume(app: Celery, continuation: Any, endpoint: str, task_id: str, attempt: int) -> bool:
+    """Run `finish` in this thread, as a worker runs it that gets the message of `parking.unpark`. The continuation is not
+    text. False: it was put back, and must be published."""
+    finish, options = app.tasks[FINISH], dict(continuation["options"])
+    given = options.pop("headers", None) or {}
+    links = {"callbacks": options.pop("link", None), "errbacks": options.pop("link_error", None)}
+    message = app.amqp.as_task_v2(
+        name=FINISH,
+        args=(endpoint, task_id, attempt),
+        **{name: maybe_list(value) for name, value in links.items()},
+        **{"ignore_result": finish.ignore_result, **options},
+    )
+    no_parent_of_its_own(message.headers)
+    args, kwargs, follows = message.body
+    about = {"hostname": gethostname(), "delivery_info": {"priority": options.get("priority")}}
+    try:
+        traced = trace_task(
+            finish,
+            task_id,
+            args,
+            kwargs,
+            {**message.headers, **given, **message.properties, **follows, **about},
+            app=app,
+        )
+    except Reject:
+        return False
+    return traced.info is None or not isinstance(traced.info.retval, Reject)
