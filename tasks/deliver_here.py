@@ -17,7 +17,6 @@ from typing import Any
 from celery import Celery
 from celery.app.trace import trace_task
 from celery.exceptions import Reject
-from celery.utils.nodenames import gethostname
 from kombu.utils.functional import maybe_list
 from kombu.utils.json import loads
 
@@ -37,8 +36,8 @@ MOST_JOINED = 100
 
 
 class Outcomes:
-    """What the threads of one check have recorded. It is delivered until this time (s since 1970). `alive` is called every
-    `ALIVE_EVERY_S` meanwhile."""
+    """What the threads of one check have recorded. It is delivered until this time (s since 1970). `alive` is called
+    every `ALIVE_EVERY_S` meanwhile."""
 
     def __init__(self, services: Services, until: float, alive: Callable[[], None]) -> None:
         self._services, self._until, self._alive = services, until, alive
@@ -49,8 +48,12 @@ class Outcomes:
         """Called by the thread that recorded the outcome; False: it must publish it."""
         if not self._delivers or job.shares or len(job.continuation) > MOST_CONTINUATION:
             return False
-        signature = loads(job.continuation)
-        if (signature["options"].get("chord") or {}).get("chord_size", 0) > MOST_JOINED:
+        try:
+            signature = loads(job.continuation)
+            if (signature["options"].get("chord") or {}).get("chord_size", 0) > MOST_JOINED:
+                return False
+        except Exception:
+            # `publish` ends the task of a continuation that cannot be read.
             return False
         self._news.put((job, signature))
         return True
@@ -77,8 +80,9 @@ class Outcomes:
         wait([self._services.pool.submit(publish, self._services, job) for job in undelivered])
 
     def _deliver(self, job: JobRecord, signature: Any) -> bool:
+        self._delivers = self._delivers and self._services.clock() < self._until
         try:
-            if self._delivers and self._services.clock() < self._until:
+            if self._delivers:
                 self._delivers = resume(self._services.app, signature, job.endpoint, job.task_id, job.attempt)
         except Exception:
             log.exception("finish.not_delivered", extra={"task_id": job.task_id})
@@ -100,7 +104,12 @@ def resume(app: Celery, continuation: Any, endpoint: str, task_id: str, attempt:
     )
     no_parent_of_its_own(message.headers)
     args, kwargs, follows = message.body
-    about = {"hostname": gethostname(), "delivery_info": {"priority": options.get("priority")}}
+    worker = app.current_worker_task
+    about = {
+        # By it Flower knows the worker that sends an event.
+        "hostname": worker.request.hostname if worker else None,
+        "delivery_info": {"priority": options.get("priority")},
+    }
     try:
         traced = trace_task(
             finish,

@@ -1,4 +1,4 @@
-"""[8 of 8] The one way to a job's end: outcome recorded, continuation published, `finish` run under the caller's id.
+"""[8 of 8] The one way to a job's end: outcome recorded, `finish` run under the caller's id, here or by a message.
 
 `finish` returns the output or raises the typed error, so that Celery itself stores the result and runs the rest of
 the chain, chord and links. One copy of it delivers at a time: `claim_finish` holds it for longer than Celery's own

@@ -174,8 +174,8 @@ class Bench:
         return found
 
     def check(self, after_s: float = 0.0) -> None:
-        """Let a check run, so many seconds later. What it ends waits in a message: a delivered job leaves no record that a
-        test could read (tests/unit/tasks/test_deliver_here.py lets it deliver)."""
+        """Let a check run, so many seconds later. What it ends waits in a message: a delivered job leaves no record
+        that a test could read (tests/unit/tasks/test_deliver_here.py lets it deliver)."""
         self.now += after_s
         made = Check(self.services, ENDPOINT)
         made.services = self.services

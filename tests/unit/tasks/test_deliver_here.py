@@ -1,0 +1,229 @@
+"""A check delivers what it has ended itself; what it cannot deliver goes as a message."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from celery.exceptions import Reject
+from celery.signals import task_prerun
+from celery.worker.request import Request
+from kombu.exceptions import OperationalError
+
+from celery_runpod._protocol import FINISH
+from celery_runpod._store.record import JobRecord
+from celery_runpod.api import Job
+from tasks import deliver_here
+from tasks.check import Check
+from tasks.deliver_here import MOST_CONTINUATION, MOST_JOINED, Outcomes, resume
+from tasks.parking import park, unpark
+from tests.builders import ENDPOINT, Bench
+
+DELIVER = "runpod.deliver"
+
+
+@pytest.fixture
+def bench() -> Bench:
+    made = Bench()
+    made.app.conf.update(task_default_queue="celery", task_publish_retry=False)
+
+    @made.app.task(name="unit.after", shared=False)
+    def after(*_: Any) -> None: ...
+
+    return made
+
+
+def accepted(bench: Bench, task_id: str = "t1", **options: Any) -> JobRecord:
+    """A job at RunPod whose continuation has these options of Celery."""
+    signature = json.loads(bench.job(task_id).continuation)
+    signature["options"] |= options
+    return bench.accepted(task_id, continuation=json.dumps(signature))
+
+
+def check(bench: Bench, *answers: Any) -> None:
+    """A check as a worker runs it, that meets these answers of RunPod."""
+    bench.runpod.says("status", *answers)
+    bench.now += 60
+    Check(bench.services, ENDPOINT).run()
+
+
+def completed(output: Any = "done", job_id: str = "r1") -> Job:
+    return Job(job_id, "COMPLETED", output=output)
+
+
+def state(bench: Bench, task_id: str = "t1") -> tuple[str, str]:
+    """Celery's and the record's."""
+    record = bench.redis.hget(bench.store.keys.job(ENDPOINT, task_id), "state")
+    return str(bench.app.backend.get_task_meta(task_id, cache=False)["status"]), str(record)
+
+
+def test_a_job_that_a_check_ends_is_delivered_without_a_message(bench: Bench) -> None:
+    accepted(bench, chain=[dict(bench.app.signature("unit.after", task_id="next"))])
+    check(bench, completed())
+    assert state(bench) == ("SUCCESS", "DELIVERED")
+    assert (bench.count(DELIVER), bench.count("celery")) == (0, 1)
+
+
+def test_a_job_that_fails_in_a_check_fails_its_caller(bench: Bench) -> None:
+    accepted(bench, link_error=[dict(bench.app.signature("elsewhere.errback", task_id="errback", immutable=True))])
+    check(bench, Job("r1", "FAILED", error="boom"))
+    assert state(bench) == ("FAILURE", "DELIVERED")
+    assert (bench.count(DELIVER), bench.count("celery")) == (0, 1)
+
+
+RICH: dict[str, Any] = {
+    "group": "the-group",
+    "group_index": 3,
+    "root_id": "the-root",
+    "parent_id": "the-task-before",
+    "chain": [{"task": "unit.after", "args": [], "kwargs": {}, "options": {"task_id": "next"}}],
+    "chord": {"task": "unit.after", "args": [], "kwargs": {}, "options": {"task_id": "body"}, "chord_size": 2},
+    "callbacks": [{"task": "unit.after", "args": [], "kwargs": {}, "options": {"task_id": "link"}}],
+    "errbacks": [{"task": "unit.after", "args": [], "kwargs": {}, "options": {"task_id": "errback"}}],
+    "headers": {"tenant": "blue"},
+    "stamped_headers": ["campaign"],
+    "stamps": {"campaign": "spring"},
+    "ignore_result": True,
+    "reply_to": "somebody",
+    "origin": "gen1@host",
+    "replaced_task_nesting": 2,
+}
+
+
+@pytest.mark.parametrize(
+    "request_of", [{}, RICH, {"delivery_info": {"priority": 7}}], ids=["plain", "rich", "priority"]
+)
+def test_finish_meets_the_request_that_a_message_would_give_it(bench: Bench, request_of: dict[str, Any]) -> None:
+    task = bench.app.tasks[FINISH]
+    task.push_request(**{"id": "t1", "delivery_info": {}, **request_of})
+    try:
+        continuation = park(task, task.request, queue=DELIVER, shadow="runpod.run[e1]")
+    finally:
+        task.pop_request()
+    met: list[dict[str, Any]] = []
+
+    def note(task: Any, **_: Any) -> None:
+        met.append(dict(vars(task.request)))
+
+    task_prerun.connect(note, sender=task)
+    try:
+        assert resume(bench.app, json.loads(continuation), ENDPOINT, "t1", 1)
+    finally:
+        task_prerun.disconnect(note, sender=task)
+    unpark(bench.app, continuation, ENDPOINT, "t1", 1)
+    with bench.app.connection_for_read() as connection:
+        message = connection.default_channel.basic_get(DELIVER, no_ack=True)
+    args, kwargs, follows = message.payload
+    by_message = Request(message, app=bench.app)._request_dict | {"args": args, "kwargs": kwargs} | follows
+    # What says by which way, and for which process, it came.
+    for name in ("delivery_info", "properties", "hostname", "lang", "task", "origin"):
+        del by_message[name]
+    if "reply_to" not in request_of:
+        del by_message["reply_to"]  # Celery names the thread that published
+    (here,) = met
+    priority = here.pop("delivery_info")["priority"]
+    assert priority == message.properties.get("priority", 0) or (
+        priority is None and not message.properties["priority"]
+    )
+    assert {name: here.get(name) for name in by_message} == by_message | {"args": (ENDPOINT, "t1", 1)}
+    assert (here["headers"] or {}).get("tenant") == (request_of.get("headers") or {}).get("tenant")
+
+
+def test_what_is_put_back_goes_as_a_message_and_so_does_the_rest_of_the_check(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        accepted(bench, f"t{number}")
+    tried: list[str] = []
+
+    def away(task_id: str, *_: Any, **__: Any) -> None:
+        tried.append(task_id)
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(bench.app.backend, "mark_as_done", away)
+    check(bench, *(completed(job_id=f"r{number}") for number in (1, 2, 3)))
+    assert len(tried) == 1
+    assert bench.count(DELIVER) == 3
+    # One pause for all, not one for each.
+    assert bench.slept == [1.0]
+
+
+def test_an_error_in_the_delivery_leaves_the_check_whole(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted(bench)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(deliver_here, "trace_task", broken)
+    check(bench, completed())
+    assert bench.count(DELIVER) == 1
+    assert bench.redis.zcard(bench.store.keys.checks(ENDPOINT)) == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"chord": {"task": "unit.after", "chord_size": MOST_JOINED + 1}},
+        {"chain": [{"task": "unit.after", "args": ["x" * MOST_CONTINUATION]}]},
+    ],
+    ids=["a chord of many", "much follows"],
+)
+def test_what_may_take_long_goes_as_a_message(bench: Bench, options: dict[str, Any]) -> None:
+    accepted(bench, **options)
+    check(bench, completed())
+    assert (state(bench), bench.count(DELIVER)) == (("PENDING", "COMPLETED"), 1)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"options": null}'])
+def test_a_continuation_that_cannot_be_read_is_left_to_what_ends_its_task(bench: Bench, text: str) -> None:
+    outcomes = Outcomes(bench.services, bench.now + 60, lambda: None)
+    assert not outcomes.take(bench.job(continuation=text))
+
+
+def test_a_check_that_has_no_time_left_publishes(bench: Bench) -> None:
+    job = accepted(bench)
+    outcomes = Outcomes(bench.services, bench.now, lambda: None)
+    assert outcomes.take(job)
+    outcomes.deliver_until_done([])
+    assert bench.count(DELIVER) == 1
+
+
+def test_nothing_is_taken_once_nobody_delivers(bench: Bench) -> None:
+    outcomes = Outcomes(bench.services, bench.now + 60, lambda: None)
+    outcomes.deliver_until_done([])
+    assert not outcomes.take(bench.job())
+
+
+def test_a_check_shows_that_it_is_alive_while_it_delivers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    signs: list[float] = []
+    outcomes = Outcomes(bench.services, bench.now + 600, lambda: signs.append(bench.now))
+
+    def slow(*_: Any, **__: Any) -> bool:
+        bench.now += 3
+        return True
+
+    monkeypatch.setattr(deliver_here, "resume", slow)
+    began = bench.now
+    for _ in range(3):
+        assert outcomes.take(bench.job())
+    over: Future[None] = Future()
+    over.set_result(None)
+    outcomes.deliver_until_done([over])
+    assert signs == [began + 3, began + 6, began + 9]
+
+
+def test_a_reject_of_the_tracer_itself_is_a_message_put_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rejects(*_: Any, **__: Any) -> Any:
+        raise Reject("the end cannot be stored", requeue=True)
+
+    monkeypatch.setattr(deliver_here, "trace_task", rejects)
+    assert not resume(bench.app, json.loads(bench.job().continuation), ENDPOINT, "t1", 1)
+
+
+def test_a_shared_job_hands_its_end_to_every_call_without_a_message(bench: Bench) -> None:
+    """Each of them is taken on its own."""
+    outcomes = Outcomes(bench.services, bench.now + 60, lambda: None)
+    assert not outcomes.take(replace(bench.job(), shares=True))
