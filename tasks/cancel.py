@@ -29,9 +29,8 @@ often. That is about a day, as long as the note is kept."""
 LEASE_S = 60
 """Longer than one batch takes. After this time a cancel whose process died may be carried out by another."""
 BATCH = 300
-"""How many jobs are cancelled in one round trip."""
-PUBLISHED_A_SECOND = 100
-"""How many ends a slow worker publishes in a second."""
+"""How many jobs are cancelled in one round trip. The ends of more jobs are delivered by checks, side by side: this task
+would need minutes for them."""
 
 STAMP = "stamp:"
 """A cancel by stamps is noted under this prefix and `header=value`."""
@@ -150,16 +149,15 @@ def cancel_jobs(
     services: Services, task_ids: Iterable[str], each_batch: Callable[[], None] = lambda: None
 ) -> list[str]:
     """Cancel these jobs alone; returns the ids of those that were open. Jobs that are not at RunPod come first: each end
-    of a job at RunPod frees a place, which none of the others may take. All are decided before the first is published,
-    which takes ten times as long."""
+    of a job at RunPod frees a place, which none of the others may take."""
     places = services.store.cancels.places(task_ids)
-    here, there = {}, {}
+    here, there, joined = {}, {}, set()
     for endpoint, ids in places.items():
         states = services.store.cancels.states(endpoint, ids)
         here[endpoint] = [task_id for task_id in ids if states.get(task_id) in NOT_AT_RUNPOD]
         there[endpoint] = [task_id for task_id in ids if states.get(task_id) not in NOT_AT_RUNPOD]
-    # A check publishes what was not published by then.
-    publish_s = REPUBLISH_S + sum(map(len, places.values())) / PUBLISHED_A_SECOND
+        joined |= {task_id for task_id in ids if states.get(task_id) is State.JOINED}
+    many = sum(map(len, places.values())) > BATCH
     cancelled: dict[str, list[str]] = {endpoint: [] for endpoint in places}
     for phase in (here, there):
         for endpoint, ids in phase.items():
@@ -167,14 +165,15 @@ def cancel_jobs(
                 each_batch()
                 now = services.clock()
                 cancelled[endpoint] += services.store.cancels.request_cancels(
-                    endpoint, some, {"reason": "revoked"}, now, now + publish_s
+                    endpoint, some, {"reason": "revoked"}, now, now if many else now + REPUBLISH_S
                 )
     for endpoint, ids in cancelled.items():
         if ids:
             admit_waiting(services, endpoint)
-            # The check sends the cancels to RunPod.
+            # The check sends the cancels to RunPod, and delivers many ends.
             plan_check(services, endpoint, services.clock())
-        for some in batched(ids):
+        # The last call that leaves a shared job cancels it.
+        for some in batched([task_id for task_id in ids if task_id in joined] if many else ids):
             each_batch()
             for job in services.store.jobs(endpoint, some):
                 log.info("job.cancelled", extra={"task_id": job.task_id})

@@ -130,7 +130,7 @@ class Check:
             if leased.more:
                 plan_check(self.services, self.endpoint, self.started)
             self._work_on(leased, begun)
-            repeat_outstanding(self.services, self.endpoint, self.stop_at)
+            repeat_outstanding(self.services, self.endpoint, self.stop_at, self.outcomes.deliver_until_done)
         finally:
             now = self.services.clock()
             publish_at = self.store.end_check(

@@ -58,8 +58,8 @@ class Outcomes:
         self._news.put((job, signature))
         return True
 
-    def deliver_until_done(self, begun: Sequence[Future[Any]]) -> None:
-        """Deliver until all threads are done, and take nothing after it."""
+    def deliver_until_done(self, begun: Sequence[Future[Any]] = ()) -> None:
+        """Deliver what was taken, until all threads are done that have begun."""
         for each in begun:
             each.add_done_callback(self._news.put)
         clock, left, undelivered = self._services.clock, len(begun), []
@@ -76,7 +76,6 @@ class Outcomes:
                 left -= 1
             elif one is not None and not self._deliver(*one):
                 undelivered.append(one[0])
-        self._delivers = False
         wait([self._services.pool.submit(publish, self._services, job) for job in undelivered])
 
     def _deliver(self, job: JobRecord, signature: Any) -> bool:

@@ -7,7 +7,7 @@ them in the time that it has left.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
 from celery_runpod._protocol import DAY_S
 from celery_runpod.errors import (
@@ -21,6 +21,7 @@ from celery_runpod.errors import (
 from tasks.budget import PER_WINDOW, WINDOW_S
 from tasks.delivery import publish
 from tasks.own_verdicts import ENDPOINT_MISSING_S, MISSING_S
+from tasks.publish_check import plan_check
 from tasks.services import Services, apart
 
 log = logging.getLogger(__name__)
@@ -36,14 +37,18 @@ GIVE_UP_S = DAY_S
 docs.runpod.io/serverless/endpoints/send-requests#execution-policies"""
 GONE_S: dict[type[RunPodError], float] = {JobNotFound: MISSING_S, EndpointNotFound: ENDPOINT_MISSING_S}
 """So long a job or endpoint must be missing until nothing is left to cancel."""
+DELIVER_S, DELIVER_BATCH = 0.5, 50
+"""For so long a check delivers outcomes that it has not found itself (a cancel of thousands leaves them to the checks):
+longer, and it would count as a slow one (`celery_app/overrides/check_slots.py`). So many records are read at once."""
 CANCEL_BATCH = 20
 # docs.runpod.io/serverless/endpoints/operation-reference: 20 /cancel at once
 BATCH_EVERY_S = CANCEL_BATCH * WINDOW_S / PER_WINDOW["cancel"]
 """After this time the budget has room for the next batch."""
 
 
-def repeat_outstanding(services: Services, endpoint: str, stop_at: float) -> None:
-    """Do what is due again; a POST, only if it can be over before `stop_at` (s since 1970)."""
+def repeat_outstanding(services: Services, endpoint: str, stop_at: float, deliver: Callable[[], None]) -> None:
+    """Do what is due again; a POST, only if it can be over before `stop_at` (s since 1970). `deliver` delivers the
+    outcomes that the check has taken."""
     with apart(endpoint=endpoint):
         now = services.clock()
         outstanding = services.store.outstanding(endpoint, now)
@@ -51,7 +56,7 @@ def repeat_outstanding(services: Services, endpoint: str, stop_at: float) -> Non
             with apart(endpoint=endpoint):
                 _send_cancels(services, endpoint, min(outstanding.cancels, CANCEL_BATCH), stop_at)
         if outstanding.undelivered:
-            _publish_undelivered(services, endpoint, outstanding.undelivered, now)
+            _deliver_again(services, endpoint, outstanding.undelivered, stop_at, deliver)
 
 
 def _send_cancels(services: Services, endpoint: str, due: int, stop_at: float) -> None:
@@ -102,9 +107,21 @@ def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPod
         log.warning("cancel.failed", extra=fields)
 
 
-def _publish_undelivered(services: Services, endpoint: str, task_ids: Iterable[str], now: float) -> None:
-    """Publish outcomes again that were not delivered in time."""
-    due = [task_id for task_id in task_ids if services.store.republish(endpoint, task_id, now) == "publish"]
-    for job in services.store.jobs(endpoint, due):
-        with apart(task_id=job.task_id):
-            publish(services, job)
+def _deliver_again(
+    services: Services, endpoint: str, task_ids: Sequence[str], stop_at: float, deliver: Callable[[], None]
+) -> None:
+    """Deliver outcomes that were not delivered in time: here once, and after that by messages, because one that ends its
+    process must not end check after check. What there is no time for is due in the next check."""
+    stop_at = min(stop_at, services.clock() + DELIVER_S)
+    if len(task_ids) > DELIVER_BATCH:
+        plan_check(services, endpoint, services.clock())
+    for start in range(0, len(task_ids), DELIVER_BATCH):
+        if (now := services.clock()) >= stop_at:
+            break
+        words = services.store.republish(endpoint, task_ids[start : start + DELIVER_BATCH], now)
+        due = [task_id for task_id, word in words.items() if word in ("first", "publish")]
+        for job in services.store.jobs(endpoint, due):
+            with apart(task_id=job.task_id):
+                if words[job.task_id] != "first" or not services.takes_outcome(job):
+                    publish(services, job)
+        deliver()

@@ -528,8 +528,18 @@ class JobStore:
         """When a verdict that was not delivered is published again."""
         self.redis.zadd(self.keys.undelivered(endpoint), {task_id: at}, xx=True)
 
-    def republish(self, endpoint: str, task_id: str, now: float, *, base_s: float = 30.0, cap_s: float = 900.0) -> str:
-        return self.scripts.word("republish", endpoint=endpoint, task_id=task_id, now=now, base=base_s, cap=cap_s)
+    def republish(
+        self, endpoint: str, task_ids: Sequence[str], now: float, *, base_s: float = 30.0, cap_s: float = 900.0
+    ) -> dict[str, str]:
+        """Which of these verdicts may be published again now, in the words of ``scripts/republish.lua``."""
+
+        def build(pipe: Any) -> None:
+            for task_id in task_ids:
+                self.scripts.run(
+                    "republish", endpoint=endpoint, task_id=task_id, now=now, base=base_s, cap=cap_s, on=pipe
+                )
+
+        return dict(zip(task_ids, map(str, self.scripts.together(build)), strict=True))
 
     # Looking
 

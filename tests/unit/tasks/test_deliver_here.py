@@ -15,10 +15,13 @@ from kombu.exceptions import OperationalError
 
 from celery_runpod._protocol import FINISH
 from celery_runpod._store.record import JobRecord
+from celery_runpod._store.states import State
 from celery_runpod.api import Job
 from tasks import deliver_here
+from tasks.cancel import BATCH, cancel_jobs
 from tasks.check import Check
 from tasks.deliver_here import MOST_CONTINUATION, MOST_JOINED, Outcomes, resume
+from tasks.outstanding import DELIVER_BATCH
 from tasks.parking import park, unpark
 from tests.builders import ENDPOINT, Bench
 
@@ -191,10 +194,61 @@ def test_a_check_that_has_no_time_left_publishes(bench: Bench) -> None:
     assert bench.count(DELIVER) == 1
 
 
-def test_nothing_is_taken_once_nobody_delivers(bench: Bench) -> None:
-    outcomes = Outcomes(bench.services, bench.now + 60, lambda: None)
-    outcomes.deliver_until_done([])
-    assert not outcomes.take(bench.job())
+def test_an_outcome_that_was_not_delivered_is_delivered_by_the_next_check_and_then_by_messages(bench: Bench) -> None:
+    """One that ends its process each time must not end check after check."""
+    job = accepted(bench)
+    bench.store.record_outcome(job, State.COMPLETED, {"output": "done"}, bench.now, bench.now + 30)
+    bench.store.claim_finish(ENDPOINT, "t1", 1, "a process that died", bench.now, bench.now + 30)
+    check(bench)
+    assert (state(bench), bench.count(DELIVER)) == (("SUCCESS", "DELIVERED"), 0)
+
+
+def test_an_outcome_that_ends_its_process_goes_as_a_message_at_the_second_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = accepted(bench)
+    bench.store.record_outcome(job, State.COMPLETED, {"output": "done"}, bench.now, bench.now + 30)
+    tried: list[str] = []
+    monkeypatch.setattr(deliver_here, "resume", lambda *given: tried.append(given[3]) is None)
+    for _ in range(3):
+        check(bench)
+        bench.now += 600
+    assert (tried, bench.count(DELIVER)) == (["t1"], 2)
+
+
+def test_the_ends_of_a_large_cancel_are_left_to_checks(bench: Bench) -> None:
+    ids = [f"t{number}" for number in range(BATCH + 1)]
+    for task_id in ids:
+        job = bench.job(task_id, root_id="root")
+        bench.store.ids.index(job, (), ())
+        bench.store.accept(job, bench.now)
+    assert len(cancel_jobs(bench.services, ids)) == len(ids)
+    assert bench.count(DELIVER) == 0
+    Check(bench.services, ENDPOINT).run()
+    assert {state(bench, task_id) for task_id in ids} == {("REVOKED", "DELIVERED")}
+    assert bench.count(DELIVER) == 0
+
+
+def test_a_check_leaves_the_outcomes_of_others_to_the_next_one_where_they_take_long(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2 * DELIVER_BATCH):
+        job = bench.accepted(f"t{number}")
+        bench.store.record_outcome(job, State.COMPLETED, {"output": "done"}, bench.now, bench.now)
+    tried: list[str] = []
+
+    def slow(*given: Any) -> bool:
+        tried.append(given[3])
+        bench.now += 0.1
+        return True
+
+    monkeypatch.setattr(deliver_here, "resume", slow)
+    Check(bench.services, ENDPOINT).run()
+    assert len(tried) == DELIVER_BATCH
+    # The next one is planned for now.
+    bench.now += 1
+    Check(bench.services, ENDPOINT).run()
+    assert len(tried) == len(set(tried)) == 2 * DELIVER_BATCH
 
 
 def test_a_check_shows_that_it_is_alive_while_it_delivers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -348,11 +348,11 @@ def test_a_continuation_that_cannot_be_published_stops_no_other_and_ends(bench: 
         bench.store.record_outcome(job, State.COMPLETED, {"output": 1}, bench.now, bench.now + 1)
     bench.redis.hset(bench.store.keys.job(ENDPOINT, "bad"), "continuation", '{"task": 7, "options": []}')
     bench.now += 2
-    repeat_outstanding(bench.services, ENDPOINT, bench.now + 60)
+    repeat_outstanding(bench.services, ENDPOINT, bench.now + 60, lambda: None)
     assert bench.count("runpod.deliver") == 1
     for _ in range(MOST_PUBLISHES):
         bench.now += 5
-        repeat_outstanding(bench.services, ENDPOINT, bench.now + 60)
+        repeat_outstanding(bench.services, ENDPOINT, bench.now + 60, lambda: None)
     told = bench.app.backend.get_task_meta("bad", cache=False)
     assert (told["status"], type(told["result"]).__name__) == ("FAILURE", "JobUndeliverable")
     assert bench.redis.hget(bench.store.keys.job(ENDPOINT, "bad"), "state") == "DELIVERED"
