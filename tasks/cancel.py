@@ -156,7 +156,7 @@ def cancel_jobs(
         states = services.store.cancels.states(endpoint, ids)
         here[endpoint] = [task_id for task_id in ids if states.get(task_id) in NOT_AT_RUNPOD]
         there[endpoint] = [task_id for task_id in ids if states.get(task_id) not in NOT_AT_RUNPOD]
-        joined |= {task_id for task_id in ids if states.get(task_id) is State.JOINED}
+        joined |= {task_id for task_id in ids if states.get(task_id) == State.JOINED}
     many = sum(map(len, places.values())) > BATCH
     cancelled: dict[str, list[str]] = {endpoint: [] for endpoint in places}
     for phase in (here, there):

@@ -15,8 +15,10 @@ from celery_app.overrides import revoke
 from celery_runpod._protocol import CANCEL, RUN, Scope
 from celery_runpod._store.states import State
 from celery_runpod.api import Job
+from celery_runpod.options import Options
 from config.profiles import Profile
 from tasks.cancel import BATCH, MOST_REPEATS, STAMP, cancel_jobs, carry_out, sweep_wishes
+from tasks.idempotency import join
 from tasks.services import INSIST_EVERY_S
 from tests.builders import ENDPOINT, Bench
 
@@ -413,9 +415,9 @@ def test_the_commands_of_another_app_are_celerys_own(command: dict[str, list[Any
     assert {"revoke", "terminate", "revoke_by_stamped_headers"} <= set(Panel.data)
 
 
-def test_all_of_a_large_group_are_decided_before_the_first_end_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_of_a_group_are_decided_before_the_first_end_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(profiles={ENDPOINT: Profile(ENDPOINT, max_in_flight=1)})
-    ids = [f"t{number}" for number in range(2 * BATCH + 10)]
+    ids = [f"t{number}" for number in range(BATCH)]
     for task_id in ids:
         bench.store.ids.index(bench.job(task_id), (), ())
         bench.store.accept(bench.job(task_id), bench.now)
@@ -429,5 +431,22 @@ def test_all_of_a_large_group_are_decided_before_the_first_end_is_published(monk
     monkeypatch.setattr("tasks.cancel.publish", publish)
     assert sorted(cancel_jobs(bench.services, ids)) == sorted(ids)
     assert open_ones == [0] * len(ids)
-    # No check publishes them a second time meanwhile.
-    assert bench.store.outstanding(ENDPOINT, bench.now + 35).undelivered == []
+    # No check delivers them a second time meanwhile.
+    assert bench.store.outstanding(ENDPOINT, bench.now + 25).undelivered == []
+
+
+def test_the_last_call_that_leaves_a_shared_job_cancels_it_though_the_ends_of_many_are_left_to_checks() -> None:
+    bench = Bench()
+    shared = Options(idempotency_key="k", deadline=600.0)
+    for task_id in ("first", "second"):
+        job = bench.job(task_id, root_id="root", options=shared)
+        bench.store.ids.index(job, (), ())
+        join(bench.services, job, bench.now)
+    others = [f"t{number}" for number in range(BATCH)]
+    for task_id in others:
+        bench.store.ids.index(bench.job(task_id), (), ())
+        bench.store.accept(bench.job(task_id), bench.now)
+    (joined,) = bench.store.jobs(ENDPOINT, ["first"])
+    assert state(bench, joined.joined) is State.WAITING
+    cancel_jobs(bench.services, ["first", "second", *others])
+    assert state(bench, joined.joined) is State.CANCELLED
