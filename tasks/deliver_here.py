@@ -1,9 +1,9 @@
 """A check delivers what it has ended in its own process: no message is published, fetched and acknowledged for it.
 
 The threads of a check record outcomes; the thread that began them runs `finish` for each meanwhile, one after the other,
-as a process of the pool runs tasks. Published as messages are outcomes recorded elsewhere (a cancel, a call that is
-refused), those that may take long, and all from the first that could not be delivered on. If the process dies, the store
-has the outcome, and a later check publishes it (``outstanding.py``).
+as a process of the pool runs tasks. So does `runpod.submit_sync` for its job. Published as messages are outcomes recorded
+elsewhere (a call that is refused, a small cancel), those that may take long, and all from the first that could not be
+delivered on. If the process dies, the store has the outcome, and a later check delivers it (``outstanding.py``).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ MOST_JOINED = 100
 
 
 class Outcomes:
-    """What the threads of one check have recorded. It is delivered until this time (s since 1970). `alive` is called
-    every `ALIVE_EVERY_S` meanwhile."""
+    """What the threads of one check have recorded, or its own thread. It is delivered until this time (s since 1970).
+    `alive` is called every `ALIVE_EVERY_S` meanwhile."""
 
     def __init__(self, services: Services, until: float, alive: Callable[[], None]) -> None:
         self._services, self._until, self._alive = services, until, alive

@@ -10,6 +10,8 @@ Not here: the submit itself (``submit.py``).
 from __future__ import annotations
 
 import logging
+import math
+from dataclasses import replace
 from typing import Any
 
 from celery import shared_task
@@ -18,6 +20,7 @@ from celery_runpod._protocol import SUBMIT_SYNC
 from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from tasks.crash_points import Step, reach
+from tasks.deliver_here import Outcomes
 from tasks.publish_check import plan_check
 from tasks.services import Services, services_of
 from tasks.submit import submit
@@ -51,11 +54,14 @@ def publish_submit(services: Services, job: JobRecord, lease: float) -> None:
 def submit_sync(self: Any, endpoint: str, task_id: str, lease: float) -> None:
     """Submit this job if it still waits."""
     services = services_of(self.app)
+    outcomes = Outcomes(services, math.inf, lambda: None)
+    services = replace(services, takes_outcome=outcomes.take)
     reach(Step.SYNC_RECEIVED)
     for job in services.store.jobs(endpoint, [task_id]):
         if job.state is State.WAITING:
             try:
                 submit(services, job, lease)
+                outcomes.deliver_until_done()
             finally:
                 log.debug("work.over", extra={"task_id": job.task_id})
             plan_check(services, endpoint, services.store.least_due(endpoint) or lease)
