@@ -35,7 +35,8 @@ def create_app(settings: Settings | None = None) -> Celery:
     """
     settings = settings or load_settings()
     amqp = "celery_app.overrides.callers_queues:RabbitAMQP" if is_amqp(settings.broker_url) else None
-    app = Celery("celery_runpod", set_as_current=True, amqp=amqp)
+    events = "celery_app.overrides.kept_dispatcher:KeptEvents"
+    app = Celery("celery_runpod", set_as_current=True, amqp=amqp, events=events)
     app.config_from_object(celery_config(settings))
     mark_as_worker(app)
     process = Process(app, settings)

@@ -80,6 +80,8 @@ class ClientSettings:
     webhook_secret_previous: str | None = field(default=None, repr=False)
     explicit: bool = False
     """Whether the environment names a broker, so that a client app can be made from it."""
+    names_store: bool = False
+    """Whether the environment names the job store."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> ClientSettings:
@@ -98,6 +100,7 @@ class ClientSettings:
             webhook_secret=_secret(env, "RUNPOD_WEBHOOK_SECRET"),
             webhook_secret_previous=_secret(env, "RUNPOD_WEBHOOK_SECRET_PREVIOUS"),
             explicit=any(env.get(name) for name in ("REDIS_URL", "RUNPOD_BROKER_URL", "CELERY_BROKER_URL")),
+            names_store=any(env.get(name) for name in ("REDIS_URL", "RUNPOD_STORE_URL")),
         )
 
 
@@ -295,9 +298,29 @@ and import that module before the endpoint is used (in Django: in the project's 
 _lock = threading.Lock()
 
 
+VARIABLES = (
+    "REDIS_URL",
+    "RUNPOD_NAMESPACE",
+    "RUNPOD_BROKER_URL",
+    "CELERY_BROKER_URL",
+    "RUNPOD_RESULT_BACKEND",
+    "RUNPOD_STORE_URL",
+    MASTER_NAME,
+    "RUNPOD_WEBHOOK_SECRET",
+    "RUNPOD_WEBHOOK_SECRET_PREVIOUS",
+)
+"""Each variable that `ClientSettings.from_env` reads."""
+
+
 def client_settings() -> ClientSettings:
-    """The settings of this process, read at each call."""
-    return ClientSettings.from_env()
+    """The settings of this process. The variables are read at each call, and checked where one has changed."""
+    env = environment()
+    return _checked(*[env.get(name) for name in VARIABLES])
+
+
+@functools.lru_cache(maxsize=16)
+def _checked(*values: str | None) -> ClientSettings:
+    return ClientSettings.from_env({name: value for name, value in zip(VARIABLES, values, strict=True) if value})
 
 
 def client_app() -> Celery:
@@ -382,16 +405,15 @@ def _redis(url: str, pid: int) -> Any:
     return connect(url, CALL)
 
 
-def store_url(app: Celery) -> str:
+def store_url(app: Celery, settings: ClientSettings | None = None) -> str:
     """The URL of the job store, with its password."""
-    url = client_settings().store_url
+    settings = settings or client_settings()
     # Without a variable, the Redis of the app's own broker or backend holds the store.
-    env = environment()
-    if not (env.get("RUNPOD_STORE_URL") or env.get("REDIS_URL")):
+    if not settings.names_store:
         for candidate in (broker_of(app), backend_of(app)):
             if is_redis_url(candidate):
                 return candidate
-    return url
+    return settings.store_url
 
 
 def store_unavailable(app: Celery, error: Exception) -> BrokerUnavailable:

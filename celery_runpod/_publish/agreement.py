@@ -249,7 +249,9 @@ _warned: set[str] = set()
 
 
 def _remembered(app: Celery) -> Agreement:
-    key = (os.getpid(), client_settings().namespace, broker_of(app), str(app.conf.result_backend), store_url(app))
+    settings = client_settings()
+    backend, store = str(app.conf.result_backend), store_url(app, settings)
+    key = (os.getpid(), settings.namespace, broker_of(app), backend, store)
     known = _known.get(app)
     if known is not None and known[0] == key and time.monotonic() < known[1]:
         return known[2]

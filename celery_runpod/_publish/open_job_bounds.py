@@ -34,10 +34,9 @@ def refuse_over_bounds(app: Celery) -> None:
         return
     if totals is None:
         return
-    namespace = client_settings().namespace
-    if totals.jobs >= totals.most_jobs:
-        raise TooManyOpenJobs(namespace, "open jobs", totals.jobs, totals.most_jobs, MOST_OPEN_JOBS)
-    if totals.input_bytes >= totals.most_input_bytes:
-        raise TooManyOpenJobs(
-            namespace, "bytes of input", totals.input_bytes, totals.most_input_bytes, MOST_INPUT_BYTES
-        )
+    for what, held, most, setting in (
+        ("open jobs", totals.jobs, totals.most_jobs, MOST_OPEN_JOBS),
+        ("bytes of input", totals.input_bytes, totals.most_input_bytes, MOST_INPUT_BYTES),
+    ):
+        if held >= most:
+            raise TooManyOpenJobs(client_settings().namespace, what, held, most, setting)

@@ -591,7 +591,8 @@ class JobStore:
 
 def store_of(app: Celery) -> JobStore:
     """The job store of a process that has this app and no worker's settings."""
-    return _store(store_url(app), client_settings().namespace, os.getpid())
+    settings = client_settings()
+    return _store(store_url(app, settings), settings.namespace, os.getpid())
 
 
 @functools.lru_cache(maxsize=16)

@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from http.cookiejar import DefaultCookiePolicy
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
@@ -186,15 +185,15 @@ class Transport:
     def _send(
         self, method: str, url: str, body: bytes | None, auth: Bearer, call: Call, accept: str = "application/json"
     ) -> requests.Response:
-        return self._session().request(
-            method,
-            url,
-            data=body,
-            auth=auth,
-            headers={"Accept": accept},
-            timeout=(call.connect_timeout_s, call.read_timeout_s),
-            allow_redirects=False,
+        # Not the session's own `request`: at each call it merges what never changes, and keeps cookies.
+        session, request = self._session(), requests.PreparedRequest()
+        request.prepare(method, url, headers={**session.headers, "Accept": accept}, data=body, auth=auth)
+        return session.get_adapter(url).send(
+            request,
             stream=True,
+            timeout=(call.connect_timeout_s, call.read_timeout_s),
+            verify=session.verify or True,
+            proxies=session.proxies,
         )
 
     def _read(self, answer: RawAnswer, where: Where, auth: Bearer, has_body: bool = True) -> Any:
@@ -216,11 +215,9 @@ class Transport:
     def _new_session(self) -> requests.Session:
         session = TimedSession(pool_connections=4, pool_maxsize=self._pool_size)
         session.headers.update({"Content-Type": "application/json", "User-Agent": _user_agent()})
-        # No cookies: threads share the session.
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # Read once, not at each request: proxies and REQUESTS_CA_BUNDLE, for the one host that this session talks to.
         found = session.merge_environment_settings(self.base_url, {}, None, True, None)
-        session.proxies, session.verify, session.trust_env = found["proxies"], found["verify"], False
+        session.proxies, session.verify = found["proxies"], found["verify"]
         return session
 
 

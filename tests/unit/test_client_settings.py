@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import pytest
 
-from celery_runpod._connect import ClientSettings, mask_url, redis_url
+from celery_runpod._connect import VARIABLES, ClientSettings, client_settings, mask_url, redis_url
 from celery_runpod.errors import ConfigurationError
 from config.settings import load_settings
 
@@ -36,6 +38,21 @@ def test_sound_urls_are_taken_as_they_are() -> None:
     env = {"REDIS_URL": "rediss://u:p%2Fq@h:6380/1", "RUNPOD_BROKER_URL": "amqp://u:p@h:5672//;amqp://u:p@other//"}
     settings = ClientSettings.from_env(env)
     assert (settings.store_url, settings.broker_url) == (env["REDIS_URL"], env["RUNPOD_BROKER_URL"])
+
+
+def test_every_variable_that_is_read_is_one_whose_change_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Read(dict[str, str]):
+        names: ClassVar[set[str]] = set()
+
+        def get(self, name: str, default: Any = None) -> Any:
+            self.names.add(name)
+            return super().get(name, default)
+
+    ClientSettings.from_env(Read(REDIS_URL="redis://h/0"))
+    assert Read.names == set(VARIABLES)
+    for namespace in ("one", "other", "one"):
+        monkeypatch.setenv("RUNPOD_NAMESPACE", namespace)
+        assert client_settings().namespace == namespace
 
 
 @pytest.mark.parametrize(
