@@ -8,7 +8,8 @@ A script's header is read here, so that neither side counts positions:
 A key is a method of `Keys` with what the call gives, or a fixed text; it is a local of the script under its own name, or
 under the one before "=". An argument is a local too; the last one may be a list ("..."). What stands in parentheses
 after an argument is for the reader. In front of each script stand the table of states (``states.py``) and the functions
-that scripts share (``gate.lua``, ``lease.lua``, ``inputs.lua``, ``cancel.lua``, ``plan.lua``, ``stream.lua``).
+that scripts share (``gate.lua``, ``lease.lua``, ``inputs.lua``, ``cancel.lua``, ``plan.lua``, ``stream.lua``), of those
+that it calls.
 """
 
 from __future__ import annotations
@@ -110,9 +111,17 @@ def texts() -> dict[str, str]:
 @cache
 def loaded() -> dict[str, tuple[Header, str]]:
     """Header and whole source of each script."""
-    shared = lua_prelude() + "".join((FOLDER.parent / f"{part}.lua").read_text() for part in SHARED)
+    parts = [lua_prelude(), *((FOLDER.parent / f"{part}.lua").read_text() for part in SHARED)]
     found = {name: (header_of(text), text) for name, text in texts().items()}
-    return {name: (header, shared + header.locals() + text) for name, (header, text) in found.items()}
+    return {name: (header, _with_shared(parts, header.locals() + text)) for name, (header, text) in found.items()}
+
+
+def _with_shared(parts: list[str], text: str) -> str:
+    """The text behind those of the parts that it, or a part behind them, calls: Redis runs all of them at each call."""
+    for part in reversed(parts):
+        if any(f"{name}(" in text for name in re.findall(r"local function (\w+)", part)):
+            text = part + text
+    return text
 
 
 class Scripts:
