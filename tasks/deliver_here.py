@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import Any
 
 from celery import Celery
@@ -50,8 +50,7 @@ class Outcomes:
             return False
         try:
             signature = loads(job.continuation)
-            if (signature["options"].get("chord") or {}).get("chord_size", 0) > MOST_JOINED:
-                return False
+            signature["options"].get("chord")
         except Exception:
             # `publish` ends the task of a continuation that cannot be read.
             return False
@@ -62,31 +61,40 @@ class Outcomes:
         """Deliver what was taken, until all threads are done that have begun."""
         for each in begun:
             each.add_done_callback(self._news.put)
-        clock, left, undelivered = self._services.clock, len(begun), []
-        alive_at = clock() + ALIVE_EVERY_S
+        services, left = self._services, len(begun)
+        alive_at = services.clock() + ALIVE_EVERY_S
         while left or not self._news.empty():
             try:
-                one = self._news.get(timeout=max(0.0, alive_at - clock()))
+                one = self._news.get(timeout=max(0.0, alive_at - services.clock()))
             except queue.Empty:
                 one = None
-            if clock() >= alive_at:
-                self._alive()
-                alive_at = clock() + ALIVE_EVERY_S
             if isinstance(one, Future):
                 left -= 1
             elif one is not None and not self._deliver(*one):
-                undelivered.append(one[0])
-        wait([self._services.pool.submit(publish, self._services, job) for job in undelivered])
+                services.pool.submit(publish, services, one[0]).add_done_callback(self._news.put)
+                left += 1
+            if services.clock() >= alive_at:
+                self._alive()
+                alive_at = services.clock() + ALIVE_EVERY_S
 
     def _deliver(self, job: JobRecord, signature: Any) -> bool:
+        """False: it must be published."""
         self._delivers = self._delivers and self._services.clock() < self._until
         try:
-            if self._delivers:
-                self._delivers = resume(self._services.app, signature, job.endpoint, job.task_id, job.attempt)
+            if not self._delivers or self._joins_many(signature["options"]):
+                return False
+            self._delivers = resume(self._services.app, signature, job.endpoint, job.task_id, job.attempt)
         except Exception:
             log.exception("finish.not_delivered", extra={"task_id": job.task_id})
             self._delivers = False
         return self._delivers
+
+    def _joins_many(self, options: Any) -> bool:
+        """Whether this is a member of a chord of many. The size is not in the message (Celery 5.7)."""
+        backend, group = self._services.app.backend, options.get("group_id")
+        if not options.get("chord") or not group:
+            return False
+        return int(backend.get(backend.get_key_for_group(group, ".s")) or 0) > MOST_JOINED
 
 
 def resume(app: Celery, continuation: Any, endpoint: str, task_id: str, attempt: int) -> bool:

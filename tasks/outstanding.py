@@ -110,8 +110,8 @@ def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPod
 def _deliver_again(
     services: Services, endpoint: str, task_ids: Sequence[str], stop_at: float, deliver: Callable[[], None]
 ) -> None:
-    """Deliver outcomes that were not delivered in time: here once, and after that by messages, because one that ends its
-    process must not end check after check. What there is no time for is due in the next check."""
+    """Deliver outcomes that were not delivered in time: here once, if no process has begun to, and else by messages,
+    because one that ends its process must not end check after check. What there is no time for is due in the next one."""
     stop_at = min(stop_at, services.clock() + DELIVER_S)
     if len(task_ids) > DELIVER_BATCH:
         plan_check(services, endpoint, services.clock())

@@ -8,7 +8,8 @@ A script's header is read here, so that neither side counts positions:
 A key is a method of `Keys` with what the call gives, or a fixed text; it is a local of the script under its own name, or
 under the one before "=". An argument is a local too; the last one may be a list ("..."). What stands in parentheses
 after an argument is for the reader. In front of each script stand the table of states (``states.py``) and the functions
-that scripts share (``gate.lua``, ``lease.lua``, ``inputs.lua``, ``cancel.lua``, ``plan.lua``, ``stream.lua``).
+that scripts share (``gate.lua``, ``lease.lua``, ``inputs.lua``, ``cancel.lua``, ``plan.lua``, ``stream.lua``), of those
+that it calls.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
-from redis.commands.core import Script as RedisScript
 from redis.exceptions import NoScriptError
 
 from celery_runpod._connect import RedisClient
@@ -46,7 +47,7 @@ class Key:
     arguments: tuple[str, ...]
 
     def made(self, keys: Keys, given: Mapping[str, Any]) -> str | bytes:
-        parts = [one[1:-1] if one.startswith('"') else given[one] for one in self.arguments]
+        parts = [given[one] if one[0] != '"' else one[1:-1] for one in self.arguments]
         made: str | bytes = getattr(keys, self.method)(*parts)
         return made
 
@@ -65,15 +66,24 @@ class Header:
         of_keys = {one for key in self.keys for one in key.arguments if not one.startswith('"')}
         return frozenset(of_keys | set(self.arguments))
 
+    @cached_property
+    def of_a_job(self) -> tuple[str, ...]:
+        """What of it stands in a job's record."""
+        return tuple(name for name in OF_A_JOB if name in self.names)
+
+    @cached_property
+    def single(self) -> tuple[str, ...]:
+        """The arguments that are no list."""
+        return self.arguments[:-1] if self.rest else self.arguments
+
     def locals(self) -> str:
         """The Lua that gives keys and arguments their names."""
-        single = self.arguments[:-1] if self.rest else self.arguments
         lines = [f"local {key.name} = KEYS[{number}]" for number, key in enumerate(self.keys, 1)]
-        lines += [f"local {name} = ARGV[{number}]" for number, name in enumerate(single, 1)]
+        lines += [f"local {name} = ARGV[{number}]" for number, name in enumerate(self.single, 1)]
         if self.rest:
             lines.append(f"local {self.arguments[-1]} = {{}}")
             lines.append(
-                f"for i = {len(single) + 1}, #ARGV do {self.arguments[-1]}[#{self.arguments[-1]} + 1] = ARGV[i] end"
+                f"for i = {len(self.single) + 1}, #ARGV do {self.arguments[-1]}[#{self.arguments[-1]} + 1] = ARGV[i] end"
             )
         return "".join(f"{line}\n" for line in lines)
 
@@ -108,11 +118,20 @@ def texts() -> dict[str, str]:
 
 
 @cache
-def loaded() -> dict[str, tuple[Header, str]]:
-    """Header and whole source of each script."""
-    shared = lua_prelude() + "".join((FOLDER.parent / f"{part}.lua").read_text() for part in SHARED)
+def loaded() -> dict[str, tuple[Header, str, str]]:
+    """Header and whole source of each script, and by which name Redis knows it."""
+    parts = [lua_prelude(), *((FOLDER.parent / f"{part}.lua").read_text() for part in SHARED)]
     found = {name: (header_of(text), text) for name, text in texts().items()}
-    return {name: (header, shared + header.locals() + text) for name, (header, text) in found.items()}
+    sources = {name: _with_shared(parts, header.locals() + text) for name, (header, text) in found.items()}
+    return {name: (found[name][0], source, sha1(source.encode()).hexdigest()) for name, source in sources.items()}
+
+
+def _with_shared(parts: list[str], text: str) -> str:
+    """The text behind those of the parts that it, or a part behind them, calls: Redis runs all of them at each call."""
+    for part in reversed(parts):
+        if any(f"{name}(" in text for name in re.findall(r"local function (\w+)", part)):
+            text = part + text
+    return text
 
 
 class Scripts:
@@ -120,7 +139,6 @@ class Scripts:
 
     def __init__(self, redis: RedisClient, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
-        self._registered: dict[str, RedisScript] = {}
 
     def run(self, script: str, /, *, job: JobRecord | None = None, on: Any = None, **given: Any) -> Any:
         """The script's answer; or, on a pipeline of `together`, nothing until that is executed. `job` gives what the
@@ -129,24 +147,24 @@ class Scripts:
         Raises:
             TypeError: a name is missing, or unknown to the script.
         """
-        header, source = loaded()[script]
+        header, source, sha = loaded()[script]
         if job is not None:
-            given |= {name: getattr(job, name) for name in OF_A_JOB if name in header.names}
+            given |= {name: getattr(job, name) for name in header.of_a_job}
         if given.keys() != header.names:
             missing, unknown = sorted(header.names - given.keys()), sorted(given.keys() - header.names)
             raise TypeError(f"script {script}: missing {missing}, unknown {unknown}")
-        keys = [key.made(self._keys, given) for key in header.keys]
-        single = header.arguments[:-1] if header.rest else header.arguments
-        arguments = [_text(given[name]) for name in single]
+        command = ["EVALSHA", sha, len(header.keys), *[key.made(self._keys, given) for key in header.keys]]
+        command += [_text(given[name]) for name in header.single]
         if header.rest:
-            arguments += [_text(one) for one in given[header.arguments[-1]]]
-        if script not in self._registered:
-            client: Any = self._redis
-            self._registered[script] = client.register_script(source)
-        if on is None:
-            return self._registered[script](keys=keys, args=arguments)
-        # Not redis-py's: in a pipeline it asks first, in a round trip of its own, whether the script is known.
-        return on.execute_command("EVALSHA", self._registered[script].sha, len(keys), *keys, *arguments)
+            command += [_text(one) for one in given[header.arguments[-1]]]
+        if on is not None:
+            return on.execute_command(*command)
+        client: Any = self._redis
+        try:
+            return client.execute_command(*command)
+        except NoScriptError:
+            client.script_load(source)
+        return client.execute_command(*command)
 
     def word(self, script: str, /, *, job: JobRecord | None = None, **given: Any) -> str:
         """The answer of a script that answers with one word."""
@@ -162,7 +180,7 @@ class Scripts:
         try:
             return self._executed(build, on or self._redis)
         except NoScriptError:
-            for _, source in loaded().values():
+            for _, source, _ in loaded().values():
                 (on or self._redis).script_load(source)
         return self._executed(build, on or self._redis)
 
@@ -174,8 +192,11 @@ class Scripts:
 
 def _text(value: Any) -> str | int | bytes:
     """None is "", False too, True is "1"; a fraction leaves with all its digits."""
+    kind = type(value)
+    if kind is str or kind is int:
+        return value  # type: ignore[no-any-return]
+    if kind is float:
+        return repr(value)
     if value is None or value is False:
         return ""
-    if value is True:
-        return "1"
-    return repr(value) if isinstance(value, float) else value if isinstance(value, int | bytes) else str(value)
+    return "1" if value is True else value if kind is bytes else str(value)

@@ -55,8 +55,9 @@ redis.call('HDEL', job, 'job_id', 'hinted_at', 'hint_due', 'started_at')
 redis.call('ZADD', due, window_ends, task_id)
 redis.call('ZADD', inflight, now, task_id)
 local times = redis.call('LRANGE', post_times, 0, -1)
-table.sort(times, function(one, other) return tonumber(one) < tonumber(other) end)
-local median = #times > 0 and tonumber(times[math.ceil(#times / 2)]) or 0
+for i = 1, #times do times[i] = tonumber(times[i]) end
+table.sort(times)
+local median = times[math.ceil(#times / 2)] or 0
 local late = time + tonumber(expected) + math.max(2, 10 * median)
 redis.call('ZADD', posts, string.format('%.3f', late), given_up .. ' ' .. token)
 return {'go', tostring(attempt)}

@@ -1,8 +1,8 @@
 --[[ republish: a verdict whose finish has not run: may it be published again now, and when next?
   KEYS  job(endpoint, task_id); undelivered(endpoint)
   ARGV  task_id; now (s); base (s); cap (s)
-  Returns "first" (publish it, which was not done before) | "publish" | "later" (not due, or being delivered)
-        | "gone" (delivered, or no such job)
+  Returns "first" (not published again before, and no process has begun to deliver it) | "publish"
+        | "later" (not due, or being delivered) | "gone" (delivered, or no such job)
   Each time the wait doubles, so that a long queue is not filled with copies. A state that this version does not know is
   no reason to forget a verdict: whoever reads the record puts it aside. ]]
 local state = redis.call('HGET', job, 'state')
@@ -15,4 +15,4 @@ if due and tonumber(due) > tonumber(now) then return 'later' end
 local times = redis.call('HINCRBY', job, 'published', 1)
 local wait = math.min(tonumber(base) * 2 ^ math.min(times, 20), tonumber(cap))
 redis.call('ZADD', undelivered, string.format('%.3f', tonumber(now) + wait), task_id)
-return times == 1 and 'first' or 'publish'
+return times == 1 and redis.call('HEXISTS', job, 'claims') == 0 and 'first' or 'publish'

@@ -58,6 +58,17 @@ return 'done'
     )
 
 
+def test_a_script_has_the_shared_functions_that_it_calls_and_no_part_that_it_does_not() -> None:
+    sources = {name: source for name, (_, source, _) in scripts.loaded().items()}
+    shared = set(re.findall(r"(?m)^local function (\w+)", "".join(sources.values())))
+    assert {"may", "plan", "leave_orders", "gate_state"} <= shared
+    for name, source in sources.items():
+        code = re.sub(r"(?s)--\[\[.*?\]\]|--.*?\n|'[^'\n]*'", "", source)
+        called = set(re.findall(r"\b(\w+)\(", code)) & shared
+        assert called <= set(re.findall(r"local function (\w+)", source)), name
+    assert "local function" not in sources["join_root"]
+
+
 def test_an_argument_that_is_missing_or_unknown_is_named() -> None:
     store: JobStore = Bench().store
     with pytest.raises(TypeError, match=r"script take_message: missing \['entry'\], unknown \['entri'\]"):
