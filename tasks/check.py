@@ -60,13 +60,13 @@ from tasks.own_verdicts import (
 )
 from tasks.publish_check import check_times, plan_check, publish_check
 from tasks.purge import purge_of
+from tasks.runpod_queue import follow_queue
 from tasks.schedule import FAILED, backoff_s, look_before, next_look
 from tasks.services import Services, apart, services_of
 from tasks.streaming import ask
 from tasks.submit import close_window, submit
 from tasks.submit_round import SubmitRound
 from tasks.submit_sync import again_at, publish_submit
-from tasks.why_queued import why_queued
 
 log = logging.getLogger(__name__)
 
@@ -159,16 +159,14 @@ class Check:
         waiting = [job for job in jobs if job.state is State.WAITING]
         self.submits = SubmitRound(self.services, self.endpoint, waiting, self.granted.submits)
         at_runpod = {job.task_id: job for job in jobs if job.state in AT_RUNPOD or job.task_id in self.shared}
-        if at_runpod:
-            watched = self.store.watches.among(self.endpoint, at_runpod)
-            self.known = Known(self.submits.lengths(), begun.running, leased.looks, watched)
         urgent = [job for job in at_runpod.values() if job.task_id not in leased.looks]
         usual = [job for job in at_runpod.values() if job.task_id in leased.looks]
         looks = self.looks = plan_looks(self.services, self.endpoint, urgent, usual, self.started, begun.paused_until)
         with apart(endpoint=self.endpoint):
-            self.why_queued, in_progress = why_queued(self.services, looks.granted, self.started)
-            # Looks show late that a job is in progress; what waits behind it would seem to wait for longer.
-            self.known = replace(self.known, running=max(self.known.running, in_progress))
+            self.why_queued = follow_queue(self.services, self.endpoint, looks.granted, begun.placed, self.started)
+        if at_runpod:
+            watched = self.store.watches.among(self.endpoint, at_runpod)
+            self.known = replace(self.submits.known(), before=leased.looks, watched=watched)
         work: list[Work] = [(self._poll, job) for job in looks.granted]
         work += [(self._settle, job) for job in jobs if job.task_id not in at_runpod]
         work += [(self._give_back, job) for job in looks.others]
@@ -353,8 +351,8 @@ class Check:
 
     def _observe(self, job: JobRecord, due: float, decided_at: float, **news: Any) -> bool:
         """Note what a look has shown; returns whether that is new to the caller."""
-        checks = job.checks + 1
-        word = self.store.observe(job, self.lease, due, decide_at=decided_at, checks=checks, **news)
+        checks, placed = job.checks + 1, self.known.by_place(self.services, job)
+        word = self.store.observe(job, self.lease, due, decide_at=decided_at, checks=checks, placed=placed, **news)
         return word == "changed"
 
     def _patience_ends(self, job: JobRecord) -> float:

@@ -74,6 +74,7 @@ def claim_attempt(
     if claim.word != "go":
         return None
     claimed = replace(job, attempt=claim.attempt, state=State.SUBMITTING, window_ends=window_ends)
+    together.before[job.task_id] = claim.before
     if together.replicas.have(post):
         return claimed
     _take_back(services, claimed, post)

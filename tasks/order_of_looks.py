@@ -18,12 +18,15 @@ from celery_runpod._store.store import Begun
 from celery_runpod.api import Job
 from celery_runpod.errors import ApiError, BadAnswer, RateLimited, RunPodError, Unavailable
 from tasks.own_verdicts import kept_s, verdict_at
-from tasks.schedule import CAP_S, LAST_LOOK_S, WATCHED_S, Lengths, Queue, until_next_look_s
+from tasks.schedule import CAP_S, LAST_LOOK_S, WATCHED_S, Lengths, Queue, by_lengths, until_next_look_s
 from tasks.services import Services
 from tasks.why_queued import refusal
 
 log = logging.getLogger(__name__)
 
+COUNTED_FROM = 20
+"""Looks are planned by the place in RunPod's queue behind so many jobs: for fewer, asking RunPod how many are in progress
+costs more than it saves."""
 FEWER = "webhooks need far fewer looks (docs/how-to-webhooks.md); see what else asks this endpoint"
 
 
@@ -101,21 +104,23 @@ def started_at(job: JobRecord, answer: Job, now: float) -> float:
 @dataclass(frozen=True)
 class Known:
     """What is known of the jobs of an endpoint: how long the latest ones took, how many are in progress, and how many
-    jobs at RunPod stand before a task id; and which of them somebody watches now."""
+    jobs at RunPod stand before a task id; which of them somebody watches now; and whether RunPod has just `counted` the
+    jobs in progress."""
 
     lengths: Lengths = field(default_factory=Lengths)
     running: int = 0
     before: Mapping[str, int] = field(default_factory=dict)
     watched: Set[str] = frozenset()
+    counted: bool = False
 
-    def next_look_at(self, services: Services, job: JobRecord) -> float:
-        """When to look again after a look without a final answer: as the schedule says, or soon if its own verdict
-        waits."""
+    def next_look_at(self, services: Services, job: JobRecord, checks: int | None = None) -> float:
+        """When to look next after a look without a final answer, or after so many `checks`: as the schedule says, or soon
+        if its own verdict waits."""
         now, webhook, spread = services.clock(), services.has_webhook(job), services.spread()
         if now >= verdict_at(job):
             return now + LAST_LOOK_S
         queue = self._queue_before(job)
-        checks = job.checks + 1
+        checks = job.checks + 1 if checks is None else checks
         pause_s = until_next_look_s(job, checks, now, self.lengths, webhook=webhook, spread=spread, queue=queue)
         if job.task_id not in self.watched:
             return now + pause_s
@@ -125,12 +130,27 @@ class Known:
             return now
         return now + min(pause_s, WATCHED_S)
 
+    def by_place(self, services: Services, job: JobRecord) -> bool:
+        """Whether the next look at a job, if it is in RunPod's queue, is planned by its place there."""
+        return by_lengths(job, self.lengths, webhook=services.has_webhook(job)) and self._queue_before(job)[2]
+
     def _queue_before(self, job: JobRecord) -> Queue:
-        """How many jobs stand before it in RunPod's queue, and how long they will take (s); 0 where that is not known."""
+        return self.queue(self.before.get(job.task_id, 0), trusted=not job.options.low_priority)
+
+    def queue(self, before: int, *, trusted: bool = True) -> Queue:
+        """What stands in RunPod's queue before a job, for ``schedule.py``, if so many jobs at RunPod are `before` it.
+        Others may overtake a job that is not `trusted`."""
+        ahead = max(0, before - self.running)
         if not self.running or not self.lengths:
-            return 0, 0.0
-        waiting = max(0, self.before.get(job.task_id, 0) - self.running)
-        return waiting, waiting / self.running * self.lengths.quantile(0.5)
+            return 0, 0.0, False
+        counted = self.counted and trusted and ahead >= COUNTED_FROM
+        return ahead, ahead / self.running * self.lengths.quantile(0.5), counted
+
+
+def known(services: Services, endpoint: str, now: float, before: Mapping[str, int]) -> Known:
+    """What the store knows of the jobs of an endpoint."""
+    lengths, running, counted = services.store.queue.learned(endpoint, now)
+    return Known(Lengths(lengths), running, before, counted=counted)
 
 
 def plan_looks(

@@ -33,14 +33,13 @@ SOONEST_S = 0.5
 LEAST_STEP = 0.05
 """No two of these looks are closer than this part of the time that the job has taken."""
 LONGEST_S = 30.0
-"""The longest pause between two looks by the learned lengths. A start, a progress or an end far too early is seen at most
-this much late."""
-
+"""The longest pause between two looks by the learned lengths: so much late is a start seen, or an end far too early."""
 QUEUE_LONGEST_S = 1500.0
 """The same, while the job waits behind others in RunPod's queue. RunPod keeps a result for 1,800 s."""
 DEEP, DEEP_LOOKS_A_S = 1000, 10.0
 """Jobs that stand behind so many share about so many looks a second, times the logarithm of their number."""
-Queue = tuple[int, float]
+Queue = tuple[int, float, bool]
+NO_QUEUE: Queue = (0, 0.0, False)
 
 
 class Lengths:
@@ -59,39 +58,36 @@ class Lengths:
         3.0
         """
         place = part * (len(self._known) - 1)
-        low = int(place)
-        high = min(low + 1, len(self._known) - 1)
+        low, high = int(place), min(int(place) + 1, len(self._known) - 1)
         return float(self._known[low] + (place - low) * (self._known[high] - self._known[low]))
 
-    def pause_s(self, taken_s: float | None, ahead: int = 0, ahead_s: float = 0.0, waited_s: float = 0.0) -> float:
+    def pause_s(
+        self, taken_s: float | None, ahead: int = 0, ahead_s: float = 0, counted: bool = False, waited_s: float = 0
+    ) -> float:
         """Seconds until the next look at a job on which a RunPod worker has worked for `taken_s` seconds; None: it is in
         RunPod's queue, or was a moment ago, where it has waited for `waited_s` seconds, behind so many jobs `ahead` that
-        will take `ahead_s` seconds if no more workers come."""
+        will take `ahead_s` seconds if no more workers come. `counted`: if more come, the look is made earlier."""
         soonest_s = self.quantile(0.05)
         if taken_s is None:
             # It cannot end before that, even if a worker takes it now. RunPod's queue is first in, first out, roughly;
-            # more workers may come, so unless it stands far behind, no pause is longer than it has waited.
+            # more workers may come: if that is not seen, no pause is longer than its wait, unless it stands far behind.
             soonest_s = min(max(soonest_s, SOONEST_S), LONGEST_S)
-            if not ahead_s:
-                return soonest_s
+            if counted or not ahead_s:
+                return min(0.9 * ahead_s + soonest_s, QUEUE_LONGEST_S)
             trusted_s = max(waited_s, (ahead - DEEP) / DEEP_LOOKS_A_S)
             return max(soonest_s, min(0.75 * ahead_s + soonest_s, trusted_s, QUEUE_LONGEST_S))
         least_s = max(SOONEST_S, LEAST_STEP * taken_s)
         for tenth in range(10):
             if (at := self.quantile(0.05 + tenth / 10)) >= taken_s + least_s:
                 return min(at - taken_s, LONGEST_S)
-        over_s = max(0.0, taken_s - self.quantile(0.95))
-        return min(least_s + over_s / 4, LONGEST_S)
+        return min(least_s + max(0.0, taken_s - self.quantile(0.95)) / 4, LONGEST_S)
 
 
 def backoff_for(given: Backoff | None, *, webhook: bool, sync: bool) -> Backoff:
-    """The job's own backoff, else the default for its kind; capped, so that RunPod still has the result at the next
-    look."""
+    """The job's own backoff, else that of its kind; capped, so that RunPod still has the result at the next look."""
     chosen = given or (WITH_WEBHOOK if webhook else DEFAULT)
     most = SYNC_CAP_S if sync else CAP_S
-    if chosen.cap_s > most:
-        return Backoff(min(chosen.first_s, most), chosen.factor, most, chosen.jitter)
-    return chosen
+    return chosen if chosen.cap_s <= most else Backoff(min(chosen.first_s, most), chosen.factor, most, chosen.jitter)
 
 
 def backoff_s(checks: int, backoff: Backoff, spread: float) -> float:
@@ -101,19 +97,22 @@ def backoff_s(checks: int, backoff: Backoff, spread: float) -> float:
     return min(grown, backoff.cap_s) * (1 + backoff.jitter * (2 * spread - 1))
 
 
+def by_lengths(job: JobRecord, lengths: Lengths, *, webhook: bool) -> bool:
+    """Whether the lengths of the endpoint's jobs say when to look at this one."""
+    return bool(lengths) and job.options.backoff is None and not webhook and not job.options.sync
+
+
 def until_next_look_s(
-    job: JobRecord, checks: int, now: float, lengths: Lengths, *, webhook: bool, spread: float, queue: Queue = (0, 0)
+    job: JobRecord, checks: int, now: float, lengths: Lengths, *, webhook: bool, spread: float, queue: Queue = NO_QUEUE
 ) -> float:
-    """Seconds until the next look at a job at RunPod, after so many `checks` of it. `queue`: how many jobs stand
-    before it in RunPod's queue, and how long they will take (s)."""
-    given, sync = job.options.backoff, bool(job.options.sync)
-    if lengths and given is None and not webhook and not sync:
+    """Seconds until the next look at a job at RunPod, after so many `checks` of it. `queue`: how many jobs stand before
+    it in RunPod's queue, how long they will take (s), and whether RunPod counts those in progress."""
+    if by_lengths(job, lengths, webhook=webhook):
         # From the first sight of it in progress; RunPod may put a job into its queue again.
         if job.started_at is not None:
             return lengths.pause_s(max(0.0, now - job.started_at))
-        waited_s = 0.0 if job.submitted_at is None else now - job.submitted_at
-        return lengths.pause_s(None, *queue, waited_s)
-    return backoff_s(checks, backoff_for(given, webhook=webhook, sync=sync), spread)
+        return lengths.pause_s(None, *queue, now - (job.submitted_at or now))
+    return backoff_s(checks, backoff_for(job.options.backoff, webhook=webhook, sync=bool(job.options.sync)), spread)
 
 
 def look_before(at: float, verdict_at: float) -> float:

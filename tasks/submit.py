@@ -45,8 +45,9 @@ from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, end_revoked
 from tasks.gate import claim_attempt, plan_post, post_over, unsafe
 from tasks.idempotency import let_all_expire
+from tasks.order_of_looks import Known
 from tasks.publish_check import admit_waiting
-from tasks.schedule import Lengths, next_look, until_next_look_s
+from tasks.schedule import next_look
 from tasks.services import Services
 from tasks.streaming import may_be_chunks
 from tasks.submit_round import SubmitRound
@@ -92,6 +93,7 @@ def submit(services: Services, job: JobRecord, lease: float, together: SubmitRou
     held = "ON_HOLD" if signs.on_hold else "PAUSED" if signs.paused_until > now else ""
     if not held and not together.take(post.operation):
         held = "BUDGET"
+    known = together.known()  # before the POST: the store may go away during it
     claimed = claim_attempt(services, job, post, next_look(job.end_by, job.start_by, expires_at), held, together)
     if claimed is None:
         return
@@ -111,20 +113,18 @@ def submit(services: Services, job: JobRecord, lease: float, together: SubmitRou
         _insist(services, job, lambda: end_by_answer(services, job, answer), answer.id)
         post_over(services, post, "works", took_s)
     else:
-        accept_answer(services, job, answer.id, post, took_s, together.lengths())
+        accept_answer(services, job, answer.id, post, took_s, known)
     reach(Step.SUBMIT_RECORDED)
 
 
-def accept_answer(services: Services, job: JobRecord, job_id: str, post: Post, took_s: float, lengths: Lengths) -> None:
+def accept_answer(services: Services, job: JobRecord, job_id: str, post: Post, took_s: float, known: Known) -> None:
     """RunPod has the job: record its id, plan the first look, and end the POST at the gate, in one round trip."""
-    now, webhook = services.clock(), services.has_webhook(job)
-    first_s = until_next_look_s(job, 0, now, lengths, webhook=webhook, spread=services.spread())
-    due = next_look(now + first_s, job.start_by, job.end_by)
-    gate = ""
+    now, placed, gate = services.clock(), known.by_place(services, job), ""
+    due = next_look(known.next_look_at(services, job, 0), job.start_by, job.end_by)
 
     def record() -> str:
         nonlocal gate
-        recorded, gate = services.store.submits.answered(job, job_id, due, now, post, took_s)
+        recorded, gate = services.store.submits.answered(job, job_id, due, now, post, took_s, placed)
         return recorded
 
     recorded = _insist(services, job, record, job_id)

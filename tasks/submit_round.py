@@ -15,8 +15,8 @@ from dataclasses import replace
 from celery_runpod._store.record import JobRecord
 from celery_runpod._store.submits import Signs
 from tasks.cancel import cancelled_by
+from tasks.order_of_looks import Known, known
 from tasks.replicas import Replicas
-from tasks.schedule import Lengths
 from tasks.services import Services
 
 FRESH_S = 0.5
@@ -39,15 +39,16 @@ class SubmitRound:
         self._signs: Signs | None = None
         self._read_at = 0.0
         self._calls = {"run": calls}
-        self._lengths: Lengths | None = None
+        self._known: Known | None = None
+        self.before: dict[str, int] = {}
         self.replicas = Replicas(services, endpoint)
 
-    def lengths(self) -> Lengths:
-        """What the endpoint has taught of its jobs' lengths."""
+    def known(self) -> Known:
+        """What is known of the endpoint's jobs; `before` is of those that were claimed in this round."""
         with self._lock:
-            if self._lengths is None:
-                self._lengths = Lengths(self._services.store.lengths(self._endpoint))
-            return self._lengths
+            if self._known is None:
+                self._known = known(self._services, self._endpoint, self._services.clock(), self.before)
+            return self._known
 
     def signs(self) -> Signs:
         """What may forbid a submit of these jobs, at most `FRESH_S` old."""

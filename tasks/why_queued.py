@@ -2,16 +2,15 @@
 look at /health.
 
 One look at /health serves all workers and all jobs of an endpoint for some seconds. It is made only if a job is queued
-for longer than a start usually takes. An unanswered /health sets no reason.
+for longer than a start usually takes, and while looks are planned by places in the queue (``runpod_queue.py``). An
+unanswered /health sets no reason.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 
 from celery_runpod._store.record import JobRecord
-from celery_runpod._store.states import State
 from celery_runpod.api import Health
 from celery_runpod.errors import ConfigurationError, RunPodError, Unauthorized
 from tasks.services import Services
@@ -24,27 +23,21 @@ LOOK_S = 4.0
 """A look at /health that takes longer is given up, because it holds up a check."""
 
 
-def why_queued(services: Services, jobs: Iterable[JobRecord], now: float) -> tuple[str, int]:
-    """Why the jobs of one endpoint wait in RunPod's queue, and how many are in progress; "" and 0 if it is not known, or
-    was not asked."""
-    waiting = [job for job in jobs if job.state is State.IN_QUEUE and _waits_long(job, now)]
-    if not waiting:
-        return "", 0
-    job = waiting[0]
-    mine, reason, in_progress = services.store.health.claim_health_look(job.endpoint, now, LOOK_EVERY_S)
-    if not mine:
-        return reason, in_progress
+def ask_health(services: Services, job: JobRecord, now: float, known: str) -> str:
+    """Ask /health of the job's endpoint, and note how many jobs are in progress. Returns why jobs wait in RunPod's queue;
+    what was `known`, if it does not answer."""
     try:
         health = services.client(job.api_key_name).health(job.endpoint, timeout=LOOK_S)
     except RunPodError as error:
         log.info("health.unanswered", extra={"endpoint": job.name, "error": str(error)})
-        return reason, in_progress
+        return known
     reason = reason_of(health)
-    services.store.health.note_health(job.endpoint, reason, health.in_progress)
-    return reason, health.in_progress
+    services.store.health.note_health(job.endpoint, reason, health.in_progress, now)
+    return reason
 
 
-def _waits_long(job: JobRecord, now: float) -> bool:
+def waits_long(job: JobRecord, now: float) -> bool:
+    """Whether a job in RunPod's queue has waited for longer than a start usually takes."""
     start_is_late = job.start_by is not None and now >= job.start_by
     return start_is_late or now - (job.submitted_at or job.accepted_at) >= PATIENCE_S
 

@@ -38,6 +38,7 @@ PASSING = (
     ":posts",
     ":post_times:",
     ":lengths",
+    ":by_place",
     ":key:",
     ".unacked",
     ":failed:",

@@ -56,6 +56,8 @@ class Keys:
     """hash: RunPod job id -> the name of the API key that its cancel needs."""
     inflight = _of_endpoint("inflight")
     """zset: task id that RunPod may be working on -> when it was submitted; 0 once it was seen in progress."""
+    by_place = _of_endpoint("by_place")
+    """zset: task ids whose next look was planned by their place in RunPod's queue (``look_earlier.lua``); expires."""
     waiting = _of_endpoint("waiting")
     """zset: task ids that may be submitted, and wait for a place of `max_in_flight`, the gate or the budget -> their
     turn (`JobRecord.turn`)."""
@@ -74,7 +76,7 @@ class Keys:
     input_bytes = _of_endpoint("input_bytes")
     """The bytes of input that the open records of this endpoint hold."""
     health = _of_endpoint("health")
-    """hash: why jobs wait by the last look at RunPod's /health, and when the next one may be made."""
+    """hash: why jobs wait, and how many are in progress, by the last look at RunPod's /health; when that was."""
     aside = _of_endpoint("aside")
     """zset: task id of a record that no worker could read -> since when, or when it was tried last."""
     aside_looked = _of_endpoint("aside_looked")

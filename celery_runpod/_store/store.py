@@ -10,7 +10,7 @@ the same store: it reads, and leaves wishes to cancel and the hints of webhooks.
     workers     heartbeats, and which Redis process is known    open_jobs counts, and their bounds
     purges      when a queue was purged                         health    looks at /health
     watches     which jobs somebody watches                     streams   the chunks that handlers yield
-    endpoints   which have something to do, and by when
+    endpoints   which have something to do, and by when         queue     what stands in RunPod's queue
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from celery_runpod._connect import READ, RedisClient, client_settings, connect, 
 from celery_runpod._protocol import DAY_S, FORMAT
 from celery_runpod._store.cancels import Cancels
 from celery_runpod._store.endpoint_index import EndpointIndex
-from celery_runpod._store.endpoint_notes import HealthLooks, Purges
+from celery_runpod._store.endpoint_notes import COUNT_EVERY_S, HealthLooks, Purges, RunPodQueue
 from celery_runpod._store.heartbeats import Heartbeats
 from celery_runpod._store.id_index import IdIndex
 from celery_runpod._store.keys import Keys
@@ -78,12 +78,13 @@ class Entered:
 @dataclass(frozen=True)
 class Begun:
     """What a check could do if the budget allows: `looks` that are due, and `submits`. So many jobs are `running`, as far
-    as looks have shown. `paused_until`: until when looks are paused, also when that time is past and none was answered
-    since."""
+    as looks have shown; looks at so many others were planned by their `placed` in RunPod's queue. `paused_until`: until
+    when looks are paused, also when that time is past and none was answered since."""
 
     looks: int
     submits: int
     running: int
+    placed: int
     paused_until: float | None
 
 
@@ -124,6 +125,7 @@ class JobStore:
         self.open_jobs = OpenJobs(*part, self.endpoints)
         self.purges = Purges(*part)
         self.health = HealthLooks(*part)
+        self.queue = RunPodQueue(*part)
         self.retries = Retries(*part)
         self.shared = SharedJobs(*part)
         self.cancels = Cancels(*part, self.ids)
@@ -243,8 +245,8 @@ class JobStore:
         )
         if answer[0] == "busy":
             return None
-        looks, submits, running = map(int, answer[1:4])
-        return Begun(looks, submits, running, float(answer[4]) if answer[4] else None)
+        looks, submits, running, placed = map(int, answer[1:5])
+        return Begun(looks, submits, running, placed, float(answer[5]) if answer[5] else None)
 
     def keep_place(self, endpoint: str, token: str, alive_until: float) -> None:
         """A check still works."""
@@ -300,6 +302,7 @@ class JobStore:
             cap=times.cap_s,
             whole=times.whole,
             overdue=OVERDUE_S,
+            count_every=COUNT_EVERY_S,
         )
         return self._planned(endpoint, answer)
 
@@ -338,9 +341,11 @@ class JobStore:
         reason: str = "",
         missing_since: float | None = None,
         started_at: float | None = None,
+        placed: bool = False,
     ) -> str:
         """What a look has shown, and when to work on the job again. Of a job at RunPod `at` is the next look, and at
-        `decide_at` something must be decided on it whatever the budget is (`at`, if that is not given)."""
+        `decide_at` something must be decided on it whatever the budget is (`at`, if that is not given). `placed`: if it
+        is in RunPod's queue, the look was planned by its place there."""
         return self.scripts.word(
             "observe",
             job=job,
@@ -353,6 +358,7 @@ class JobStore:
             reason=reason,
             missing_since=missing_since,
             started_at=started_at,
+            placed=placed,
         )
 
     def put_off(
@@ -451,11 +457,6 @@ class JobStore:
 
         answer, continuation = self.scripts.together(build)
         return str(answer), replace(job, continuation=continuation or "")
-
-    def lengths(self, endpoint: str) -> list[float]:
-        """For how many seconds RunPod worked on each of the latest jobs of an endpoint that ended."""
-        found: Any = self.redis.lrange(self.keys.lengths(endpoint), 0, -1)
-        return [float(one) for one in found]
 
     def claim_finish(
         self, endpoint: str, task_id: str, attempt: int, token: str, now: float, lease_until: float

@@ -25,6 +25,8 @@ from celery_runpod._store.record import JobRecord
 from celery_runpod._store.store_part import Part
 
 CONFIRMED_KEPT_S = 3600
+LOW_PRIORITY_S = 1e10
+"""Later than any time since 1970: RunPod may take these jobs after all others."""
 ASK_AGAIN_S = 30.0
 """How often a job asks whether it is still held: the message that ends a hold may be lost with a process."""
 
@@ -68,6 +70,8 @@ class Claim:
     attempt: int = 0
     reason: str = ""
     changed: bool = False
+    before: int = 0
+    """How many jobs at RunPod are before this one."""
 
 
 @dataclass(eq=False)
@@ -132,9 +136,10 @@ class Submits(Part):
             given_up=post.given_up,
             healthy=healthy,
             probe_until=probe_until,
+            place=now + LOW_PRIORITY_S if job.options.low_priority else now,
         )
         if word == "go":
-            return Claim("go", attempt=int(rest[0]))
+            return Claim("go", attempt=int(rest[0]), before=int(rest[1]))
         return Claim("wait", reason=rest[0], changed=rest[1] == "changed") if word == "wait" else Claim(word)
 
     def confirm(
@@ -214,10 +219,10 @@ class Submits(Part):
         return self.scripts.word("not_submitted", job=job, due_at=due, reason=reason)
 
     def answered(
-        self, job: JobRecord, job_id: str, look_at: float, now: float, post: Post, took_s: float
+        self, job: JobRecord, job_id: str, look_at: float, now: float, post: Post, took_s: float, placed: bool = False
     ) -> tuple[str, str]:
         """RunPod has the job, and the POST is over, in one round trip: the words of ``scripts/submitted.lua`` and
-        ``scripts/end_post.lua``."""
+        ``scripts/end_post.lua``. `placed`: the look was planned by the job's place in RunPod's queue."""
 
         def build(pipe: Any) -> None:
             self.scripts.run(
@@ -228,6 +233,7 @@ class Submits(Part):
                 decide_at=min(job.end_by, job.start_by or math.inf),
                 now=now,
                 index_ttl=self.lives.index_s(job, now),
+                placed=placed,
                 on=pipe,
             )
             self._end_post(post, now, "works", took_s, on=pipe)

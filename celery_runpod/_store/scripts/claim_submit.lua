@@ -6,16 +6,16 @@
         turn (in the order of the submits); decide_at (s: when something must be decided on it while it waits);
         held ("" | "ON_HOLD" | "PAUSED" | "BUDGET": the caller knows already that it must wait); ask_again (s: the hold);
         expected (s: how long RunPod was asked to hold the answer); given_up (s: the POST is over by then);
-        healthy ("1": /health has answered the claimant); probe_until (s)
-  Returns {"go", number of the attempt} | {"health"} (the claimant alone may try: it asks /health, and claims again)
-        | {"wait", reason, "changed" | "same"} | {"refused"} (not WAITING) | {"unknown"} (no such job)
+        healthy ("1": /health has answered the claimant); probe_until (s);
+        place (in RunPod's queue: the smallest goes first)
+  Returns {"go", number of the attempt, how many jobs at RunPod are before it}
+        | {"health"} (the claimant alone may try: it asks /health, and claims again) | {"wait", reason, "changed" | "same"} | {"refused"} (not WAITING) | {"unknown"} (no such job)
   The claim is never renewed: a POST is over, by its own total deadline, long before the window ends.
   Asked again with the same token (its answer was lost), it gives the same number. ]]
 local state = redis.call('HGET', job, 'state')
 if not state then return {'unknown'} end
-if state == 'SUBMITTING' and redis.call('HGET', job, 'lease') == token then
-  return {'go', redis.call('HGET', job, 'attempt')}
-end
+local function go(attempt) return {'go', attempt, tostring(redis.call('ZRANK', inflight, task_id) or 0)} end
+if state == 'SUBMITTING' and redis.call('HGET', job, 'lease') == token then return go(redis.call('HGET', job, 'attempt')) end
 if not may(state, 'SUBMITTING') then return {'refused'} end
 local time = tonumber(now)
 
@@ -53,11 +53,11 @@ local attempt = redis.call('HINCRBY', job, 'attempt', 1)
 redis.call('HSET', job, 'state', 'SUBMITTING', 'lease', token, 'window_ends', window_ends, 'reason', '')
 redis.call('HDEL', job, 'job_id', 'hinted_at', 'hint_due', 'started_at')
 redis.call('ZADD', due, window_ends, task_id)
-redis.call('ZADD', inflight, now, task_id)
+redis.call('ZADD', inflight, place, task_id)
 local times = redis.call('LRANGE', post_times, 0, -1)
 for i = 1, #times do times[i] = tonumber(times[i]) end
 table.sort(times)
 local median = times[math.ceil(#times / 2)] or 0
 local late = time + tonumber(expected) + math.max(2, 10 * median)
 redis.call('ZADD', posts, string.format('%.3f', late), given_up .. ' ' .. token)
-return {'go', tostring(attempt)}
+return go(tostring(attempt))

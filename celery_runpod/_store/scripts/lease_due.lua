@@ -1,5 +1,6 @@
 --[[ lease_due: a check takes what is due, so that no other check works on the same jobs.
-  KEYS  due(endpoint); look(endpoint); waiting(endpoint); inflight(endpoint); gate = pause(endpoint, "run"); posts(endpoint)
+  KEYS  due(endpoint); look(endpoint); waiting(endpoint); inflight(endpoint); gate = pause(endpoint, "run"); posts(endpoint);
+        by_place(endpoint)
   ARGV  now (s); lease_until (s: the lease is this score); batch; submits (so many did the budget grant); looks (the same);
         max_in_flight ("" = no limit)
   Returns {"1" if more is due else "0", how many of the ids are to be submitted or decided on, their task ids ..., and of
@@ -14,11 +15,13 @@ for _, id in ipairs(taken) do
   if redis.call('ZADD', due, 'XX', 'CH', lease_until, id) == 1 then answer[#answer + 1] = id end
   redis.call('ZADD', look, 'XX', lease_until, id)
   redis.call('ZREM', waiting, id)
+  redis.call('ZREM', by_place, id)
 end
 answer[2] = tostring(#answer - 2)
 if tonumber(looks) > 0 then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', look, '-inf', now, 'LIMIT', 0, looks)) do
     redis.call('ZADD', look, lease_until, id)
+    redis.call('ZREM', by_place, id)
     answer[#answer + 1] = id
     answer[#answer + 1] = tostring(redis.call('ZRANK', inflight, id) or 0)
   end

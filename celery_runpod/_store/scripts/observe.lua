@@ -1,9 +1,10 @@
 --[[ observe: note RunPod's latest answer about an open job, and when to look again.
-  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); inflight(endpoint)
+  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); inflight(endpoint); by_place(endpoint)
   ARGV  task_id; attempt; lease (the score set by lease_due); new_state ("" = nothing new); at (s); decide_at (s); checks;
         progress (JSON, "" = none); reason;
         missing_since (s: since when RunPod answers 404, "" = it does not);
-        started_at (s: since when a RunPod worker works on it, "" = not known)
+        started_at (s: since when a RunPod worker works on it, "" = not known);
+        placed ("1": in RunPod's queue, the look was planned by its place there)
   Returns "changed" (state, progress or reason) | "same" | "lost" (lease lapsed, or someone moved the time)
         | "refused" (another attempt, or it has ended) | "unknown"
   Within an attempt a state never goes back: RunPod may put a job into its queue again, its cost is the same. ]]
@@ -27,5 +28,7 @@ redis.call('HSET', job, 'checks', checks)
 redis.call('HDEL', job, 'missing_since', 'failures')
 if started_at ~= '' then redis.call('HSET', job, 'started_at', started_at) end
 if missing_since ~= '' then redis.call('HSET', job, 'missing_since', missing_since) end
-plan_job(redis.call('HGET', job, 'state'), due, look, task_id, at, decide_at)
+local state = redis.call('HGET', job, 'state')
+plan_job(state, due, look, task_id, at, decide_at)
+if placed == '1' and state == 'IN_QUEUE' then plan_by_place(by_place, task_id) end
 return answer

@@ -81,7 +81,13 @@ def test_no_lengths_make_looks_without_pause_or_end() -> None:
 def test_a_job_behind_others_in_the_queue_is_looked_at_when_most_of_them_are_done(
     ahead_s: float, waited_s: float, pause_s: float
 ) -> None:
-    assert Lengths([10.0] * 50).pause_s(None, 900, ahead_s, waited_s) == pause_s
+    assert Lengths([10.0] * 50).pause_s(None, 900, ahead_s, waited_s=waited_s) == pause_s
+
+
+def test_while_runpod_counts_what_is_in_progress_the_place_in_its_queue_says_when() -> None:
+    lengths = Lengths([10.0] * 50)
+    pauses = [lengths.pause_s(None, 900, ahead_s, counted=True) for ahead_s in (0, 40, 1e6)]
+    assert pauses == [10, 0.9 * 40 + 10, QUEUE_LONGEST_S]
 
 
 @pytest.mark.parametrize("really_s", [20, 100, 700, 3000, 9000])
@@ -91,16 +97,16 @@ def test_an_end_that_comes_before_what_stands_ahead_had_foretold_is_late_by_its_
     """More RunPod workers come: what would have taken hours takes minutes."""
     lengths, at = Lengths([10.0] * 50), 0.0
     while at < really_s:
-        at += lengths.pause_s(None, 900, 9000.0, at)
+        at += lengths.pause_s(None, 900, 9000.0, waited_s=at)
     assert at - really_s <= min(max(10.0, really_s), QUEUE_LONGEST_S)
 
 
 def test_what_stands_far_behind_in_the_queue_shares_a_few_looks_a_second() -> None:
     """Without a window RunPod's queue may hold 100,000 jobs, submitted ten times faster than they end."""
     lengths = Lengths([20.0] * 50)
-    looks_a_s = sum(1 / lengths.pause_s(None, ahead, ahead / 10, 1.0) for ahead in range(1_200, 100_000))
+    looks_a_s = sum(1 / lengths.pause_s(None, ahead, ahead / 10, waited_s=1.0) for ahead in range(1_200, 100_000))
     assert looks_a_s < 110  # the budget is 200
-    assert lengths.pause_s(None, 3_000, 300.0, 1.0) == 200.0
+    assert lengths.pause_s(None, 3_000, 300.0, waited_s=1.0) == 200.0
 
 
 def test_a_job_in_the_queue_is_looked_at_while_a_worker_may_take_it() -> None:
