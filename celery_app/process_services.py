@@ -79,16 +79,17 @@ class Process:
             key_s=int(settings.idempotency_ttl_s or settings.result_expires_s),
         )
         store = JobStore(connect(settings.store_url, STORE), settings.namespace, lives)
+        clock = SteadyClock(store.workers.server_time)
         return Services(
             app=self.app,
             settings=settings,
             store=store,
-            budget=Budget.on(settings.store_url, settings.namespace),
+            budget=Budget(store.scripts, clock),
             pool=ThreadPoolExecutor(settings.http_threads, thread_name_prefix="runpod-http"),
             client=client,
             management=management,
             announce=Announcer(self.app, self.hostname).announce,
-            clock=SteadyClock(store.workers.server_time),
+            clock=clock,
             sleep=time.sleep,
             spread=random.random,
         )

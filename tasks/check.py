@@ -116,7 +116,7 @@ class Check:
         if begun is None:
             return
         try:
-            self.granted = ask_budget(self.services, self.endpoint, begun, self.started)
+            self.granted = ask_budget(self.services, self.endpoint, begun)
             leased = self.store.lease_due(
                 self.endpoint,
                 self.started,

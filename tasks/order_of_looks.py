@@ -1,7 +1,7 @@
 """Which jobs a check asks RunPod about, in which order, and when again.
 
 Last looks come first: those at jobs whose own verdict is due (``own_verdicts.py``). They may use the whole budget; other
-looks leave a part of it, so that they cannot delay a verdict.
+looks leave a part of it where verdicts are near, so that they cannot delay one.
 
 Not here: the looks themselves (``check.py``), and how long the pauses between them are (``schedule.py``).
 """
@@ -17,6 +17,7 @@ from celery_runpod._store.states import AT_RUNPOD, State
 from celery_runpod._store.store import Begun
 from celery_runpod.api import Job
 from celery_runpod.errors import ApiError, BadAnswer, RateLimited, RunPodError, Unavailable
+from tasks.budget import PER_WINDOW, SPARED, Calls
 from tasks.own_verdicts import kept_s, verdict_at
 from tasks.schedule import CAP_S, LAST_LOOK_S, WATCHED_S, Lengths, Queue, by_lengths, until_next_look_s
 from tasks.services import Services
@@ -52,13 +53,14 @@ class Granted:
     submits_from: float = 0.0
 
 
-def ask_budget(services: Services, endpoint: str, begun: Begun, now: float) -> Granted:
-    """Take the looks and submits that are due from the budget. What it refuses stays where it is: it is not read."""
-    take, again_at = services.budget.take, now + 1 + services.spread()
-    looks = take(endpoint, "status", begun.looks, spare=True) if begun.looks else 0
-    submits = take(endpoint, "run", begun.submits) if begun.submits else 0
-    looks_from = again_at if looks < begun.looks else 0.0
-    return Granted(looks, submits, looks_from, again_at if submits < begun.submits else 0.0)
+def ask_budget(services: Services, endpoint: str, begun: Begun) -> Granted:
+    """Take the looks and submits that are due from the budget. What it refuses stays where it is: it is not read. Some
+    looks are left to jobs on which something must be decided soon."""
+    ask, none = services.budget.ask, Calls(0, 0.0)
+    spare = min(begun.decisions, PER_WINDOW["status"] // SPARED)
+    looks = ask(endpoint, "status", begun.looks, spare=spare) if begun.looks else none
+    submits = ask(endpoint, "run", begun.submits) if begun.submits else none
+    return Granted(looks.granted, submits.granted, looks.more_at, submits.more_at)
 
 
 def of_this_job_alone(error: RunPodError) -> bool:
@@ -167,9 +169,9 @@ def plan_looks(
     first = sorted(urgent, key=verdict_at)
     if paused_until is not None and paused_until > now:
         return Looks([], [*first, *usual], paused_until, paused=True)
-    granted = services.budget.take(endpoint, "status", len(first)) if first else 0
+    granted, more_at = services.budget.ask(endpoint, "status", len(first)) if first else (0, now)
     usual = sorted(usual, key=lambda job: bool(job.options.stream))
-    return Looks([*first[:granted], *usual], first[granted:], now + 1 + services.spread(), paused=False)
+    return Looks([*first[:granted], *usual], first[granted:], more_at, paused=False)
 
 
 def shared_by_late_calls(

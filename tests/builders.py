@@ -6,14 +6,11 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import fakeredis
-import pytest
 from celery import Celery
 from kombu.transport.memory import Channel
-from limits.storage import MemoryStorage
 
 import tasks.cancel
 import tasks.check
@@ -116,11 +113,12 @@ class Bench:
         self.settings: Settings = load_settings({"RUNPOD_API_KEY": "bench-key", **env})
         # Given, not read from a file: the property would read it.
         self.settings.__dict__["profiles"] = dict(profiles or {})
+        store = JobStore(self.redis, "runpod", Lives(tombstone_s=3600, key_s=1800))
         self.services = Services(
             app=self.app,
             settings=self.settings,
-            store=JobStore(self.redis, "runpod", Lives(tombstone_s=3600, key_s=1800)),
-            budget=Budget(MemoryStorage(), "runpod"),
+            store=store,
+            budget=Budget(store.scripts, lambda: self.now),
             pool=ThreadPoolExecutor(1),
             client=lambda _: self.runpod,  # type: ignore[arg-type, return-value]
             management=lambda _: self.management,  # type: ignore[arg-type, return-value]
@@ -207,12 +205,3 @@ def lease_due(
         return None
     leased = store.lease_due(endpoint, now, lease_until, batch, looks=begun.looks)
     return [*leased.decided, *leased.looks], leased.more
-
-
-def timed_bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A bench whose budget is counted by its own clock."""
-    made = Bench()
-    clock = SimpleNamespace(time=lambda: made.now)
-    monkeypatch.setattr("limits.storage.memory.time", clock)
-    monkeypatch.setattr("limits.strategies.time", clock)
-    return made

@@ -90,6 +90,8 @@ class Keys:
     """hash: the record of a job; after its delivery its tombstone (``record.py``)."""
     post_times = _within_endpoint("post_times")
     """list: how long the latest answered POSTs of an operation took."""
+    calls = _within_endpoint("calls")
+    """hash: tenth of a second -> how many calls of an operation were granted in it (``take_calls.lua``); expires."""
     shared = _within_endpoint("key")
     """hash: the job that the calls with an idempotency key share, and the hash of its input."""
     waiters = _within_endpoint("waiters")

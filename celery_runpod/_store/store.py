@@ -54,6 +54,8 @@ CANDIDATES_S = int(DAY_S)
 HINT_EVERY_S = 5.0
 """Between two hints that make one job due, in seconds."""
 TROUBLES_KEPT_S = int(DAY_S)
+SOON_S = 11.0
+"""As long as calls that are made now count at RunPod, and a little longer."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,15 @@ class Entered:
 @dataclass(frozen=True)
 class Begun:
     """What a check could do if the budget allows: `looks` that are due, and `submits`. So many jobs are `running`, as far
-    as looks have shown; looks at so many others were planned by their `placed` in RunPod's queue. `paused_until`: until
-    when looks are paused, also when that time is past and none was answered since."""
+    as looks have shown; so many looks are `placed`, planned by the place in RunPod's queue; so many `decisions` are due
+    within `SOON_S`. `paused_until`: until when looks are paused, also when that time is past and none was answered
+    since."""
 
     looks: int
     submits: int
     running: int
     placed: int
+    decisions: int
     paused_until: float | None
 
 
@@ -242,11 +246,12 @@ class JobStore:
             batch=batch,
             max_checks=max_checks,
             max_in_flight=max_in_flight,
+            soon=now + SOON_S,
         )
         if answer[0] == "busy":
             return None
-        looks, submits, running, placed = map(int, answer[1:5])
-        return Begun(looks, submits, running, placed, float(answer[5]) if answer[5] else None)
+        looks, submits, running, placed, decisions = map(int, answer[1:6])
+        return Begun(looks, submits, running, placed, decisions, float(answer[6]) if answer[6] else None)
 
     def keep_place(self, endpoint: str, token: str, alive_until: float) -> None:
         """A check still works."""

@@ -115,7 +115,7 @@ def test_streams_of_several_slots_are_read_together_and_waited_for(client: Any) 
 
 
 def test_the_budget_is_one_for_all_and_kept(cluster: Cluster) -> None:
-    one, other = (Budget.on(cluster.url, "runpod") for _ in range(2))
+    one, other = (Budget(JobStore(connect(cluster.url, STORE), "runpod").scripts, time.time) for _ in range(2))
     assert one.take("e1", "cancel", 80) == 80
     assert other.take("e1", "cancel", 80) == 20
     assert one.take("e2", "cancel", 5) == 5

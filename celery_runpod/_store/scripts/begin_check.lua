@@ -1,10 +1,10 @@
 --[[ begin_check: a check begins, if fewer than `max_checks` live. What could it do, if the budget allows?
   KEYS  checks(endpoint); next_check_at(endpoint); look(endpoint); look_pause = pause(endpoint, "status");
         waiting(endpoint); gate = pause(endpoint, "run"); posts(endpoint); inflight(endpoint);
-        by_place(endpoint)
-  ARGV  token; now (s); alive_until (s); batch; max_checks; max_in_flight ("" = no limit)
+        by_place(endpoint); due(endpoint)
+  ARGV  token; now (s); alive_until (s); batch; max_checks; max_in_flight ("" = no limit); soon (s)
   Returns {"busy"} | {"begun", looks that are due, jobs that may be submitted (each at most `batch`), jobs in progress,
-        jobs whose look was planned by their place in RunPod's queue,
+        jobs whose look was planned by their place in RunPod's queue, jobs on which something must be decided by `soon`,
         until when looks are or were paused (s, "" = they are not, and the last one was answered)} ]]
 redis.call('ZREMRANGEBYSCORE', checks, '-inf', now)
 local planned = redis.call('HGET', next_check_at, 'at')
@@ -20,4 +20,5 @@ local submits, from = may_submit(waiting, gate, posts, inflight, tonumber(now), 
 if from > tonumber(now) then submits = 0 end
 local running = redis.call('ZCOUNT', inflight, '-inf', 0)
 local placed = redis.call('ZCARD', by_place)
-return {'begun', tostring(looks), tostring(submits), tostring(running), tostring(placed), paused_until}
+return {'begun', tostring(looks), tostring(submits), tostring(running), tostring(placed),
+  tostring(redis.call('ZCOUNT', due, '-inf', soon)), paused_until}

@@ -16,15 +16,14 @@ from celery_runpod.errors import (
     Unavailable,
 )
 from tasks.budget import PER_WINDOW
-from tests.builders import ENDPOINT, Bench, timed_bench
+from tests.builders import ENDPOINT, Bench
 
 DAY_S = 86_400
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A bench whose budget is counted by its own clock."""
-    return timed_bench(monkeypatch)
+def bench() -> Bench:
+    return Bench()
 
 
 def owe(bench: Bench, count: int) -> None:

@@ -9,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_runpod._store.states import State
+from celery_runpod._store.store import Begun
 from celery_runpod.api import Job
 from celery_runpod.errors import BadAnswer, DeadlineExceeded, RateLimited, StartTimeout, Unavailable, decode
 from celery_runpod.options import Backoff, Options
 from tasks.budget import PER_WINDOW, SPARED, WINDOW_S
 from tasks.idempotency import join
+from tasks.order_of_looks import ask_budget
 from tasks.submit import submit
-from tests.builders import ENDPOINT, NOW, Bench, timed_bench
+from tests.builders import ENDPOINT, NOW, Bench
 
 DONE = Job("r1", "COMPLETED", output={"a": 1})
 RUNS = Job("r1", "IN_PROGRESS")
@@ -191,9 +193,8 @@ def test_a_pause_longer_than_one_look_holds_up_no_verdict() -> None:
 
 
 @pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A bench whose budget is counted by its own clock."""
-    return timed_bench(monkeypatch)
+def timed() -> Bench:
+    return Bench()
 
 
 def asked(bench: Bench) -> list[str]:
@@ -212,7 +213,7 @@ def test_last_looks_come_first_then_the_oldest_due() -> None:
 
 
 def test_what_the_budget_does_not_grant_goes_first_at_the_next_check(timed: Bench) -> None:
-    most = PER_WINDOW["status"] - PER_WINDOW["status"] // SPARED
+    most = PER_WINDOW["status"]
     for number in range(3):
         timed.accepted(f"t{number}", options=Options(deadline=600.0 - number, backoff=Backoff(first=2.0, cap=2.0)))
     timed.services.budget.take(ENDPOINT, "status", most - 2)
@@ -228,8 +229,8 @@ def test_what_the_budget_does_not_grant_goes_first_at_the_next_check(timed: Benc
 def test_other_looks_leave_some_of_the_budget_to_last_ones(timed: Bench) -> None:
     take = timed.services.budget.take
     most, spared = PER_WINDOW["status"], PER_WINDOW["status"] // SPARED
-    assert take(ENDPOINT, "status", most, spare=True) == most - spared
-    assert take(ENDPOINT, "status", 5, spare=True) == 0
+    assert take(ENDPOINT, "status", most, spare=spared) == most - spared
+    assert take(ENDPOINT, "status", 5, spare=spared) == 0
     assert take(ENDPOINT, "status", most) == spared
 
 
@@ -244,7 +245,7 @@ def test_every_verdict_comes_within_its_turn_beside_more_looks_than_the_budget_a
     ended = 0
     while ended < 60:
         # Another check has more to look at than there is budget for.
-        timed.services.budget.take(ENDPOINT, "status", 100, spare=True)
+        ask_budget(timed.services, ENDPOINT, Begun(200, 0, 0, 0, decisions=60 - ended, paused_until=None))
         timed.check(after_s=1)
         ended = sum(timed.record(f"d{number}").state is State.COMPLETED for number in range(60))
         assert timed.now <= NOW + 60 + 60 / 10 + timed.settings.poll_timeout_s

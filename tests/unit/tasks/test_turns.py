@@ -16,7 +16,7 @@ from celery_runpod.options import Backoff, Options
 from config.profiles import Profile
 from tasks.budget import PER_WINDOW, WINDOW_S
 from tasks.cancel import cancel_jobs
-from tests.builders import ENDPOINT, Bench, timed_bench
+from tests.builders import ENDPOINT, Bench
 
 
 def call(bench: Bench, task_id: str, priority: Any = None, **request: Any) -> None:
@@ -49,9 +49,8 @@ def read_by_a_check(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A bench whose budget is counted by its own clock."""
-    return timed_bench(monkeypatch)
+def timed() -> Bench:
+    return Bench()
 
 
 def test_a_call_of_priority_9_overtakes_all_that_wait() -> None:
