@@ -271,19 +271,19 @@ def broker_of(app: Celery) -> str:
     given = app.conf.broker_write_url or app.conf.broker_url
     if isinstance(given, list | tuple) and given:
         given = ";".join(given) if is_sentinel(str(given[0])) else given[0]
-    return _of_app(given, app.conf.broker_transport_options)
+    return _of_app(app, given, "broker_transport_options")
 
 
 def backend_of(app: Celery) -> str:
     """The URL of the app's result backend, as `broker_of`; "" without one that has a URL."""
-    return _of_app(app.conf.result_backend, app.conf.result_backend_transport_options)
+    return _of_app(app, app.conf.result_backend, "result_backend_transport_options")
 
 
-def _of_app(given: Any, options: Any) -> str:
+def _of_app(app: Celery, given: Any, options: str) -> str:
     if not isinstance(given, str):
         return ""
     if is_sentinel(given):
-        return of_celery_app(given, options or {})
+        return of_celery_app(given, app.conf.get(options) or {})
     return given.split(";", 1)[0]
 
 

@@ -109,14 +109,13 @@ class Options:
             InvalidOption: an unknown name, a wrong type, a value out of bounds, or a bare number over a day
                 (probably milliseconds; give `timedelta(days=...)` if it is meant).
         """
-        known = {field.name for field in fields(cls)}
         values: dict[str, Any] = {}
         for name, value in given.items():
             if name in _CELERYS:
                 allowed = f"not here: use apply_async(..., {name}=...), or in a canvas signature(..., {name}=...)"
                 raise InvalidOption(name, described(value), allowed)
-            if name not in known:
-                raise InvalidOption(str(name)[:80], described(value), f"one of {', '.join(sorted(known))}")
+            if name not in _NAMES:
+                raise InvalidOption(str(name)[:80], described(value), f"one of {', '.join(sorted(_NAMES))}")
             values[name] = None if value is None else cls._one(name, value)
         return cls(**values).checked()
 
@@ -128,10 +127,10 @@ class Options:
             InvalidOption: names the option, and where to give it.
         """
         stamps = given.get("stamped_headers") or ()
-        for field in fields(cls):
-            if given.get(field.name) is not None and field.name not in stamps:
-                allowed = f"not here: use Endpoint(...).using({field.name}=...)"
-                raise InvalidOption(field.name, described(given[field.name]), allowed)
+        for name in _NAMES:
+            if given.get(name) is not None and name not in stamps:
+                allowed = f"not here: use Endpoint(...).using({name}=...)"
+                raise InvalidOption(name, described(given[name]), allowed)
 
     @classmethod
     def _one(cls, name: str, value: Any) -> Any:
@@ -176,22 +175,25 @@ class Options:
 
     def over(self, defaults: Options) -> Options:
         """These options; those that are None are taken from `defaults`."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(defaults, **{name: value for name, value in own.items() if value is not None})
+        own = {name: value for name in _NAMES if (value := getattr(self, name)) is not None}
+        return replace(defaults, **own) if own else defaults
 
     def to_message(self) -> dict[str, Any]:
         """The options that are set, as JSON. The inverse of `parse`."""
         message: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in _NAMES:
+            value = getattr(self, name)
             if value is None:
                 continue
             if isinstance(value, Backoff):
                 value = {f.name: getattr(value, f.name) for f in fields(value)}
-            elif field.name in self.SECONDS and value > DAY_S:
+            elif name in self.SECONDS and value > DAY_S:
                 value = {"seconds": value}  # `parse` refuses a bare number over a day
-            message[field.name] = list(value) if isinstance(value, tuple) else value
+            message[name] = list(value) if isinstance(value, tuple) else value
         return message
+
+
+_NAMES = tuple(field.name for field in fields(Options))
 
 
 def _seconds(name: str, value: Any, low: float, high: float) -> float:

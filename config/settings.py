@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -473,6 +473,7 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     raise ConfigurationError("wrong settings:\n  " + "\n  ".join(problems))
 
 
+@lru_cache(maxsize=1024)
 def _variable(name: str) -> str:
     return "".join(char if char.isalnum() else "_" for char in name).upper()
 

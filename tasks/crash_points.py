@@ -40,13 +40,15 @@ class Step(StrEnum):
     FINISH_DELIVERED = "finish.4.delivered"
 
 
+_FILE = os.environ.get("RUNPOD_DIE_AT")
+
+
 def reach(step: Step) -> None:
     """Kill this process if a test has armed this step."""
-    armed = os.environ.get("RUNPOD_DIE_AT")
-    if not armed:
+    if not _FILE:
         return
     log.debug("step.reached", extra={"step": step})
-    order = _taken(armed, step)
+    order = _taken(_FILE, step)
     if order:
         log.debug("step.dies", extra={"step": step})
     if order == step:
