@@ -46,8 +46,8 @@ def create_app(settings: Settings | None = None) -> Celery:
     app.finalize()
     for name in (RUN, FINISH):
         app.tasks[name].Request = "celery_app.overrides.unrevoked_request:UnrevokedRequest"
+    redis_channel.install()
     if is_redis(settings.broker_url):
-        redis_channel.install()
         limit_imported(app, settings.visibility_timeout_s - END_S)
     ignore_without_traceback.install()
     app.steps["worker"].add(SelfHeal)

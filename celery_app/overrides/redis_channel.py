@@ -1,22 +1,29 @@
-"""One Redis client for each channel of kombu's, instead of one for each command that it sends.
+"""What kombu and redis-py do anew for each command that the worker sends to Redis, done once.
 
 kombu's Redis transport makes a client for each publish, acknowledgement and event, about eleven for a job, and a client
 of redis-py takes 0.16 ms to make. It holds nothing but its connection pool, so a channel can keep it.
+
+redis-py collects the arguments of each checkout of a connection, to warn of those that are deprecated. No checkout has
+any, and collecting them took 2 % of a worker's time.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from kombu.transport.redis import Channel
+from redis import ConnectionPool
 
 _make: Any = Channel._create_client
 
 
 def install() -> None:
-    """Let the channels of this process keep their clients. Repeating it changes nothing."""
+    """Change both in this process. Repeating it changes nothing."""
     channels: Any = Channel
     channels._create_client = kept_client
+    pools: Any = ConnectionPool
+    pools.get_connection = inspect.unwrap(pools.get_connection)
 
 
 def kept_client(channel: Any, asynchronous: bool = False) -> Any:
