@@ -183,8 +183,8 @@ def _not_yet(job: JobRecord, signs: Signs, now: float) -> tuple[float | None, st
 def _post(services: Services, job: JobRecord) -> Job:
     """The POST itself, under its total deadline."""
     settings, options = services.settings, job.options
-    _, profile = settings.resolve(job.name)
-    extra: dict[str, Any] = {"policy": _policy(job), "s3_config": profile.s3_config}
+    profile = settings.profiles.get(job.name)
+    extra: dict[str, Any] = {"policy": _policy(job), "s3_config": profile and profile.s3_config}
     if services.has_webhook(job) and settings.webhook_url and settings.webhook_secret:
         secret = settings.webhook_secret.get_secret_value()
         ends_at = max(job.end_by, job.window_ends or 0.0)
