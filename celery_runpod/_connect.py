@@ -410,8 +410,8 @@ def store_url(app: Celery, settings: ClientSettings | None = None) -> str:
     settings = settings or client_settings()
     # Without a variable, the Redis of the app's own broker or backend holds the store.
     if not settings.names_store:
-        for candidate in (broker_of(app), backend_of(app)):
-            if is_redis_url(candidate):
+        for of_app in (broker_of, backend_of):
+            if is_redis_url(candidate := of_app(app)):
                 return candidate
     return settings.store_url
 
