@@ -92,7 +92,7 @@ class Check:
         self.started = services.clock()
         self.lease = self.started + services.settings.check_lease_s
         self.stop_at = self.started + services.settings.check_total_s
-        self.outcomes = Outcomes(services, self.stop_at, self._keep_place)
+        self.outcomes = Outcomes(services, self._keep_place)
         self.services = replace(services, takes_outcome=self.outcomes.take)
         self.why_queued = ""
         self.looks = Looks([], [], self.started, paused=False)

@@ -10,7 +10,6 @@ Not here: the submit itself (``submit.py``).
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -54,7 +53,7 @@ def publish_submit(services: Services, job: JobRecord, lease: float) -> None:
 def submit_sync(self: Any, endpoint: str, task_id: str, lease: float) -> None:
     """Submit this job if it still waits."""
     services = services_of(self.app)
-    outcomes = Outcomes(services, math.inf, lambda: None)
+    outcomes = Outcomes(services)
     services = replace(services, takes_outcome=outcomes.take)
     reach(Step.SYNC_RECEIVED)
     for job in services.store.jobs(endpoint, [task_id]):

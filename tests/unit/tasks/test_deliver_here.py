@@ -20,8 +20,8 @@ from celery_runpod.api import Job
 from tasks import deliver_here
 from tasks.cancel import BATCH, cancel_jobs
 from tasks.check import Check
-from tasks.deliver_here import MOST_CONTINUATION, MOST_JOINED, Outcomes, resume
-from tasks.outstanding import DELIVER_BATCH
+from tasks.deliver_here import MOST_CONTINUATION, MOST_JOINED, MOST_WAIT_S, Outcomes, resume
+from tasks.outstanding import DELIVER_BATCH, DELIVER_S
 from tasks.parking import park, unpark
 from tests.builders import ENDPOINT, Bench
 
@@ -189,12 +189,13 @@ def test_a_member_of_a_chord_of_many_goes_as_a_message_and_the_others_do_not(
 
 def test_a_check_shows_that_it_is_alive_while_it_publishes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     signs: list[float] = []
-    outcomes = Outcomes(bench.services, bench.now, lambda: signs.append(bench.now))
+    outcomes = Outcomes(bench.services, lambda: signs.append(bench.now))
 
     def slow(*_: Any) -> None:
         bench.now += 3
 
     monkeypatch.setattr(deliver_here, "publish", slow)
+    monkeypatch.setattr(deliver_here, "resume", lambda *_: False)
     assert outcomes.take(bench.job())
     outcomes.deliver_until_done()
     assert signs == [bench.now]
@@ -202,16 +203,27 @@ def test_a_check_shows_that_it_is_alive_while_it_publishes(bench: Bench, monkeyp
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"options": null}'])
 def test_a_continuation_that_cannot_be_read_is_left_to_what_ends_its_task(bench: Bench, text: str) -> None:
-    outcomes = Outcomes(bench.services, bench.now + 60, lambda: None)
+    outcomes = Outcomes(bench.services)
     assert not outcomes.take(bench.job(continuation=text))
 
 
-def test_a_check_that_has_no_time_left_publishes(bench: Bench) -> None:
-    job = accepted(bench)
-    outcomes = Outcomes(bench.services, bench.now, lambda: None)
-    assert outcomes.take(job)
-    outcomes.deliver_until_done([])
-    assert bench.count(DELIVER) == 1
+def test_what_would_wait_for_long_goes_as_a_message_because_another_process_may_be_free(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = Outcomes(bench.services)
+    tried: list[str] = []
+
+    def slow(*given: Any) -> bool:
+        tried.append(given[3])
+        bench.now += 0.6 * MOST_WAIT_S
+        return True
+
+    monkeypatch.setattr(deliver_here, "resume", slow)
+    for number in range(10):
+        assert outcomes.take(accepted(bench, f"t{number}"))
+    outcomes.deliver_until_done()
+    # The first shows how long one takes.
+    assert (tried, bench.count(DELIVER)) == (["t0", "t8", "t9"], 7)
 
 
 def test_an_outcome_that_was_not_delivered_is_delivered_by_the_next_check(bench: Bench) -> None:
@@ -271,7 +283,7 @@ def test_a_check_leaves_the_outcomes_of_others_to_the_next_one_where_they_take_l
 
     def slow(*given: Any) -> bool:
         tried.append(given[3])
-        bench.now += 0.1
+        bench.now += 2 * DELIVER_S / DELIVER_BATCH
         return True
 
     monkeypatch.setattr(deliver_here, "resume", slow)
@@ -285,13 +297,14 @@ def test_a_check_leaves_the_outcomes_of_others_to_the_next_one_where_they_take_l
 
 def test_a_check_shows_that_it_is_alive_while_it_delivers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     signs: list[float] = []
-    outcomes = Outcomes(bench.services, bench.now + 600, lambda: signs.append(bench.now))
+    outcomes = Outcomes(bench.services, lambda: signs.append(bench.now))
 
     def slow(*_: Any, **__: Any) -> bool:
         bench.now += 3
         return True
 
     monkeypatch.setattr(deliver_here, "resume", slow)
+    monkeypatch.setattr(deliver_here, "MOST_WAIT_S", 600)
     began = bench.now
     for _ in range(3):
         assert outcomes.take(bench.job())
@@ -311,5 +324,5 @@ def test_a_reject_of_the_tracer_itself_is_a_message_put_back(bench: Bench, monke
 
 def test_a_shared_job_hands_its_end_to_every_call_without_a_message(bench: Bench) -> None:
     """Each of them is taken on its own."""
-    outcomes = Outcomes(bench.services, bench.now + 60, lambda: None)
+    outcomes = Outcomes(bench.services)
     assert not outcomes.take(replace(bench.job(), shares=True))
