@@ -1,10 +1,13 @@
-"""Many endpoints with few jobs each, against one endpoint with as many: messages and Redis commands a job.
+"""Many endpoints, against one endpoint with as many open jobs: messages and Redis commands a job.
 
-    .venv/bin/python benchmarks/endpoints.py               # 500 endpoints of 200 jobs, and one of 100,000: an hour or two
-    .venv/bin/python benchmarks/endpoints.py --jobs 10     # of 10 jobs each, in minutes
+    .venv/bin/python benchmarks/endpoints.py               # 500 endpoints of 200 jobs, and one of 100,000: an hour
+    .venv/bin/python benchmarks/endpoints.py --jobs 20     # of 20 jobs each, in minutes
+    .venv/bin/python benchmarks/endpoints.py --jobs 8 --calls
 
-Each run has its own Redis, simulator and worker. The calls go to the endpoints in turn. Counted from the first call to
-the last delivery; and after that, what an idle second costs. Messages are what was pushed to the lists of the broker.
+Each run has its own Redis, simulator and worker. One call of each endpoint is accepted while its submits are held; its
+record is copied until so many jobs are open, then submits go on. With `--calls` the jobs are called instead, in turn, as
+fast as one caller can. Counted from the first submit or call to the last delivery; and after that, what an idle second
+costs. Messages are what was pushed to the lists of the broker, and that of each call.
 """
 
 from __future__ import annotations
@@ -16,11 +19,13 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 
 from empty import app
-from measuring import Bench, bench, machine
+from measuring import Bench, accept_one, bench, machine, open_copies
 
 from celery_runpod import Endpoint
+from celery_runpod._protocol import CHECK_STATUS, Queues
+from celery_runpod._store.store import JobStore
 
-IDLE_S = 10.0
+LAST_CHECKS_S, IDLE_S = 60.0, 10.0
 
 
 @dataclass
@@ -42,10 +47,11 @@ def counted(measured: Bench) -> tuple[int, int, int]:
     """Commands of clients (a script is one), scripts among them, and messages that were pushed."""
     found = {name.removeprefix("cmdstat_"): one["calls"] for name, one in measured.redis.info("commandstats").items()}
     total = int(measured.redis.info("stats")["total_commands_processed"])
-    return total, found.get("evalsha", 0), found.get("lpush", 0)
+    # The store's own lists are cut at each push.
+    return total, found.get("evalsha", 0), found.get("lpush", 0) - found.get("ltrim", 0)
 
 
-def run(number: int, jobs: int, length_s: float, processes: int) -> Run:
+def run(number: int, jobs: int, length_s: float, processes: int, calls: bool) -> Run:
     names = [f"e{place:04}" for place in range(number)]
     spec = f"synthetic:duration={length_s:g},jitter={length_s / 20:g}"
     with bench([f"{name}={spec}" for name in names], concurrency=processes) as measured:
@@ -53,19 +59,32 @@ def run(number: int, jobs: int, length_s: float, processes: int) -> Run:
         app.set_default()
         endpoints = [Endpoint(name, app=app) for name in names]
         warm_up(endpoints[0])
+        store = JobStore(measured.redis, "runpod")
+        if not calls:
+            for name in names:
+                open_copies(store, accept_one(store, name, app), jobs // number - 1)
         began, before, costs = time.monotonic(), counted(measured), measured.counters()
-        for _ in range(jobs // number):
-            for endpoint in endpoints:
-                endpoint.apply_async(kwargs={"n": 1}, ignore_result=True)
-        ended = int(measured.redis.llen("runpod:ended"))
-        while ended < min(jobs, 1000) or open_calls(measured, names):
+        if calls:
+            for _ in range(jobs // number):
+                for endpoint in endpoints:
+                    endpoint.apply_async(kwargs={"n": 1}, ignore_result=True)
+        else:
+            for name in names:
+                store.holds.lift(name)
+                app.send_task(CHECK_STATUS, (name,), queue=Queues.of("runpod").status, ignore_result=True)
+        asked = 0
+        while open_calls(measured, names):
             time.sleep(1)
-            ended = int(measured.redis.llen("runpod:ended"))
+            asked += 2 * len(names) + 1
         seconds, after, used = time.monotonic() - began, counted(measured), measured.counters().since(costs)
+        # Each endpoint has a check planned, which finds nothing.
+        time.sleep(LAST_CHECKS_S)
+        before_idle = counted(measured)
         time.sleep(IDLE_S)
-        idle = (counted(measured)[0] - after[0]) / IDLE_S
+        idle = (counted(measured)[0] - before_idle[0]) / IDLE_S
     total, scripts, messages = (now - then for now, then in zip(after, before, strict=True))
-    return Run(jobs, seconds, total, scripts, messages, used.worker_s, used.redis_s, used.requests, idle)
+    messages += 0 if calls else jobs
+    return Run(jobs, seconds, total - asked, scripts, messages, used.worker_s, used.redis_s, used.requests, idle)
 
 
 def warm_up(endpoint: Endpoint) -> None:
@@ -90,13 +109,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=200, help="jobs of each (default: %(default)s)")
     parser.add_argument("--length", type=float, default=5.0, help="seconds of a job (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=2, help="processes of the worker (default: %(default)s)")
+    parser.add_argument("--calls", action="store_true", help="call the jobs; otherwise they are all open at the start")
     given = parser.parse_args()
     total = given.endpoints * given.jobs
     runs = {}
     for number in (1, given.endpoints):
         # A process of its own: Celery keeps its connections to the servers of the other run.
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            runs[number] = process.submit(run, number, total, given.length, given.concurrency).result()
+            runs[number] = process.submit(run, number, total, given.length, given.concurrency, given.calls).result()
     print(machine())
     print(
         "| endpoints | jobs | jobs a second | messages a job | Redis commands a job | scripts a job "

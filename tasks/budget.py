@@ -14,6 +14,8 @@ from celery_runpod._store.scripts import Scripts
 WINDOW_S = 10
 # docs.runpod.io/serverless/endpoints/operation-reference: base limits per endpoint in 10 s
 PER_WINDOW = {"run": 1000, "runsync": 2000, "status": 2000, "stream": 2000, "cancel": 100, "purge-queue": 2}
+LATE_S = 0.5
+"""Calls reach RunPod a moment after they were taken, some later than others."""
 SPARED = 20
 """At most one in so many looks of a window is left to those that a verdict waits for."""
 
@@ -44,7 +46,7 @@ class Budget:
             now=self._clock(),
             wanted=wanted,
             most=PER_WINDOW[operation],
-            window=WINDOW_S,
+            window=WINDOW_S + LATE_S,
             spare=spare,
         )
         return Calls(int(granted), float(more_at or 0.0))

@@ -125,6 +125,7 @@ class Check:
                 looks=self.granted.looks,
                 submits=self.granted.submits,
                 max_in_flight=self.max_in_flight,
+                placed=begun.placed > 0,
             )
             reach(Step.CHECK_LEASED)
             if leased.more:

@@ -239,7 +239,8 @@ class Stack:
         data = self.folder / f"redis-{port}"
         data.mkdir(exist_ok=True)
         command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(data)]
-        command += ["--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction", *arguments]
+        command += ["--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
+        command += ["--hash-max-ziplist-value", "1024", *arguments]
         url = f"redis://127.0.0.1:{port}/0"
 
         def answers(server: Server) -> bool:

@@ -27,8 +27,8 @@ end
 -- How many of the jobs that wait to be submitted may go now, at most `most`; and from when on the budget has submits (s).
 local function may_submit(waiting, gate, posts, inflight, now, max_in_flight, most)
   local number = math.min(redis.call('ZCARD', waiting), tonumber(most))
+  if number == 0 then return 0, 0 end
   local from = tonumber(redis.call('HGET', gate, 'budget_from') or '0')
-  if number == 0 then return 0, from end
   local word = gate_state(gate, posts, now, '')
   if word == 'one' then number = 1 elseif word ~= 'open' then return 0, from end
   if max_in_flight ~= '' then number = math.min(number, tonumber(max_in_flight) - redis.call('ZCARD', inflight)) end

@@ -8,9 +8,9 @@
 -- come at once: under load each check then has several jobs, which costs less than a check for each job, and a few calls
 -- do not wait. A webhook's hint (`cap` 0) waits for nothing, and RabbitMQ's whole seconds are apart enough.
 local BREATH, BURST = 0.25, 1
-local function check_begins(next_check_at, now)
-  local rested = tonumber(redis.call('HGET', next_check_at, 'rested') or '0')
-  redis.call('HSET', next_check_at, 'rested', string.format('%.6f', math.max(rested, tonumber(now)) + BREATH))
+local function check_begins(next_check_at, now, rested)
+  rested = math.max(tonumber(rested or '0'), tonumber(now)) + BREATH
+  redis.call('HSET', next_check_at, 'rested', string.format('%.6f', rested))
 end
 local function plan(next_check_at, at, now, cap, whole, overdue)
   local time = tonumber(now)

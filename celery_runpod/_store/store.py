@@ -79,14 +79,12 @@ class Entered:
 
 @dataclass(frozen=True)
 class Begun:
-    """What a check could do if the budget allows: `looks` that are due, and `submits`. So many jobs are `running`, as far
-    as looks have shown; so many looks are `placed`, planned by the place in RunPod's queue; so many `decisions` are due
-    within `SOON_S`. `paused_until`: until when looks are paused, also when that time is past and none was answered
-    since."""
+    """What a check could do if the budget allows: `looks` that are due, and `submits`. So many looks are `placed`,
+    planned by the place in RunPod's queue; so many `decisions` are due within `SOON_S`. `paused_until`: until when looks
+    are paused, also when that time is past and none was answered since."""
 
     looks: int
     submits: int
-    running: int
     placed: int
     decisions: int
     paused_until: float | None
@@ -250,8 +248,8 @@ class JobStore:
         )
         if answer[0] == "busy":
             return None
-        looks, submits, running, placed, decisions = map(int, answer[1:6])
-        return Begun(looks, submits, running, placed, decisions, float(answer[6]) if answer[6] else None)
+        looks, submits, placed, decisions = map(int, answer[1:5])
+        return Begun(looks, submits, placed, decisions, float(answer[5]) if answer[5] else None)
 
     def keep_place(self, endpoint: str, token: str, alive_until: float) -> None:
         """A check still works."""
@@ -267,9 +265,10 @@ class JobStore:
         looks: int = 0,
         submits: int = 0,
         max_in_flight: int | None = None,
+        placed: bool = True,
     ) -> Leased:
         """Take what is due: at most `batch` jobs on which something must be decided, so many looks, and so many of the
-        jobs that wait to be submitted."""
+        jobs that wait to be submitted. `placed`: some looks were planned by places in RunPod's queue."""
         more, decided, *ids = self.scripts.run(
             "lease_due",
             endpoint=endpoint,
@@ -279,6 +278,7 @@ class JobStore:
             looks=looks,
             submits=submits,
             max_in_flight=max_in_flight,
+            placed=placed,
         )
         looked = ids[int(decided) :]
         return Leased(ids[: int(decided)], dict(zip(looked[::2], map(int, looked[1::2]), strict=True)), more == "1")

@@ -104,7 +104,8 @@ def test_every_service_is_tried_here(deployment: Deployment) -> None:
 def test_redis_keeps_jobs_and_asks_for_its_password(deployment: Deployment) -> None:
     redis = Redis.from_url(deployment.redis_url, decode_responses=True)
     # One at a time: Redis 6 takes no more.
-    for name, value in {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}.items():
+    wanted = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
+    for name, value in {**wanted, "hash-max-ziplist-value": "1024"}.items():
         assert redis.config_get(name) == {name: value}
     with pytest.raises(RedisError):
         Redis.from_url(f"redis://127.0.0.1:{deployment.ports['redis']}/0").ping()

@@ -39,6 +39,7 @@ def test_redis_keeps_jobs(services: dict[str, Any]) -> None:
     command = " ".join(redis["command"])
     assert "--appendonly yes" in command
     assert "--maxmemory-policy noeviction" in command
+    assert "--hash-max-ziplist-value 1024" in command
     assert "--requirepass ${REDIS_PASSWORD:?" in command
     assert redis["volumes"] == ["redis-data:/data"]
     assert "ports" not in redis

@@ -20,7 +20,7 @@ end
 local granted = math.max(0, math.min(tonumber(wanted), tonumber(most) - used - tonumber(spare)))
 if granted > 0 then
   redis.call('HINCRBY', calls, string.format('%d', last), granted)
-  redis.call('EXPIRE', calls, 2 * length)
+  redis.call('EXPIRE', calls, math.ceil(2 * length))
 end
 if granted == tonumber(wanted) then return {tostring(granted), ''} end
 return {tostring(granted), string.format('%.3f', (oldest + 1) / 10 + length + 0.001)}

@@ -67,9 +67,7 @@ def test_looks_that_wait_use_all_that_runpod_allows(bench: Bench) -> None:
     """30,000 running jobs, none near its deadline, are looked at within 150 s."""
     began, left = bench.now, 30_000
     while left:
-        granted = ask_budget(
-            bench.services, ENDPOINT, Begun(min(200, left), 0, left, 0, decisions=0, paused_until=None)
-        )
+        granted = ask_budget(bench.services, ENDPOINT, Begun(min(200, left), 0, 0, decisions=0, paused_until=None))
         left -= granted.looks
         bench.now = max(bench.now, granted.looks_from)
     assert bench.now - began <= 30_000 * WINDOW_S / PER_WINDOW["status"]

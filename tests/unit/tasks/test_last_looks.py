@@ -245,7 +245,7 @@ def test_every_verdict_comes_within_its_turn_beside_more_looks_than_the_budget_a
     ended = 0
     while ended < 60:
         # Another check has more to look at than there is budget for.
-        ask_budget(timed.services, ENDPOINT, Begun(200, 0, 0, 0, decisions=60 - ended, paused_until=None))
+        ask_budget(timed.services, ENDPOINT, Begun(200, 0, 0, decisions=60 - ended, paused_until=None))
         timed.check(after_s=1)
         ended = sum(timed.record(f"d{number}").state is State.COMPLETED for number in range(60))
         assert timed.now <= NOW + 60 + 60 / 10 + timed.settings.poll_timeout_s
