@@ -16,6 +16,7 @@ from tests.waiting import eventually
 ENDPOINTS = (
     "--endpoint", "fast=synthetic:duration=0.05",
     "--endpoint", "slow=synthetic:duration=60",
+    "--endpoint", "full=synthetic:duration=60,workers=1",
     "--endpoint", "one=synthetic:duration=0.2,workers=1",
     "--endpoint", "late=synthetic:duration=0,delay=0.3",
     "--endpoint", "failing=synthetic:duration=0,failures=1",
@@ -112,10 +113,11 @@ def test_cancel_in_queue_in_progress_and_after_the_end(runpod: Client) -> None:
 
 
 def test_more_jobs_than_workers_wait_and_a_purge_removes_them(runpod: Client) -> None:
-    job_ids = [runpod.run("one", number) for number in range(4)]
-    assert runpod.health("one")["jobs"]["inQueue"] == 3
-    assert runpod.send("POST", "/v2/one/purge-queue", json={}).json() == {"removed": 3, "status": "completed"}
-    eventually(lambda: [runpod.state("one", job_id) for job_id in job_ids], ["COMPLETED", "404", "404", "404"])
+    job_ids = [runpod.run("full", number) for number in range(4)]
+    eventually(lambda: runpod.state("full", job_ids[0]), "IN_PROGRESS")
+    assert runpod.health("full")["jobs"]["inQueue"] == 3
+    assert runpod.send("POST", "/v2/full/purge-queue", json={}).json() == {"removed": 3, "status": "completed"}
+    eventually(lambda: [runpod.state("full", job_id) for job_id in job_ids], ["IN_PROGRESS", "404", "404", "404"])
 
 
 def test_delay_is_time_in_the_queue(runpod: Client) -> None:
