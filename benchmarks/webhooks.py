@@ -1,5 +1,7 @@
 """What a webhook costs and gains: time to the follow-up task, GETs of /status and bytes through the broker, for each job.
 
+The time stands beside that of a hop, from the publish of a bare task to its start, and of one GET of /status.
+
 Bounded: about two minutes. Run: `python benchmarks/webhooks.py`. The same jobs run twice on the simulator: with webhooks,
 and found by checks alone, which is the anchor. Broker and store are two Redis servers, so that the broker's bytes can be
 counted; what its workers' waiting costs in the same time is subtracted.
@@ -27,6 +29,7 @@ from celery_runpod._devstack.stack import Stack, cli, free_port
 
 SECRET = "a-secret-of-the-benchmark-0123456789"
 WITHIN_S = 300.0
+HOPS = 50
 
 app = Celery("benchmark", broker=os.environ.get("RUNPOD_BROKER_URL"), backend=os.environ.get("REDIS_URL"))
 app.conf.task_default_queue = "benchmark"
@@ -76,7 +79,10 @@ def measure(jobs: int, output_bytes: int, *, webhooks: bool) -> dict[str, float]
 
 def _run(jobs: int, simulator: str, broker: str) -> dict[str, float]:
     endpoint = Endpoint("bulk", app=app)
-    chain(endpoint.s(n=-1), began.si()).delay().get(timeout=WITHIN_S)
+    first = chain(endpoint.s(n=-1), began.si()).delay()
+    first.get(timeout=WITHIN_S)
+    hop_s = statistics.median(hop() for _ in range(HOPS))
+    get_s = statistics.median(get(simulator, str(JobResult(first.parent.id, app=app).job_id)) for _ in range(HOPS))
     idle_from, at = broker_bytes(broker), time.monotonic()
     time.sleep(5)
     idle_a_second = (broker_bytes(broker) - idle_from) / (time.monotonic() - at)
@@ -90,9 +96,25 @@ def _run(jobs: int, simulator: str, broker: str) -> dict[str, float]:
     return {
         "median late, s": statistics.median(late),
         "95 % late, s": statistics.quantiles(late, n=20)[-1],
+        "a hop, s": hop_s,
+        "a GET, s": get_s,
+        "hops late, without one GET": (statistics.median(late) - get_s) / hop_s,
         "GETs a job": (looks(simulator) - looked) / jobs,
         "broker bytes a job": sent / jobs,
     }
+
+
+def hop() -> float:
+    """Seconds from the publish of a bare task to its start."""
+    published = time.time()
+    return float(began.delay().get(timeout=WITHIN_S)) - published
+
+
+def get(simulator: str, job_id: str) -> float:
+    """Seconds that one GET of /status takes."""
+    at = time.monotonic()
+    requests.get(f"{simulator}/v2/bulk/status/{job_id}", headers={"Authorization": "Bearer benchmark"}, timeout=30)
+    return time.monotonic() - at
 
 
 def looks(simulator: str) -> int:
