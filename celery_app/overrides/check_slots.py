@@ -2,8 +2,9 @@
 
 A check waits for RunPod, for as long as its slowest call takes; accepting a call and delivering a result take
 milliseconds. Without a limit a worker of two processes would accept nothing while it waits twice. A check that has to
-wait here meets more jobs when it begins, and does them side by side. While no other task comes, the last process takes a
-check too, if it will be short.
+wait here meets more jobs when it begins, and does them side by side. So no second one of its endpoint waits beside it: it
+is dropped. Redis hands out a message that waits for long once more, each time, and of 500 endpoints thousands of copies
+stood before their checks. While no other task comes, the last process takes a check too, if it will be short.
 
 An endpoint for which RunPod is slow must not hold up the others: its checks take most of the time. Together with those of
 other slow endpoints they have two thirds of the processes that checks have, and never the last one.
@@ -31,8 +32,8 @@ SHORT_S, SLOW_S = 1.0, 3.0
 
 class CheckSlots:
     """The checks of one worker. `begin` hands a request to the pool, `processes` says how many it has; `held` and `freed`
-    are called for each check that has to wait: a message that waits must not keep others from being fetched. `later`
-    calls a function after some seconds, `clock` counts seconds."""
+    are called for each check that has to wait: a message that waits must not keep others from being fetched. `drop`
+    acknowledges a request that is not needed. `later` calls a function after some seconds, `clock` counts seconds."""
 
     def __init__(
         self,
@@ -40,11 +41,12 @@ class CheckSlots:
         processes: Callable[[], int],
         held: Callable[[], None],
         freed: Callable[[], None],
+        drop: Callable[[Any], None],
         later: Callable[[float, Callable[[], None]], Any],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._begin, self._processes, self._held, self._freed = begin, processes, held, freed
-        self._later, self._clock = later, clock
+        self._drop, self._later, self._clock = drop, later, clock
         self._lock = threading.Lock()
         self._running: dict[int, tuple[float, str]] = {}
         self._waiting: deque[tuple[Any, str]] = deque()
@@ -62,12 +64,15 @@ class CheckSlots:
         # Its endpoint: the arguments, as they are.
         endpoint = repr((request.args, request.kwargs))
         with self._lock:
+            needless = any(one == endpoint for _, one in self._waiting)
             waits = bool(self._waiting) or not self._may_begin()(endpoint)
-            if waits:
-                self._waiting.append((request, endpoint))
-            else:
+            if not waits:
                 self._running[id(request)] = self._clock(), endpoint
-        if waits:
+            elif not needless:
+                self._waiting.append((request, endpoint))
+        if needless:
+            self._drop(request)
+        elif waits:
             self._held()
             self._next()
         else:

@@ -52,6 +52,7 @@ class LossTolerantConsumer(Consumer):
             lambda: self.pool.num_processes,
             lambda: self.qos.increment_eventually(),
             lambda: self.qos.decrement_eventually(),
+            self._drop,
             lambda seconds, then: self.timer.call_after(seconds, then),
         )
         self.on_task_request = self.checks.take
@@ -103,6 +104,10 @@ class LossTolerantConsumer(Consumer):
         if not request.acknowledged and not request.message.acknowledged:
             request.acknowledged = True
             self.ward.take(request.message, why)
+
+    def _drop(self, request: Any) -> None:
+        state.task_ready(request)
+        request.acknowledge()
 
     def _forget(self, request: Any) -> None:
         """Free the place in the pool that the request took."""

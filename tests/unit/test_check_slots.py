@@ -16,6 +16,7 @@ class Pool:
     def __init__(self, processes: int) -> None:
         self.begun: list[Any] = []
         self.held = 0
+        self.dropped: list[Any] = []
         self.now = 100.0
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.slots = CheckSlots(
@@ -23,6 +24,7 @@ class Pool:
             lambda: processes,
             lambda: self.hold(1),
             lambda: self.hold(-1),
+            self.dropped.append,
             lambda seconds, then: self.timers.append((self.now + seconds, then)),
             lambda: self.now,
         )
@@ -65,7 +67,7 @@ def test_checks_wait_for_each_other_and_nothing_else_does() -> None:
 
 def test_a_check_that_fails_frees_its_place_once() -> None:
     pool = busy()
-    first, second, third = (pool.take(CHECK_STATUS) for _ in range(3))
+    first, second, third = (pool.take(CHECK_STATUS, f"e{number}") for number in range(3))
     # Celery calls on_failure from on_success where the task raised.
     first.on_failure(None)
     first.on_success(None)
@@ -127,7 +129,7 @@ def test_one_process_gives_the_other_tasks_as_much_time_as_a_check_took() -> Non
 def test_one_process_is_not_idle_for_a_turn_that_nobody_takes() -> None:
     pool = Pool(processes=1)
     first = pool.take(CHECK_STATUS)
-    second, third = pool.take(CHECK_STATUS), pool.take(CHECK_STATUS)
+    second, third = pool.take(CHECK_STATUS), pool.take(CHECK_STATUS, "e2")
     pool.passes(10)
     first.on_success(None)
     assert pool.begun == [first, second] and pool.held == 1
@@ -156,35 +158,49 @@ def test_the_last_process_takes_a_short_check_while_no_other_task_comes() -> Non
 
 
 def test_the_last_process_takes_no_check_after_a_long_one_nor_beside_it() -> None:
-    pool = Pool(processes=2)
+    pool = slow_endpoint(processes=2)
     pool.take(RUN)
-    first = pool.take(CHECK_STATUS)
-    pool.passes(20)
-    second, third = pool.take(CHECK_STATUS), pool.take(CHECK_STATUS)
+    first, second = pool.take(CHECK_STATUS, "slow"), pool.take(CHECK_STATUS, "slow2")
     pool.passes(0.5)
     assert second not in pool.begun
     first.on_success(None)
+    assert pool.begun[-1] is second
+    third = pool.take(CHECK_STATUS, "slow2")
     pool.passes(0.5)
-    assert pool.begun[-1] is second and third not in pool.begun
+    assert third not in pool.begun
     second.on_success(None)
-    fourth = pool.take(CHECK_STATUS)
+    fourth = pool.take(CHECK_STATUS, "slow")
     pool.passes(0.05)
     assert third in pool.begun and fourth in pool.begun
 
 
-def slow_endpoint(processes: int) -> Pool:
-    """A pool that has seen a check of the endpoint `slow` take 20 s."""
-    pool = Pool(processes)
-    first = pool.take(CHECK_STATUS, "slow")
-    pool.passes(20)
+def test_one_check_of_an_endpoint_waits_and_a_further_one_is_dropped() -> None:
+    pool = busy()
+    first, second, copy = (pool.take(CHECK_STATUS) for _ in range(3))
+    other = pool.take(CHECK_STATUS, "e2")
+    assert (pool.dropped, pool.held) == ([copy], 2)
     first.on_success(None)
+    third = pool.take(CHECK_STATUS)
+    assert pool.dropped == [copy] and pool.begun == [first, second]
+    second.on_success(None)
+    other.on_success(None)
+    assert pool.begun == [first, second, other, third] and pool.held == 0
+
+
+def slow_endpoint(processes: int) -> Pool:
+    """A pool that has seen checks of the endpoints `slow` and `slow2` take 20 s."""
+    pool = Pool(processes)
+    for endpoint in ("slow", "slow2"):
+        first = pool.take(CHECK_STATUS, endpoint)
+        pool.passes(20)
+        first.on_success(None)
     pool.begun.clear()
     return pool
 
 
 def test_a_slow_endpoint_leaves_processes_to_the_checks_of_others() -> None:
     pool = slow_endpoint(processes=4)
-    slow = [pool.take(CHECK_STATUS, "slow") for _ in range(4)]
+    slow = [pool.take(CHECK_STATUS, endpoint) for endpoint in ("slow", "slow", "slow", "slow2")]
     others = []
     for number in range(10):
         others.append(pool.take(CHECK_STATUS, f"e{number}"))
