@@ -24,6 +24,7 @@ CONSUMER = "celery.worker.consumer.consumer"
 TASK_LINES = ("celery.worker.strategy", "celery.app.trace")
 """The loggers of Celery's lines "Task ... received", "succeeded in", "ignored" and "raised expected"."""
 RECORD_KEYS = vars(logging.makeLogRecord({})).keys()
+"""What every record has; the rest are the fields of an event."""
 OUR_WORK = (RUN, SUBMIT_SYNC, FINISH, CHECK_STATUS)
 _BODY = re.compile(r"(?s)(?:The full contents of the message body was:|\bbody: ).*")
 

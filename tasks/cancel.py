@@ -44,7 +44,7 @@ def cancel(self: Any, ids: list[str], scope: Scope = "tree") -> None:
 
 def carry_out(services: Services, ids: list[str], *, scope: Scope) -> None:
     """Cancel, and remove the wish that was kept for it. Repeating it changes nothing. Where another worker is at it, this
-    one leaves it: the message of a cancel that takes minutes comes more than once, and would fill every slot."""
+    one leaves it: the message of a cancel that takes long comes more than once, and would fill every slot."""
     # Noted first: a later step of a chain, or a message in its queue, has no record yet.
     services.store.cancels.note_cancel(ids, scope=scope)
     lease = services.store.cancels.lease(ids, scope=scope, keep_s=LEASE_S)
@@ -72,7 +72,7 @@ def _carry_out(services: Services, ids: list[str], scope: Scope, each_batch: Cal
 
 def sweep_wishes(services: Services, older_than_s: float) -> None:
     """Publish a cancel again if its message was lost, or its worker died. The watchdog does not carry it out itself,
-    because a large group takes minutes."""
+    because a large group takes long."""
     now = services.clock()
     wishes = services.store.cancels.cancel_wishes(now - older_than_s)
     for scope in SCOPES:

@@ -1,7 +1,7 @@
 """[6 of 8] runpod.check_status: leases the jobs that are due, submits, polls or ends each, and plans the next check.
 
-A check is a countdown message for all jobs of an endpoint. Each job has its own exponential backoff, and the next check
-comes at the earliest due time. A check works on its jobs in parallel, ends before its lease lapses, and gives back the
+A check is a countdown message for all jobs of an endpoint. Each job has a time of its own (``schedule.py``), and the next
+check comes at the earliest. A check works on its jobs in parallel, ends before its lease lapses, and gives back the
 jobs that it could not look at. It also repeats what is not done yet (``outstanding.py``): cancels that RunPod has not
 confirmed, outcomes that were not delivered.
 

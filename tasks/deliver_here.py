@@ -58,6 +58,7 @@ class Outcomes:
             return False
         try:
             signature = loads(job.continuation)
+            # Raises, if this is no signature.
             signature["options"].get("chord")
         except Exception:
             # `publish` ends the task of a continuation that cannot be read.

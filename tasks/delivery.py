@@ -2,7 +2,7 @@
 
 `finish` returns the output or raises the typed error, so that Celery itself stores the result and runs the rest of
 the chain, chord and links. One copy of it delivers at a time: `claim_finish` holds it for longer than Celery's own
-chord claim. If a `finish` is lost, the next check publishes it again (`check.py`).
+chord claim. A later check delivers what was not delivered in time (``outstanding.py``).
 
 Next: `celery_runpod/results.py`, where the caller reads the result.
 """
@@ -60,7 +60,7 @@ twice as many, errbacks and chord are skipped too."""
 
 
 def end_by_answer(services: Services, job: JobRecord, answer: Job) -> str:
-    """Record how RunPod ended an attempt and publish the continuation, or let the job wait for its next attempt."""
+    """Record how RunPod ended an attempt and deliver that, or let the job wait for its next attempt."""
     if answer.state == State.CANCELLED and (purged := purge_of(services, job)):
         return end_here(services, job, purged)
     failure = answer.failure(job.name, job.task_id)

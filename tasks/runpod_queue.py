@@ -22,8 +22,9 @@ from tasks.why_queued import LOOK_EVERY_S, ask_health, waits_long
 
 
 def follow_queue(services: Services, endpoint: str, looked_at: Iterable[JobRecord], placed: int, now: float) -> str:
-    """Ask /health, if it is time and one of these jobs waits, or so many looks are `placed`; these are planned again.
-    Returns why jobs wait in RunPod's queue, "" if it is not known."""
+    """Ask /health, if it is time, where a job of `looked_at` has waited for long, and where looks were planned by places
+    in the queue: so many were `placed`, and are planned again. Returns why jobs wait in RunPod's queue, "" if it is not
+    known."""
     waiting = [job for job in looked_at if job.state is State.IN_QUEUE and waits_long(job, now)]
     if not waiting and not placed:
         return ""

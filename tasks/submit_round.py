@@ -41,10 +41,11 @@ class SubmitRound:
         self._calls = {"run": calls}
         self._known: Known | None = None
         self.before: dict[str, int] = {}
+        """Task id of a job that was claimed -> how many jobs at RunPod are before it."""
         self.replicas = Replicas(services, endpoint)
 
     def known(self) -> Known:
-        """What is known of the endpoint's jobs; `before` is of those that were claimed in this round."""
+        """What is known of the endpoint's jobs, read once; `before` grows with each that is claimed in this round."""
         with self._lock:
             if self._known is None:
                 self._known = known(self._services, self._endpoint, self._services.clock(), self.before)

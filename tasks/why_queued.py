@@ -23,14 +23,14 @@ LOOK_S = 4.0
 """A look at /health that takes longer is given up, because it holds up a check."""
 
 
-def ask_health(services: Services, job: JobRecord, now: float, known: str) -> str:
+def ask_health(services: Services, job: JobRecord, now: float, why: str) -> str:
     """Ask /health of the job's endpoint, and note how many jobs are in progress. Returns why jobs wait in RunPod's queue;
-    what was `known`, if it does not answer."""
+    `why`, as the last look found it, if /health does not answer."""
     try:
         health = services.client(job.api_key_name).health(job.endpoint, timeout=LOOK_S)
     except RunPodError as error:
         log.info("health.unanswered", extra={"endpoint": job.name, "error": str(error)})
-        return known
+        return why
     reason = reason_of(health)
     services.store.health.note_health(job.endpoint, reason, health.in_progress, now)
     return reason

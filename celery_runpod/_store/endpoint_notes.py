@@ -41,6 +41,7 @@ class HealthLooks(Part):
         return answer[0] == "look", str(answer[1]), float(answer[2])
 
     def note_health(self, endpoint: str, reason: str, in_progress: int, now: float) -> None:
+        """What a look at this time (s since 1970) found: why jobs wait, and how many are in progress."""
         fields = {"told": reason, "in_progress": in_progress, "counted_at": repr(now)}
         self.redis.hset(self.keys.health(endpoint), mapping=fields)
 

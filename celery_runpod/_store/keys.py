@@ -49,13 +49,14 @@ class Keys:
     look = _of_endpoint("look")
     """zset: task id of a job at RunPod -> when to ask RunPod about it next."""
     undelivered = _of_endpoint("undelivered")
-    """zset: task id -> when to publish `runpod.finish` again."""
+    """zset: task id whose outcome was not delivered yet -> when a check delivers it."""
     cancels = _of_endpoint("cancels")
     """zset: RunPod job id -> when to POST /cancel again."""
     cancel_keys = _of_endpoint("cancel_keys")
     """hash: RunPod job id -> the name of the API key that its cancel needs."""
     inflight = _of_endpoint("inflight")
-    """zset: task id that RunPod may be working on -> when it was submitted; 0 once it was seen in progress."""
+    """zset: task id that RunPod may be working on -> when it was submitted (`LOW_PRIORITY_S` later, if it is of low
+    priority): so they stand as in RunPod's queue; 0 once it was seen in progress."""
     by_place = _of_endpoint("by_place")
     """zset: task ids whose next look was planned by their place in RunPod's queue (``look_earlier.lua``); expires."""
     waiting = _of_endpoint("waiting")

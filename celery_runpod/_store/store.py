@@ -531,13 +531,14 @@ class JobStore:
         return int(found or 0)
 
     def deliver_at(self, endpoint: str, task_id: str, at: float) -> None:
-        """When a verdict that was not delivered is published again."""
+        """When (s since 1970) a check delivers an outcome that was not delivered yet."""
         self.redis.zadd(self.keys.undelivered(endpoint), {task_id: at}, xx=True)
 
     def republish(
         self, endpoint: str, task_ids: Sequence[str], now: float, *, base_s: float = 30.0, cap_s: float = 900.0
     ) -> dict[str, str]:
-        """Which of these verdicts may be published again now, in the words of ``scripts/republish.lua``."""
+        """Which of these outcomes may be delivered again now, in the words of ``scripts/republish.lua``. The waits
+        between grow from `base_s` to `cap_s` seconds."""
 
         def build(pipe: Any) -> None:
             for task_id in task_ids:

@@ -9,7 +9,8 @@
         healthy ("1": /health has answered the claimant); probe_until (s);
         place (in RunPod's queue: the smallest goes first)
   Returns {"go", number of the attempt, how many jobs at RunPod are before it}
-        | {"health"} (the claimant alone may try: it asks /health, and claims again) | {"wait", reason, "changed" | "same"} | {"refused"} (not WAITING) | {"unknown"} (no such job)
+        | {"health"} (the claimant alone may try: it asks /health, and claims again)
+        | {"wait", reason, "changed" | "same"} | {"refused"} (not WAITING) | {"unknown"} (no such job)
   The claim is never renewed: a POST is over, by its own total deadline, long before the window ends.
   Asked again with the same token (its answer was lost), it gives the same number. ]]
 local state = redis.call('HGET', job, 'state')

@@ -4,7 +4,7 @@
   ARGV  now (s); lease_until (s: the lease is this score); batch; submits (so many did the budget grant); looks (the same);
         max_in_flight ("" = no limit); placed ("1": looks were planned by places in RunPod's queue)
   Returns {"1" if more is due else "0", how many of the ids are to be submitted or decided on, their task ids ..., and of
-        those to be looked at: task id, how many jobs at RunPod were submitted before it, ...}
+        those to be looked at: task id, how many jobs at RunPod are before it, ...}
   Those to be submitted come first, in their turn; then the oldest. A lease that nobody gives back lapses by itself: the
   job is then due again. ]]
 local answer = {'0', '0'}

@@ -1,7 +1,7 @@
---[[ republish: a verdict whose finish has not run: may it be published again now, and when next?
+--[[ republish: an outcome that was not delivered: may it be now, and when next?
   KEYS  job(endpoint, task_id); undelivered(endpoint)
   ARGV  task_id; now (s); base (s); cap (s)
-  Returns "first" (not published again before, and no process has begun to deliver it) | "publish"
+  Returns "first" (the first time, and no process has begun to deliver it) | "publish" (as a message)
         | "later" (not due, or being delivered) | "gone" (delivered, or no such job)
   Each time the wait doubles, so that a long queue is not filled with copies. A state that this version does not know is
   no reason to forget a verdict: whoever reads the record puts it aside. ]]

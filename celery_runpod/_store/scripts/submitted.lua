@@ -1,6 +1,6 @@
 --[[ submitted: RunPod has taken this attempt and named its job.
-  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); cancels(endpoint); cancel_keys(endpoint); by_job_id(endpoint, given_id);
-        by_place(endpoint)
+  KEYS  job(endpoint, task_id); due(endpoint); look(endpoint); cancels(endpoint); cancel_keys(endpoint);
+        by_job_id(endpoint, given_id); by_place(endpoint)
   ARGV  task_id; attempt; given_id (RunPod's); look_at (s); decide_at (s); now (s); api_key_name; index_ttl (s, whole);
         placed ("1": the look was planned by its place in RunPod's queue)
   Returns "accepted" | "foreign" (another task has this job) | "already_ended" | "cancel_asked"
