@@ -13,7 +13,7 @@ from celery.signals import celeryd_init, setup_logging
 
 import tasks
 from celery_app.logs import configure_logging
-from celery_app.overrides import ignore_without_traceback, redis_channel
+from celery_app.overrides import ignore_without_traceback, redis_shortcuts
 from celery_app.overrides.revoke import install as install_revocation
 from celery_app.process_services import Process
 from celery_app.watchdog.self_healing import SelfHeal
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> Celery:
     app.finalize()
     for name in (RUN, FINISH):
         app.tasks[name].Request = "celery_app.overrides.unrevoked_request:UnrevokedRequest"
-    redis_channel.install()
+    redis_shortcuts.install()
     if is_redis(settings.broker_url):
         limit_imported(app, settings.visibility_timeout_s - END_S)
     ignore_without_traceback.install()

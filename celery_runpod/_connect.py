@@ -279,11 +279,11 @@ def backend_of(app: Celery) -> str:
     return _of_app(app, app.conf.result_backend, "result_backend_transport_options")
 
 
-def _of_app(app: Celery, given: Any, options: str) -> str:
+def _of_app(app: Celery, given: Any, options_name: str) -> str:
     if not isinstance(given, str):
         return ""
     if is_sentinel(given):
-        return of_celery_app(given, app.conf.get(options) or {})
+        return of_celery_app(given, app.conf.get(options_name) or {})
     return given.split(";", 1)[0]
 
 

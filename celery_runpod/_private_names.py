@@ -9,8 +9,8 @@
     keeps its
       _chord_cleanup_script                                                  counter until it is joined
     celery Request._eventer                             unrevoked_request     a job's events are those of one task
-    kombu.transport.redis.Channel._create_client        redis_channel         one client for each channel
-    redis ConnectionPool.get_connection's wrapper       redis_channel         a checkout collects no arguments
+    kombu.transport.redis.Channel._create_client        redis_shortcuts       one client for each channel
+    redis ConnectionPool.get_connection's wrapper       redis_shortcuts       a checkout collects no arguments
     celery AMQP._create_task_sender                 callers_queues           queues of the user are not declared again
     kombu.transport.redis.loads,                    envelopes                broken envelopes are measured first
       Transport._deliver

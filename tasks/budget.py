@@ -51,6 +51,6 @@ class Budget:
         )
         return Calls(int(granted), float(more_at or 0.0))
 
-    def take(self, endpoint: str, operation: str, wanted: int, *, spare: int = 0) -> int:
-        """How many of the wanted calls are granted, as `ask`."""
-        return self.ask(endpoint, operation, wanted, spare=spare).granted
+    def take(self, endpoint: str, operation: str, wanted: int) -> int:
+        """Take as many of the wanted calls as are granted, as `ask`; returns how many."""
+        return self.ask(endpoint, operation, wanted).granted

@@ -61,8 +61,8 @@ class RunPodQueue(Part):
         return [float(one) for one in lengths], max(seen, int(in_progress or 0)), counted
 
     def waiting(self, endpoint: str) -> list[tuple[str, float, int, float]]:
-        """Those at the head of the queue, as far as looks have shown: task id, when it was submitted, how many jobs at
-        RunPod are before it, and when the next look is planned (s since 1970)."""
+        """Those at the head of the queue, as far as looks have shown: task id, when it was submitted (far later, if it is
+        of low priority), how many jobs at RunPod are before it, and when the next look is planned (s since 1970)."""
         inflight, look = self.keys.inflight(endpoint), self.keys.look(endpoint)
         begun: Any = self.redis.zcount(inflight, "-inf", 0)
         found: Any = self.redis.zrange(inflight, begun, begun + MOVED_AT_ONCE - 1, withscores=True)

@@ -59,7 +59,7 @@ def test_no_window_has_more_calls_than_runpod_allows(calls: list[tuple[float, in
     bench, taken = Bench(), []
     for after_s, wanted, spare in calls:
         bench.now += after_s
-        taken.append((bench.now, bench.services.budget.take(ENDPOINT, "cancel", wanted, spare=spare)))
+        taken.append((bench.now, bench.services.budget.ask(ENDPOINT, "cancel", wanted, spare=spare).granted))
     assert allowed(taken, PER_WINDOW["cancel"])
 
 

@@ -192,11 +192,6 @@ def test_a_pause_longer_than_one_look_holds_up_no_verdict() -> None:
 # Before all other looks
 
 
-@pytest.fixture
-def timed() -> Bench:
-    return Bench()
-
-
 def asked(bench: Bench) -> list[str]:
     return [call[2] for call in bench.runpod.calls if call[0] == "status"]
 
@@ -212,52 +207,56 @@ def test_last_looks_come_first_then_the_oldest_due() -> None:
     assert asked(bench) == ["r1", "r3", "r4", "r2"]
 
 
-def test_what_the_budget_does_not_grant_goes_first_at_the_next_check(timed: Bench) -> None:
+def test_what_the_budget_does_not_grant_goes_first_at_the_next_check() -> None:
+    bench = Bench()
     most = PER_WINDOW["status"]
     for number in range(3):
-        timed.accepted(f"t{number}", options=Options(deadline=600.0 - number, backoff=Backoff(first=2.0, cap=2.0)))
-    timed.services.budget.take(ENDPOINT, "status", most - 2)
-    timed.check(after_s=3)
-    assert asked(timed) == ["r1", "r2"]
+        bench.accepted(f"t{number}", options=Options(deadline=600.0 - number, backoff=Backoff(first=2.0, cap=2.0)))
+    bench.services.budget.take(ENDPOINT, "status", most - 2)
+    bench.check(after_s=3)
+    assert asked(bench) == ["r1", "r2"]
     # The look that was not granted is not touched.
-    assert timed.due("t2") == pytest.approx(-1)
-    timed.runpod.calls.clear()
-    timed.check(after_s=2 * WINDOW_S)
-    assert asked(timed)[0] == "r3"
+    assert bench.due("t2") == pytest.approx(-1)
+    bench.runpod.calls.clear()
+    bench.check(after_s=2 * WINDOW_S)
+    assert asked(bench)[0] == "r3"
 
 
-def test_other_looks_leave_some_of_the_budget_to_last_ones(timed: Bench) -> None:
-    take = timed.services.budget.take
+def test_other_looks_leave_some_of_the_budget_to_last_ones() -> None:
+    bench = Bench()
+    budget = bench.services.budget
     most, spared = PER_WINDOW["status"], PER_WINDOW["status"] // SPARED
-    assert take(ENDPOINT, "status", most, spare=spared) == most - spared
-    assert take(ENDPOINT, "status", 5, spare=spared) == 0
-    assert take(ENDPOINT, "status", most) == spared
+    assert budget.ask(ENDPOINT, "status", most, spare=spared).granted == most - spared
+    assert budget.ask(ENDPOINT, "status", 5, spare=spared).granted == 0
+    assert budget.take(ENDPOINT, "status", most) == spared
 
 
 def test_every_verdict_comes_within_its_turn_beside_more_looks_than_the_budget_allows(
-    timed: Bench, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    bench = Bench()
     monkeypatch.setitem(PER_WINDOW, "status", 100)  # 10 a second
-    runs_until(timed, 55)
+    runs_until(bench, 55)
     for number in range(60):
-        timed.accepted(f"d{number}", options=Options(deadline=60.0, backoff=Backoff(first=100.0, cap=100.0)))
-    timed.now += 55
+        bench.accepted(f"d{number}", options=Options(deadline=60.0, backoff=Backoff(first=100.0, cap=100.0)))
+    bench.now += 55
     ended = 0
     while ended < 60:
         # Another check has more to look at than there is budget for.
-        ask_budget(timed.services, ENDPOINT, Begun(200, 0, 0, decisions=60 - ended, paused_until=None))
-        timed.check(after_s=1)
-        ended = sum(timed.record(f"d{number}").state is State.COMPLETED for number in range(60))
-        assert timed.now <= NOW + 60 + 60 / 10 + timed.settings.poll_timeout_s
+        ask_budget(bench.services, ENDPOINT, Begun(200, 0, 0, decisions=60 - ended, paused_until=None))
+        bench.check(after_s=1)
+        ended = sum(bench.record(f"d{number}").state is State.COMPLETED for number in range(60))
+        assert bench.now <= NOW + 60 + 60 / 10 + bench.settings.poll_timeout_s
 
 
-def test_no_check_spins_while_a_verdict_waits_for_the_budget(timed: Bench) -> None:
-    timed.accepted(options=Options(deadline=20.0))
-    timed.now += 20
-    timed.services.budget.take(ENDPOINT, "status", PER_WINDOW["status"])
-    timed.check()
-    assert timed.record().state is State.IN_QUEUE
-    due = timed.due()
+def test_no_check_spins_while_a_verdict_waits_for_the_budget() -> None:
+    bench = Bench()
+    bench.accepted(options=Options(deadline=20.0))
+    bench.now += 20
+    bench.services.budget.take(ENDPOINT, "status", PER_WINDOW["status"])
+    bench.check()
+    assert bench.record().state is State.IN_QUEUE
+    due = bench.due()
     assert due is not None and due >= 1
 
 

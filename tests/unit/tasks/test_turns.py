@@ -48,11 +48,6 @@ def read_by_a_check(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-@pytest.fixture
-def timed() -> Bench:
-    return Bench()
-
-
 def test_a_call_of_priority_9_overtakes_all_that_wait() -> None:
     bench = one_place()
     waiting = [f"t{number}" for number in range(50)]
@@ -108,37 +103,35 @@ def test_a_call_behind_others_is_not_read_before_its_turn(monkeypatch: pytest.Mo
     assert bench.due("behind") > 500  # type: ignore[operator]
 
 
-def test_what_the_budget_refuses_is_not_read_again_and_goes_when_it_can(
-    timed: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_budget_refuses_is_not_read_again_and_goes_when_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
     ids = [f"t{number}" for number in range(30)]
-    assert timed.services.budget.take(ENDPOINT, "run", PER_WINDOW["run"]) == PER_WINDOW["run"]
+    assert bench.services.budget.take(ENDPOINT, "run", PER_WINDOW["run"]) == PER_WINDOW["run"]
     for task_id in ids:
-        call(timed, task_id)
-    timed.check()
-    assert timed.record("t3").reason == "BUDGET" and submitted(timed, ids) == []
-    read = read_by_a_check(timed, monkeypatch)
+        call(bench, task_id)
+    bench.check()
+    assert bench.record("t3").reason == "BUDGET" and submitted(bench, ids) == []
+    read = read_by_a_check(bench, monkeypatch)
     for _ in range(5):
-        timed.check(after_s=1)
+        bench.check(after_s=1)
     assert read == []
-    timed.check(after_s=2 * WINDOW_S)
-    assert submitted(timed, ids) == ids
+    bench.check(after_s=2 * WINDOW_S)
+    assert submitted(bench, ids) == ids
 
 
-def test_looks_that_the_budget_refuses_are_not_read_and_the_oldest_goes_first(
-    timed: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_looks_that_the_budget_refuses_are_not_read_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
     monkeypatch.setitem(PER_WINDOW, "status", 40)
     for number in range(100):
-        timed.accepted(f"t{number}")
-        timed.now += 0.001
-    timed.now += 5
-    read = read_by_a_check(timed, monkeypatch)
+        bench.accepted(f"t{number}")
+        bench.now += 0.001
+    bench.now += 5
+    read = read_by_a_check(bench, monkeypatch)
     asked: list[str] = []
     while len(asked) < 100:
-        before = len(timed.runpod.calls)
-        timed.check(after_s=1)
-        asked += [made[2] for made in timed.runpod.calls[before:] if made[0] == "status"]
+        before = len(bench.runpod.calls)
+        bench.check(after_s=1)
+        asked += [made[2] for made in bench.runpod.calls[before:] if made[0] == "status"]
         assert len(read) == len(asked)
     # Each once, before any is asked about again.
     assert asked[:100] == [f"r{number}" for number in range(1, 101)]
@@ -151,15 +144,16 @@ def test_by_default_a_thousand_jobs_are_at_runpod(monkeypatch: pytest.MonkeyPatc
     assert Bench(profiles=profiles).settings.max_in_flight(ENDPOINT) == 5000
 
 
-def test_a_lost_check_of_what_waits_for_the_budget_is_published_again(timed: Bench) -> None:
-    timed.services.budget.take(ENDPOINT, "run", PER_WINDOW["run"])
-    call(timed, "t0")
-    timed.check()
-    timed.redis.delete(timed.store.keys.next_check_at(ENDPOINT))
-    before = timed.count("runpod.status")
-    timed.now += 2 * WINDOW_S
-    assert heal(timed.services) == [ENDPOINT]
-    assert timed.count("runpod.status") == before + 1
+def test_a_lost_check_of_what_waits_for_the_budget_is_published_again() -> None:
+    bench = Bench()
+    bench.services.budget.take(ENDPOINT, "run", PER_WINDOW["run"])
+    call(bench, "t0")
+    bench.check()
+    bench.redis.delete(bench.store.keys.next_check_at(ENDPOINT))
+    before = bench.count("runpod.status")
+    bench.now += 2 * WINDOW_S
+    assert heal(bench.services) == [ENDPOINT]
+    assert bench.count("runpod.status") == before + 1
 
 
 def test_a_check_that_dies_with_what_it_leased_gives_its_turn_back() -> None:
