@@ -24,7 +24,7 @@ from pathlib import Path
 
 from chart import line_chart
 
-from celery_runpod._store.endpoint_notes import COUNT_EVERY_S, MOVED_AT_ONCE
+from celery_runpod._store.places_in_queue import COUNT_EVERY_S, MOVED_AT_ONCE
 from tasks.order_of_looks import Known
 from tasks.schedule import Lengths, Queue
 

@@ -1,4 +1,4 @@
-"""The private names of Celery, kombu and amqp that this project uses, and why.
+"""The private names of other packages that this project uses, and why.
 
     private name                                    used in                  why
     celery Worker._process_task, _quick_release,    loss_tolerant_consumer   a message that the pool refuses ends its

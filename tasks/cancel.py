@@ -16,7 +16,7 @@ from celery import shared_task
 from celery_runpod._protocol import CANCEL, SCOPES, Scope
 from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
-from tasks.delivery import REPUBLISH_S, leave_shared, publish
+from tasks.delivery import UNDELIVERED_S, leave_shared, publish
 from tasks.publish_check import admit_waiting, plan_check
 from tasks.services import Services, services_of
 
@@ -165,7 +165,7 @@ def cancel_jobs(
                 each_batch()
                 now = services.clock()
                 cancelled[endpoint] += services.store.cancels.request_cancels(
-                    endpoint, some, {"reason": "revoked"}, now, now if many else now + REPUBLISH_S
+                    endpoint, some, {"reason": "revoked"}, now, now if many else now + UNDELIVERED_S
                 )
     for endpoint, ids in cancelled.items():
         if ids:

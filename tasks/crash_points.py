@@ -32,7 +32,7 @@ class Step(StrEnum):
     CHECK_ENDED = "check.3.ended"
     CHECK_PLANNED = "check.4.planned"
     OUTCOME_RECORDED = "outcome.1.recorded"
-    OUTCOME_PUBLISHED = "outcome.2.published"
+    OUTCOME_PASSED_ON = "outcome.2.passed_on"
     OUTCOME_RETRIED = "outcome.3.retried"
     FINISH_RECEIVED = "finish.1.received"
     FINISH_CLAIMED = "finish.2.claimed"

@@ -51,7 +51,8 @@ from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
 
 log = logging.getLogger(__name__)
 
-REPUBLISH_S = 30.0
+UNDELIVERED_S = 30.0
+"""If an outcome was not delivered by then, a check delivers it."""
 UNPUBLISHED_S = 2.0
 RETRY_BACKOFF = Backoff(first=1.0, factor=2.0, cap=60.0, jitter=0.1)
 MOST_CLAIMS = 10
@@ -114,12 +115,12 @@ def end_revoked(services: Services, job: JobRecord, reason: str) -> str:
 
 def _end(services: Services, job: JobRecord, state: State, outcome: dict[str, Any], **extra: Any) -> str:
     now = services.clock()
-    answer, job = services.store.end(job, state, outcome, now, now + REPUBLISH_S, **extra)
+    answer, job = services.store.end(job, state, outcome, now, now + UNDELIVERED_S, **extra)
     if answer in ("recorded", "recorded_others_wait"):
         reach(Step.OUTCOME_RECORDED)
         if not services.takes_outcome(job):
             publish(services, job)
-        reach(Step.OUTCOME_PUBLISHED)
+        reach(Step.OUTCOME_PASSED_ON)
         log.info("job.ended", extra={"task_id": job.task_id, "job_id": job.job_id, "state": state})
         if answer == "recorded_others_wait":
             admit_waiting(services, job.endpoint)
@@ -211,7 +212,7 @@ def leave_shared(services: Services, job: JobRecord) -> None:
     """If this call shares a job, stop waiting for it. When the last call leaves, the job is cancelled, and a check sends
     the cancel to RunPod. Repeating it changes nothing."""
     now = services.clock()
-    if job.joined and services.store.shared.leave(job, {"reason": "revoked"}, now, now + REPUBLISH_S) == "last":
+    if job.joined and services.store.shared.leave(job, {"reason": "revoked"}, now, now + UNDELIVERED_S) == "last":
         for shared in services.store.jobs(job.endpoint, [job.joined]):
             publish(services, shared)
         admit_waiting(services, job.endpoint)

@@ -118,7 +118,7 @@ def _deliver_again(
     for start in range(0, len(task_ids), DELIVER_BATCH):
         if (now := services.clock()) >= stop_at:
             break
-        words = services.store.republish(endpoint, task_ids[start : start + DELIVER_BATCH], now)
+        words = services.store.deliver_again(endpoint, task_ids[start : start + DELIVER_BATCH], now)
         due = [task_id for task_id, word in words.items() if word in ("first", "publish")]
         for job in services.store.jobs(endpoint, due):
             with apart(task_id=job.task_id):

@@ -30,7 +30,7 @@ from celery_runpod._store.store import Entered
 from tasks.call_message import read_call
 from tasks.cancel import cancel_if_wished, stamp_ids
 from tasks.crash_points import Step, reach
-from tasks.delivery import REPUBLISH_S, hand_over, publish
+from tasks.delivery import UNDELIVERED_S, hand_over, publish
 from tasks.idempotency import join
 from tasks.job_ended import TellsItsFailure
 from tasks.parking import ids_after
@@ -67,7 +67,7 @@ def run(self: Any, /, *inputs: Any, **arguments: Any) -> None:
     own, others = [job.task_id, *stamps], [job.root_id, *groups, *followers]
     due = job.not_before if job.not_before > now else now + MESSAGE_S if job.options.sync else now
     if job.ended:
-        due = now + REPUBLISH_S
+        due = now + UNDELIVERED_S
     times = check_times(services)
     to_submit: JobRecord | None = job
     if job.options.idempotency_key and not job.ended and now < (job.expires_at or math.inf):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from celery_runpod._store.endpoint_notes import COUNT_EVERY_S
+from celery_runpod._store.places_in_queue import COUNT_EVERY_S
 from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import State
 from tasks.order_of_looks import known

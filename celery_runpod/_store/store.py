@@ -30,13 +30,14 @@ from celery_runpod._connect import READ, RedisClient, client_settings, connect, 
 from celery_runpod._protocol import DAY_S, FORMAT
 from celery_runpod._store.cancels import Cancels
 from celery_runpod._store.endpoint_index import EndpointIndex
-from celery_runpod._store.endpoint_notes import COUNT_EVERY_S, HealthLooks, Purges, RunPodQueue
+from celery_runpod._store.endpoint_notes import HealthLooks, Purges
 from celery_runpod._store.heartbeats import Heartbeats
 from celery_runpod._store.id_index import IdIndex
 from celery_runpod._store.keys import Keys
 from celery_runpod._store.open_jobs import OpenJobs
 from celery_runpod._store.outbox import Outbox
 from celery_runpod._store.pauses import Holds, Pauses
+from celery_runpod._store.places_in_queue import COUNT_EVERY_S, RunPodQueue
 from celery_runpod._store.put_aside import Aside
 from celery_runpod._store.record import LIGHT, JobRecord, light_hash
 from celery_runpod._store.retries import Retries
@@ -534,16 +535,16 @@ class JobStore:
         """When (s since 1970) a check delivers an outcome that was not delivered yet."""
         self.redis.zadd(self.keys.undelivered(endpoint), {task_id: at}, xx=True)
 
-    def republish(
+    def deliver_again(
         self, endpoint: str, task_ids: Sequence[str], now: float, *, base_s: float = 30.0, cap_s: float = 900.0
     ) -> dict[str, str]:
-        """Which of these outcomes may be delivered again now, in the words of ``scripts/republish.lua``. The waits
+        """Which of these outcomes may be delivered again now, in the words of ``scripts/deliver_again.lua``. The waits
         between grow from `base_s` to `cap_s` seconds."""
 
         def build(pipe: Any) -> None:
             for task_id in task_ids:
                 self.scripts.run(
-                    "republish", endpoint=endpoint, task_id=task_id, now=now, base=base_s, cap=cap_s, on=pipe
+                    "deliver_again", endpoint=endpoint, task_id=task_id, now=now, base=base_s, cap=cap_s, on=pipe
                 )
 
         return dict(zip(task_ids, map(str, self.scripts.together(build)), strict=True))

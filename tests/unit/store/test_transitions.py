@@ -230,13 +230,13 @@ def test_delivered_leaves_a_small_tombstone_that_expires(store: JobStore) -> Non
 
 def test_an_undelivered_outcome_is_published_again_ever_more_rarely(store: JobStore) -> None:
     store.record_outcome(submitted(store), State.COMPLETED, DONE, NOW, NOW + 30)
-    assert store.republish("e1", ["t1"], NOW + 29) == {"t1": "later"}
-    assert store.republish("e1", ["t1"], NOW + 30, base_s=30) == {"t1": "first"}
-    assert store.republish("e1", ["t1"], NOW + 89, base_s=30) == {"t1": "later"}
-    assert store.republish("e1", ["t1"], NOW + 90, base_s=30) == {"t1": "publish"}
-    assert store.republish("e1", ["t1"], NOW + 209, base_s=30) == {"t1": "later"}
+    assert store.deliver_again("e1", ["t1"], NOW + 29) == {"t1": "later"}
+    assert store.deliver_again("e1", ["t1"], NOW + 30, base_s=30) == {"t1": "first"}
+    assert store.deliver_again("e1", ["t1"], NOW + 89, base_s=30) == {"t1": "later"}
+    assert store.deliver_again("e1", ["t1"], NOW + 90, base_s=30) == {"t1": "publish"}
+    assert store.deliver_again("e1", ["t1"], NOW + 209, base_s=30) == {"t1": "later"}
     store.mark_delivered("e1", "t1", [], NOW)
-    assert store.republish("e1", ["t1"], NOW + 999) == {"t1": "gone"}
+    assert store.deliver_again("e1", ["t1"], NOW + 999) == {"t1": "gone"}
     assert store.outstanding("e1", NOW + 9999).undelivered == []
 
 

@@ -1,4 +1,4 @@
---[[ republish: an outcome that was not delivered: may it be now, and when next?
+--[[ deliver_again: an outcome that was not delivered: may it be now, and when next?
   KEYS  job(endpoint, task_id); undelivered(endpoint)
   ARGV  task_id; now (s); base (s); cap (s)
   Returns "first" (the first time, and no process has begun to deliver it) | "publish" (as a message)
