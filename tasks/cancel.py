@@ -172,7 +172,7 @@ def cancel_jobs(
             admit_waiting(services, endpoint)
             # The check sends the cancels to RunPod, and delivers many ends.
             plan_check(services, endpoint, services.clock())
-        # The last call that leaves a shared job cancels it.
+        # Calls that share a job leave it now, also where they are many: the last one cancels it.
         for some in batched([task_id for task_id in ids if task_id in joined] if many else ids):
             each_batch()
             for job in services.store.jobs(endpoint, some):

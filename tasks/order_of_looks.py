@@ -116,8 +116,8 @@ class Known:
     counted: bool = False
 
     def next_look_at(self, services: Services, job: JobRecord, checks: int | None = None) -> float:
-        """When to look next after a look without a final answer, or after so many `checks`: as the schedule says, or soon
-        if its own verdict waits."""
+        """When to look next (s since 1970) after one without a final answer, or after so many `checks`: as the schedule
+        says, or soon if its own verdict waits."""
         now, webhook, spread = services.clock(), services.has_webhook(job), services.spread()
         if now >= verdict_at(job):
             return now + LAST_LOOK_S

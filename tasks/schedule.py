@@ -33,7 +33,7 @@ SOONEST_S = 0.5
 LEAST_STEP = 0.05
 """No two of these looks are closer than this part of the time that the job has taken."""
 LONGEST_S = 30.0
-"""The longest pause between two looks by the learned lengths: so much late is a start seen, or an end far too early."""
+"""The longest pause between two looks by the learned lengths: a start or a very early end is seen so late at most."""
 QUEUE_LONGEST_S = 1500.0
 """The same, while the job waits behind others in RunPod's queue. RunPod keeps a result for 1,800 s."""
 DEEP, DEEP_LOOKS_A_S = 1000, 10.0

@@ -240,6 +240,7 @@ class Stack:
         data.mkdir(exist_ok=True)
         command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(data)]
         command += ["--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
+        # As in docker-compose.yml: docs/decisions/0027-a-record-is-packed.md
         command += ["--hash-max-ziplist-value", "1024", *arguments]
         url = f"redis://127.0.0.1:{port}/0"
 
