@@ -68,7 +68,7 @@ def _escaped(name: str, value: Any) -> Any:
     terminal. A traceback keeps its lines, indented. The `repr` of other values escapes them already."""
     if not isinstance(value, str):
         return value
-    return f"  {shown_block(value)}" if name in ("exception", "stack") else shown(value)
+    return f"  {shown_block(value)}" if name == "exception" else shown(value)
 
 
 def without_inner_work(record: logging.LogRecord) -> bool:

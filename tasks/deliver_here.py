@@ -1,10 +1,10 @@
 """A check delivers what it has ended in its own process: no message is published, fetched and acknowledged for it.
 
 The threads of a check record outcomes; the thread that began them runs `finish` for each meanwhile, one after the other,
-as a process of the pool runs tasks. So does `runpod.submit_sync` for its job. Published as messages are outcomes recorded
-elsewhere (a call that is refused, a small cancel), those that may take long or would wait for others, and all from the
-first that could not be delivered on. If the process dies, the store has the outcome, and a later check delivers it
-(``outstanding.py``).
+as a process of the pool runs tasks. `runpod.submit_sync` does so for its job. Other outcomes are published as messages:
+those recorded elsewhere (a call that is refused, a small cancel), those that may take long or would wait for others, the
+first that could not be delivered, and all after it. If the process dies, the store has the outcome, and a later check
+delivers it (``outstanding.py``).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Outcomes:
         self._delivers, self._took_s = True, 0.0
 
     def take(self, job: JobRecord) -> bool:
-        """Called by the thread that recorded the outcome; False: it must publish it."""
+        """Whether this outcome will be delivered here; if not, the thread that recorded it must publish it."""
         if not self._delivers or job.shares or len(job.continuation) > MOST_CONTINUATION:
             return False
         try:
@@ -85,7 +85,7 @@ class Outcomes:
                 alive_at = services.clock() + ALIVE_EVERY_S
 
     def _deliver(self, job: JobRecord, signature: Any) -> bool:
-        """False: it must be published."""
+        """Deliver one outcome; False: it must be published."""
         began, wait_s = self._services.clock(), self._took_s * len(self._taken)
         try:
             if not self._delivers or wait_s > MOST_WAIT_S or self._joins_many(signature["options"]):
@@ -106,8 +106,8 @@ class Outcomes:
 
 
 def resume(app: Celery, continuation: Any, endpoint: str, task_id: str, attempt: int) -> bool:
-    """Run `finish` in this thread, as a worker runs it that gets the message of `parking.unpark`. The continuation is not
-    text. False: it was put back, and must be published."""
+    """Run `finish` in this thread, as a worker does that gets the message of `parking.unpark`. `continuation`: the
+    signature itself, not its text. Returns False if it was put back: it must be published."""
     finish, options = app.tasks[FINISH], dict(continuation["options"])
     given = options.pop("headers", None) or {}
     links = {"callbacks": options.pop("link", None), "errbacks": options.pop("link_error", None)}

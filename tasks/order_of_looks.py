@@ -151,7 +151,7 @@ class Known:
 
 def known(services: Services, endpoint: str, now: float, before: Mapping[str, int]) -> Known:
     """What the store knows of the jobs of an endpoint."""
-    lengths, running, counted = services.store.queue.learned(endpoint, now)
+    lengths, running, counted = services.store.runpod_queue.learned(endpoint, now)
     return Known(Lengths(lengths), running, before, counted=counted)
 
 

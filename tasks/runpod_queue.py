@@ -32,7 +32,7 @@ def follow_queue(services: Services, endpoint: str, looked_at: Iterable[JobRecor
     mine, why, asked_at = services.store.health.claim_health_look(endpoint, now, every_s)
     if not mine:
         return why
-    queue = services.store.queue.waiting(endpoint) if placed else []
+    queue = services.store.runpod_queue.head(endpoint) if placed else []
     for job in waiting[:1] or services.store.jobs(endpoint, [], [task_id for task_id, *_ in queue[:1]]):
         why = ask_health(services, job, now, why)
     learned = known(services, endpoint, now, {})
@@ -44,5 +44,5 @@ def follow_queue(services: Services, endpoint: str, looked_at: Iterable[JobRecor
             at = now + learned.lengths.pause_s(None, *learned.queue(before), now - submitted_at) - begun_s
             if at < planned:
                 sooner[task_id] = at
-        services.store.queue.look_earlier(endpoint, sooner)
+        services.store.runpod_queue.look_earlier(endpoint, sooner)
     return why

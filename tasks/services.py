@@ -58,8 +58,8 @@ def apart(**fields: Any) -> Iterator[None]:
 class Services:
     """`client` and `management` give the REST clients of a named API key; `announce` shows a job's state on its
     AsyncResult and in Flower; `clock` returns seconds since 1970, `spread` a random fraction from 0 to 1, and `sleep`
-    waits for seconds. Tests inject all of them. Inside a check, `takes_outcome` is given each job whose outcome was
-    recorded, and says whether the check delivers it itself."""
+    waits for seconds. Tests inject all of them. `takes_outcome` is given each job whose outcome was recorded, and
+    says whether the running task (a check, `runpod.submit_sync`) delivers it itself."""
 
     app: Celery
     settings: Settings

@@ -9,7 +9,8 @@ local function plan_job(state, due, look, task_id, at, decide_at)
     redis.call('ZADD', due, at, task_id)
   end
 end
--- Its look was planned by its place in RunPod's queue, and is made earlier when that moves faster: within 1,500 s.
+-- The look at a job was planned by its place in RunPod's queue, and is made earlier when that moves faster. No such look
+-- is planned for later than in 1,500 s, so the key may expire after 1,800.
 local function plan_by_place(by_place, task_id)
   redis.call('ZADD', by_place, 0, task_id)
   redis.call('EXPIRE', by_place, 1800)

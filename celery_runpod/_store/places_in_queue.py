@@ -30,7 +30,7 @@ class RunPodQueue(Part):
         counted = counted_at is not None and now - float(counted_at) <= 3 * COUNT_EVERY_S
         return [float(one) for one in lengths], max(seen, int(in_progress or 0)), counted
 
-    def waiting(self, endpoint: str) -> list[tuple[str, float, int, float]]:
+    def head(self, endpoint: str) -> list[tuple[str, float, int, float]]:
         """Those at the head of the queue, as far as looks have shown: task id, when it was submitted (far later, if it is
         of low priority), how many jobs at RunPod are before it, and when the next look is planned (s since 1970)."""
         inflight, look = self.keys.inflight(endpoint), self.keys.look(endpoint)

@@ -128,7 +128,7 @@ class JobStore:
         self.open_jobs = OpenJobs(*part, self.endpoints)
         self.purges = Purges(*part)
         self.health = HealthLooks(*part)
-        self.queue = RunPodQueue(*part)
+        self.runpod_queue = RunPodQueue(*part)
         self.retries = Retries(*part)
         self.shared = SharedJobs(*part)
         self.cancels = Cancels(*part, self.ids)

@@ -161,7 +161,7 @@ def test_a_look_that_another_check_holds_is_not_moved() -> None:
     at = bench.now + planned(bench, "t039")
     leased = bench.store.lease_due(ENDPOINT, at, at + 40, 200, looks=200)
     assert "t039" in leased.looks
-    bench.store.queue.look_earlier(ENDPOINT, {"t039": bench.now})
+    bench.store.runpod_queue.look_earlier(ENDPOINT, {"t039": bench.now})
     assert bench.now + planned(bench, "t039") == pytest.approx(at + 40)
     assert runpod.submitted
 
@@ -184,7 +184,7 @@ def test_a_store_that_goes_away_during_the_first_post_does_not_lose_the_jobs_id(
         raise RedisConnectionError("away")
 
     def run(endpoint: str, input: Any, **_: Any) -> Job:
-        monkeypatch.setattr(bench.store.queue, "learned", away)
+        monkeypatch.setattr(bench.store.runpod_queue, "learned", away)
         return Job("r1", "IN_QUEUE")
 
     bench.runpod.run = run  # type: ignore[method-assign]
