@@ -2,9 +2,9 @@
 
 A check waits for RunPod, for as long as its slowest call takes; accepting a call and delivering a result take
 milliseconds. Without a limit a worker of two processes would accept nothing while it waits twice. A check that has to
-wait here meets more jobs when it begins, and does them side by side. So no second one of its endpoint waits beside it: it
-is dropped. Redis hands out a message that waits for long once more, each time, and of 500 endpoints thousands of copies
-stood before their checks. While no other task comes, the last process takes a check too, if it will be short.
+wait here meets more jobs when it begins, and does them side by side. So a second one of its endpoint is dropped while it
+waits: Redis delivers a message again that waits for longer than the visibility timeout, and the checks of 500 endpoints
+stood behind thousands of copies. While no other task comes, the last process takes a check too, if it will be short.
 
 An endpoint for which RunPod is slow must not hold up the others: its checks take most of the time. Together with those of
 other slow endpoints they have two thirds of the processes that checks have, and never the last one.

@@ -106,6 +106,7 @@ class LossTolerantConsumer(Consumer):
             self.ward.take(request.message, why)
 
     def _drop(self, request: Any) -> None:
+        """Acknowledge a request that is not needed."""
         state.task_ready(request)
         request.acknowledge()
 
