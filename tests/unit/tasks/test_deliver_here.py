@@ -322,7 +322,7 @@ def test_a_reject_of_the_tracer_itself_is_a_message_put_back(bench: Bench, monke
     assert not resume(bench.app, json.loads(bench.job().continuation), ENDPOINT, "t1", 1)
 
 
-def test_a_shared_job_hands_its_end_to_every_call_without_a_message(bench: Bench) -> None:
-    """Each of them is taken on its own."""
+def test_a_shared_job_is_not_delivered_itself(bench: Bench) -> None:
+    """Each call that waits for it is taken on its own."""
     outcomes = Outcomes(bench.services)
     assert not outcomes.take(replace(bench.job(), shares=True))
