@@ -24,7 +24,7 @@ from celery_runpod.errors import ResultTimeout, SubmissionUnconfirmed
 from tests.servers import World
 from tests.waiting import eventually
 
-NODE_TIMEOUT_MS = 1500
+NODE_TIMEOUT_MS = 4000
 DOWN_AFTER_MS = 1500
 SLOTS = 16_384
 
@@ -138,13 +138,16 @@ class Cluster:
         return f"redis+cluster://{','.join(node.address for node in self.nodes)}"
 
     def settle(self) -> None:
-        """Wait until each slot has a master, each master a replica, and all agree."""
+        """Wait until each slot has a master, each master a replica, and all agree. A node does not name a replica from
+        which it has heard nothing yet."""
 
         def states() -> set[Any]:
             found = set()
             for node in self.nodes:
                 try:
-                    found.add((node.client.execute_command("CLUSTER INFO")["cluster_state"], self._linked(node)))
+                    state = node.client.execute_command("CLUSTER INFO")["cluster_state"]
+                    named = all(len(slots) == 4 for slots in node.client.execute_command("CLUSTER SLOTS"))
+                    found.add((state, self._linked(node) and named))
                 except RedisError as error:
                     found.add((type(error).__name__, False))
             return found
