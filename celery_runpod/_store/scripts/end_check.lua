@@ -16,6 +16,8 @@ if next_look then
   local paused = tonumber(redis.call('HGET', look_pause, 'until') or '0')
   by(math.max(tonumber(next_look), tonumber(looks_from), paused))
 end
+-- What has ended without a look is still noted as placed.
+if redis.call('ZCARD', inflight) == 0 then redis.call('DEL', by_place) end
 if redis.call('EXISTS', by_place) == 1 then by(tonumber(now) + tonumber(count_every)) end
 if tonumber(submits_from) > 0 then redis.call('HSET', gate, 'budget_from', submits_from) end
 local free, from = may_submit(waiting, gate, posts, inflight, tonumber(now), max_in_flight, 1)

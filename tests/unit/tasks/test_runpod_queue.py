@@ -129,6 +129,20 @@ def test_a_cancel_of_what_stands_before_makes_looks_earlier() -> None:
     assert max(runpod.late_s()) <= LENGTH_S
 
 
+def test_an_endpoint_whose_queued_jobs_were_all_cancelled_has_no_more_checks() -> None:
+    bench = Bench()
+    queued(bench, jobs=100, workers=1)
+    keys = bench.store.keys
+    assert bench.redis.zcard(keys.by_place(ENDPOINT)) > 0
+    cancel_jobs(bench.services, bench.redis.zrange(keys.due(ENDPOINT), 0, -1))
+    for task_id in bench.redis.zrange(keys.undelivered(ENDPOINT), 0, -1):
+        bench.deliver(task_id)
+    bench.redis.delete(keys.cancels(ENDPOINT))
+    bench.check(after_s=5)
+    assert not bench.redis.exists(keys.by_place(ENDPOINT))
+    assert bench.redis.hget(keys.next_check_at(ENDPOINT), "at") is None
+
+
 def test_without_an_answer_of_health_an_end_is_late_by_its_own_wait_at_most() -> None:
     bench = Bench()
     runpod = queued(bench, jobs=40, workers=2)
