@@ -10,7 +10,7 @@ the same store: it reads, and leaves wishes to cancel and the hints of webhooks.
     workers     heartbeats, and which Redis process is known    open_jobs counts, and their bounds
     purges      when a queue was purged                         health    looks at /health
     watches     which jobs somebody watches                     streams   the chunks that handlers yield
-    endpoints   which have something to do, and by when         queue     what stands in RunPod's queue
+    endpoints   which have something to do, and by when         runpod_queue  what stands in RunPod's queue
 """
 
 from __future__ import annotations
