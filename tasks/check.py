@@ -206,7 +206,7 @@ class Check:
 
     def _settle(self, job: JobRecord) -> str | None:
         """Work on a job that RunPod has not accepted, as far as is known."""
-        with self.submits.side_by_side:
+        with self.submits.side_by_side, self.outcomes.held():
             now = self.services.clock()
             if job.state is State.JOINED:
                 if hand_over(self.services, job) or self._end_ours(job, now):

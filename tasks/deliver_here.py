@@ -1,7 +1,8 @@
 """A check delivers what it has ended in its own process: no message is published, fetched and acknowledged for it.
 
 The threads of a check record outcomes; the thread that began them runs `finish` for each meanwhile, one after the other,
-as a process of the pool runs tasks. `runpod.submit_sync` does so for its job. Other outcomes are published as messages:
+as a process of the pool runs tasks, but never while one of them submits a job: an outcome that ends the process would
+leave the POST without its answer. `runpod.submit_sync` does so for its job. Other outcomes are published as messages:
 those recorded elsewhere (a call that is refused, a small cancel), those that may take long or would wait for others, the
 first that could not be delivered, and all after it. If the process dies, the store has the outcome, and a later check
 delivers it (``outstanding.py``).
@@ -12,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -51,6 +53,21 @@ class Outcomes:
         self._news: queue.SimpleQueue[Future[Any] | None] = queue.SimpleQueue()
         """A thread that is done, or None: something was taken."""
         self._delivers, self._took_s = True, 0.0
+        self._turn = threading.Condition()
+        """Held while an outcome is delivered."""
+        self._submits = 0
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Nothing is delivered here meanwhile: for a thread that submits a job."""
+        with self._turn:
+            self._submits += 1
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._submits -= 1
+                self._turn.notify()
 
     def take(self, job: JobRecord) -> bool:
         """Whether this outcome will be delivered here; if not, the thread that recorded it must publish it."""
@@ -90,7 +107,10 @@ class Outcomes:
         try:
             if not self._delivers or wait_s > MOST_WAIT_S or self._joins_many(signature["options"]):
                 return False
-            self._delivers = resume(self._services.app, signature, job.endpoint, job.task_id, job.attempt)
+            with self._turn:
+                self._delivers = self._turn.wait_for(lambda: not self._submits, MOST_WAIT_S) and resume(
+                    self._services.app, signature, job.endpoint, job.task_id, job.attempt
+                )
         except Exception:
             log.exception("finish.not_delivered", extra={"task_id": job.task_id})
             self._delivers = False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import Future
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -199,6 +200,66 @@ def test_a_check_shows_that_it_is_alive_while_it_publishes(bench: Bench, monkeyp
     assert outcomes.take(bench.job())
     outcomes.deliver_until_done()
     assert signs == [bench.now]
+
+
+def test_nothing_is_delivered_while_a_job_is_submitted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the outcome ended the process, nobody could know whether RunPod took the job."""
+    outcomes, posts, answered = Outcomes(bench.services), threading.Event(), threading.Event()
+    tried: list[bool] = []
+    monkeypatch.setattr(deliver_here, "resume", lambda *_: tried.append(answered.is_set()) is None)
+
+    def submits() -> None:
+        with outcomes.held():
+            posts.set()
+            answered.wait(60)
+
+    with ThreadPoolExecutor() as threads:
+        begun = threads.submit(submits)
+        assert posts.wait(60)
+        assert outcomes.take(accepted(bench))
+        threading.Timer(0.1, answered.set).start()
+        outcomes.deliver_until_done([begun])
+    assert tried == [True]
+
+
+def test_a_check_delivers_no_outcome_while_it_submits(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.services = replace(bench.services, pool=ThreadPoolExecutor(2))
+    accepted(bench, "t1")
+    assert bench.store.accept(bench.job("t2"), bench.now) == "accepted"
+    posts, taken, delivered = threading.Event(), threading.Event(), threading.Event()
+    states: list[str] = []
+    take = Outcomes.take
+
+    def noted(outcomes: Outcomes, job: JobRecord) -> bool:
+        took = take(outcomes, job)
+        taken.set()
+        return took
+
+    def answer() -> Job:
+        posts.set()
+        assert taken.wait(60)
+        delivered.wait(0.1)
+        return Job("r2", "IN_QUEUE")
+
+    def deliver(*_: Any) -> bool:
+        states.append(bench.record("t2").state)
+        delivered.set()
+        return True
+
+    monkeypatch.setattr(Outcomes, "take", noted)
+    monkeypatch.setattr(deliver_here, "resume", deliver)
+    bench.runpod.says("run", answer)
+    check(bench, lambda: completed() if posts.wait(60) else None)
+    assert states == ["IN_QUEUE"]
+
+
+def test_what_would_wait_long_for_a_submit_goes_as_a_message(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliver_here, "MOST_WAIT_S", 0)
+    outcomes = Outcomes(bench.services)
+    assert outcomes.take(accepted(bench))
+    with outcomes.held():
+        outcomes.deliver_until_done()
+    assert (state(bench)[0], bench.count(DELIVER)) == ("PENDING", 1)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"options": null}'])
