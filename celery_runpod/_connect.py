@@ -360,14 +360,14 @@ def celery_urls(broker_url: str, result_backend: str) -> dict[str, Any]:
     return found
 
 
-def check_reachable(app: Celery) -> None:
-    """Ping broker and result backend; once, if they are the same Redis.
+def check_reachable(app: Celery, *, results: bool = True) -> None:
+    """Ping the broker, and for a call with `results` the result backend; once, if they are the same Redis.
 
     Raises:
         BrokerUnavailable: one of them did not answer within seconds; its URL is shown without the password.
     """
     asked = set()
-    for role, first in (("broker", broker_of(app)), ("result backend", backend_of(app))):
+    for role, first in (("broker", broker_of(app)), ("result backend", backend_of(app) if results else "")):
         if not first or first in asked:
             continue
         asked.add(first)

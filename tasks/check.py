@@ -17,6 +17,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from celery import shared_task
@@ -62,11 +63,12 @@ from tasks.publish_check import check_times, plan_check, publish_check
 from tasks.purge import purge_of
 from tasks.runpod_queue import follow_queue
 from tasks.schedule import FAILED, backoff_s, look_before, next_look
-from tasks.services import Services, apart, services_of
+from tasks.services import Services, apart, once, services_of
 from tasks.streaming import ask
 from tasks.submit import close_window, submit
 from tasks.submit_round import SubmitRound
 from tasks.submit_sync import again_at, publish_submit
+from tasks.why_queued import WhyQueued
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +96,13 @@ class Check:
         self.stop_at = self.started + services.settings.check_total_s
         self.outcomes = Outcomes(services, self._keep_place)
         self.services = replace(services, takes_outcome=self.outcomes.take)
-        self.why_queued = ""
+        self.why_queued = WhyQueued(services, endpoint, self.started)
         self.looks = Looks([], [], self.started, paused=False)
         self.shared: dict[str, JobRecord] = {}
         self.submits = SubmitRound(services, endpoint, [])
         self.max_in_flight = services.settings.max_in_flight(endpoint)
         self.granted = Granted()
-        self.known = Known()
+        self.known = once(Known)
 
     def run(self) -> None:
         settings = self.services.settings
@@ -163,11 +165,12 @@ class Check:
         urgent = [job for job in at_runpod.values() if job.task_id not in leased.looks]
         usual = [job for job in at_runpod.values() if job.task_id in leased.looks]
         looks = self.looks = plan_looks(self.services, self.endpoint, urgent, usual, self.started, begun.paused_until)
-        with apart(endpoint=self.endpoint):
-            self.why_queued = follow_queue(self.services, self.endpoint, looks.granted, begun.placed, self.started)
-        if at_runpod:
-            watched = self.store.watches.among(self.endpoint, at_runpod)
-            self.known = replace(self.submits.known(), before=leased.looks, watched=watched)
+        # Read when it is needed first: a look that ends its job needs none of it.
+        watched = partial(self.store.watches.among, self.endpoint, at_runpod)
+        self.known = once(lambda: replace(self.submits.known(), before=leased.looks, watched=watched()))
+        if begun.placed:
+            with apart(endpoint=self.endpoint):
+                follow_queue(self.services, self.endpoint, self.started)
         work: list[Work] = [(self._poll, job) for job in looks.granted]
         work += [(self._settle, job) for job in jobs if job.task_id not in at_runpod]
         work += [(self._give_back, job) for job in looks.others]
@@ -197,9 +200,7 @@ class Check:
 
     def _end_ours(self, job: JobRecord, at: float) -> bool:
         """End a job whose own verdict was due at this time; returns whether it was."""
-        why = self.why_queued if job.state is State.IN_QUEUE else ""
-        verdict = verdict_on(job, at, why)
-        if verdict is None:
+        if at < verdict_at(job) or (verdict := verdict_on(job, at, self.why_queued.of(job))) is None:
             return False
         end_here(self.services, job, verdict, cancel=True)
         return True
@@ -244,7 +245,8 @@ class Check:
             return None
         asked = self.shared.get(job.task_id, job)
         try:
-            answer = ask(self.services, asked, timeout_s, read=job.task_id in self.known.watched)
+            read = bool(asked.options.stream) and job.task_id in self.known().watched
+            answer = ask(self.services, asked, timeout_s, read=read)
         except (JobNotFound, EndpointNotFound) as error:
             self._not_found(job, error, began)
             return None
@@ -283,9 +285,9 @@ class Check:
         now = self.services.clock()
         if state is State.IN_PROGRESS and job.started_at is None:
             seen = replace(seen, started_at=started_at(job, answer, now))
-        usual_s = self.known.next_look_at(self.services, seen) - now
+        reason = self.why_queued.of(job) if answer.state == State.IN_QUEUE else ""
+        usual_s = self.known().next_look_at(self.services, seen) - now
         due = look_before(now + webhook_hints.pause_s(job, answer, now, usual_s), verdict_at(seen))
-        reason = self.why_queued if answer.state == State.IN_QUEUE and job.state is State.IN_QUEUE else ""
         if webhook_hints.stuck(job, answer, now):
             reason = STUCK
         news: dict[str, Any] = {"state": state, "progress": progress, "started_at": seen.started_at}
@@ -302,7 +304,7 @@ class Check:
         log.warning("poll.failed", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
         operation = operation_in_trouble(error)
         paused_until = pause_after(self.services, job, operation, error) if operation else now
-        due = max(paused_until, self.known.next_look_at(self.services, job))
+        due = max(paused_until, self.known().next_look_at(self.services, job))
         self._look_again(job, due, began, reason_after(error), in_vain=not operation and not of_this_job_alone(error))
         return operation
 
@@ -318,7 +320,7 @@ class Check:
                 end_by_answer(self.services, job, Job(str(job.job_id), "TIMED_OUT"))
                 return
             if just_submitted(job, now, self.services.settings.not_found_grace_s):
-                self._look_again(job, self.known.next_look_at(self.services, job), began, "")
+                self._look_again(job, self.known().next_look_at(self.services, job), began, "")
                 return
         reason, since, sure_at = missing(job, error, now)
         # A call that shares a job ends with that job.
@@ -326,7 +328,7 @@ class Check:
             end_here(self.services, job, expired(job, error), cancel=True)
             return
         log.warning("poll.not_found", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
-        at = max(now + MISSING_S, self.known.next_look_at(self.services, job))
+        at = max(now + MISSING_S, self.known().next_look_at(self.services, job))
         self._look_again(job, min(at, sure_at), began, reason, missing_since=since)
 
     def _look_again(
@@ -352,7 +354,7 @@ class Check:
 
     def _observe(self, job: JobRecord, due: float, decided_at: float, **news: Any) -> bool:
         """Note what a look has shown; returns whether that is new to the caller."""
-        checks, placed = job.checks + 1, self.known.by_place(self.services, job)
+        checks, placed = job.checks + 1, self.known().by_place(self.services, job)
         word = self.store.observe(job, self.lease, due, decide_at=decided_at, checks=checks, placed=placed, **news)
         return word == "changed"
 

@@ -11,30 +11,20 @@ Not here: the arithmetic (``schedule.py``), what /health says (``why_queued.py``
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from celery_runpod._store.places_in_queue import COUNT_EVERY_S
-from celery_runpod._store.record import JobRecord
-from celery_runpod._store.states import State
 from tasks.order_of_looks import known
 from tasks.services import Services
-from tasks.why_queued import LOOK_EVERY_S, ask_health, waits_long
+from tasks.why_queued import ask_health
 
 
-def follow_queue(services: Services, endpoint: str, looked_at: Iterable[JobRecord], placed: int, now: float) -> str:
-    """Ask /health, if it is time, where a job of `looked_at` has waited for long, and where looks were planned by places
-    in the queue: so many were `placed`, and are planned again. Returns why jobs wait in RunPod's queue, "" if it is not
-    known."""
-    waiting = [job for job in looked_at if job.state is State.IN_QUEUE and waits_long(job, now)]
-    if not waiting and not placed:
-        return ""
-    every_s = COUNT_EVERY_S if placed else LOOK_EVERY_S
-    mine, why, asked_at = services.store.health.claim_health_look(endpoint, now, every_s)
+def follow_queue(services: Services, endpoint: str, now: float) -> None:
+    """Plan looks again that were planned by places in the queue, if it is time to ask /health."""
+    mine, why, asked_at = services.store.health.claim_health_look(endpoint, now, COUNT_EVERY_S)
     if not mine:
-        return why
-    queue = services.store.runpod_queue.head(endpoint) if placed else []
-    for job in waiting[:1] or services.store.jobs(endpoint, [], [task_id for task_id, *_ in queue[:1]]):
-        why = ask_health(services, job, now, why)
+        return
+    queue = services.store.runpod_queue.head(endpoint)
+    for job in services.store.jobs(endpoint, [], [task_id for task_id, *_ in queue[:1]]):
+        ask_health(services, job, now, why)
     learned = known(services, endpoint, now, {})
     if queue and learned.lengths:
         # A job may have begun at any time since /health was asked before.
@@ -45,4 +35,3 @@ def follow_queue(services: Services, endpoint: str, looked_at: Iterable[JobRecor
             if at < planned:
                 sooner[task_id] = at
         services.store.runpod_queue.look_earlier(endpoint, sooner)
-    return why

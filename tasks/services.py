@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -52,6 +53,19 @@ def apart(**fields: Any) -> Iterator[None]:
         log.exception("work.failed", extra=fields)
     finally:
         log.debug("work.over", extra=fields)
+
+
+def once(read: Callable[[], T]) -> Callable[[], T]:
+    """A function that reads when it is needed first, and then returns the same to all threads."""
+    lock, found = threading.Lock(), list[T]()
+
+    def get() -> T:
+        with lock:
+            if not found:
+                found.append(read())
+            return found[0]
+
+    return get
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from dataclasses import replace
 from celery_runpod._store.record import JobRecord
 from celery_runpod._store.submits import Signs
 from tasks.cancel import cancelled_by
-from tasks.order_of_looks import Known, known
+from tasks.order_of_looks import known
 from tasks.replicas import Replicas
-from tasks.services import Services
+from tasks.services import Services, once
 
 FRESH_S = 0.5
 CHUNK = 16
@@ -39,17 +39,11 @@ class SubmitRound:
         self._signs: Signs | None = None
         self._read_at = 0.0
         self._calls = {"run": calls}
-        self._known: Known | None = None
         self.before: dict[str, int] = {}
         """Task id of a job that was claimed -> how many jobs at RunPod are before it."""
+        self.known = once(lambda: known(services, endpoint, services.clock(), self.before))
+        """What is known of the endpoint's jobs; `before` grows with each that is claimed in this round."""
         self.replicas = Replicas(services, endpoint)
-
-    def known(self) -> Known:
-        """What is known of the endpoint's jobs, read once; `before` grows with each that is claimed in this round."""
-        with self._lock:
-            if self._known is None:
-                self._known = known(self._services, self._endpoint, self._services.clock(), self.before)
-            return self._known
 
     def signs(self) -> Signs:
         """What may forbid a submit of these jobs, at most `FRESH_S` old."""

@@ -134,7 +134,7 @@ def _job_id(body: bytes) -> str:
 
 
 def _publish_check(app: Celery, namespace: str, endpoint: str) -> None:
-    check_reachable(app)
+    check_reachable(app, results=False)
     app.send_task(
         CHECK_STATUS,
         args=(endpoint,),

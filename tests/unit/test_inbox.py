@@ -39,7 +39,7 @@ class View:
         self.asked: list[int] = []
         monkeypatch.setenv("RUNPOD_WEBHOOK_SECRET", SECRET)
         monkeypatch.setattr(receive_module, "store_of", lambda _: self.bench.store)
-        monkeypatch.setattr(receive_module, "check_reachable", lambda _: None)
+        monkeypatch.setattr(receive_module, "check_reachable", lambda *_, **__: None)
         app = SimpleNamespace(send_task=lambda name, **given: self.sent.append((name, given)))
         monkeypatch.setattr(receive_module, "client_app", lambda: app)
 
@@ -174,7 +174,7 @@ def test_one_id_too_many_is_asked_for_again(unanswered: View) -> None:
 def test_a_store_or_a_broker_that_is_away_is_told_so_that_runpod_tries_again(
     running: View, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def away(_: Any) -> None:
+    def away(*_: Any, **__: Any) -> None:
         raise BrokerUnavailable("broker", "redis://x", "refused")
 
     monkeypatch.setattr(receive_module, "check_reachable", away)

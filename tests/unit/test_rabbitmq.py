@@ -347,7 +347,7 @@ def test_what_rabbitmq_refuses_is_told_in_one_clear_error(
         raise error
 
     for module in ("_publish.caller_task", "_asking", "_cancelling", "_webhooks.receive"):
-        monkeypatch.setattr(f"celery_runpod.{module}.check_reachable", lambda _: None)
+        monkeypatch.setattr(f"celery_runpod.{module}.check_reachable", lambda *_, **__: None)
     monkeypatch.setattr("celery_runpod._store.cancels.Cancels.wish_cancel", lambda *_, **__: None)
     monkeypatch.setattr("celery_runpod._store.id_index.IdIndex.is_job", lambda *_: False)
     monkeypatch.setattr("celery_runpod._webhooks.receive.verify", lambda *_: WebhookTarget("e1", "t1", 1))

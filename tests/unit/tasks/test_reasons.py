@@ -39,6 +39,27 @@ def test_a_job_that_has_just_been_queued_asks_nothing() -> None:
     assert (bench.runpod.called("health"), bench.record().reason) == (0, "")
 
 
+@pytest.mark.parametrize("answer", [Job("r1", "COMPLETED", output=1), Job("r1", "IN_PROGRESS")], ids=str)
+def test_a_job_that_has_begun_or_ended_meanwhile_asks_nothing(answer: Job) -> None:
+    """As where a webhook has come: /health would only delay the look."""
+    bench = Bench()
+    bench.accepted()
+    bench.runpod.says("status", answer)
+    bench.check(after_s=60)
+    assert bench.runpod.called("health") == 0
+
+
+def test_a_look_that_ends_its_job_does_not_read_what_plans_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.accepted()
+    read: list[str] = []
+    monkeypatch.setattr(bench.store.runpod_queue, "learned", lambda *_: read.append("learned"))
+    monkeypatch.setattr(bench.store.watches, "among", lambda *_: read.append("watched"))
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
+    bench.check(after_s=60)
+    assert (bench.record().state, read) == (State.COMPLETED, [])
+
+
 def test_one_look_serves_all_jobs_of_an_endpoint_for_some_seconds_and_the_reason_goes_when_it_runs() -> None:
     bench = Bench()
     for number in range(5):
