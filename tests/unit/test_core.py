@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
 import pickle
@@ -11,10 +12,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from celery import Celery, chain, chord, current_app
-from celery.signals import before_task_publish
+from celery.signals import before_task_publish, worker_init
 
 import tasks
-from celery_app.worker_app import create_app, limit_imported
+from celery_app.worker_app import COLLECT_AFTER, create_app, limit_imported
 from celery_runpod import Endpoint, JobResult, errors
 from celery_runpod._call_rules import merge_input
 from celery_runpod._protocol import CALL, RUN
@@ -292,6 +293,18 @@ def test_the_clocks_must_be_in_order(monkeypatch: pytest.MonkeyPatch, name: str,
     monkeypatch.setenv(name, value)
     with pytest.raises(errors.ConfigurationError, match=told):
         load_settings()
+
+
+def test_a_worker_collects_garbage_less_often_and_not_what_was_imported() -> None:
+    create_app()
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    try:
+        worker_init.send(None)
+        assert gc.get_threshold() == (COLLECT_AFTER, *before[1:])
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def test_an_imported_task_is_ended_before_redis_hands_it_out_again(app: Celery) -> None:
