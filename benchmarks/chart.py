@@ -9,12 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 COLORS = ("#06c", "#c50", "#383", "#939")
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 320, 60, 50
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 320, 60, 50, 50
 
 
 def line_chart(x_name: str, xs: Sequence[int], curves: Mapping[str, Sequence[float]]) -> str:
     """A chart with one line for each of the `curves` (name -> one value for each `x`). The x axis is logarithmic."""
-    most = max(max(values) for values in curves.values()) * 1.1
+    step = _step(max(max(values) for values in curves.values()))
+    ticks = [step * number for number in range(math.ceil(max(map(max, curves.values())) / step) + 1)]
+    most = ticks[-1]
     low, high = math.log10(xs[0]), math.log10(xs[-1])
 
     def x(value: float) -> float:
@@ -22,16 +24,17 @@ def line_chart(x_name: str, xs: Sequence[int], curves: Mapping[str, Sequence[flo
         return LEFT + 40 + (WIDTH - LEFT - 90) * share
 
     def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - 30) * value / most
+        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * value / most
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"',
         ' font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<path d="M{LEFT} 20V{HEIGHT - BOTTOM}H{WIDTH - 10}" fill="none" stroke="#666"/>',
+        f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - 10}" fill="none" stroke="#666"/>',
     ]
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f'<text x="{LEFT - 6}" y="{y(most * share) + 4:.0f}" text-anchor="end">{most * share:.0f}</text>')
+    for tick in ticks:
+        parts.append(f'<text x="{LEFT - 6}" y="{y(tick) + 4:.0f}" text-anchor="end">{tick:g}</text>')
+        parts.append(f'<path d="M{LEFT} {y(tick):.1f}H{WIDTH - 10}" stroke="#ddd"/>')
     for value in xs:
         parts.append(f'<text x="{x(value):.0f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:,}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{x_name}</text>')
@@ -39,5 +42,14 @@ def line_chart(x_name: str, xs: Sequence[int], curves: Mapping[str, Sequence[flo
         color = COLORS[number]
         points = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in zip(xs, values, strict=True))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
-        parts.append(f'<text x="{LEFT + 20}" y="{32 + 16 * number}" fill="{color}">{name}</text>')
+        for at, one in zip(xs, values, strict=True):
+            parts.append(f'<circle cx="{x(at):.1f}" cy="{y(one):.1f}" r="3" fill="{color}"/>')
+        parts.append(f'<text x="{LEFT + 20}" y="{14 + 16 * number}" fill="{color}">{name}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _step(most: float) -> float:
+    """The round number of which about five make up `most`."""
+    rough = most / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    return power * min((1, 2, 5, 10), key=lambda factor: abs(power * factor - rough))

@@ -1,7 +1,7 @@
 """Does the schedule of looks hold for many open jobs? A simulation in its own clock: arithmetic, no server.
 
     .venv/bin/python benchmarks/schedule.py                       # the table of docs/scaling.md
-    .venv/bin/python benchmarks/schedule.py --svg docs/images/looks.svg
+    .venv/bin/python benchmarks/schedule.py --svg docs/images
 
 RunPod: 200 workers, jobs of 20 s (5 % spread), first in first out, 100 submits and 200 looks a second. So many jobs are
 open at the start; at most `window` of them are at RunPod. Each is looked at when `tasks/schedule.py` says, or later where
@@ -120,21 +120,22 @@ def simulate(jobs: int, window: int, seed: int = 1) -> Held:
     return Held(jobs, window, looks / jobs, looks / now, statistics.median(delays), p95_s, now / 3600)
 
 
-def drawn(runs: list[Held], window: int) -> str:
+def draw(runs: list[Held], jobs: list[int], folder: Path) -> None:
     """Looks a second, and how late ends are seen, against the open jobs."""
-    chosen = [one for one in runs if one.window == window]
-    curves = {
-        "looks a second": [one.looks_a_s for one in chosen],
-        "end seen late by, 95 % (s)": [one.p95_s for one in chosen],
-    }
-    return line_chart("open jobs", [one.jobs for one in chosen], curves)
+    by_window: dict[str, list[Held]] = {}
+    for one in runs:
+        by_window.setdefault(f"window of {one.window:,}" if one.window else "no window", []).append(one)
+    looks = {f"looks a second, {name}": [one.looks_a_s for one in found] for name, found in by_window.items()}
+    late = {f"end seen late by, 95 % (s), {name}": [one.p95_s for one in found] for name, found in by_window.items()}
+    for file, curves in (("looks", looks), ("delays", late)):
+        (folder / f"{file}.svg").write_text(line_chart("open jobs", jobs, curves))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, nargs="*", default=[1_000, 10_000, 100_000])
     parser.add_argument("--window", type=int, nargs="*", default=[1000, 0], help="0: none (default: 1000 and 0)")
-    parser.add_argument("--svg", type=Path, help="draw the runs with the first window into this file")
+    parser.add_argument("--svg", type=Path, help="draw looks.svg and delays.svg into this folder")
     given = parser.parse_args()
     runs = []
     print("| open | window | looks a job | looks a second | seen late by: median | 95 % | takes |")
@@ -147,7 +148,7 @@ def main() -> None:
             shown = f"{one.looks_a_job:.1f} | {one.looks_a_s:.0f} | {late} | {one.hours:.1f} h"
             print(f"| {jobs:,} | {window or 'none'} | {shown} |", flush=True)
     if given.svg:
-        given.svg.write_text(drawn(runs, given.window[0]))
+        draw(runs, given.jobs, given.svg)
 
 
 if __name__ == "__main__":
