@@ -18,7 +18,8 @@ FROM python:3.12.12-slim
 # The folder is the worker's to write: a volume that is mounted there takes its owner over.
 RUN useradd --uid 10001 --create-home runpod && install --directory --owner runpod --group runpod /var/lib/celery-runpod
 COPY --from=build /venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
+# glibc keeps freed memory for each of a worker's threads: 2.9 GB instead of 1.1 GB after 100 outputs of 20 MB.
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 MALLOC_ARENA_MAX=2
 WORKDIR /app
 COPY examples examples
 # It owns nothing of /app: code that can be reached from outside cannot be changed from outside.

@@ -23,6 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from celery_runpod._store.record import JobRecord
 from celery_runpod._store.store import JobStore
 from celery_runpod.api import ManagementClient, RunPodClient
+from celery_runpod.api._large_answers import one_answer
 from config.settings import Settings
 from tasks.budget import Budget
 
@@ -97,7 +98,12 @@ class Services:
     ) -> list[R]:
         """Do the work on each item in the pool. An exception is raised when all are done; `pool.map` would cancel those
         that have not begun. `until_done` returns when they are."""
-        begun = [self.pool.submit(work, item) for item in items]
+
+        def do(item: T) -> R:
+            with one_answer():
+                return work(item)
+
+        begun = [self.pool.submit(do, item) for item in items]
         try:
             until_done(begun)
         finally:

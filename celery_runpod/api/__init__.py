@@ -29,6 +29,7 @@ Both:
 
     _access.py       the API key, base URLs, ids in a path
     _transport.py    the one place that does HTTP
+    _large_answers.py  they take turns, for the memory's sake
     _http_errors.py  an HTTP answer: its JSON, or the error it stands for
     _signatures.py   hides the signature in a webhook's URL
     _ratelimits.py   how long to wait after a 429

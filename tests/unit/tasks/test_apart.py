@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import tasks.delivery
 import tasks.outstanding
 from celery_runpod._store.states import State
 from celery_runpod.api import Job
+from celery_runpod.api._large_answers import take_turn
 from celery_runpod.errors import ConfigurationError, DeadlineExceeded, decode
 from celery_runpod.options import Options
 from config.settings import load_settings
@@ -129,6 +131,26 @@ def test_a_look_at_health_that_raises_stops_no_look(bench: Bench) -> None:
     bench.runpod.says("health", ZeroDivisionError("mad"))
     bench.check(after_s=10)
     assert bench.runpod.called("status") == 5
+
+
+def test_a_check_keeps_the_turn_of_a_large_answer_until_it_is_recorded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, free = threading.Semaphore(1), []
+    end = tasks.check.end_by_answer
+
+    def ended(*given: Any) -> str:
+        free.append(turns.acquire(blocking=False))
+        return end(*given)
+
+    def large() -> Job:
+        assert take_turn(turns, 60)
+        return Job("r1", "COMPLETED", output=1)
+
+    monkeypatch.setattr(tasks.check, "end_by_answer", ended)
+    bench.runpod.says("status", *[large] * 5)
+    bench.check(after_s=3)
+    assert (free, turns.acquire(blocking=False)) == ([False] * 5, True)
 
 
 def test_calls_that_share_a_job_end_though_one_of_them_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
