@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 from empty import app
-from measuring import Bench, accept_one, bench, machine, open_copies
+from measuring import Bench, accept_one, apart, bench, machine, open_copies
 
 from celery_runpod import Endpoint
 from celery_runpod._protocol import CHECK_STATUS, Queues
@@ -115,8 +113,7 @@ def main() -> None:
     runs = {}
     for number in (1, given.endpoints):
         # A process of its own: Celery keeps its connections to the servers of the other run.
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            runs[number] = process.submit(run, number, total, given.length, given.concurrency, given.calls).result()
+        runs[number] = apart(run, number, total, given.length, given.concurrency, given.calls)
     print(machine())
     print(
         "| endpoints | jobs | jobs a second | messages a job | Redis commands a job | scripts a job "
