@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 
 from empty import app
-from measuring import Bench, accept_one, apart, bench, machine, open_copies
+from measuring import Bench, accept_one, bench, in_own_process, machine, open_copies
 
 from celery_runpod import Endpoint
 from celery_runpod._protocol import CHECK_STATUS, Queues
@@ -113,7 +113,7 @@ def main() -> None:
     runs = {}
     for number in (1, given.endpoints):
         # A process of its own: Celery keeps its connections to the servers of the other run.
-        runs[number] = apart(run, number, total, given.length, given.concurrency, given.calls)
+        runs[number] = in_own_process(run, number, total, given.length, given.concurrency, given.calls)
     print(machine())
     print(
         "| endpoints | jobs | jobs a second | messages a job | Redis commands a job | scripts a job "

@@ -27,7 +27,7 @@ from typing import Any
 
 import requests
 from empty import app
-from measuring import Counters, accept_one, apart, bench, machine, open_copies, worker_mib
+from measuring import Counters, accept_one, bench, in_own_process, machine, open_copies, worker_mib
 
 from celery_runpod._protocol import CHECK_STATUS, Queues
 from celery_runpod._store.record import JobRecord
@@ -166,7 +166,7 @@ def main() -> None:
     if given.all_running:
         for number in given.open:
             bound_s = math.ceil(number / LOOKS_A_SECOND)
-            after = apart(look_at_all, number, 10 * bound_s + 60)
+            after = in_own_process(look_at_all, number, 10 * bound_s + 60)
             in_time = max(looked_at for at, looked_at in after if at <= bound_s)
             print(machine())
             print(
@@ -175,7 +175,7 @@ def main() -> None:
             )
         return
     how = given.running, given.length, given.seconds, given.most_in_flight
-    flights = [apart(fly, number, *how) for number in given.open]
+    flights = [in_own_process(fly, number, *how) for number in given.open]
     print(machine())
     print("| open | ended | looks a second | the SDK's | median delay | 95 % | store a job | worker | CPU ms a job |")
     print("|---|---|---|---|---|---|---|---|---|")

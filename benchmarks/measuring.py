@@ -38,8 +38,8 @@ HERE = Path(__file__).resolve().parent
 T = TypeVar("T")
 
 
-def apart(run: Callable[..., T], *given: Any) -> T:
-    """A run in a process of its own: Celery's app keeps connections to the servers of the run before."""
+def in_own_process(run: Callable[..., T], *given: Any) -> T:
+    """Run in a process of its own: Celery's app keeps connections to the servers of the run before."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(run, *given).result()
 

@@ -34,7 +34,7 @@ SECRET = "a-secret-of-the-benchmark-0123456789"
 WITHIN_S = 300.0
 EVERY_S = 0.1
 HOPS = 20
-"""So many show what a bare task costs the broker."""
+"""How many bare tasks show what one costs the broker."""
 
 app = Celery("benchmark", broker=os.environ.get("RUNPOD_BROKER_URL"), backend=os.environ.get("REDIS_URL"))
 app.conf.task_default_queue = "benchmark"
@@ -97,7 +97,7 @@ def _run(jobs: int, simulator: str, broker: str) -> dict[str, float]:
     looked, counted, at = looks(simulator), broker_bytes(broker), time.monotonic()
     results = [chain(endpoint.s(n=n), began.si()).delay() for n in range(jobs)]
     hops, gets, pending = [], [], deque(results)
-    while pending:
+    while pending and time.monotonic() - at < WITHIN_S:
         hops.append(hop())
         time.sleep(EVERY_S)
         gets.append(get(simulator, ended_id))

@@ -25,7 +25,7 @@ from config.celery_config import celery_config
 from config.settings import Settings, load_settings
 
 COLLECT_AFTER = 20_000
-"""New objects. Python's own 700 cost a tenth of a job's CPU in the pool, for the little that reference counts leave."""
+"""New objects. Python 3.11's own 700 cost a tenth of a job's CPU in the pool, for the little that is left to them."""
 END_S = 5.0
 """How long before the visibility timeout an imported task is ended."""
 

@@ -27,6 +27,7 @@ from celery_runpod._store.record import JobRecord
 from celery_runpod._store.states import AT_RUNPOD, State
 from celery_runpod._store.store import Begun, Leased
 from celery_runpod.api import Job
+from celery_runpod.api._large_answers import NoTurn
 from celery_runpod.errors import EndpointNotFound, JobNotFound, RunPodError
 from tasks import webhook_hints
 from tasks.crash_points import Step, reach
@@ -105,15 +106,10 @@ class Check:
         self.known = once(Known)
 
     def run(self) -> None:
-        settings = self.services.settings
+        batch, most_checks = self.services.settings.check_batch, self.services.settings.max_checks
+        place_until = self.started + PLACE_S
         begun = self.store.begin_check(
-            self.endpoint,
-            self.token,
-            self.started,
-            self.started + PLACE_S,
-            settings.check_batch,
-            settings.max_checks,
-            self.max_in_flight,
+            self.endpoint, self.token, self.started, place_until, batch, most_checks, self.max_in_flight
         )
         if begun is None:
             return
@@ -123,7 +119,7 @@ class Check:
                 self.endpoint,
                 self.started,
                 self.lease,
-                settings.check_batch,
+                batch,
                 looks=self.granted.looks,
                 submits=self.granted.submits,
                 max_in_flight=self.max_in_flight,
@@ -198,9 +194,9 @@ class Check:
         self._put_off(job, now + backoff_s(job.failures, FAILED, self.services.spread()), failures=job.failures + 1)
         return None
 
-    def _end_ours(self, job: JobRecord, at: float) -> bool:
+    def _end_ours(self, job: JobRecord, at: float, why_queued: str = "") -> bool:
         """End a job whose own verdict was due at this time; returns whether it was."""
-        if at < verdict_at(job) or (verdict := verdict_on(job, at, self.why_queued.of(job))) is None:
+        if (verdict := verdict_on(job, at, why_queued)) is None:
             return False
         end_here(self.services, job, verdict, cancel=True)
         return True
@@ -245,8 +241,10 @@ class Check:
             return None
         asked = self.shared.get(job.task_id, job)
         try:
-            read = bool(asked.options.stream) and job.task_id in self.known().watched
-            answer = ask(self.services, asked, timeout_s, read=read)
+            answer = ask(self.services, asked, timeout_s, read=lambda: job.task_id in self.known().watched)
+        except NoTurn:
+            self._put_off(job, began + 1)
+            return None
         except (JobNotFound, EndpointNotFound) as error:
             self._not_found(job, error, began)
             return None
@@ -255,15 +253,13 @@ class Check:
         if answer is None:
             if began + 1 <= self._patience_ends(job) or not self._end_ours(job, began):
                 self._put_off(job, began + 1)
-            return None
-        if asked is job:
+        elif asked is job:
             self._answered(job, answer, began)
-            return None
-        if answer.final:
-            end_by_answer(self.services, asked, answer)
-            if hand_over(self.services, job):
-                return None
-        self._not_ended(job, answer, began)
+        else:
+            if answer.final:
+                end_by_answer(self.services, asked, answer)
+            if not answer.final or not hand_over(self.services, job):
+                self._not_ended(job, answer, began)
         return None
 
     def _answered(self, job: JobRecord, answer: Job, began: float) -> None:
@@ -279,13 +275,13 @@ class Check:
         state = State(answer.state) if answer.state in AT_RUNPOD else None
         # IN_PROGRESS meets the start timeout.
         seen = replace(job, state=state) if state is State.IN_PROGRESS else job
-        if self._end_ours(seen, began):
+        reason = self.why_queued.of(job) if answer.state == State.IN_QUEUE else ""
+        if self._end_ours(seen, began, reason):
             return
         progress, shown = progress_of(answer)
         now = self.services.clock()
         if state is State.IN_PROGRESS and job.started_at is None:
             seen = replace(seen, started_at=started_at(job, answer, now))
-        reason = self.why_queued.of(job) if answer.state == State.IN_QUEUE else ""
         usual_s = self.known().next_look_at(self.services, seen) - now
         due = look_before(now + webhook_hints.pause_s(job, answer, now, usual_s), verdict_at(seen))
         if webhook_hints.stuck(job, answer, now):

@@ -54,8 +54,8 @@ class Outcomes:
         """A thread that is done, or None: something was taken."""
         self._delivers, self._took_s = True, 0.0
         self._turn = threading.Condition()
-        """Held while an outcome is delivered."""
-        self._submits = 0
+        """Whoever has it may deliver an outcome, or begin a submit."""
+        self._submits, self._patience_s = 0, MOST_WAIT_S
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -103,18 +103,21 @@ class Outcomes:
 
     def _deliver(self, job: JobRecord, signature: Any) -> bool:
         """Deliver one outcome; False: it must be published."""
-        began, wait_s = self._services.clock(), self._took_s * len(self._taken)
+        wait_s = self._took_s * len(self._taken)
         try:
             if not self._delivers or wait_s > MOST_WAIT_S or self._joins_many(signature["options"]):
                 return False
             with self._turn:
-                self._delivers = self._turn.wait_for(lambda: not self._submits, MOST_WAIT_S) and resume(
-                    self._services.app, signature, job.endpoint, job.task_id, job.attempt
-                )
+                if not self._turn.wait_for(lambda: not self._submits, self._patience_s):
+                    # Those behind it must not wait as long again.
+                    self._patience_s = 0.0
+                    return False
+                self._patience_s, began = MOST_WAIT_S, self._services.clock()
+                self._delivers = resume(self._services.app, signature, job.endpoint, job.task_id, job.attempt)
+                self._took_s = self._services.clock() - began
         except Exception:
             log.exception("finish.not_delivered", extra={"task_id": job.task_id})
             self._delivers = False
-        self._took_s = self._services.clock() - began
         return self._delivers
 
     def _joins_many(self, options: Any) -> bool:

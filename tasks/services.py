@@ -57,14 +57,17 @@ def apart(**fields: Any) -> Iterator[None]:
 
 
 def once(read: Callable[[], T]) -> Callable[[], T]:
-    """A function that reads when it is needed first, and then returns the same to all threads."""
-    lock, found = threading.Lock(), list[T]()
+    """A function that reads on its first use, and gives the same to all threads: what was read, or the error."""
+    lock, found = threading.Lock(), Future[T]()
 
     def get() -> T:
         with lock:
-            if not found:
-                found.append(read())
-            return found[0]
+            if not found.done():
+                try:
+                    found.set_result(read())
+                except Exception as error:
+                    found.set_exception(error)
+        return found.result()
 
     return get
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 
 from celery_runpod._store.record import JobRecord
@@ -52,11 +53,12 @@ INSIST_S = 15.0
 """How long chunks that were fetched are tried to be kept while the store is away."""
 
 
-def ask(services: Services, job: JobRecord, timeout_s: float, *, read: bool) -> Job | None:
+def ask(services: Services, job: JobRecord, timeout_s: float, *, read: Callable[[], bool]) -> Job | None:
     """How a job at RunPod stands, with its chunks kept; None if it cannot be asked now, because another process asks, or
-    the budget is used up. `read`: somebody reads its chunks.
+    the budget is used up. `read` says whether somebody reads its chunks.
 
     Raises:
+        NoTurn: other large answers are in work.
         ApiError: as `RunPodClient.status` and `take_chunks`.
     """
     client, job_id, pauses = services.client(job.api_key_name), str(job.job_id), services.store.pauses
@@ -66,14 +68,15 @@ def ask(services: Services, job: JobRecord, timeout_s: float, *, read: bool) -> 
             return answer
         return None if _paused(services, job) or _take(services, client, job, timeout_s) is None else answer
     paused_until, seen = pauses.paused_until(job.endpoint, *PAUSES), None
-    if paused_until is not None or not read or job.state is State.IN_QUEUE:
+    watched = read()
+    if paused_until is not None or not watched or job.state is State.IN_QUEUE:
         seen = client.status(job.endpoint, job_id, timeout=timeout_s)
         if seen.state == State.IN_QUEUE:
             return seen
         if paused_until is not None and paused_until > services.clock():
             waits = services.clock() < verdict_at(job) or may_be_chunks(job, seen)
             return None if seen.final and waits else seen
-    followed = _follow(services, client, job, timeout_s, read=read)
+    followed = _follow(services, client, job, timeout_s, read=watched)
     if paused_until is not None and followed is not None and not _paused(services, job):
         pauses.unpause(job.endpoint, "stream")
     if followed is None or not followed.final:

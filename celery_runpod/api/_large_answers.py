@@ -3,19 +3,29 @@
 An answer is in memory several times: as it came, parsed, and as what is made of it. A hundred of 20 MB that were read
 side by side took 4 GB, and a worker that is killed for it asks for the same again.
 
+Turns are for threads that work on one of many answers and say so (`one_answer`): a worker's checks.
+
 Not here: the reading (``_transport.py``).
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LARGE_BYTES, AT_ONCE = 1_000_000, 4
-"""So many answers of more bytes than this are worked on at once in a process."""
+LARGE_BYTES = 1_000_000
+AT_ONCE = 4
+"""How many answers of more than `LARGE_BYTES` are in work at once in a process."""
 
 _thread = threading.local()
+# One for each process id, without a lock: a fork may happen while another thread holds the lock.
+_turns: dict[int, threading.Semaphore] = {}
+
+
+class NoTurn(Exception):
+    """Other large answers are in work. Nothing is wrong with this one: it can be asked for again."""
 
 
 class _Work:
@@ -26,11 +36,7 @@ class _Work:
 
 @contextmanager
 def one_answer() -> Iterator[None]:
-    """The work on one answer: a turn that this thread takes within this context is given back at its end. Within another
-    such context it has no effect."""
-    if getattr(_thread, "work", None) is not None:
-        yield
-        return
+    """The work on one answer: a turn that this thread takes within this context is given back at its end."""
     work = _thread.work = _Work()
     try:
         yield
@@ -40,9 +46,22 @@ def one_answer() -> Iterator[None]:
             work.turn.release()
 
 
-def take_turn(turns: threading.Semaphore, timeout_s: float) -> bool:
-    """Wait for a turn, within `one_answer`; whether this thread has one now."""
-    work: _Work = _thread.work
-    if work.turn is None and turns.acquire(timeout=timeout_s):
-        work.turn = turns
-    return work.turn is not None
+def turns() -> threading.Semaphore:
+    """Those of this process."""
+    pid = os.getpid()
+    return _turns.get(pid) or _turns.setdefault(pid, threading.BoundedSemaphore(AT_ONCE))
+
+
+def take_turn(timeout_s: float) -> None:
+    """Wait for a turn. Without effect outside of `one_answer`, and for a thread that has one.
+
+    Raises:
+        NoTurn: none became free in this time.
+    """
+    work: _Work | None = getattr(_thread, "work", None)
+    if work is None or work.turn is not None:
+        return
+    free = turns()
+    if not free.acquire(timeout=timeout_s):
+        raise NoTurn
+    work.turn = free

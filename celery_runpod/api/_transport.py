@@ -19,7 +19,6 @@ Not here: sockets and their deadlines (``_connections.py``), what the operations
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -34,7 +33,7 @@ from requests.auth import AuthBase
 from celery_runpod.api._connections import FAILURES, Call, TimedSession, calling, causes
 from celery_runpod.api._durations import MAX_S, bounded
 from celery_runpod.api._http_errors import RawAnswer, Where, read, shorten
-from celery_runpod.api._large_answers import AT_ONCE, LARGE_BYTES, one_answer, take_turn
+from celery_runpod.api._large_answers import LARGE_BYTES, take_turn
 from celery_runpod.api._ratelimits import HEADERS
 from celery_runpod.api._signatures import hide_signatures
 from celery_runpod.errors import ApiError, InvalidOption, Unavailable
@@ -68,14 +67,6 @@ class Bearer(AuthBase):
         return hide_signatures(hidden.decode("latin-1")).encode("latin-1")
 
 
-class _Session(TimedSession):
-    """Of one process."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.turns = threading.BoundedSemaphore(AT_ONCE)
-
-
 class Transport:
     """HTTP with RunPod. Times are seconds; `clock` is monotonic."""
 
@@ -98,7 +89,7 @@ class Transport:
         self._pool_size = pool_size
         self._clock = clock
         # One for each process id, without a lock: a fork may happen while another thread holds the lock.
-        self._sessions: dict[int, _Session] = {}
+        self._sessions: dict[int, requests.Session] = {}
 
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"
@@ -125,33 +116,23 @@ class Transport:
             ApiError: one of its kinds.
             ConfigurationError: there is no API key to use.
             InvalidOption: `timeout_s` is not above 0.
+            NoTurn: only within `one_answer`.
         """
         total_s = self.total_timeout_s + held_s if timeout_s is None else timeout_s
         if not total_s > 0:
             raise InvalidOption("timeout", timeout_s, "seconds above 0")
         call = Call(self._clock() + total_s, self._connect_timeout_s, self._read_timeout_s + held_s, self._clock)
         auth = Bearer(self._key())
-        with one_answer():
-            try:
-                with calling(call), self._send(method, f"{self.base_url}/{path}", body, auth, call) as response:
-                    answer = _whole(response, auth, partial(self._take_turn, method, call))
-            except FAILURES as error:
-                failed = self._failed(error, call, where, auth)
-            else:
-                return self._read(answer, where, auth, has_body)
+        # What can be asked for again: GET /stream gives each chunk once.
+        large = partial(_take_turn, call) if where.operation == "status" else _read_on
+        try:
+            with calling(call), self._send(method, f"{self.base_url}/{path}", body, auth, call) as response:
+                answer = _whole(response, auth, large)
+        except FAILURES as error:
+            failed = self._failed(error, call, where, auth)
+        else:
+            return self._read(answer, where, auth, has_body)
         raise failed
-
-    def _take_turn(self, method: str, call: Call) -> None:
-        """Wait until a large answer may be read. The wait does not count as RunPod's, and is as long as RunPod's may be.
-        What was sent by POST may have been accepted, so its answer is read in any case.
-
-        Raises:
-            TimeoutError: no turn was free in that time.
-        """
-        began = self._clock()
-        if not take_turn(self._session().turns, call.left_s()) and method == "GET":
-            raise TimeoutError(f"other answers of more than {LARGE_BYTES:,} bytes took all the time for this one")
-        call.deadline += self._clock() - began
 
     def lines(self, path: str, where: Where, *, quiet_s: float, timeout_s: float) -> Iterator[str]:
         """GET a stream (server-sent events): its lines, as they arrive.
@@ -228,12 +209,12 @@ class Transport:
         place = "no answer" if call.sent else f"no connection to {self.base_url}"
         return where.error(Unavailable, f"{place}: {_why(error, auth)}", sent=call.sent)
 
-    def _session(self) -> _Session:
+    def _session(self) -> requests.Session:
         pid = os.getpid()
         return self._sessions.get(pid) or self._sessions.setdefault(pid, self._new_session())
 
-    def _new_session(self) -> _Session:
-        session = _Session(pool_connections=4, pool_maxsize=self._pool_size)
+    def _new_session(self) -> requests.Session:
+        session = TimedSession(pool_connections=4, pool_maxsize=self._pool_size)
         session.headers.update({"Content-Type": "application/json", "User-Agent": _user_agent()})
         # Read once, not at each request: proxies and REQUESTS_CA_BUNDLE, for the one host that this session talks to.
         found = session.merge_environment_settings(self.base_url, {}, None, True, None)
@@ -241,7 +222,16 @@ class Transport:
         return session
 
 
-def _whole(response: requests.Response, auth: Bearer, large: Callable[[], None] = lambda: None) -> RawAnswer:
+def _take_turn(call: Call) -> None:
+    """Wait for a turn, and leave half of the time to read the answer."""
+    take_turn(call.left_s() / 2)
+
+
+def _read_on() -> None:
+    """A large answer is read without a turn."""
+
+
+def _whole(response: requests.Response, auth: Bearer, large: Callable[[], None] = _read_on) -> RawAnswer:
     """The whole answer; `large` is called before it has more than `LARGE_BYTES`."""
     content, cut = bytearray(), None
     try:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
-from celery_runpod.api import RunPodClient, _transport
-from celery_runpod.api._large_answers import AT_ONCE, LARGE_BYTES, one_answer, take_turn
-from celery_runpod.errors import Unavailable
+from celery_runpod.api import RunPodClient
+from celery_runpod.api._large_answers import AT_ONCE, LARGE_BYTES, NoTurn, one_answer, turns
 
 from .conftest import MakeClient, Serve
 from .servers import answer
 
-LARGE = answer({"id": "9f-u1", "status": "COMPLETED", "output": "x" * (2 * LARGE_BYTES)})
+LARGE = answer({"id": "9f-u1", "status": "COMPLETED", "output": "x" * (2 * LARGE_BYTES), "stream": []})
 SMALL = answer({"id": "9f-u1", "status": "COMPLETED", "output": "x" * (LARGE_BYTES // 2)})
 
 
@@ -24,76 +24,74 @@ def client(serve: Serve, client_of: MakeClient) -> RunPodClient:
     return client_of(serve(lambda request: SMALL if "small" in request.path else LARGE))
 
 
-def turns_of(client: RunPodClient) -> threading.Semaphore:
-    return client._http._session().turns
+@pytest.fixture
+def no_turn() -> Iterator[None]:
+    for _ in range(AT_ONCE):
+        turns().acquire()
+    yield
+    for _ in range(AT_ONCE):
+        turns().release()
 
 
-def test_so_many_are_worked_on_at_once(client: RunPodClient) -> None:
-    inside, most, full = 0, 0, threading.Event()
+def test_so_many_are_in_work_at_once(client: RunPodClient) -> None:
+    inside, most, go_on = 0, 0, threading.Event()
     counting = threading.Lock()
 
     def work() -> None:
         nonlocal inside, most
         with one_answer():
-            client.status("sdxl", "9f-u1")
+            client.status("sdxl", "9f-u1", timeout=120)
             with counting:
                 inside, most = inside + 1, max(most, inside + 1)
-                if inside == AT_ONCE:
-                    full.set()
-            # The others have the time to read theirs, if they may.
-            assert full.wait(60)
+            assert go_on.wait(60)
             with counting:
                 inside -= 1
 
-    with ThreadPoolExecutor(3 * AT_ONCE) as threads:
-        for done in [threads.submit(work) for _ in range(3 * AT_ONCE)]:
-            done.result()
+    with ThreadPoolExecutor(2 * AT_ONCE) as threads:
+        begun = [threads.submit(work) for _ in range(2 * AT_ONCE)]
+        while inside < AT_ONCE:
+            time.sleep(0.01)
+        # The others have the time to read theirs, if they may.
+        time.sleep(0.2)
+        go_on.set()
+        for each in begun:
+            each.result()
     assert most == AT_ONCE
-
-
-def test_a_turn_is_over_when_the_answer_is_parsed_if_nothing_more_is_said(client: RunPodClient) -> None:
-    for _ in range(2 * AT_ONCE):
-        client.status("sdxl", "9f-u1")
 
 
 def test_two_answers_of_one_work_have_one_turn(client: RunPodClient) -> None:
     for _ in range(AT_ONCE - 1):
-        turns_of(client).acquire()
+        turns().acquire()
+    try:
+        for _ in range(2):
+            with one_answer():
+                client.status("sdxl", "9f-u1")
+                client.status("sdxl", "9f-u1")
+    finally:
+        for _ in range(AT_ONCE - 1):
+            turns().release()
+
+
+@pytest.mark.usefixtures("no_turn")
+def test_an_answer_that_gets_no_turn_is_given_up(client: RunPodClient) -> None:
+    with one_answer(), pytest.raises(NoTurn):
+        client.status("sdxl", "9f-u1", timeout=0.2)
+
+
+@pytest.mark.usefixtures("no_turn")
+def test_small_answers_need_no_turn(client: RunPodClient) -> None:
     with one_answer():
-        client.status("sdxl", "9f-u1")
-        client.status("sdxl", "9f-u1")
+        assert client.status("small", "9f-u1").id == "9f-u1"
 
 
-@pytest.fixture
-def no_turn(client: RunPodClient) -> RunPodClient:
-    for _ in range(AT_ONCE):
-        turns_of(client).acquire()
-    return client
+@pytest.mark.usefixtures("no_turn")
+def test_what_cannot_be_asked_for_again_needs_no_turn(client: RunPodClient) -> None:
+    """A POST may have been accepted, and GET /stream gives each chunk once."""
+    with one_answer():
+        assert client.run("sdxl", {}).id == "9f-u1"
+        assert client.take_chunks("sdxl", "9f-u1")[0].id == "9f-u1"
 
 
-def test_an_answer_that_gets_no_turn_in_its_time_is_asked_for_again(no_turn: RunPodClient) -> None:
-    with pytest.raises(Unavailable, match="other answers of more than 1,000,000 bytes") as caught:
-        no_turn.status("sdxl", "9f-u1", timeout=0.2)
-    # By it a check knows that RunPod's API works (`tasks/order_of_looks.py`).
-    assert caught.value.status == 200
-
-
-def test_what_was_sent_by_post_is_read_in_any_case(no_turn: RunPodClient) -> None:
-    assert no_turn.run("sdxl", {}, timeout=0.2).id == "9f-u1"
-
-
-def test_small_answers_need_no_turn(no_turn: RunPodClient) -> None:
-    assert no_turn.status("small", "9f-u1").id == "9f-u1"
-
-
-def test_the_wait_for_a_turn_does_not_count_as_runpods(client: RunPodClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr(client._http, "_clock", lambda: now)
-
-    def late(*given: Any) -> bool:
-        nonlocal now
-        now += 1000
-        return take_turn(*given)
-
-    monkeypatch.setattr(_transport, "take_turn", late)
-    assert client.status("sdxl", "9f-u1", timeout=5).id == "9f-u1"
+@pytest.mark.usefixtures("no_turn")
+def test_a_users_own_call_needs_no_turn(client: RunPodClient) -> None:
+    assert client.status("sdxl", "9f-u1").id == "9f-u1"

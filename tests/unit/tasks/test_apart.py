@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import tasks.delivery
 import tasks.outstanding
 from celery_runpod._store.states import State
 from celery_runpod.api import Job
-from celery_runpod.api._large_answers import take_turn
+from celery_runpod.api._large_answers import AT_ONCE, NoTurn, take_turn, turns
 from celery_runpod.errors import ConfigurationError, DeadlineExceeded, decode
 from celery_runpod.options import Options
 from config.settings import load_settings
@@ -136,21 +135,41 @@ def test_a_look_at_health_that_raises_stops_no_look(bench: Bench) -> None:
 def test_a_check_keeps_the_turn_of_a_large_answer_until_it_is_recorded(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns, free = threading.Semaphore(1), []
+    free: list[int] = []
     end = tasks.check.end_by_answer
 
+    def left() -> int:
+        taken = 0
+        while turns().acquire(blocking=False):
+            taken += 1
+        for _ in range(taken):
+            turns().release()
+        return taken
+
     def ended(*given: Any) -> str:
-        free.append(turns.acquire(blocking=False))
+        free.append(left())
         return end(*given)
 
     def large() -> Job:
-        assert take_turn(turns, 60)
+        take_turn(60)
         return Job("r1", "COMPLETED", output=1)
 
     monkeypatch.setattr(tasks.check, "end_by_answer", ended)
     bench.runpod.says("status", *[large] * 5)
     bench.check(after_s=3)
-    assert (free, turns.acquire(blocking=False)) == ([False] * 5, True)
+    assert (free, left()) == ([AT_ONCE - 1] * 5, AT_ONCE)
+
+
+def test_a_last_look_that_gets_no_turn_is_repeated_and_ends_no_job() -> None:
+    bench = Bench()
+    bench.accepted(options=Options(deadline=60.0))
+    for after_s in (60.0, 5.0, 15.0):
+        bench.runpod.says("status", NoTurn())
+        bench.check(after_s=after_s)
+        assert (bench.record().state, bench.record().reason, bench.due()) == (State.IN_QUEUE, "", 1.0)
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
+    bench.check(after_s=1)
+    assert bench.record().state is State.COMPLETED
 
 
 def test_calls_that_share_a_job_end_though_one_of_them_cannot(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,17 @@ def test_a_start_timeout_says_why() -> None:
     assert "within 2 s (NO_CAPACITY)" in str(decode(bench.record().outcome["error"]))
 
 
+def test_a_verdict_does_not_wait_for_health_where_status_did_not_answer() -> None:
+    """A job whose look failed, and one that was not looked at because looks are paused."""
+    bench = Bench()
+    bench.accepted(options=Options(deadline=60.0, start_timeout=20.0))
+    bench.runpod.script["status"] = [Unavailable("away", "status", ENDPOINT)] * 99
+    for _ in range(20):
+        bench.check(after_s=3)
+    assert bench.record().state is State.ENDED_HERE
+    assert bench.runpod.called("health") == 0
+
+
 def test_a_look_that_fails_is_no_reason_and_is_not_repeated_at_once() -> None:
     bench = Bench()
     bench.accepted()
