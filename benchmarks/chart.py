@@ -14,8 +14,9 @@ WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 320, 60, 50, 50
 
 def line_chart(x_name: str, xs: Sequence[int], curves: Mapping[str, Sequence[float]]) -> str:
     """A chart with one line for each of the `curves` (name -> one value for each `x`). The x axis is logarithmic."""
-    step = _step(max(max(values) for values in curves.values()))
-    ticks = [step * number for number in range(math.ceil(max(map(max, curves.values())) / step) + 1)]
+    highest = max(map(max, curves.values()))
+    step = _step(highest)
+    ticks = [step * number for number in range(math.ceil(highest / step) + 1)]
     most = ticks[-1]
     low, high = math.log10(xs[0]), math.log10(xs[-1])
 

@@ -112,7 +112,6 @@ def main() -> None:
     total = given.endpoints * given.jobs
     runs = {}
     for number in (1, given.endpoints):
-        # A process of its own: Celery keeps its connections to the servers of the other run.
         runs[number] = in_own_process(run, number, total, given.length, given.concurrency, given.calls)
     print(machine())
     print(

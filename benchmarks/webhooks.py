@@ -25,6 +25,7 @@ from typing import Any
 
 import requests
 from celery import Celery, chain
+from measuring import in_own_process
 from redis import Redis
 
 from celery_runpod import Endpoint, JobResult
@@ -51,7 +52,7 @@ def broker_bytes(url: str) -> int:
     return int(found["total_net_input_bytes"])
 
 
-def measure(jobs: int, output_bytes: int, *, webhooks: bool) -> dict[str, float]:
+def measure(jobs: int, output_bytes: int, webhooks: bool) -> dict[str, float]:
     """Medians and means of one run."""
     with tempfile.TemporaryDirectory() as folder:
         stack = Stack(Path(folder), {"RUNPOD_API_KEY": "benchmark"})
@@ -72,9 +73,6 @@ def measure(jobs: int, output_bytes: int, *, webhooks: bool) -> dict[str, float]
             stack.application("webhooks")
             os.environ.update(RUNPOD_STORE_URL=store, REDIS_URL=store, RUNPOD_BROKER_URL=broker)
             app.conf.update(broker_url=broker, result_backend=store)
-            # The second run speaks to other servers.
-            app._pool = app.amqp._producer_pool = app._backend_cache = None
-            app._local.__dict__.pop("backend", None)
             app.set_current()
             app.set_default()
             return _run(jobs, simulator, broker)
@@ -146,7 +144,7 @@ def main() -> None:
     given = parser.parse_args()
     print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores, {sys.platform}")
     for webhooks in (True, False):
-        found = measure(given.jobs, given.output_bytes, webhooks=webhooks)
+        found = in_own_process(measure, given.jobs, given.output_bytes, webhooks)
         name = "webhooks" if webhooks else "checks alone"
         print(f"{name:14}" + "; ".join(f"{what}: {number:.3f}" for what, number in found.items()))
 

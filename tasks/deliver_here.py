@@ -1,11 +1,11 @@
 """A check delivers what it has ended in its own process: no message is published, fetched and acknowledged for it.
 
 The threads of a check record outcomes; the thread that began them runs `finish` for each meanwhile, one after the other,
-as a process of the pool runs tasks, but never while one of them submits a job: an outcome that ends the process would
-leave the POST without its answer. `runpod.submit_sync` does so for its job. Other outcomes are published as messages:
-those recorded elsewhere (a call that is refused, a small cancel), those that may take long or would wait for others, the
-first that could not be delivered, and all after it. If the process dies, the store has the outcome, and a later check
-delivers it (``outstanding.py``).
+as a process of the pool runs tasks. `runpod.submit_sync` does so for its job. Nothing is delivered while a thread of the
+check submits a job: a delivery that ends the process would leave the POST without its answer. Other outcomes are
+published as messages: those recorded elsewhere (a call that is refused, a small cancel), those that may take long or
+would wait for others, the first that could not be delivered, and all after it. If the process dies, the store has the
+outcome, and a later check delivers it (``outstanding.py``).
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ AT_ONCE = 4
 """How many answers of more than `LARGE_BYTES` are in work at once in a process."""
 
 _thread = threading.local()
+"""`turn`, only within `one_answer`: what the thread gives back at the end, or None."""
 # One for each process id, without a lock: a fork may happen while another thread holds the lock.
 _turns: dict[int, threading.Semaphore] = {}
 
@@ -28,22 +29,16 @@ class NoTurn(Exception):
     """Other large answers are in work. Nothing is wrong with this one: it can be asked for again."""
 
 
-class _Work:
-    """What a thread does with one answer; `turn` is what it gives back at the end, if the answer is large."""
-
-    turn: threading.Semaphore | None = None
-
-
 @contextmanager
 def one_answer() -> Iterator[None]:
     """The work on one answer: a turn that this thread takes within this context is given back at its end."""
-    work = _thread.work = _Work()
+    _thread.turn = None
     try:
         yield
     finally:
-        _thread.work = None
-        if work.turn is not None:
-            work.turn.release()
+        if _thread.turn is not None:
+            _thread.turn.release()
+        del _thread.turn
 
 
 def turns() -> threading.Semaphore:
@@ -58,10 +53,9 @@ def take_turn(timeout_s: float) -> None:
     Raises:
         NoTurn: none became free in this time.
     """
-    work: _Work | None = getattr(_thread, "work", None)
-    if work is None or work.turn is not None:
+    if not hasattr(_thread, "turn") or _thread.turn is not None:
         return
     free = turns()
     if not free.acquire(timeout=timeout_s):
         raise NoTurn
-    work.turn = free
+    _thread.turn = free

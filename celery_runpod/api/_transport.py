@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
@@ -123,11 +122,11 @@ class Transport:
             raise InvalidOption("timeout", timeout_s, "seconds above 0")
         call = Call(self._clock() + total_s, self._connect_timeout_s, self._read_timeout_s + held_s, self._clock)
         auth = Bearer(self._key())
-        # What can be asked for again: GET /stream gives each chunk once.
-        large = partial(_take_turn, call) if where.operation == "status" else _read_on
+        # What can be asked for again waits its turn: GET /stream gives each chunk once.
+        waits = call if where.operation == "status" else None
         try:
             with calling(call), self._send(method, f"{self.base_url}/{path}", body, auth, call) as response:
-                answer = _whole(response, auth, large)
+                answer = _whole(response, auth, waits)
         except FAILURES as error:
             failed = self._failed(error, call, where, auth)
         else:
@@ -222,22 +221,14 @@ class Transport:
         return session
 
 
-def _take_turn(call: Call) -> None:
-    """Wait for a turn, and leave half of the time to read the answer."""
-    take_turn(call.left_s() / 2)
-
-
-def _read_on() -> None:
-    """A large answer is read without a turn."""
-
-
-def _whole(response: requests.Response, auth: Bearer, large: Callable[[], None] = _read_on) -> RawAnswer:
-    """The whole answer; `large` is called before it has more than `LARGE_BYTES`."""
+def _whole(response: requests.Response, auth: Bearer, waits: Call | None = None) -> RawAnswer:
+    """The whole answer. The call that `waits` is given a turn, if the answer is large, and half of its time is left to
+    read it."""
     content, cut = bytearray(), None
     try:
         for piece in response.iter_content(65_536):
-            if len(content) <= LARGE_BYTES < len(content) + len(piece):
-                large()
+            if waits is not None and len(content) <= LARGE_BYTES < len(content) + len(piece):
+                take_turn(waits.left_s() / 2)
             content += piece
             if len(content) > MAX_ANSWER_BYTES:
                 break

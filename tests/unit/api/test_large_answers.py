@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -24,13 +25,22 @@ def client(serve: Serve, client_of: MakeClient) -> RunPodClient:
     return client_of(serve(lambda request: SMALL if "small" in request.path else LARGE))
 
 
+@contextmanager
+def taken(number: int) -> Iterator[None]:
+    """So many turns are in the hands of others."""
+    for _ in range(number):
+        turns().acquire()
+    try:
+        yield
+    finally:
+        for _ in range(number):
+            turns().release()
+
+
 @pytest.fixture
 def no_turn() -> Iterator[None]:
-    for _ in range(AT_ONCE):
-        turns().acquire()
-    yield
-    for _ in range(AT_ONCE):
-        turns().release()
+    with taken(AT_ONCE):
+        yield
 
 
 def test_so_many_are_in_work_at_once(client: RunPodClient) -> None:
@@ -60,16 +70,11 @@ def test_so_many_are_in_work_at_once(client: RunPodClient) -> None:
 
 
 def test_two_answers_of_one_work_have_one_turn(client: RunPodClient) -> None:
-    for _ in range(AT_ONCE - 1):
-        turns().acquire()
-    try:
+    with taken(AT_ONCE - 1):
         for _ in range(2):
             with one_answer():
                 client.status("sdxl", "9f-u1")
                 client.status("sdxl", "9f-u1")
-    finally:
-        for _ in range(AT_ONCE - 1):
-            turns().release()
 
 
 @pytest.mark.usefixtures("no_turn")
