@@ -45,6 +45,7 @@ from tasks.publish_check import admit_waiting, plan_check
 from tasks.purge import purge_of
 from tasks.put_back import CallersTask, nothing_but_verdicts
 from tasks.schedule import backoff_s
+from tasks.sent_before import leave_out_begun
 from tasks.services import Services, apart, services_of
 from tasks.streaming import whole_output
 from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
@@ -253,6 +254,8 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         if claims > 3 * MOST_CLAIMS:
             close(services, job, End(states.FAILURE, error=undeliverable), claims)
             raise Ignore
+    if claims > 1:
+        leave_out_begun(self)
     if claims > 1 and stored["status"] == states.SUCCESS:
         # The result is stored after links and chain were sent, so only the chord may be missing.
         if self.request.chord and claims > MOST_CLAIMS:

@@ -43,7 +43,7 @@ from celery_runpod._store.record import LIGHT, JobRecord, light_hash
 from celery_runpod._store.retries import Retries
 from celery_runpod._store.scripts import Scripts
 from celery_runpod._store.shared_jobs import SharedJobs
-from celery_runpod._store.states import State
+from celery_runpod._store.states import AT_RUNPOD, State
 from celery_runpod._store.store_part import BATCH, OVERDUE_S, Lives
 from celery_runpod._store.streams import Streams
 from celery_runpod._store.submits import Submits
@@ -314,9 +314,10 @@ class JobStore:
 
     def jobs(self, endpoint: str, task_ids: Iterable[str], light: Iterable[str] = ()) -> list[JobRecord]:
         """The open records among these ids; those of `light` without what may be megabytes: input, continuation,
-        progress. A record of a newer format is left out: another version works on it. One that cannot be read is left out
-        and put aside."""
-        whole, rest = list(task_ids), list(light)
+        progress. Of these only jobs that are at RunPod: one that moved on since may have to be submitted, with its input.
+        A record of a newer format is left out: another version works on it. One that cannot be read is left out and put
+        aside."""
+        whole, rest = list(task_ids), dict.fromkeys(light)
         with self.redis.pipeline(transaction=False) as pipe:
             for task_id in whole:
                 pipe.hgetall(self.keys.job(endpoint, task_id))
@@ -329,7 +330,7 @@ class JobStore:
             for task_id, raw in zip([*whole, *rest], raws, strict=True)
             if raw
         ]
-        return [job for job in jobs if job is not None]
+        return [job for job in jobs if job is not None and (job.state in AT_RUNPOD or job.task_id not in rest)]
 
     def forget_due(self, endpoint: str, task_id: str) -> str:
         return self.scripts.word("forget_due", endpoint=endpoint, task_id=task_id)

@@ -15,6 +15,7 @@ from celery.backends.redis import RedisBackend
 from celery.canvas import Signature
 
 CHORD_CLAIMED = "the chord is claimed, its body is not sent"
+CHORD_SENT = "the chord's body is sent, the chord is kept"
 DISPATCHED = "links and chain are sent, the result is not stored"
 STORED = "the result is stored, the chord is not told"
 
@@ -34,9 +35,12 @@ def _reach(place: str) -> None:
 
 
 def delay(self: Any, *args: Any, **kwargs: Any) -> Any:
-    if self.task == "tests.application.collect":
-        _reach(CHORD_CLAIMED)
-    return _delay(self, *args, **kwargs)
+    if self.task != "tests.application.collect":
+        return _delay(self, *args, **kwargs)
+    _reach(CHORD_CLAIMED)
+    result = _delay(self, *args, **kwargs)
+    _reach(CHORD_SENT)
+    return result
 
 
 def mark_as_done(self: Any, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any) -> Any:

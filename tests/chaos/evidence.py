@@ -113,7 +113,7 @@ def story_of(world: World, task_id: str, submits: Iterable[dict[str, Any]], most
     own_log = world.stack.folder / f"{task_id}.log"
     if own_log.exists():
         return "\n".join(f"    {line}" for line in own_log.read_text(errors="replace").splitlines()[-most:])
-    record = JobStore(world.redis, world.namespace).job(task_id)
+    record = JobStore(world.redis, world.namespace).ids.job(task_id)
     about = [line for line in _lines(world.stack.folder) if task_id in line]
     lines = [f"    record: {record}", *(f"    at the simulator: {job}" for job in submits)]
     lines += [f"    {line[:400]}" for line in sorted(about)[:most]]

@@ -12,7 +12,7 @@ from celery.result import AsyncResult
 
 from tests.application import collect, note, same
 from tests.chaos.conftest import SHORT_WAITS
-from tests.chaos.dying import CHORD_CLAIMED, DISPATCHED, STORED
+from tests.chaos.dying import CHORD_CLAIMED, CHORD_SENT, DISPATCHED, STORED
 from tests.servers import World
 from tests.waiting import eventually
 
@@ -35,7 +35,7 @@ def killed(world: World, dying_at: Path) -> dict[str, tuple[str, AsyncResult]]:
     RUNPOD_CLAIM_LEASE_S, so each dies right after the other, and all claims lapse in the same time."""
     fast = world.endpoint("fast")
     found = {}
-    for place in (CHORD_CLAIMED, STORED, DISPATCHED):
+    for place in (CHORD_CLAIMED, CHORD_SENT, STORED, DISPATCHED):
         mark = uuid.uuid4().hex
         dying_at.write_text(place)
         if place == DISPATCHED:
@@ -48,8 +48,8 @@ def killed(world: World, dying_at: Path) -> dict[str, tuple[str, AsyncResult]]:
     return found
 
 
-@pytest.mark.parametrize("place", [CHORD_CLAIMED, STORED])
-def test_a_chord_outlives_the_death_of_its_last_member(
+@pytest.mark.parametrize("place", [CHORD_CLAIMED, CHORD_SENT, STORED])
+def test_a_chord_outlives_the_death_of_its_last_member_and_its_body_runs_once(
     world: World, killed: dict[str, tuple[str, AsyncResult]], place: str
 ) -> None:
     mark, result = killed[place]

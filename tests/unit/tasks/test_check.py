@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -20,7 +21,9 @@ from celery_runpod.errors import (
     decode,
 )
 from celery_runpod.options import Options
+from tasks.delivery import end_here
 from tasks.job_events import MOST_PROGRESS
+from tasks.submit import submit
 from tests.builders import ENDPOINT, Bench
 
 GONE = JobNotFound("job not found", "status", ENDPOINT, 404)
@@ -169,6 +172,38 @@ def test_a_look_reads_neither_input_nor_continuation_and_the_end_finds_its_way_a
     bench.check(after_s=30)
     assert bench.record().outcome["output"] == 7
     assert bench.count(bench.services.settings.queues.deliver) == 1
+
+
+@pytest.mark.parametrize("moved_to", ["retried", "submitting again", "ended"])
+def test_what_is_leased_for_a_look_and_moved_on_before_it_is_read_is_left_to_whoever_moved_it(moved_to: str) -> None:
+    """It was read without its input: a webhook made it due while another process looked at it, and found that its
+    attempt had failed."""
+    bench = Bench()
+    bench.accepted(options=Options(deadline=600.0, retries=1))
+    leased = bench.store.lease_due
+
+    def then_moves(*given: Any, **more: Any) -> Any:
+        found = leased(*given, **more)
+        assert "t1" in found.looks
+        job = bench.record()
+        if moved_to == "ended":
+            end_here(bench.services, job, GONE)
+            return found
+        bench.store.retry_later(job, State.FAILED, 1, bench.now + 20, None, "r1")
+        if moved_to == "submitting again":
+            submit(bench.services, bench.record(), bench.now)
+        return found
+
+    bench.store.lease_due = then_moves  # type: ignore[method-assign]
+    times = 2 if moved_to == "submitting again" else 1
+    bench.check(after_s=2)
+    assert [call for call in bench.runpod.calls if call[0] == "run"] == [("run", ENDPOINT, {"a": 1})] * times
+    assert bench.runpod.called("status") == (moved_to == "submitting again")
+    bench.store.lease_due = leased  # type: ignore[method-assign]
+    if moved_to == "retried":
+        assert bench.due() == 20
+        bench.check(after_s=21)
+        assert bench.runpod.calls[-1] == ("run", ENDPOINT, {"a": 1})
 
 
 def test_a_progress_beyond_the_bound_is_replaced_by_a_word_on_it() -> None:

@@ -168,6 +168,31 @@ def test_stored_and_killed_before_the_chord_was_told(bench: Bench, monkeypatch: 
     assert (bench.count("celery"), record_state(bench)) == (0, "DELIVERED")
 
 
+@pytest.mark.parametrize("what", ["callbacks", "chain", "chord"])
+@pytest.mark.parametrize("stored", ["not yet", "stored"])
+@pytest.mark.parametrize(
+    ("began", "times"), [("STARTED", 0), ("RETRY", 0), ("SUCCESS", 0), ("PENDING", 1), ("FAILURE", 1), ("REVOKED", 1)]
+)
+def test_what_a_killed_delivery_had_sent_is_not_sent_again_once_it_has_begun(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str, stored: str, began: str, times: int
+) -> None:
+    ended(bench)
+    told: list[Any] = []
+    monkeypatch.setattr(bench.app.backend, "on_chord_part_return", lambda *news, **_: told.append(news))
+    bench.store.claim_finish(ENDPOINT, "t1", 1, "killed", bench.now, bench.now + 60)
+    if stored == "stored":
+        bench.app.backend.store_result("t1", None, states.SUCCESS)
+    if began != "PENDING":
+        bench.app.backend.store_result("next", None, began)
+    bench.now += 61
+    following = bench.app.signature("unit.after", task_id="next")
+    finish(bench, group="g", **{what: following if what == "chord" else [following]})
+    # What Celery stores last, it has sent links and chain before.
+    once_more = times if what == "chord" or stored == "not yet" else 0
+    assert bench.count("celery") + len(told) == once_more
+    assert (state(bench), record_state(bench)) == ("SUCCESS", "DELIVERED")
+
+
 def test_an_error_that_is_the_result_is_told_to_the_chord_on_a_repeat_too(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
