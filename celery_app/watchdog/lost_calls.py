@@ -10,9 +10,10 @@ On a cluster a call that was accepted is looked at once more: its record may be 
 A queue that was purged looks the same as a Redis that lost it, so its calls are published again too. To get rid of them,
 cancel them (`celery-runpod purge --calls`, docs/decisions/0015).
 
-A call that was missing for longer than the unconfirmed window is not submitted: a store that was restored from an old
-snapshot holds copies of calls that were paid for long ago. It ends with SubmissionUnconfirmed. For that each look notes
-how old the front of each lane is: what was published after the front was in its list at that time.
+A store that was restored from an old snapshot holds copies of calls that were paid for long ago. As far back as this
+worker's memory reaches, that would have been noticed (`restored_store.py`). Older calls that were missing for longer than
+the unconfirmed window are not submitted, and end with SubmissionUnconfirmed. For that each look notes how old the front of
+each lane is: what was published after the front was in its list at that time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from celery_app.watchdog.restored_store import Memory
 from celery_runpod._protocol import ISSUED_AT, LOST, REPUBLISHED, UNCONFIRMED
 from celery_runpod._store.outbox import Kept, Lane
 from tasks.services import Services
@@ -57,8 +59,9 @@ class Missing:
 class OutboxWatch:
     """One for each worker's watchdog: it remembers what was missing at the last look."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, memory: Memory) -> None:
         self._services = services
+        self._memory = memory
         self._missing: dict[str, Missing] = {}
         self._held = HeldMessages()
         self._noted = True
@@ -130,9 +133,10 @@ class OutboxWatch:
         if copy is None:
             return  # accepted meanwhile
         seen = [at for at, front in fronts if front <= one.issued_at]
-        missing_s = now - max(one.issued_at, outbox.held_at(one.task_id) or 0.0, *seen)
-        why = LOST if missing_s <= self._services.settings.unconfirmed_window_s else UNCONFIRMED
-        log.warning("outbox.published_again", extra={"task_id": one.task_id, "missing_s": missing_s, "why": why})
+        last_seen = max(one.issued_at, outbox.held_at(one.task_id) or 0.0, *seen)
+        sure_from = min(now - self._services.settings.unconfirmed_window_s, self._memory.since)
+        why = LOST if last_seen >= sure_from else UNCONFIRMED
+        log.warning("outbox.published_again", extra={"task_id": one.task_id, "missing_s": now - last_seen, "why": why})
         properties = {name: value for name, value in copy["properties"].items() if name not in NOT_REPEATED}
         connection.Producer(serializer="json").publish(
             copy["body"],

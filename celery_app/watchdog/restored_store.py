@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -35,19 +36,28 @@ LOST_S = 2.0
 WORST = ("ok", "unknown", "restarted", "went_back")
 RECONNECT_S = 3.0
 """Within this time after Redis returns, every living worker has reconnected (pauses of up to 2.5 s)."""
+MOST_GAP_S = 900.0
+"""Without a beat for longer, a memory begins anew: other workers, of which nothing is left, may have worked meanwhile."""
 
 
 class Memory:
-    """The latest beat that this worker, or an earlier one on this machine, has written on each master, by its mark."""
+    """The latest beat that this worker, or an earlier one on this machine, has written on each master, by its mark; and
+    since when there were beats. Times in seconds since 1970."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self.beats = self._read()
+        self._since, self.beats = self._read()
 
     @property
     def latest(self) -> float | None:
         """The latest of all."""
         return max(self.beats.values(), default=None)
+
+    @property
+    def since(self) -> float:
+        """What the store has written since then it still holds, or its loss was noticed. Infinite where nothing is known,
+        as where INFO is forbidden."""
+        return max(self._since.values(), default=math.inf)
 
     @classmethod
     def of(cls, settings: Settings) -> Memory:
@@ -60,25 +70,30 @@ class Memory:
 
     def keep(self, beats: Mapping[str, float]) -> None:
         """Remember beats."""
-        self.beats |= {master: max(beat, self.beats.get(master, 0.0)) for master, beat in beats.items()}
+        for master, now in beats.items():
+            before = self.beats.get(master, -math.inf)
+            if now - before > MOST_GAP_S:
+                self._since[master] = now
+            self.beats[master] = max(now, before)
         if self._file is None:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             # In containers that share a volume every worker may have the same process id.
             fresh = self._file.with_suffix(f".{socket.gethostname()}.{os.getpid()}")
-            fresh.write_text(json.dumps(self.beats))
+            fresh.write_text(json.dumps({master: [self._since[master], at] for master, at in self.beats.items()}))
             fresh.replace(self._file)
         except OSError as error:
             log.warning("state.not_kept", extra={"file": str(self._file), "error": str(error)})
             self._file = None
 
-    def _read(self) -> dict[str, float]:
+    def _read(self) -> tuple[dict[str, float], dict[str, float]]:
         try:
             found = json.loads(self._file.read_text()) if self._file is not None else {}
-            return {str(master): float(beat) for master, beat in found.items()}
+            since = {str(master): float(first) for master, (first, _) in found.items()}
+            return since, {str(master): float(last) for master, (_, last) in found.items()}
         except (OSError, ValueError, TypeError, AttributeError):
-            return {}
+            return {}, {}
 
 
 def beat(services: Services, memory: Memory) -> str:

@@ -90,11 +90,11 @@ class SelfHeal(bootsteps.StartStopStep):
     def _watch(self, worker: Any) -> None:
         services = services_of(worker.app)
         interval_s = services.settings.selfheal_interval_s
+        memory = Memory.of(services.settings)
         # RabbitMQ keeps a message until it is acknowledged: only Redis loses one.
-        outbox = OutboxWatch(services) if is_redis(services.settings.broker_url) else None
+        outbox = OutboxWatch(services, memory) if is_redis(services.settings.broker_url) else None
         counts = EndpointCounts(services)
         agreement = AgreementWriter(services)
-        memory = Memory.of(services.settings)
         away = False
         while not self._stop.is_set():
             try:

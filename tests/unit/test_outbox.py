@@ -11,6 +11,7 @@ import pytest
 from celery import Celery
 
 from celery_app.watchdog.lost_calls import FRONTS, MESSAGES_AT_ONCE, OutboxWatch
+from celery_app.watchdog.restored_store import MOST_GAP_S, Memory
 from celery_runpod._protocol import ISSUED_AT, REPUBLISHED
 from celery_runpod._publish import outbox_copies
 from tests.builders import NOW, Bench
@@ -66,7 +67,8 @@ class Story:
         self.bench = Bench()
         self.broker = Broker()
         self.bench.app.connection_for_read = lambda: self.broker
-        self.watch = OutboxWatch(self.bench.services)
+        self.memory = Memory(None)
+        self.watch = OutboxWatch(self.bench.services, self.memory)
 
     def published(self, task_id: str, ago_s: float, *, in_queue: bool, **place: Any) -> None:
         at = NOW - ago_s
@@ -149,6 +151,32 @@ def test_a_call_that_was_nowhere_for_longer_than_the_window_must_not_be_submitte
     assert story.look() == [("t1", "unconfirmed")]
 
 
+@pytest.mark.parametrize(("issued_after_s", "why"), [(1, "lost"), (-1, "unconfirmed")])
+def test_what_was_called_while_a_worker_watched_the_store_may_be_submitted_however_long_it_is_missing(
+    story: Story, issued_after_s: float, why: str
+) -> None:
+    """Redis was away for ten minutes, and a dying connection had swallowed the call: the store is not an older one."""
+    story.memory.keep({"": NOW - 1000})
+    story.memory.keep({"": NOW - 400})
+    story.published("t1", 1000 - issued_after_s, in_queue=False)
+    assert story.look() == [("t1", why)]
+
+
+def test_a_memory_with_a_gap_is_sure_of_nothing_before_it(story: Story) -> None:
+    """Workers of which nothing is left may have worked meanwhile, on a store that was restored after them."""
+    story.memory.keep({"": NOW - 3600})
+    story.memory.keep({"": NOW - 3599 + MOST_GAP_S})
+    story.published("t1", 3598, in_queue=False)
+    assert story.look() == [("t1", "unconfirmed")]
+
+
+def test_on_a_cluster_the_master_that_is_known_for_the_shortest_time_counts(story: Story) -> None:
+    story.memory.keep({"1": NOW - 500})
+    story.memory.keep({"1": NOW - 100, "4": NOW - 100})
+    story.published("t1", 200, in_queue=False)
+    assert story.look() == [("t1", "unconfirmed")]
+
+
 def test_an_accepted_call_is_forgotten(story: Story) -> None:
     story.published("t1", 9, in_queue=False)
     story.watch.look()
@@ -193,7 +221,7 @@ def test_a_store_that_was_restored_has_old_notes_and_its_calls_are_not_submitted
     story.look()
     story.broker.client.delete("runpod")
     story.bench.now += 3600
-    OutboxWatch(story.bench.services).look()
+    OutboxWatch(story.bench.services, Memory(None)).look()
     assert story.look() == [("t1", "unconfirmed")]
 
 

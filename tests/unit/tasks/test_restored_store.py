@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -94,9 +95,21 @@ def test_what_redis_may_lose_anyway_is_no_older_state(bench: Bench) -> None:
 def test_a_file_remembers_for_the_next_worker(bench: Bench, tmp_path: Path) -> None:
     file = tmp_path / "state" / "x.beat"
     beat(bench.services, Memory(file))
-    assert Memory(file).latest == bench.now
-    file.write_text("not a number")
-    assert Memory(file).latest is None
+    first = bench.now
+    bench.now += 60
+    beat(bench.services, Memory(file))
+    found = Memory(file)
+    assert (found.since, found.latest) == (first, bench.now)
+    for unreadable in ("not a number", '{"": 3.0}', '{"": ["a", "b"]}', "[]"):
+        file.write_text(unreadable)
+        assert (Memory(file).since, Memory(file).latest) == (math.inf, None)
+
+
+def test_a_worker_that_may_not_ask_who_redis_is_remembers_nothing(bench: Bench) -> None:
+    bench.redis.run_id = None
+    memory = Memory(None)
+    assert beat(bench.services, memory) == "unknown"
+    assert memory.since == math.inf
 
 
 def test_a_store_that_was_emptied_is_older_too(bench: Bench) -> None:
