@@ -12,8 +12,8 @@ cancel them (`celery-runpod purge --calls`, docs/decisions/0015).
 
 A store that was restored from an old snapshot holds copies of calls that were paid for long ago. As far back as this
 worker's memory reaches, that would have been noticed (`restored_store.py`). Older calls that were missing for longer than
-the unconfirmed window are not submitted, and end with SubmissionUnconfirmed. For that each look notes how old the front of
-each lane is: what was published after the front was in its list at that time.
+the unconfirmed window are not submitted, and end with SubmissionUnconfirmed. For that each look notes how old the front
+of each lane is: what was published after the front was in its list at that time.
 """
 
 from __future__ import annotations
