@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import requests
@@ -143,7 +143,7 @@ class World:
             raise
         self.redis: Any = Redis.from_url(self.redis_url, decode_responses=True)
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         self.app()
         return self
 

@@ -145,7 +145,7 @@ def test_what_is_published_to_an_exchange_can_ask_for_its_confirm() -> None:
 
 
 def test_an_app_that_wants_all_confirmed_has_all_confirmed_and_its_earlier_messages_are_not_counted() -> None:
-    channel = Channel()
+    channel: Any = Channel()
     channel._confirm_selected = channel.connection.confirm_publish = True
     CONFIRMS.declare(channel=channel)
     channel.answers = [ack(8), ack(9)]

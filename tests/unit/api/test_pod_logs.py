@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -140,7 +141,7 @@ def _job() -> bytes:
     return answer({"id": "a", "status": "COMPLETED"})
 
 
-def _thrown_away(server: Loopback, manager_of: Callable[..., object]) -> None:
+def _thrown_away(server: Loopback, manager_of: Callable[..., Any]) -> None:
     next(manager_of(server).pod_logs(POD))
 
 
