@@ -82,7 +82,9 @@ def read_call(
         log.error("run.not_understood", extra={"task_id": job.task_id, "error": what})
         refusal = InvalidInput(f"the call cannot be understood: {what}", job.name, job.task_id)
     log.error("run.refused", extra={"task_id": job.task_id, "endpoint": job.name, "error": str(refusal)})
-    return replace(job, state=State.ENDED_HERE, outcome={"error": encode(refusal)})
+    # Where the call has a record, this message is a repeat: the refusal changes nothing, and stands nowhere else.
+    endpoint = services.store.ids.endpoint_of(job.task_id) or job.endpoint
+    return replace(job, endpoint=endpoint, state=State.ENDED_HERE, outcome={"error": encode(refusal)})
 
 
 def _checked(

@@ -173,7 +173,7 @@ class Check:
         troubles = set(self.services.side_by_side(self._do, work, self.outcomes.deliver_until_done))
         reach(Step.CHECK_LOOKED)
         if begun.paused_until is not None and not troubles & {"status", "stream"} and looks.granted:
-            self.store.pauses.unpause(self.endpoint, "status")
+            self.store.pauses.unpause(self.endpoint, "status", begun.paused_until)
 
     def _give_back(self, job: JobRecord) -> str | None:
         """Put off a job that cannot be looked at now. If looks are paused for long and its verdict is due, end it."""
@@ -198,7 +198,7 @@ class Check:
         """End a job whose own verdict was due at this time; returns whether it was."""
         if (verdict := verdict_on(job, at, why_queued)) is None:
             return False
-        end_here(self.services, job, verdict, cancel=True)
+        end_here(self.services, job, verdict, cancel=True, lease=self.lease)
         return True
 
     def _settle(self, job: JobRecord) -> str | None:
@@ -221,7 +221,7 @@ class Check:
                 elif job.window_ends is not None and now < job.window_ends:
                     self._put_off(job, job.window_ends)
                 else:
-                    close_window(self.services, job)
+                    close_window(self.services, job, self.lease)
             elif job.state is State.WAITING:
                 if job.options.sync and job.not_before <= now:
                     at = again_at(job, now)
@@ -267,7 +267,7 @@ class Check:
         if answer.final:
             end_by_answer(self.services, job, answer)
         elif stuck := webhook_hints.given_up(job, answer, self.services.clock()):
-            end_here(self.services, job, stuck, cancel=True)
+            end_here(self.services, job, stuck, cancel=True, lease=self.lease)
         else:
             self._not_ended(job, answer, began)
 
@@ -309,7 +309,7 @@ class Check:
         now = self.services.clock()
         if isinstance(error, JobNotFound):
             if purged := purge_of(self.services, job):
-                end_here(self.services, job, purged)
+                end_here(self.services, job, purged, lease=self.lease)
                 return
             if outlived_ttl(job, now):
                 # For a job that no worker took in its time to live, RunPod answers TIMED_OUT or 404.
@@ -321,7 +321,7 @@ class Check:
         reason, since, sure_at = missing(job, error, now)
         # A call that shares a job ends with that job.
         if now >= sure_at and job.state is not State.JOINED:
-            end_here(self.services, job, expired(job, error), cancel=True)
+            end_here(self.services, job, expired(job, error), cancel=True, lease=self.lease)
             return
         log.warning("poll.not_found", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
         at = max(now + MISSING_S, self.known().next_look_at(self.services, job))

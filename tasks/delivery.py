@@ -37,6 +37,7 @@ from celery_runpod.errors import (
     encode,
 )
 from celery_runpod.options import Backoff
+from tasks.chord_body import body_has_run, end_chord
 from tasks.crash_points import Step, reach
 from tasks.job_ended import end_of, tell_own_worker
 from tasks.job_events import show_end, show_revoked
@@ -45,10 +46,9 @@ from tasks.publish_check import admit_waiting, plan_check
 from tasks.purge import purge_of
 from tasks.put_back import CallersTask, nothing_but_verdicts
 from tasks.schedule import backoff_s
-from tasks.sent_before import leave_out_begun
 from tasks.services import Services, apart, services_of
 from tasks.streaming import whole_output
-from tasks.undeliverable import MOST_PUBLISHES, end_alone, end_chord
+from tasks.undeliverable import MOST_PUBLISHES, end_alone
 
 log = logging.getLogger(__name__)
 
@@ -104,9 +104,10 @@ def _try_again(services: Services, job: JobRecord, answer: Job) -> bool:
     return True
 
 
-def end_here(services: Services, job: JobRecord, error: RunPodError, *, cancel: bool = False) -> str:
-    """Record our own verdict. With `cancel`, the job is also cancelled at RunPod."""
-    return _end(services, job, State.ENDED_HERE, {"error": encode(error)}, cancel=cancel)
+def end_here(services: Services, job: JobRecord, error: RunPodError, *, cancel: bool = False, **more: Any) -> str:
+    """Record our own verdict. With `cancel`, the job is also cancelled at RunPod. With the `lease` of a check it is
+    "refused" if there is other news of the job meanwhile."""
+    return _end(services, job, State.ENDED_HERE, {"error": encode(error)}, cancel=cancel, **more)
 
 
 def end_revoked(services: Services, job: JobRecord, reason: str) -> str:
@@ -254,13 +255,11 @@ def finish(self: Any, endpoint: str, task_id: str, attempt: int) -> Any:
         if claims > 3 * MOST_CLAIMS:
             close(services, job, End(states.FAILURE, error=undeliverable), claims)
             raise Ignore
-    if claims > 1:
-        leave_out_begun(self)
     if claims > 1 and stored["status"] == states.SUCCESS:
         # The result is stored after links and chain were sent, so only the chord may be missing.
         if self.request.chord and claims > MOST_CLAIMS:
             end_chord(self, undeliverable)
-        elif self.request.chord:
+        elif self.request.chord and not body_has_run(self):
             self.backend.on_chord_part_return(self.request, states.SUCCESS, stored["result"])
         close(services, job, end_of(states.SUCCESS, stored["result"]), claims)
         show_end(self, job, None)

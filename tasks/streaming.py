@@ -78,7 +78,7 @@ def ask(services: Services, job: JobRecord, timeout_s: float, *, read: Callable[
             return None if seen.final and waits else seen
     followed = _follow(services, client, job, timeout_s, read=watched)
     if paused_until is not None and followed is not None and not _paused(services, job):
-        pauses.unpause(job.endpoint, "stream")
+        pauses.unpause(job.endpoint, "stream", paused_until)
     if followed is None or not followed.final:
         return followed
     return seen if seen is not None and seen.final else client.status(job.endpoint, job_id, timeout=timeout_s)

@@ -55,6 +55,8 @@ from tasks.submit_round import SubmitRound
 log = logging.getLogger(__name__)
 
 UNAUTHORIZED_WAIT_S = 60.0
+KNOWN_HERE_S = 900.0
+"""So long after its window a process that alone knows a job's id tries to say so: the job is cancelled then."""
 
 
 def submit(services: Services, job: JobRecord, lease: float, together: SubmitRound | None = None) -> None:
@@ -137,21 +139,21 @@ def accept_answer(services: Services, job: JobRecord, job_id: str, post: Post, t
 
 
 def _insist(services: Services, job: JobRecord, record: Callable[[], str], job_id: str) -> str:
-    """Record RunPod's answer, and retry until the window closes if the store is away: the job runs, and only this process
-    knows its id. After the window the job counts as unconfirmed in any case."""
+    """Record RunPod's answer, and retry while the store is away: the job runs, and only this process knows its id. After
+    the window the job counts as unconfirmed, and what is recorded is a cancel."""
     fields = {"task_id": job.task_id, "job_id": job_id}
 
     def away(error: Exception) -> None:
         log.error("submit.store_away", extra={**fields, "error": str(error)})
 
     try:
-        return services.insist(record, away, until=job.window_ends or 0.0)
+        return services.insist(record, away, until=(job.window_ends or 0.0) + KNOWN_HERE_S)
     except RedisError as error:
         log.critical("submit.not_recorded", extra={**fields, "error": str(error)})
         raise
 
 
-def close_window(services: Services, job: JobRecord) -> None:
+def close_window(services: Services, job: JobRecord, lease: float) -> None:
     """Resubmit or end a job whose submit got no answer within its window."""
     now = services.clock()
     if services.settings.may_resubmit:
@@ -160,7 +162,7 @@ def close_window(services: Services, job: JobRecord) -> None:
     else:
         window = services.settings.window_s(services.has_webhook(job))
         problem = f"submit {job.attempt} got no answer, and nothing showed within {window:g} s whether RunPod took it"
-        end_here(services, job, SubmissionUnconfirmed(problem, job.name, job.task_id), cancel=True)
+        end_here(services, job, SubmissionUnconfirmed(problem, job.name, job.task_id), cancel=True, lease=lease)
 
 
 def _expires_at(services: Services, job: JobRecord) -> float | None:

@@ -1,26 +1,21 @@
 """Ends calls that cannot go on as they are: with links that are not signatures, stamps or a priority with which Celery
-sends nothing, a continuation that cannot be published,
-or a chord that cannot be joined.
+sends nothing, or a continuation that cannot be published.
 
-Not here: the usual end (``delivery.py``).
+Not here: the usual end (``delivery.py``); a chord that cannot be joined (``chord_body.py``).
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from celery import maybe_signature
 from celery.app.task import Context
 
 from celery_runpod._protocol import RUN
 from celery_runpod._store.record import JobRecord
 from celery_runpod.errors import JobUndeliverable
 from tasks.services import Services
-
-log = logging.getLogger(__name__)
 
 MOST_PUBLISHES = 5
 """How often a continuation is published before the call ends without it."""
@@ -77,18 +72,3 @@ def end_alone(services: Services, job: JobRecord, reason: str) -> JobUndeliverab
     backend = services.app.backend
     backend.mark_as_failure(job.task_id, error, request=request, store_result=not job.ignore_result)
     return error
-
-
-def end_chord(task: Any, error: JobUndeliverable) -> None:
-    """End the body of a chord if joining it fails, or kills the process, each time."""
-    backend, size = task.backend, task.backend.get_key_for_group(task.request.group, ".s")
-    if backend.get(size) is None:
-        return  # its body was published, or has failed
-    log.error("chord.undeliverable", extra={"task_id": task.request.id, "group": task.request.group})
-    try:
-        raise error
-    except JobUndeliverable:
-        # Celery reads the traceback of the error that is being handled.
-        backend.chord_error_from_stack(maybe_signature(task.request.chord, app=task.app), error)
-    # A member that ends later finds no chord.
-    backend.delete(size)

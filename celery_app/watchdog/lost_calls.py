@@ -49,11 +49,13 @@ FRONTS = 60
 
 @dataclass
 class Missing:
-    """A message that was not found: since when, and when its copy may be published."""
+    """A message that was not found: since when, when its copy may be published, and as what. That is decided once: a copy
+    that was published as lost may run at any time."""
 
     since: float
     times: int = 0
     next_at: float = 0.0
+    why: str = ""
 
 
 class OutboxWatch:
@@ -135,7 +137,8 @@ class OutboxWatch:
         seen = [at for at, front in fronts if front <= one.issued_at]
         last_seen = max(one.issued_at, outbox.held_at(one.task_id) or 0.0, *seen)
         sure_from = min(now - self._services.settings.unconfirmed_window_s, self._memory.since)
-        why = LOST if last_seen >= sure_from else UNCONFIRMED
+        missing = self._missing[one.task_id]
+        why = missing.why = missing.why or (LOST if last_seen >= sure_from else UNCONFIRMED)
         log.warning("outbox.published_again", extra={"task_id": one.task_id, "missing_s": now - last_seen, "why": why})
         properties = {name: value for name, value in copy["properties"].items() if name not in NOT_REPEATED}
         connection.Producer(serializer="json").publish(

@@ -10,8 +10,8 @@ On a cluster each master has its own beat, under a key of its own slots: a maste
 promoted without the latest writes, is noticed for the endpoints that it holds. Where slots have moved, a master may get
 another key, which begins anew.
 
-Not noticed: a restored store after all workers and their files are gone; and a loss of less than two seconds, which Redis
-with AOF each second may lose anyway.
+Not noticed: a restored store after all workers and their files are gone, or where nothing is left of those that worked
+last; and a loss of less than two seconds, which Redis with AOF each second may lose anyway.
 """
 
 from __future__ import annotations
@@ -37,16 +37,19 @@ WORST = ("ok", "unknown", "restarted", "went_back")
 RECONNECT_S = 3.0
 """Within this time after Redis returns, every living worker has reconnected (pauses of up to 2.5 s)."""
 MOST_GAP_S = 900.0
-"""Without a beat for longer, a memory begins anew: other workers, of which nothing is left, may have worked meanwhile."""
+"""A worker that lives on knows its store again after so long without a beat; its file bridges the unconfirmed window.
+After that, other workers, of which nothing is left, may have worked on a store that was restored since."""
 
 
 class Memory:
     """The latest beat that this worker, or an earlier one on this machine, has written on each master, by its mark; and
     since when there were beats. Times in seconds since 1970."""
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path | None, file_gap_s: float = 0.0) -> None:
         self._file = file
+        self._file_gap_s = file_gap_s
         self._since, self.beats = self._read()
+        self._lived: set[str] = set()
 
     @property
     def latest(self) -> float | None:
@@ -55,26 +58,27 @@ class Memory:
 
     @property
     def since(self) -> float:
-        """What the store has written since then it still holds, or its loss was noticed. Infinite where nothing is known,
-        as where INFO is forbidden."""
+        """The store holds all that was written to it since then, or the loss was noticed; so right after a beat that was
+        answered with "ok". Infinite where nothing is known."""
         return max(self._since.values(), default=math.inf)
 
     @classmethod
     def of(cls, settings: Settings) -> Memory:
         """One file for each store and namespace. The file of an older store at the same address is harmless: it concerns
-        only jobs that were begun before its beat."""
+        only calls from before its last beat, and bridges a minute."""
         if settings.state_dir is None:
             return cls(None)
         name = hashlib.sha256(f"{settings.store_url} {settings.namespace}".encode()).hexdigest()[:24]
-        return cls(settings.state_dir / f"{name}.beat")
+        return cls(settings.state_dir / f"{name}.beat", settings.unconfirmed_window_s)
 
     def keep(self, beats: Mapping[str, float]) -> None:
         """Remember beats."""
         for master, now in beats.items():
             before = self.beats.get(master, -math.inf)
-            if now - before > MOST_GAP_S:
+            if now - before > (MOST_GAP_S if master in self._lived else self._file_gap_s):
                 self._since[master] = now
             self.beats[master] = max(now, before)
+        self._lived |= beats.keys()
         if self._file is None:
             return
         try:

@@ -163,11 +163,29 @@ class Cancels(Part):
         return list(zip(flat[::2], flat[1::2], strict=True))
 
     def cancel_failed(
-        self, endpoint: str, job_id: str, why: str, now: float, *, base_s: float, cap_s: float, most_s: float
+        self,
+        endpoint: str,
+        job_id: str,
+        why: str,
+        now: float,
+        *,
+        base_s: float,
+        cap_s: float,
+        most_s: float,
+        gone: bool,
     ) -> tuple[str, int, float]:
-        """("later" | "given_up" | "unknown", how often it has failed, since when); the wait doubles with each failure."""
+        """("later" | "given_up" | "unknown", how often it has failed, since when); the wait doubles with each failure.
+        `gone`: RunPod does not know the job, and `most_s` counts from when it first said so."""
         word, *rest = self.scripts.run(
-            "cancel_failed", endpoint=endpoint, job_id=job_id, why=why, now=now, base=base_s, cap=cap_s, most=most_s
+            "cancel_failed",
+            endpoint=endpoint,
+            job_id=job_id,
+            why=why,
+            now=now,
+            base=base_s,
+            cap=cap_s,
+            most=most_s,
+            gone=gone,
         )
         return word, int(rest[0]) if rest else 0, float(rest[1]) if rest else now
 

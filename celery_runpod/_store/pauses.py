@@ -40,8 +40,9 @@ class Pauses(Part):
             found: list[Any] = pipe.execute()
         return max((float(until) for until in found if until is not None), default=None)
 
-    def unpause(self, endpoint: str, operation: str) -> None:
-        self.redis.delete(self.keys.pause(endpoint, operation))
+    def unpause(self, endpoint: str, operation: str, seen_until: float) -> None:
+        """The operation works. A pause that began meanwhile, beyond the one that was seen, stays."""
+        self.scripts.run("unpause", endpoint=endpoint, operation=operation, seen_until=seen_until)
 
 
 class Holds(Part):

@@ -427,6 +427,7 @@ class JobStore:
         job_id: str = "",
         cancel: bool = False,
         length_s: float | None = None,
+        lease: float | None = None,
         on: Any = None,
     ) -> Any:
         """A verdict on the latest attempt; answers in the words of ``scripts/record_outcome.lua``.
@@ -435,6 +436,7 @@ class JobStore:
             job_id: RunPod's.
             cancel: the job is also cancelled at RunPod.
             length_s: for how many seconds RunPod worked on it.
+            lease: of the check whose own verdict this is.
             on: a pipeline of `Scripts.together`.
         """
         return self.scripts.run(
@@ -448,6 +450,8 @@ class JobStore:
             cancel=cancel,
             index_ttl=self.lives.index_s(job, now),
             length=length_s,
+            lease=lease,
+            end_by=job.end_by,
             on=on,
         )
 

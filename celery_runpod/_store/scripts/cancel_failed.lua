@@ -1,6 +1,7 @@
 --[[ cancel_failed: RunPod has not accepted a cancel; plan the next try, or give it up.
   KEYS  cancels(endpoint); cancel_keys(endpoint); cancel_refusals(endpoint)
-  ARGV  job_id (RunPod's); why; now (s); base (s); cap (s); most (s: for so long it is tried)
+  ARGV  job_id (RunPod's); why; now (s); base (s); cap (s); most (s: for so long it is tried);
+        gone ("1": RunPod does not know the job; "": it has said nothing of it)
   Returns {"later" | "given_up", tries, since (s)} | {"unknown"} (no such cancel)
   The wait doubles with each failure. ]]
 if not redis.call('ZSCORE', cancels, job_id) then return {'unknown'} end
@@ -9,7 +10,9 @@ local failure = known and cjson.decode(known) or {since = now, tries = 0}
 failure.tries = failure.tries + 1
 failure.why = why
 local tries = string.format('%d', failure.tries)
-if tonumber(now) - tonumber(failure.since) >= tonumber(most) then
+-- One 404 may come from a replica that lags, also after other trouble.
+failure.gone_since = gone == '1' and (failure.gone_since or now) or nil
+if tonumber(now) - tonumber(failure.gone_since or failure.since) >= tonumber(most) then
   redis.call('ZREM', cancels, job_id)
   redis.call('HDEL', cancel_keys, job_id)
   redis.call('HDEL', cancel_refusals, job_id)

@@ -1,7 +1,7 @@
 --[[ claim_submit: one process, and no other, may POST this attempt now; or the job waits for its turn.
   KEYS  job(endpoint, task_id); due(endpoint); inflight(endpoint); waiting(endpoint); gate = pause(endpoint, "run");
         posts(endpoint); post_times(endpoint, operation)
-  ARGV  task_id; token (of the claimant); now (s);
+  ARGV  task_id; attempt (as the claimant knows it); token (of the claimant); now (s);
         window_ends (s: until then an unanswered submit may still be confirmed); max_in_flight ("" = no limit);
         turn (in the order of the submits); decide_at (s: when something must be decided on it while it waits);
         held ("" | "ON_HOLD" | "PAUSED" | "BUDGET": the caller knows already that it must wait); ask_again (s: the hold);
@@ -10,14 +10,14 @@
         place (in RunPod's queue: the smallest goes first)
   Returns {"go", number of the attempt, how many jobs at RunPod are before it}
         | {"health"} (the claimant alone may try: it asks /health, and claims again)
-        | {"wait", reason, "changed" | "same"} | {"refused"} (not WAITING) | {"unknown"} (no such job)
+        | {"wait", reason, "changed" | "same"} | {"refused"} (not WAITING, or another attempt) | {"unknown"} (no such job)
   The claim is never renewed: a POST is over, by its own total deadline, long before the window ends.
   Asked again with the same token (its answer was lost), it gives the same number. ]]
 local state = redis.call('HGET', job, 'state')
 if not state then return {'unknown'} end
 local function go(attempt) return {'go', attempt, tostring(redis.call('ZRANK', inflight, task_id) or 0)} end
 if state == 'SUBMITTING' and redis.call('HGET', job, 'lease') == token then return go(redis.call('HGET', job, 'attempt')) end
-if not may(state, 'SUBMITTING') then return {'refused'} end
+if not may(state, 'SUBMITTING') or redis.call('HGET', job, 'attempt') ~= attempt then return {'refused'} end
 local time = tonumber(now)
 
 -- The first in the order is looked at when it may go; it is the one that tries, and the others are made due after it.
@@ -50,7 +50,7 @@ if word == 'one' and healthy ~= '1' then
 end
 
 redis.call('ZREM', waiting, task_id)
-local attempt = redis.call('HINCRBY', job, 'attempt', 1)
+attempt = redis.call('HINCRBY', job, 'attempt', 1)
 redis.call('HSET', job, 'state', 'SUBMITTING', 'lease', token, 'window_ends', window_ends, 'reason', '')
 redis.call('HDEL', job, 'job_id', 'hinted_at', 'hint_due', 'started_at')
 redis.call('ZADD', due, window_ends, task_id)

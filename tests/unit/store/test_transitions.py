@@ -115,14 +115,15 @@ def test_a_job_that_was_not_sent_waits_for_the_next_attempt(store: JobStore) -> 
     claim(store)
     assert store.submits.not_submitted(job(attempt=1), NOW + 5, "RATE_LIMITED") == "waiting"
     assert store.submits.not_submitted(job(attempt=7), NOW + 5, "RATE_LIMITED") == "refused"
-    assert claim(store, token="again") == 2
+    assert claim(store, token="again") == "refused", "it knows nothing of the first attempt"
+    assert claim(store, job(attempt=1), token="again") == 2
 
 
 def test_the_answer_to_an_older_attempt_comes_too_late_and_is_cancelled(store: JobStore) -> None:
     store.accept(job(), NOW)
     claim(store)
     store.submits.not_submitted(job(attempt=1), NOW, "RESUBMIT")
-    claim(store, token="again")
+    claim(store, job(attempt=1), token="again")
     assert answered(store, job(attempt=1), "late", NOW + 1, NOW) == "too_late"
     assert store.cancels.lease_cancels("e1", NOW, NOW + 30, 10) == [("late", "")]
     assert state(store) == "SUBMITTING"
@@ -324,7 +325,9 @@ def test_a_pause_grows_with_each_failure_and_obeys_retry_after(store: JobStore) 
     assert store.pauses.pause("e1", "status", NOW + 2, None, 0.0) == pytest.approx(NOW + 4)
     assert store.pauses.pause("e1", "status", NOW + 5, 17.0, 0.0) == pytest.approx(NOW + 22)
     assert store.pauses.paused_until("e1", "cancel") is None
-    store.pauses.unpause("e1", "status")
+    store.pauses.unpause("e1", "status", NOW + 21)
+    assert store.pauses.paused_until("e1", "status") == pytest.approx(NOW + 22), "it has begun meanwhile"
+    store.pauses.unpause("e1", "status", NOW + 22)
     assert store.pauses.paused_until("e1", "status") is None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from celery_app.watchdog.restored_store import LOST_S, Memory, beat
+from celery_app.watchdog.restored_store import LOST_S, MOST_GAP_S, Memory, beat
 from celery_runpod._store.states import State
 from celery_runpod.errors import SubmissionUnconfirmed, decode
 from tests.builders import ENDPOINT, Bench
@@ -97,12 +97,26 @@ def test_a_file_remembers_for_the_next_worker(bench: Bench, tmp_path: Path) -> N
     beat(bench.services, Memory(file))
     first = bench.now
     bench.now += 60
-    beat(bench.services, Memory(file))
+    beat(bench.services, Memory(file, file_gap_s=60))
     found = Memory(file)
     assert (found.since, found.latest) == (first, bench.now)
     for unreadable in ("not a number", '{"": 3.0}', '{"": ["a", "b"]}', "[]"):
         file.write_text(unreadable)
         assert (Memory(file).since, Memory(file).latest) == (math.inf, None)
+
+
+@pytest.mark.parametrize(("lived", "most_s"), [(True, MOST_GAP_S), (False, 60)])
+def test_a_memory_with_a_gap_begins_anew(bench: Bench, tmp_path: Path, lived: bool, most_s: float) -> None:
+    """Workers of which nothing is left may have worked meanwhile, on a store that was restored after them."""
+    first = bench.now
+    for gap_s, since in ((most_s, first), (most_s + 1, first + 2 * most_s + 1)):
+        memory = Memory(tmp_path / "x.beat", file_gap_s=60)
+        assert beat(bench.services, memory) == "ok"
+        bench.now += gap_s
+        if not lived:
+            memory = Memory(tmp_path / "x.beat", file_gap_s=60)
+        assert beat(bench.services, memory) == "ok"
+        assert memory.since == since
 
 
 def test_a_worker_that_may_not_ask_who_redis_is_remembers_nothing(bench: Bench) -> None:

@@ -10,8 +10,10 @@ from celery.app.trace import build_tracer
 
 from celery_runpod._protocol import BEGUN_AT, FORMAT, ISSUED_AT, REFUSED, REPUBLISHED, RUN, UNCONFIRMED
 from celery_runpod._store.scripts import loaded
+from celery_runpod.api import Job
 from config.profiles import Profile
 from tasks import put_back
+from tasks.call_message import NO_ENDPOINT
 from tests.builders import ENDPOINT, Bench
 
 
@@ -150,3 +152,21 @@ def test_a_refused_call_is_delivered_though_redis_had_forgotten_some_of_the_scri
     bench.redis.script_load(loaded()["accept"][1])
     run(bench, None, **{REFUSED: "the input is nested deeper than 64 levels"})
     assert bench.count("runpod.deliver") == 1
+
+
+@pytest.mark.parametrize("then", ["runs", "is delivered"])
+def test_a_refused_repeat_of_a_call_that_was_accepted_changes_nothing(then: str) -> None:
+    """A copy that was published before this worker knew better, or that newer settings refuse."""
+    bench = Bench()
+    run(bench, {"a": 1})
+    bench.check()
+    if then == "is delivered":
+        bench.runpod.says("status", Job("r1", "COMPLETED", output=1))
+        bench.check(after_s=2)
+        bench.deliver()
+    before, published = bench.store.ids.job("t1"), bench.count("runpod.deliver")
+    run(bench, {"a": 1}, **{REPUBLISHED: UNCONFIRMED})
+    run(bench, {"a": 1}, arguments={"options": {"nope": 1}})
+    assert before is not None and bench.store.ids.job("t1") == before
+    assert (bench.store.ids.endpoint_of("t1"), bench.count("runpod.deliver")) == (ENDPOINT, published)
+    assert bench.store.jobs(NO_ENDPOINT, ["t1"]) == []

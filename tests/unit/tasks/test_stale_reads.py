@@ -1,0 +1,148 @@
+"""Other news of a job, between the moment in which a check reads it and its own verdict: the news count."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from celery_runpod._store.states import State
+from celery_runpod.api import Health, Job
+from celery_runpod.errors import JobNotFound, Unavailable
+from celery_runpod.options import Options
+from tasks.cancel import cancel_jobs
+from tasks.idempotency import join
+from tasks.submit import submit
+from tests.builders import ENDPOINT, NOW, Bench, answered
+
+HOOKS = {"RUNPOD_WEBHOOK_URL": "https://x.test/hook", "RUNPOD_WEBHOOK_SECRET": "a-secret-of-the-tests"}
+
+
+def bench_of_two(**env: str) -> Bench:
+    """A check can run while another waits for an answer."""
+    bench = Bench(**env)
+    bench.services = replace(bench.services, pool=ThreadPoolExecutor(4))
+    return bench
+
+
+@pytest.mark.parametrize("how", ["its answer comes late", "a webhook names it"])
+def test_a_submit_whose_outcome_becomes_known_while_its_window_closes_is_confirmed(how: str) -> None:
+    bench = bench_of_two(**HOOKS)
+    bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
+    bench.accepted(options=Options(deadline=6 * 3600.0))
+    read, found = bench.store.jobs, []
+
+    def then_known(endpoint: str, ids: Any, light: Any = ()) -> Any:
+        found.extend(read(endpoint, ids, light))
+        bench.store.jobs = read  # type: ignore[method-assign]
+        assert found[0].state is State.SUBMITTING
+        if how == "its answer comes late":
+            assert answered(bench.store, found[0], "r7", bench.now + 2, bench.now) == "accepted"
+        else:
+            bench.store.hint(ENDPOINT, "t1", 1, bench.now, "r7")
+            bench.runpod.says("status", Job("r7", "IN_PROGRESS"))
+            bench.check()
+        return found
+
+    bench.store.jobs = then_known  # type: ignore[method-assign]
+    bench.check(after_s=900)
+    bench.check(after_s=1)
+    assert (bench.record().state in (State.IN_QUEUE, State.IN_PROGRESS), bench.record().job_id) == (True, "r7")
+    assert bench.runpod.called("cancel") == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [(Job("r1", "IN_PROGRESS"), State.IN_PROGRESS), (Job("r1", "FAILED", error="boom"), State.WAITING)],
+    ids=["begun", "retried"],
+)
+def test_a_start_timeout_does_not_fall_on_a_job_that_has_begun_or_is_retried(answer: Job, state: State) -> None:
+    """Health is asked for what the error shows, and that takes a moment."""
+    bench = bench_of_two(**HOOKS)
+    bench.accepted(options=Options(deadline=600.0, start_timeout=60.0, retries=3))
+
+    def health() -> Health:
+        bench.store.hint(ENDPOINT, "t1", 1, bench.now)
+        bench.runpod.says("status", answer)
+        bench.check()
+        return Health(idle=1)
+
+    bench.runpod.says("status", Job("r1", "IN_QUEUE"))
+    bench.runpod.says("health", health)
+    bench.check(after_s=60)
+    assert bench.record().state is state
+    assert bench.runpod.called("cancel") == 0
+
+
+def test_a_call_that_joins_during_the_last_look_keeps_the_job() -> None:
+    bench = bench_of_two()
+    options = Options(deadline=600.0, idempotency_key="order-7")
+
+    def called(task_id: str) -> None:
+        job = bench.job(task_id, options=options)
+        bench.store.ids.index(job, (), ())
+        word, _, shared = join(bench.services, job, bench.now)
+        assert word == "accepted"
+        if task_id == "t1":
+            assert shared is not None
+            submit(bench.services, shared, bench.now)
+
+    called("t1")
+
+    def joins() -> Job:
+        called("t2")
+        return Job("r1", "IN_PROGRESS")
+
+    bench.runpod.says("status", joins)
+    bench.check(after_s=600)
+    bench.runpod.says("status", Job("r1", "IN_PROGRESS"))
+    bench.check()
+    assert bench.record("t1").state is State.ENDED_HERE
+    assert bench.record("t2").state is State.JOINED
+    assert bench.runpod.called("cancel") == 0
+    bench.runpod.says("status", Job("r1", "COMPLETED", output=7))
+    bench.check(after_s=599)
+    assert (bench.record("t2").outcome or {})["output"] == 7
+
+
+def test_a_check_that_stood_still_does_not_submit_a_retry_before_its_time() -> None:
+    bench = Bench()
+    job = bench.job(options=Options(deadline=600.0, retries=3))
+    bench.store.ids.index(job, (), ())
+    bench.store.accept(job, bench.now)
+    as_read = bench.record()
+    bench.check(after_s=41)
+    bench.runpod.says("status", Job("r1", "FAILED", error="boom"))
+    bench.check(after_s=2)
+    assert bench.record().state is State.WAITING
+    submit(bench.services, as_read, NOW + 40)
+    assert (bench.record().state, bench.runpod.called("run")) == (State.WAITING, 1)
+
+
+def test_a_good_look_leaves_a_pause_that_began_meanwhile() -> None:
+    bench = Bench()
+    bench.accepted()
+    bench.store.pauses.pause(ENDPOINT, "status", bench.now, 1.0, 0.0)
+
+    def paused() -> Job:
+        bench.store.pauses.pause(ENDPOINT, "status", bench.now, 60.0, 0.0)
+        return Job("r1", "IN_PROGRESS")
+
+    bench.runpod.says("status", paused)
+    bench.check(after_s=3)
+    assert bench.store.pauses.paused_until(ENDPOINT, "status") == bench.now + 60
+
+
+def test_a_cancel_is_not_given_up_at_a_404_that_follows_other_trouble() -> None:
+    """One 404 may come from a replica that lags: the job would go on, and be paid for."""
+    bench = Bench()
+    bench.accepted()
+    gone = JobNotFound("unknown", "cancel", ENDPOINT, 404)
+    bench.runpod.says("cancel", Unavailable("reset", "cancel", ENDPOINT), gone, gone)
+    cancel_jobs(bench.services, ["t1"])
+    bench.check()
+    for waits_s, owed in ((5.1, 1), (60.0, 0)):
+        bench.check(after_s=waits_s)
+        assert bench.redis.zcard(bench.store.keys.cancels(ENDPOINT)) == owed
