@@ -8,6 +8,7 @@ from typing import Any
 import fakeredis
 import pytest
 from celery import Celery, states
+from celery.app.task import Context
 from celery.backends.redis import RedisBackend
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -105,6 +106,36 @@ def test_a_body_that_cannot_be_sent_at_all_fails_its_chord(monkeypatch: pytest.M
     story.tell(0)
     story.tell(1)
     assert story.state() == "FAILURE"
+
+
+def fail_a_lane_twice(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second member is the last of a chain, whose first task fails; its delivery dies before the chord is told."""
+    last = story.app.signature("unit.step", task_id="t1", group_id=GROUP, group_index=1, chord=story.body)
+    request = Context(id="first", chain=[last])
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr(story.backend, "on_chord_part_return", dies)
+        with pytest.raises(SystemExit):
+            story.backend.mark_as_failure("first", ValueError("x"), request=request)
+    assert story.backend.get_task_meta("t1", cache=False)["status"] == "FAILURE"
+    for _ in range(2):
+        story.backend.mark_as_failure("first", ValueError("x"), request=request)
+
+
+@pytest.mark.parametrize(("backend", "state"), [(ChordKeepingBackend, "FAILURE"), (RedisBackend, "PENDING")])
+def test_a_chord_is_told_of_a_lane_whose_failure_was_stored_by_a_delivery_that_died(
+    monkeypatch: pytest.MonkeyPatch, backend: type[RedisBackend], state: str
+) -> None:
+    """If it fails for Celery's own backend, Celery has mended it."""
+    story = Story(monkeypatch, backend)
+    story.tell(0)
+    fail_a_lane_twice(story, monkeypatch)
+    assert story.state() == state
+    assert story.published() == []
+    assert story.backend.get_state("t1") == "FAILURE"
 
 
 def test_the_worker_has_it() -> None:
