@@ -8,6 +8,7 @@
     celery RedisBackend._create_client,             chord_keeping            a chord survives while Redis is away, and
     keeps its
       _chord_cleanup_script                                                  counter until it is joined
+    celery Backend._fail_chain                      chord_keeping            a failed lane is told to its chord after a kill
     celery Request._eventer                             unrevoked_request     a job's events are those of one task
     kombu.transport.redis.Channel._create_client        redis_shortcuts       one client for each channel
     redis ConnectionPool.get_connection's wrapper       redis_shortcuts       a checkout collects no arguments
