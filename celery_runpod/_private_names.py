@@ -2,13 +2,11 @@
 
     private name                                    used in                  why
     celery Worker._process_task, _quick_release,    loss_tolerant_consumer   a message that the pool refuses ends its
-    task, and
-      pool._pool, its _cache, job._payload                                   its place in the pool is freed
+      pool._pool, its _cache, job._payload                                   task, and its place in the pool is freed
     kombu Connection._default_channel               loss_tolerant_consumer   a lost channel puts no message back
     celery RedisBackend._create_client,             chord_keeping            a chord survives while Redis is away, and
-    keeps its
-      _chord_cleanup_script                                                  counter until it is joined
-    celery Backend._fail_chain                      chord_keeping            a failed lane is told to its chord after a kill
+      _chord_cleanup_script                                                  keeps its counter until it is joined
+    celery Backend._fail_chain                      chord_keeping            a lane's failure reaches its chord
     celery Request._eventer                             unrevoked_request     a job's events are those of one task
     kombu.transport.redis.Channel._create_client        redis_shortcuts       one client for each channel
     redis ConnectionPool.get_connection's wrapper       redis_shortcuts       a checkout collects no arguments
