@@ -183,21 +183,20 @@ def _not_yet(job: JobRecord, signs: Signs, now: float) -> tuple[float | None, st
 
 
 def _post(services: Services, job: JobRecord) -> Job:
-    """The POST itself, under its total deadline."""
-    settings, options = services.settings, job.options
-    profile = settings.profiles.get(job.name)
+    """The POST itself, under its total deadline, and never after the window: another attempt may be at RunPod by then."""
+    settings, options, window_ends = services.settings, job.options, job.window_ends or 0.0
+    profile, client = settings.profiles.get(job.name), services.client(job.api_key_name)
     extra: dict[str, Any] = {"policy": _policy(job), "s3_config": profile and profile.s3_config}
     if services.has_webhook(job) and settings.webhook_url and settings.webhook_secret:
-        secret = settings.webhook_secret.get_secret_value()
-        ends_at = max(job.end_by, job.window_ends or 0.0)
-        extra["webhook"] = sign_url(
-            settings.webhook_url, secret, settings.namespace, job.endpoint, job.task_id, job.attempt, ends_at
-        )
-    client = services.client(job.api_key_name)
+        secret, place = settings.webhook_secret.get_secret_value(), (job.endpoint, job.task_id, job.attempt)
+        ends_at = max(job.end_by, window_ends)
+        extra["webhook"] = sign_url(settings.webhook_url, secret, settings.namespace, *place, ends_at)
+    if (left_s := window_ends - services.clock()) <= 0:
+        raise Unavailable("this process stood still until its window was over", "run", job.name, sent=False)
     if options.sync:
         wait_s = settings.sync_wait_s
-        return client.run_sync(job.endpoint, job.input, wait=wait_s, timeout=wait_s + 10, **extra)
-    return client.run(job.endpoint, job.input, timeout=settings.submit_timeout_s, **extra)
+        return client.run_sync(job.endpoint, job.input, wait=wait_s, timeout=min(wait_s + 10, left_s), **extra)
+    return client.run(job.endpoint, job.input, timeout=min(settings.submit_timeout_s, left_s), **extra)
 
 
 def _policy(job: JobRecord) -> Policy | None:

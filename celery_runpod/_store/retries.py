@@ -17,7 +17,8 @@ class Retries(Part):
     def failed(self, endpoint: str, task_id: str) -> dict[str, str] | None:
         """What was kept of a job that failed; None if nothing is (any more)."""
         found: Any = self.redis.hgetall(self.keys.failed(endpoint, task_id))
-        return dict(found) or None
+        # What was kept may have expired before a retry claimed it: then nothing stands there but the claim.
+        return dict(found) if "format" in found else None
 
     def claim_retry(self, endpoint: str, task_id: str, new_id: str) -> tuple[str, bool]:
         """The task id under which a failed job is run again, `new_id` or the one that came first; and whether that one

@@ -378,3 +378,8 @@ def test_a_later_and_shorter_call_does_not_shorten_how_long_its_root_is_reached(
     before = store.redis.ttl(store.keys.root("root"))
     store.ids.index(job("short", root_id="root"), [], [])
     assert store.redis.ttl(store.keys.root("root")) >= before - 5
+
+
+def test_a_retry_of_what_has_expired_meanwhile_leaves_nothing_that_could_be_run_again(store: JobStore) -> None:
+    assert store.retries.claim_retry("e1", "expired", "new") == ("new", False)
+    assert store.retries.failed("e1", "expired") is None

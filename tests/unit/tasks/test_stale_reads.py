@@ -13,6 +13,7 @@ from celery_runpod.api import Health, Job
 from celery_runpod.errors import JobNotFound, Unavailable
 from celery_runpod.options import Options
 from tasks.cancel import cancel_jobs
+from tasks.crash_points import Step
 from tasks.idempotency import join
 from tasks.submit import submit
 from tests.builders import ENDPOINT, NOW, Bench, answered
@@ -119,6 +120,28 @@ def test_a_check_that_stood_still_does_not_submit_a_retry_before_its_time() -> N
     assert bench.record().state is State.WAITING
     submit(bench.services, as_read, NOW + 40)
     assert (bench.record().state, bench.runpod.called("run")) == (State.WAITING, 1)
+
+
+def test_a_process_that_stood_still_before_its_post_sends_nothing_after_the_window(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(RUNPOD_UNCONFIRMED_SUBMIT="resubmit")
+    job = bench.job(options=Options(deadline=6 * 3600.0))
+    bench.store.ids.index(job, (), ())
+    bench.store.accept(job, bench.now)
+    slept: list[str] = []
+
+    def stands_still(step: str) -> None:
+        if step == Step.SUBMIT_INTENT_STORED and not slept:
+            slept.append(step)
+            bench.check(after_s=bench.settings.unconfirmed_window_s + 1)
+            bench.check(after_s=1)
+            assert (bench.record().attempt, bench.record().job_id) == (2, "r1")
+
+    monkeypatch.setattr("tasks.submit.reach", stands_still)
+    submit(bench.services, bench.record(), bench.now)
+    assert bench.runpod.called("run") == 1
+    assert (bench.record().attempt, bench.record().job_id) == (2, "r1")
 
 
 def test_a_good_look_leaves_a_pause_that_began_meanwhile() -> None:
