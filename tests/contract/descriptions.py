@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jsonschema import Draft202012Validator, FormatChecker
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 VERSIONS = ("v1", "v2")
@@ -180,7 +180,7 @@ def _at(version: str, reference: str) -> Any:
 
 @functools.cache
 def _registry(version: str) -> Registry[Any]:
-    resource = Resource(contents=description(version), specification=DRAFT202012)
+    resource = DRAFT202012.create_resource(description(version))
     return Registry().with_resource(f"urn:runpod:{version}", resource)
 
 

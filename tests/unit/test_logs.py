@@ -12,7 +12,7 @@ from celery.signals import setup_logging
 
 import celery_app.worker_app
 from celery_app.logs import configure_logging
-from config.settings import Settings
+from config.settings import load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def root() -> Iterator[logging.Logger]:
 
 
 def test_loglevel_and_logfile_of_the_command_line_are_obeyed(root: logging.Logger, tmp_path: Path) -> None:
-    celery_app.worker_app.create_app(Settings())
+    celery_app.worker_app.create_app(load_settings({}))
     log = tmp_path / "worker.log"
     # As Celery sends it for `celery worker --loglevel ERROR --logfile worker.log`.
     setup_logging.send(sender=None, loglevel=logging.ERROR, logfile=str(log), format="", colorize=False)
