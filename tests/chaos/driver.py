@@ -20,6 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from celery_runpod._devstack.stack import cli, free_port
+from tasks.call_message import NO_ENDPOINT
 from tests.chaos import evidence, submits
 from tests.chaos.conftest import SHORT_WAITS
 from tests.chaos.evidence import Evidence, story_of
@@ -52,7 +53,8 @@ SETTLE_S = 240.0
 WINDOW_S = float(SHORT_WAITS["RUNPOD_UNCONFIRMED_WINDOW_S"])
 NOTED = "submits.log"
 MOST_STORIES = 12
-NAMES = (FAST, SLOW, BROKEN, NARROW, DEEP, EMPTY, QUEUED, *TALKERS)
+NAMES = (FAST, SLOW, BROKEN, NARROW, DEEP, EMPTY, QUEUED, *TALKERS, NO_ENDPOINT)
+"""A call that was refused belongs to no endpoint, and its end may have to be delivered again too."""
 
 
 @dataclass(frozen=True)
