@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from celery.app.task import Context
+from celery.exceptions import Ignore
 
 from celery_runpod._call_rules import check_message, merge_input
 from celery_runpod._escaping import described
@@ -46,7 +47,11 @@ STREAMED = Backoff(first=0.25, factor=1.5, cap=5.0, jitter=0.1)
 def read_call(
     services: Services, request: Context, finish: Any, inputs: tuple[Any, ...], arguments: Mapping[str, Any], now: float
 ) -> JobRecord:
-    """The record for a call. The error of a wrong call becomes the record's outcome."""
+    """The record for a call. The error of a wrong call becomes the record's outcome.
+
+    Raises:
+        Ignore: a wrong message of a call that was accepted before.
+    """
     given = arguments.get("endpoint")
     # A text that is not a name may be an input in the wrong place, so it is not shown.
     name = given if isinstance(given, str) and _is_id(given) else NO_ENDPOINT
@@ -82,9 +87,11 @@ def read_call(
         log.error("run.not_understood", extra={"task_id": job.task_id, "error": what})
         refusal = InvalidInput(f"the call cannot be understood: {what}", job.name, job.task_id)
     log.error("run.refused", extra={"task_id": job.task_id, "endpoint": job.name, "error": str(refusal)})
-    # Where the call has a record, this message is a repeat: the refusal changes nothing, and stands nowhere else.
-    endpoint = services.store.ids.endpoint_of(job.task_id) or job.endpoint
-    return replace(job, endpoint=endpoint, state=State.ENDED_HERE, outcome={"error": encode(refusal)})
+    if services.store.ids.job(job.task_id) is not None:
+        # A repeat of a call that has its record, and its end from there.
+        services.store.outbox.drop_message(job.task_id)
+        raise Ignore
+    return replace(job, state=State.ENDED_HERE, outcome={"error": encode(refusal)})
 
 
 def _checked(

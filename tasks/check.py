@@ -107,10 +107,8 @@ class Check:
 
     def run(self) -> None:
         batch, most_checks = self.services.settings.check_batch, self.services.settings.max_checks
-        place_until = self.started + PLACE_S
-        begun = self.store.begin_check(
-            self.endpoint, self.token, self.started, place_until, batch, most_checks, self.max_in_flight
-        )
+        this = (self.endpoint, self.token, self.started, self.started + PLACE_S)
+        begun = self.store.begin_check(*this, batch, most_checks, self.max_in_flight)
         if begun is None:
             return
         try:
@@ -198,7 +196,7 @@ class Check:
         """End a job whose own verdict was due at this time; returns whether it was."""
         if (verdict := verdict_on(job, at, why_queued)) is None:
             return False
-        end_here(self.services, job, verdict, cancel=True, lease=self.lease)
+        end_here(self.services, job, verdict, cancel=True, as_read=True, decided_at=at)
         return True
 
     def _settle(self, job: JobRecord) -> str | None:
@@ -221,7 +219,7 @@ class Check:
                 elif job.window_ends is not None and now < job.window_ends:
                     self._put_off(job, job.window_ends)
                 else:
-                    close_window(self.services, job, self.lease)
+                    close_window(self.services, job)
             elif job.state is State.WAITING:
                 if job.options.sync and job.not_before <= now:
                     at = again_at(job, now)
@@ -267,7 +265,7 @@ class Check:
         if answer.final:
             end_by_answer(self.services, job, answer)
         elif stuck := webhook_hints.given_up(job, answer, self.services.clock()):
-            end_here(self.services, job, stuck, cancel=True, lease=self.lease)
+            end_here(self.services, job, stuck, cancel=True, as_read=True)
         else:
             self._not_ended(job, answer, began)
 
@@ -309,7 +307,7 @@ class Check:
         now = self.services.clock()
         if isinstance(error, JobNotFound):
             if purged := purge_of(self.services, job):
-                end_here(self.services, job, purged, lease=self.lease)
+                end_here(self.services, job, purged, as_read=True)
                 return
             if outlived_ttl(job, now):
                 # For a job that no worker took in its time to live, RunPod answers TIMED_OUT or 404.
@@ -321,7 +319,7 @@ class Check:
         reason, since, sure_at = missing(job, error, now)
         # A call that shares a job ends with that job.
         if now >= sure_at and job.state is not State.JOINED:
-            end_here(self.services, job, expired(job, error), cancel=True, lease=self.lease)
+            end_here(self.services, job, expired(job, error), cancel=True, as_read=True)
             return
         log.warning("poll.not_found", extra={"task_id": job.task_id, "job_id": job.job_id, "error": str(error)})
         at = max(now + MISSING_S, self.known().next_look_at(self.services, job))

@@ -105,8 +105,8 @@ def _try_again(services: Services, job: JobRecord, answer: Job) -> bool:
 
 
 def end_here(services: Services, job: JobRecord, error: RunPodError, *, cancel: bool = False, **more: Any) -> str:
-    """Record our own verdict. With `cancel`, the job is also cancelled at RunPod. With the `lease` of a check it is
-    "refused" if there is other news of the job meanwhile."""
+    """Record our own verdict. With `cancel`, the job is also cancelled at RunPod. If it was decided on the job `as_read`,
+    or because it was due at a time (`decided_at`), it is "refused" where there is other news of the job meanwhile."""
     return _end(services, job, State.ENDED_HERE, {"error": encode(error)}, cancel=cancel, **more)
 
 

@@ -95,7 +95,14 @@ def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPod
     base_s, cap_s = (REFUSED_S, REFUSED_CAP_S) if refused else (FAILED_S, FAILED_CAP_S)
     gone_s = GONE_S.get(type(error))
     retried, tries, since = services.store.cancels.cancel_failed(
-        endpoint, job_id, why, now, base_s=base_s, cap_s=cap_s, most_s=gone_s or GIVE_UP_S, gone=gone_s is not None
+        endpoint,
+        job_id,
+        why,
+        now,
+        base_s=base_s,
+        cap_s=cap_s,
+        most_s=gone_s or GIVE_UP_S,
+        gone=type(error).__name__ if gone_s else "",
     )
     fields = {"job_id": job_id, "endpoint": endpoint, "error": str(error), "tries": tries}
     if retried == "given_up" and gone_s is None:

@@ -43,12 +43,12 @@ from celery_runpod.errors import (
 from tasks.cancel import cancelled_by, is_cancelled
 from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, end_revoked
-from tasks.gate import claim_attempt, plan_post, post_over, unsafe
+from tasks.gate import claim_attempt, plan_post, post_over, take_back, unsafe
 from tasks.idempotency import let_all_expire
 from tasks.order_of_looks import Known
 from tasks.publish_check import admit_waiting
 from tasks.schedule import next_look
-from tasks.services import Services
+from tasks.services import AWAY, Services
 from tasks.streaming import may_be_chunks
 from tasks.submit_round import SubmitRound
 
@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 UNAUTHORIZED_WAIT_S = 60.0
 KNOWN_HERE_S = 900.0
-"""So long after its window a process that alone knows a job's id tries to say so: the job is cancelled then."""
+"""So long after its window a process that alone knows a job's id goes on trying to have it cancelled."""
 
 
 def submit(services: Services, job: JobRecord, lease: float, together: SubmitRound | None = None) -> None:
@@ -76,8 +76,7 @@ def submit(services: Services, job: JobRecord, lease: float, together: SubmitRou
     own, others = cancelled_by(job)
     signs = together.signs()
     if is_cancelled(signs.notes, own, others):
-        # Its cancel was noted; the cancel task may still be reading a large group.
-        end_revoked(services, job, "revoked")
+        end_revoked(services, job, "revoked")  # the cancel task may still be reading a large group
         return
     # The first time at which it could have been submitted: its countdown or eta, else its call.
     earliest = job.not_before if job.not_before > job.accepted_at else job.begun_at
@@ -99,8 +98,11 @@ def submit(services: Services, job: JobRecord, lease: float, together: SubmitRou
     claimed = claim_attempt(services, job, post, next_look(job.end_by, job.start_by, expires_at), held, together)
     if claimed is None:
         return
-    job, began = claimed, services.clock()
     reach(Step.SUBMIT_INTENT_STORED)
+    job, began = claimed, services.clock()
+    if began >= (job.window_ends or 0.0):
+        take_back(services, job, post, "")  # this process stood still: another attempt may be at RunPod
+        return
     try:
         answer = _post(services, job)
     except RunPodError as error:
@@ -140,20 +142,22 @@ def accept_answer(services: Services, job: JobRecord, job_id: str, post: Post, t
 
 def _insist(services: Services, job: JobRecord, record: Callable[[], str], job_id: str) -> str:
     """Record RunPod's answer, and retry while the store is away: the job runs, and only this process knows its id. After
-    the window the job counts as unconfirmed, and what is recorded is a cancel."""
-    fields = {"task_id": job.task_id, "job_id": job_id}
+    the window it counts as unconfirmed, and is cancelled as soon as the store is back."""
+    fields, window_ends = {"task_id": job.task_id, "job_id": job_id}, job.window_ends or 0.0
 
     def away(error: Exception) -> None:
         log.error("submit.store_away", extra={**fields, "error": str(error)})
 
     try:
-        return services.insist(record, away, until=(job.window_ends or 0.0) + KNOWN_HERE_S)
+        return services.insist(record, away, until=window_ends)
     except RedisError as error:
         log.critical("submit.not_recorded", extra={**fields, "error": str(error)})
-        raise
+        if not isinstance(error, AWAY):
+            raise
+        return services.insist(record, lambda _: None, until=window_ends + KNOWN_HERE_S)
 
 
-def close_window(services: Services, job: JobRecord, lease: float) -> None:
+def close_window(services: Services, job: JobRecord) -> None:
     """Resubmit or end a job whose submit got no answer within its window."""
     now = services.clock()
     if services.settings.may_resubmit:
@@ -162,7 +166,7 @@ def close_window(services: Services, job: JobRecord, lease: float) -> None:
     else:
         window = services.settings.window_s(services.has_webhook(job))
         problem = f"submit {job.attempt} got no answer, and nothing showed within {window:g} s whether RunPod took it"
-        end_here(services, job, SubmissionUnconfirmed(problem, job.name, job.task_id), cancel=True, lease=lease)
+        end_here(services, job, SubmissionUnconfirmed(problem, job.name, job.task_id), cancel=True, as_read=True)
 
 
 def _expires_at(services: Services, job: JobRecord) -> float | None:
@@ -183,16 +187,15 @@ def _not_yet(job: JobRecord, signs: Signs, now: float) -> tuple[float | None, st
 
 
 def _post(services: Services, job: JobRecord) -> Job:
-    """The POST itself, under its total deadline, and never after the window: another attempt may be at RunPod by then."""
+    """The POST itself, under its total deadline."""
     settings, options, window_ends = services.settings, job.options, job.window_ends or 0.0
     profile, client = settings.profiles.get(job.name), services.client(job.api_key_name)
     extra: dict[str, Any] = {"policy": _policy(job), "s3_config": profile and profile.s3_config}
     if services.has_webhook(job) and settings.webhook_url and settings.webhook_secret:
-        secret, place = settings.webhook_secret.get_secret_value(), (job.endpoint, job.task_id, job.attempt)
-        ends_at = max(job.end_by, window_ends)
-        extra["webhook"] = sign_url(settings.webhook_url, secret, settings.namespace, *place, ends_at)
-    if (left_s := window_ends - services.clock()) <= 0:
-        raise Unavailable("this process stood still until its window was over", "run", job.name, sent=False)
+        secret, ends_at = settings.webhook_secret.get_secret_value(), max(job.end_by, window_ends)
+        attempt = (job.endpoint, job.task_id, job.attempt)
+        extra["webhook"] = sign_url(settings.webhook_url, secret, settings.namespace, *attempt, ends_at)
+    left_s = window_ends - services.clock()
     if options.sync:
         wait_s = settings.sync_wait_s
         return client.run_sync(job.endpoint, job.input, wait=wait_s, timeout=min(wait_s + 10, left_s), **extra)

@@ -5,9 +5,9 @@ Celery ends the body with a ChordError, though every job succeeded, and deletes 
 the chord is kept, so that `finish` goes back to its queue and joins the chord again (`tasks/put_back.py`,
 `tasks/delivery.py`). If the last member is a task of the user, it joins in the user's own worker, with Celery's backend.
 
-A member may be the last step of a chain that fails before it. Celery stores that failure first and then tells the chord.
-It takes a step whose failure is stored for one that has been told, so a delivery that dies between the two leaves a chord
-that waits for ever. Here such a step is told again: a chord counts each member once.
+A member may be the last step of a chain that fails before it. Celery stores that failure first and adds it to the chord
+then. At a repeat it takes a step whose failure is stored for one that was added, so a delivery that dies between the two
+leaves a chord that waits for ever. Here it is added again: a chord counts each member once.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class ChordKeepingBackend(RedisBackend):
             self._this_thread.keeps = False
 
     def _fail_chain(self, *args: Any, **kwargs: Any) -> Any:
-        before = self._tells_again
-        self._this_thread.tells_again = True
+        before = self._adds_again
+        self._this_thread.adds_again = True
         try:
             return super()._fail_chain(*args, **kwargs)
         finally:
-            self._this_thread.tells_again = before
+            self._this_thread.adds_again = before
 
     def get_state(self, task_id: str) -> str:
-        """Asked by `_fail_chain` for nothing else than whether a chord was told."""
-        return states.PENDING if self._tells_again else str(super().get_state(task_id))
+        """`_fail_chain` asks it whether a failure was added to its chord."""
+        return states.PENDING if self._adds_again else str(super().get_state(task_id))
 
     def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> Any:
         """Called by Celery while it handles the error that ends the chord.
@@ -68,8 +68,8 @@ class ChordKeepingBackend(RedisBackend):
         return super().chord_error_from_stack(callback, exc)
 
     @property
-    def _tells_again(self) -> bool:
-        return bool(getattr(self._this_thread, "tells_again", False))
+    def _adds_again(self) -> bool:
+        return bool(getattr(self._this_thread, "adds_again", False))
 
     @property
     def _keeps(self) -> bool:

@@ -22,7 +22,6 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 
 from redis.exceptions import RedisError
@@ -37,19 +36,21 @@ WORST = ("ok", "unknown", "restarted", "went_back")
 RECONNECT_S = 3.0
 """Within this time after Redis returns, every living worker has reconnected (pauses of up to 2.5 s)."""
 MOST_GAP_S = 900.0
-"""A worker that lives on knows its store again after so long without a beat; its file bridges the unconfirmed window.
-After that, other workers, of which nothing is left, may have worked on a store that was restored since."""
+"""A worker that lives on knows its store again after so long without a beat, also after a restart of Redis; its file
+bridges the unconfirmed window. Others, of which nothing is left, may have worked on a store that was restored since."""
 
 
 class Memory:
-    """The latest beat that this worker, or an earlier one on this machine, has written on each master, by its mark; and
-    since when there were beats. Times in seconds since 1970."""
+    """The latest beat that this worker, or an earlier one on this machine, has written on each master, by its mark; since
+    when there were beats without an end; and into which Redis process. Times in seconds since 1970."""
 
     def __init__(self, file: Path | None, file_gap_s: float = 0.0) -> None:
         self._file = file
         self._file_gap_s = file_gap_s
-        self._since, self.beats = self._read()
+        self._since, self.beats, self._processes = self._read()
         self._lived: set[str] = set()
+        self.compared: dict[str, str] = {}
+        """The Redis process of each master of which this worker has had an answer, be it that it waits."""
 
     @property
     def latest(self) -> float | None:
@@ -60,44 +61,56 @@ class Memory:
     def since(self) -> float:
         """The store holds all that was written to it since then, or the loss was noticed; so right after a beat that was
         answered with "ok". Infinite where nothing is known."""
-        return max(self._since.values(), default=math.inf)
+        return max((self._since[master] for master in self._lived), default=math.inf)
 
     @classmethod
     def of(cls, settings: Settings) -> Memory:
         """One file for each store and namespace. The file of an older store at the same address is harmless: it concerns
-        only calls from before its last beat, and bridges a minute."""
+        only calls from before its last beat, and reaches back over no restart but a short one."""
         if settings.state_dir is None:
             return cls(None)
         name = hashlib.sha256(f"{settings.store_url} {settings.namespace}".encode()).hexdigest()[:24]
         return cls(settings.state_dir / f"{name}.beat", settings.unconfirmed_window_s)
 
-    def keep(self, beats: Mapping[str, float]) -> None:
-        """Remember beats."""
-        for master, now in beats.items():
-            before = self.beats.get(master, -math.inf)
-            if now - before > (MOST_GAP_S if master in self._lived else self._file_gap_s):
-                self._since[master] = now
-            self.beats[master] = max(now, before)
-        self._lived |= beats.keys()
+    def processes(self, master: str) -> set[str]:
+        """Those of which this worker, or an earlier one on this machine, has had an answer."""
+        return {self._processes.get(master, ""), self.compared.get(master, "")}
+
+    def keep(self, master: str, now: float, process: str) -> None:
+        """Remember a beat, until `write` writes it down. The memory reaches as far back as before if Redis is the same
+        process, or if this worker was there when the new one was compared with what the workers remember."""
+        before = self.beats.get(master, -math.inf)
+        gap_s = MOST_GAP_S if master in self._lived else self._file_gap_s
+        was_there = self.compared.get(master) == process and now - before <= gap_s
+        if before == -math.inf or not (self._processes.get(master) == process or was_there):
+            self._since[master] = now
+        self.beats[master], self._processes[master] = max(now, before), process
+        self._lived.add(master)
+
+    def write(self) -> None:
+        """Write down what is remembered."""
         if self._file is None:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             # In containers that share a volume every worker may have the same process id.
             fresh = self._file.with_suffix(f".{socket.gethostname()}.{os.getpid()}")
-            fresh.write_text(json.dumps({master: [self._since[master], at] for master, at in self.beats.items()}))
+            kept = {one: [self._since[one], at, self._processes[one]] for one, at in self.beats.items()}
+            fresh.write_text(json.dumps(kept))
             fresh.replace(self._file)
         except OSError as error:
             log.warning("state.not_kept", extra={"file": str(self._file), "error": str(error)})
             self._file = None
 
-    def _read(self) -> tuple[dict[str, float], dict[str, float]]:
+    def _read(self) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
         try:
             found = json.loads(self._file.read_text()) if self._file is not None else {}
-            since = {str(master): float(first) for master, (first, _) in found.items()}
-            return since, {str(master): float(last) for master, (_, last) in found.items()}
+            parts = [
+                (str(master), float(since), float(at), str(process)) for master, (since, at, process) in found.items()
+            ]
         except (OSError, ValueError, TypeError, AttributeError):
-            return {}, {}
+            parts = []
+        return ({one[0]: one[1] for one in parts}, {one[0]: one[2] for one in parts}, {one[0]: one[3] for one in parts})
 
 
 def beat(services: Services, memory: Memory) -> str:
@@ -107,22 +120,23 @@ def beat(services: Services, memory: Memory) -> str:
         redis.exceptions.RedisError: a master is away; the others have their beat.
     """
     grace_s = RECONNECT_S + services.settings.selfheal_interval_s
-    answers, away, beats = [], None, {}
+    answers, away = [], None
     for master in services.store.workers.masters():
-        now = services.clock()
+        now, remembered, known = services.clock(), memory.beats.get(master), memory.processes(master)
         try:
-            answer = services.store.workers.beat(now, memory.beats.get(master), LOST_S, grace_s, master)
+            answer, process = services.store.workers.beat(now, remembered, LOST_S, grace_s, master, known)
         except RedisError as error:
             away = error
             continue
         answers.append(answer)
         if answer == "went_back":
-            lost = {"remembered": memory.beats.get(master), "master": master}
+            lost = {"remembered": remembered, "master": master}
             log.critical("store.went_back: it holds older data than this worker remembers", extra=lost)
-        elif answer == "ok":
-            beats[master] = now
-    if beats:
-        memory.keep(beats)
+        if answer == "ok":
+            memory.keep(master, now, process)
+        elif process:
+            memory.compared[master] = process
+    memory.write()
     if away is not None:
         raise away
     return max(answers, key=WORST.index)

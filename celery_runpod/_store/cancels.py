@@ -172,10 +172,10 @@ class Cancels(Part):
         base_s: float,
         cap_s: float,
         most_s: float,
-        gone: bool,
+        gone: str,
     ) -> tuple[str, int, float]:
         """("later" | "given_up" | "unknown", how often it has failed, since when); the wait doubles with each failure.
-        `gone`: RunPod does not know the job, and `most_s` counts from when it first said so."""
+        `gone`: by which error RunPod says that it does not know the job; `most_s` counts from when it first did."""
         word, *rest = self.scripts.run(
             "cancel_failed",
             endpoint=endpoint,

@@ -5,6 +5,7 @@ Not here: what follows when the store was restored to an older state (`celery_ap
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,15 +49,32 @@ class Heartbeats(Part):
         """The mark of the master that holds an endpoint's records; "" for one Redis."""
         return self.redis.mark_of(self.keys.due(endpoint)) if isinstance(self.redis, ClusterRedis) else ""
 
-    def beat(self, now: float, remembered: float | None, lost_s: float, grace_s: float, master: str = "") -> str:
+    def beat(
+        self,
+        now: float,
+        remembered: float | None,
+        lost_s: float,
+        grace_s: float,
+        master: str = "",
+        compared: Container[str] = (),
+    ) -> tuple[str, str]:
         """ "ok" | "restarted" | "went_back": whether this Redis process, of this master of a cluster, holds what the
-        workers remember; "unknown" where INFO is forbidden, as some services do."""
+        workers remember; and which process that is. ("unknown", "") where INFO is forbidden, as some services do.
+        `compared` are the processes of which this worker has had an answer before."""
         server = self.redis_process(master)
         if server is None:
-            return "unknown"
-        return self.scripts.word(
-            "beat", master=master, run_id=server, now=now, remembered=remembered, lost=lost_s, grace=grace_s
+            return "unknown", ""
+        word = self.scripts.word(
+            "beat",
+            master=master,
+            run_id=server,
+            now=now,
+            remembered=remembered,
+            lost=lost_s,
+            grace=grace_s,
+            compared=server in compared,
         )
+        return word, server
 
     def renew_leader(self, token: str, keep_s: int) -> bool:
         """Whether the worker with this token heals for the next `keep_s` seconds; one does at a time."""

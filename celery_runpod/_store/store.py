@@ -427,7 +427,8 @@ class JobStore:
         job_id: str = "",
         cancel: bool = False,
         length_s: float | None = None,
-        lease: float | None = None,
+        as_read: bool = False,
+        decided_at: float | None = None,
         on: Any = None,
     ) -> Any:
         """A verdict on the latest attempt; answers in the words of ``scripts/record_outcome.lua``.
@@ -436,7 +437,8 @@ class JobStore:
             job_id: RunPod's.
             cancel: the job is also cancelled at RunPod.
             length_s: for how many seconds RunPod worked on it.
-            lease: of the check whose own verdict this is.
+            as_read: our own verdict, which was decided on `job` as it was read.
+            decided_at: our own verdict, which was due at this time (s since 1970).
             on: a pipeline of `Scripts.together`.
         """
         return self.scripts.run(
@@ -450,8 +452,10 @@ class JobStore:
             cancel=cancel,
             index_ttl=self.lives.index_s(job, now),
             length=length_s,
-            lease=lease,
-            end_by=job.end_by,
+            read_state=job.state if as_read else None,
+            read_id=job.job_id,
+            read_hint=job.hinted_at is not None,
+            end_by=job.end_by if decided_at is not None and decided_at >= job.end_by else None,
             on=on,
         )
 

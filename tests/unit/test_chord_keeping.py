@@ -109,7 +109,7 @@ def test_a_body_that_cannot_be_sent_at_all_fails_its_chord(monkeypatch: pytest.M
 
 
 def fail_a_lane_twice(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second member is the last of a chain, whose first task fails; its delivery dies before the chord is told."""
+    """The second member is the last of a chain, whose first task fails; its delivery dies before the chord has heard of it."""
     last = story.app.signature("unit.step", task_id="t1", group_id=GROUP, group_index=1, chord=story.body)
     request = Context(id="first", chain=[last])
 
@@ -126,7 +126,7 @@ def fail_a_lane_twice(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("backend", "state"), [(ChordKeepingBackend, "FAILURE"), (RedisBackend, "PENDING")])
-def test_a_chord_is_told_of_a_lane_whose_failure_was_stored_by_a_delivery_that_died(
+def test_a_lane_whose_failure_was_stored_by_a_delivery_that_died_is_added_to_its_chord(
     monkeypatch: pytest.MonkeyPatch, backend: type[RedisBackend], state: str
 ) -> None:
     """If it fails for Celery's own backend, Celery has mended it."""

@@ -156,21 +156,23 @@ def test_what_was_called_while_a_worker_knew_the_store_may_be_submitted_though_i
     story: Story, issued_after_s: float, why: str
 ) -> None:
     """Redis was away for ten minutes, and a dying connection had swallowed the call: the store is not an older one."""
-    story.memory.keep({"": NOW - 700})
-    story.memory.keep({"": NOW - 100})
+    story.memory.keep("", NOW - 700, "a")
+    story.memory.compared[""] = "b"  # another process after ten minutes, with all that the workers remember
+    story.memory.keep("", NOW - 100, "b")
     story.published("t1", 700 - issued_after_s, in_queue=False)
     assert story.look() == [("t1", why)]
 
 
-def test_what_was_published_as_lost_is_never_published_as_unconfirmed(story: Story) -> None:
+def test_what_a_worker_has_published_as_lost_it_does_not_publish_as_unconfirmed(story: Story) -> None:
     """The first copy waits in a long queue, and would find its call refused by the second."""
     story.published("t1", 50, in_queue=False)
     assert story.look(times=40) == [("t1", "lost")] * 4
 
 
 def test_on_a_cluster_the_master_that_is_known_for_the_shortest_time_counts(story: Story) -> None:
-    story.memory.keep({"1": NOW - 500})
-    story.memory.keep({"1": NOW - 100, "4": NOW - 100})
+    story.memory.keep("1", NOW - 500, "a")
+    story.memory.keep("1", NOW - 100, "a")
+    story.memory.keep("4", NOW - 100, "b")
     story.published("t1", 200, in_queue=False)
     assert story.look() == [("t1", "unconfirmed")]
 

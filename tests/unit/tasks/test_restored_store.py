@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -99,24 +100,91 @@ def test_a_file_remembers_for_the_next_worker(bench: Bench, tmp_path: Path) -> N
     bench.now += 60
     beat(bench.services, Memory(file, file_gap_s=60))
     found = Memory(file)
-    assert (found.since, found.latest) == (first, bench.now)
-    for unreadable in ("not a number", '{"": 3.0}', '{"": ["a", "b"]}', "[]"):
+    assert found.latest == bench.now
+    beat(bench.services, found)
+    assert found.since == first
+    for unreadable in ("not a number", '{"": 3.0}', '{"": ["a", "b", "c"]}', "[]"):
         file.write_text(unreadable)
         assert (Memory(file).since, Memory(file).latest) == (math.inf, None)
 
 
 @pytest.mark.parametrize(("lived", "most_s"), [(True, MOST_GAP_S), (False, 60)])
-def test_a_memory_with_a_gap_begins_anew(bench: Bench, tmp_path: Path, lived: bool, most_s: float) -> None:
+def test_over_a_restart_of_redis_a_memory_bridges_no_more_than_a_gap(
+    bench: Bench, tmp_path: Path, lived: bool, most_s: float
+) -> None:
     """Workers of which nothing is left may have worked meanwhile, on a store that was restored after them."""
-    first = bench.now
-    for gap_s, since in ((most_s, first), (most_s + 1, first + 2 * most_s + 1)):
-        memory = Memory(tmp_path / "x.beat", file_gap_s=60)
+    for gap_s in (most_s - 10, most_s + 1):
+        bench.redis.flushall()
+        bench.redis.run_id = "first start"
+        memory = Memory(tmp_path / f"{gap_s}.beat", file_gap_s=60)
         assert beat(bench.services, memory) == "ok"
+        first = bench.now
         bench.now += gap_s
+        bench.redis.run_id = "second start"
         if not lived:
-            memory = Memory(tmp_path / "x.beat", file_gap_s=60)
+            memory = Memory(tmp_path / f"{gap_s}.beat", file_gap_s=60)
+        assert beat(bench.services, memory) == "restarted"
+        bench.now += 8
         assert beat(bench.services, memory) == "ok"
-        assert memory.since == since
+        assert memory.since == (first if gap_s < most_s else bench.now)
+
+
+def test_the_same_redis_process_is_known_again_after_any_time(bench: Bench, tmp_path: Path) -> None:
+    first = bench.now
+    beat(bench.services, Memory(tmp_path / "x.beat"))
+    bench.now += 86_400
+    memory = Memory(tmp_path / "x.beat")
+    assert beat(bench.services, memory) == "ok"
+    assert memory.since == first
+
+
+def test_a_worker_that_was_not_there_when_a_new_redis_process_was_vouched_for_begins_anew(bench: Bench) -> None:
+    """Others have worked meanwhile on a store that was restored to a state after this worker's last beat."""
+    late = Memory(None)
+    beat(bench.services, late)
+    bench.redis.run_id = "second start"
+    bench.now += 20
+    assert beat(bench.services, Memory(None)) == "restarted"
+    bench.now += 20
+    assert beat(bench.services, Memory(None)) == "ok"
+    assert beat(bench.services, late) == "ok"
+    assert late.since == bench.now
+
+
+def test_a_worker_that_comes_after_the_others_have_vouched_compares_all_the_same(bench: Bench) -> None:
+    late = Memory(None)
+    beat(bench.services, late)
+    old = bench.redis.hgetall("runpod:incarnation")
+    bench.now += 60
+    beat(bench.services, late)
+    remembered = bench.now
+    bench.redis.hset("runpod:incarnation", mapping=old)
+    bench.redis.run_id = "second start"
+    bench.now += 5
+    other = Memory(None)
+    assert beat(bench.services, other) == "restarted"
+    bench.now += 10
+    assert [beat(bench.services, one) for one in (other, late, late)] == ["ok", "went_back", "ok"]
+    assert fence(bench) == remembered
+
+
+@pytest.mark.parametrize("again", ["it lives on", "its file"])
+def test_beats_of_this_process_are_no_reason_to_fence(bench: Bench, tmp_path: Path, again: str) -> None:
+    """What a worker remembers is always later than what stood there when the process was vouched for."""
+    memory = Memory(tmp_path / "x.beat")
+    for _ in range(3):
+        assert beat(bench.services, memory) == "ok"
+        bench.now += 60
+        memory = memory if again == "it lives on" else Memory(tmp_path / "x.beat")
+    assert fence(bench) == 0
+
+
+def test_a_file_that_no_beat_has_confirmed_vouches_for_nothing(bench: Bench, tmp_path: Path) -> None:
+    beat(bench.services, Memory(tmp_path / "x.beat"))
+    bench.redis.run_id = None
+    memory = Memory(tmp_path / "x.beat")
+    assert beat(bench.services, memory) == "unknown"
+    assert memory.since == math.inf
 
 
 def test_a_worker_that_may_not_ask_who_redis_is_remembers_nothing(bench: Bench) -> None:
@@ -157,10 +225,10 @@ def test_a_master_that_is_away_keeps_the_others_from_no_beat(bench: Bench, monke
     monkeypatch.setattr(bench.store.workers, "masters", lambda: ["1", "4"])
     beat_of = bench.store.workers.beat
 
-    def away(now: float, remembered: float | None, lost_s: float, grace_s: float, master: str = "") -> str:
+    def away(now: float, remembered: float | None, lost_s: float, grace_s: float, master: str, known: Any) -> Any:
         if master == "1":
             raise RedisConnectionError("away")
-        return beat_of(now, remembered, lost_s, grace_s, master)
+        return beat_of(now, remembered, lost_s, grace_s, master, known)
 
     monkeypatch.setattr(bench.store.workers, "beat", away)
     memory = Memory(None)

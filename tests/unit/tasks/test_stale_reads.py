@@ -1,4 +1,5 @@
-"""Other news of a job, between the moment in which a check reads it and its own verdict: the news count."""
+"""Other news of a job, between the moment in which a check reads it and its own verdict: the news count. Once: whatever
+goes on around a job, its own verdict falls."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import pytest
 
 from celery_runpod._store.states import State
 from celery_runpod.api import Health, Job
-from celery_runpod.errors import JobNotFound, Unavailable
+from celery_runpod.errors import EndpointNotFound, JobNotFound, Unavailable
 from celery_runpod.options import Options
 from tasks.cancel import cancel_jobs
 from tasks.crash_points import Step
@@ -142,6 +143,7 @@ def test_a_process_that_stood_still_before_its_post_sends_nothing_after_the_wind
     submit(bench.services, bench.record(), bench.now)
     assert bench.runpod.called("run") == 1
     assert (bench.record().attempt, bench.record().job_id) == (2, "r1")
+    assert bench.store.pauses.paused_until(ENDPOINT, "run") is None, "and says nothing of RunPod"
 
 
 def test_a_good_look_leaves_a_pause_that_began_meanwhile() -> None:
@@ -169,3 +171,88 @@ def test_a_cancel_is_not_given_up_at_a_404_that_follows_other_trouble() -> None:
     for waits_s, owed in ((5.1, 1), (60.0, 0)):
         bench.check(after_s=waits_s)
         assert bench.redis.zcard(bench.store.keys.cancels(ENDPOINT)) == owed
+
+
+def test_a_cancel_is_not_given_up_because_first_the_endpoint_and_then_the_job_is_not_found() -> None:
+    bench = Bench()
+    bench.accepted()
+    gone = JobNotFound("unknown", "cancel", ENDPOINT, 404)
+    bench.runpod.says("cancel", EndpointNotFound("unknown", "cancel", ENDPOINT, 404), gone, gone)
+    cancel_jobs(bench.services, ["t1"])
+    bench.check()
+    for waits_s, owed in ((6.0, 1), (60.0, 0)):
+        bench.check(after_s=waits_s)
+        assert bench.redis.zcard(bench.store.keys.cancels(ENDPOINT)) == owed
+
+
+def test_an_unanswered_submit_that_a_webhook_names_as_its_window_closes_is_not_sent_again() -> None:
+    bench = bench_of_two(**HOOKS, RUNPOD_UNCONFIRMED_SUBMIT="resubmit")
+    bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
+    bench.accepted(options=Options(deadline=6 * 3600.0))
+    read = bench.store.jobs
+
+    def then_named(endpoint: str, ids: Any, light: Any = ()) -> Any:
+        found = read(endpoint, ids, light)
+        bench.store.jobs = read  # type: ignore[method-assign]
+        bench.store.hint(ENDPOINT, "t1", 1, bench.now, "r7")
+        return found
+
+    bench.store.jobs = then_named  # type: ignore[method-assign]
+    bench.check(after_s=900)
+    bench.runpod.says("status", Job("r7", "COMPLETED", output=7))
+    bench.check(after_s=1)
+    assert (bench.record().outcome or {})["output"] == 7
+    assert bench.runpod.called("run") == 1
+
+
+def watched(bench: Bench) -> None:
+    bench.store.watches.begin(ENDPOINT, "t1", bench.now)
+
+
+def hinted(bench: Bench) -> None:
+    bench.store.hint(ENDPOINT, "t1", 1, bench.now)
+
+
+@pytest.mark.parametrize("what", [watched, hinted])
+@pytest.mark.parametrize("gone", [True, False])
+def test_watchers_and_webhooks_keep_no_job_from_its_end_however_slowly_runpod_answers(what: Any, gone: bool) -> None:
+    """Each makes the job due again while a look at it takes its time."""
+    bench = bench_of_two(**HOOKS)
+    bench.accepted(options=Options(deadline=60.0))
+
+    def slowly() -> Job:
+        bench.now += 6
+        what(bench)
+        if gone:
+            raise JobNotFound("unknown", "status", ENDPOINT, 404)
+        return Job("r1", "IN_PROGRESS")
+
+    bench.runpod.script["status"] = [slowly] * 100
+    bench.check(after_s=60)
+    bench.check(after_s=6)
+    bench.check(after_s=6)
+    assert bench.record().state is State.ENDED_HERE
+
+
+def test_calls_that_join_put_off_the_deadline_and_no_other_verdict() -> None:
+    bench = bench_of_two()
+    number = 0
+
+    def called() -> None:
+        nonlocal number
+        number += 1
+        job = bench.job(f"t{number}", options=Options(deadline=600.0, idempotency_key="order-7"))
+        bench.store.ids.index(job, (), ())
+        _, _, shared = join(bench.services, job, bench.now)
+        if shared is not None:
+            submit(bench.services, shared, bench.now)
+
+    def gone() -> Job:
+        called()
+        raise JobNotFound("unknown", "status", ENDPOINT, 404)
+
+    called()
+    bench.runpod.script["status"] = [gone] * 10
+    for _ in range(6):
+        bench.check(after_s=10)
+    assert bench.record("t1").state is State.ENDED_HERE
