@@ -49,8 +49,8 @@ FRONTS = 60
 
 @dataclass
 class Missing:
-    """A message that was not found: since when, when its copy may be published, and as what. This worker decides that once:
-    a copy that was published as lost may run at any time."""
+    """A message that was not found: since when, when its copy may be published, and as what. A worker decides that once: a
+    copy that was published as lost may run at any time."""
 
     since: float
     times: int = 0
