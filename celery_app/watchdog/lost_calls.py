@@ -49,7 +49,7 @@ FRONTS = 60
 
 @dataclass
 class Missing:
-    """A message that was not found: since when, when its copy may be published, and as what. A worker decides that once: a
+    """A message that was not found: since when, when its copy may be published, and as what. Each worker decides once: a
     copy that was published as lost may run at any time."""
 
     since: float

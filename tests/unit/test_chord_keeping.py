@@ -109,7 +109,7 @@ def test_a_body_that_cannot_be_sent_at_all_fails_its_chord(monkeypatch: pytest.M
 
 
 def fail_a_lane_twice(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second member is the last of a chain, whose first task fails; its delivery dies before the chord hears of it."""
+    """The second member is the last of a chain, whose first task fails; its delivery dies before the chord knows it."""
     last = story.app.signature("unit.step", task_id="t1", group_id=GROUP, group_index=1, chord=story.body)
     request = Context(id="first", chain=[last])
 
