@@ -87,11 +87,12 @@ def read_call(
         log.error("run.not_understood", extra={"task_id": job.task_id, "error": what})
         refusal = InvalidInput(f"the call cannot be understood: {what}", job.name, job.task_id)
     log.error("run.refused", extra={"task_id": job.task_id, "endpoint": job.name, "error": str(refusal)})
-    if services.store.ids.job(job.task_id) is not None:
-        # A repeat of a call that has its record, and its end from there.
-        services.store.outbox.drop_message(job.task_id)
+    # A repeat has its record, and its end from there. A copy that is being accepted just now writes it at the same place.
+    endpoint = services.store.ids.endpoint_of(job.task_id) or NO_ENDPOINT
+    if services.store.is_accepted(endpoint, job.task_id):
+        services.store.outbox.accepted(job.task_id, now)
         raise Ignore
-    return replace(job, state=State.ENDED_HERE, outcome={"error": encode(refusal)})
+    return replace(job, endpoint=endpoint, state=State.ENDED_HERE, outcome={"error": encode(refusal)})
 
 
 def _checked(

@@ -202,13 +202,13 @@ class Check:
     def _settle(self, job: JobRecord) -> str | None:
         """Work on a job that RunPod has not accepted, as far as is known."""
         with self.submits.side_by_side, self.outcomes.held():
-            now = self.services.clock()
+            now, named = self.services.clock(), job.state is State.SUBMITTING and job.hinted_at is not None
             if job.state is State.JOINED:
                 if hand_over(self.services, job) or self._end_ours(job, now):
                     return None
                 if (at := let_expire(self.services, job, now)) is not None:
                     self._put_off(job, at)
-            elif self._end_ours(job, now):
+            elif not (named and now <= self._patience_ends(job)) and self._end_ours(job, now):
                 return None
             elif job.state is State.SUBMITTING:
                 found = webhook_hints.adopt(self.services, job, self.stop_at)
@@ -216,6 +216,8 @@ class Check:
                     self._answered(found.job, found.answer, now)
                 elif found is not None:
                     self._put_off(job, found)
+                elif self._end_ours(job, now):
+                    return None
                 elif job.window_ends is not None and now < job.window_ends:
                     self._put_off(job, job.window_ends)
                 else:

@@ -77,7 +77,7 @@ def claim_attempt(
     together.before[job.task_id] = claim.before
     if together.replicas.have(post):
         return claimed
-    take_back(services, claimed, post, "NO_REPLICA")
+    _take_back(services, claimed, post)
     return None
 
 
@@ -89,13 +89,13 @@ def _claimed(services: Services, job: JobRecord, post: Post, *times: float, **mo
     return claim
 
 
-def take_back(services: Services, job: JobRecord, post: Post, reason: str) -> None:
-    """A claimed attempt is not made, for this `reason`: nothing was sent. Insist while the store is away, as it is while
-    it fails over: otherwise the attempt would count as unconfirmed."""
+def _take_back(services: Services, job: JobRecord, post: Post) -> None:
+    """A claimed attempt is not made: nothing was sent. Insist while the store is away, as it is while it fails over:
+    otherwise the attempt would count as unconfirmed."""
 
     def give_back() -> None:
-        if services.store.submits.not_submitted(job, services.clock() + 1, reason) == "waiting":
-            services.show(job, State.WAITING, {"reason": reason})
+        if services.store.submits.not_submitted(job, services.clock() + 1, "NO_REPLICA") == "waiting":
+            services.show(job, State.WAITING, {"reason": "NO_REPLICA"})
         post_over(services, post, "")
 
     def away(error: Exception) -> None:

@@ -101,8 +101,9 @@ def _not_cancelled(services: Services, endpoint: str, job_id: str, error: RunPod
         now,
         base_s=base_s,
         cap_s=cap_s,
-        most_s=gone_s or GIVE_UP_S,
+        most_s=GIVE_UP_S,
         gone=type(error).__name__ if gone_s else "",
+        gone_s=gone_s,
     )
     fields = {"job_id": job_id, "endpoint": endpoint, "error": str(error), "tries": tries}
     if retried == "given_up" and gone_s is None:

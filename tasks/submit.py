@@ -43,7 +43,7 @@ from celery_runpod.errors import (
 from tasks.cancel import cancelled_by, is_cancelled
 from tasks.crash_points import Step, reach
 from tasks.delivery import end_by_answer, end_here, end_revoked
-from tasks.gate import claim_attempt, plan_post, post_over, take_back, unsafe
+from tasks.gate import claim_attempt, plan_post, post_over, unsafe
 from tasks.idempotency import let_all_expire
 from tasks.order_of_looks import Known
 from tasks.publish_check import admit_waiting
@@ -54,7 +54,7 @@ from tasks.submit_round import SubmitRound
 
 log = logging.getLogger(__name__)
 
-UNAUTHORIZED_WAIT_S = 60.0
+UNAUTHORIZED_WAIT_S, LEAST_LEFT_S = 60.0, 0.1
 KNOWN_HERE_S = 900.0
 """So long after its window a process that alone knows a job's id goes on trying to have it cancelled."""
 
@@ -98,11 +98,8 @@ def submit(services: Services, job: JobRecord, lease: float, together: SubmitRou
     claimed = claim_attempt(services, job, post, next_look(job.end_by, job.start_by, expires_at), held, together)
     if claimed is None:
         return
-    reach(Step.SUBMIT_INTENT_STORED)
     job, began = claimed, services.clock()
-    if began >= (job.window_ends or 0.0):
-        take_back(services, job, post, "")  # this process stood still: another attempt may be at RunPod
-        return
+    reach(Step.SUBMIT_INTENT_STORED)
     try:
         answer = _post(services, job)
     except RunPodError as error:
@@ -150,9 +147,9 @@ def _insist(services: Services, job: JobRecord, record: Callable[[], str], job_i
 
     try:
         return services.insist(record, away, until=window_ends)
-    except RedisError as error:
+    except (RedisError, OSError) as error:
         log.critical("submit.not_recorded", extra={**fields, "error": str(error)})
-        if not isinstance(error, AWAY):
+        if not isinstance(error, (OSError, *AWAY)):
             raise
         return services.insist(record, lambda _: None, until=window_ends + KNOWN_HERE_S)
 
@@ -187,7 +184,7 @@ def _not_yet(job: JobRecord, signs: Signs, now: float) -> tuple[float | None, st
 
 
 def _post(services: Services, job: JobRecord) -> Job:
-    """The POST itself, under its total deadline."""
+    """The POST itself, under its total deadline. Not after the window: another attempt may be at RunPod by then."""
     settings, options, window_ends = services.settings, job.options, job.window_ends or 0.0
     profile, client = settings.profiles.get(job.name), services.client(job.api_key_name)
     extra: dict[str, Any] = {"policy": _policy(job), "s3_config": profile and profile.s3_config}
@@ -195,7 +192,8 @@ def _post(services: Services, job: JobRecord) -> Job:
         secret, ends_at = settings.webhook_secret.get_secret_value(), max(job.end_by, window_ends)
         attempt = (job.endpoint, job.task_id, job.attempt)
         extra["webhook"] = sign_url(settings.webhook_url, secret, settings.namespace, *attempt, ends_at)
-    left_s = window_ends - services.clock()
+    if (left_s := window_ends - services.clock()) < LEAST_LEFT_S:
+        raise Unavailable("this process stood still until its window was over", "run", job.name, sent=False)
     if options.sync:
         wait_s = settings.sync_wait_s
         return client.run_sync(job.endpoint, job.input, wait=wait_s, timeout=min(wait_s + 10, left_s), **extra)

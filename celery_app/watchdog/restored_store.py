@@ -42,15 +42,15 @@ bridges the unconfirmed window. Others, of which nothing is left, may have worke
 
 class Memory:
     """The latest beat that this worker, or an earlier one on this machine, has written on each master, by its mark; since
-    when there were beats without an end; and into which Redis process. Times in seconds since 1970."""
+    when there were beats without a hole; and in which life of the store (script `beat`). Times in seconds since 1970."""
 
     def __init__(self, file: Path | None, file_gap_s: float = 0.0) -> None:
         self._file = file
         self._file_gap_s = file_gap_s
-        self._since, self.beats, self._processes = self._read()
+        self._since, self.beats, self._lives = self._read()
         self._lived: set[str] = set()
         self.compared: dict[str, str] = {}
-        """The Redis process of each master of which this worker has had an answer, be it that it waits."""
+        """The life of each master that this worker has compared with while nobody had vouched for it."""
 
     @property
     def latest(self) -> float | None:
@@ -72,30 +72,37 @@ class Memory:
         name = hashlib.sha256(f"{settings.store_url} {settings.namespace}".encode()).hexdigest()[:24]
         return cls(settings.state_dir / f"{name}.beat", settings.unconfirmed_window_s)
 
-    def processes(self, master: str) -> set[str]:
-        """Those of which this worker, or an earlier one on this machine, has had an answer."""
-        return {self._processes.get(master, ""), self.compared.get(master, "")}
+    def life(self, master: str) -> str:
+        """The life that this worker, or an earlier one on this machine, knew last; "" for none."""
+        return self.compared.get(master) or self._lives.get(master, "")
 
-    def keep(self, master: str, now: float, process: str) -> None:
-        """Remember a beat, until `write` writes it down. The memory reaches as far back as before if Redis is the same
-        process, or if this worker was there when the new one was compared with what the workers remember."""
+    def keep(self, master: str, now: float, life: str) -> None:
+        """Remember a beat, until `write` writes it down. The memory reaches as far back as before if it is the same life
+        of the store, or if this worker was there when the new one was compared with what the workers remember."""
         before = self.beats.get(master, -math.inf)
         gap_s = MOST_GAP_S if master in self._lived else self._file_gap_s
-        was_there = self.compared.get(master) == process and now - before <= gap_s
-        if before == -math.inf or not (self._processes.get(master) == process or was_there):
+        was_there = self.compared.pop(master, None) == life and now - before <= gap_s
+        if before == -math.inf or not (self._lives.get(master) == life or was_there):
             self._since[master] = now
-        self.beats[master], self._processes[master] = max(now, before), process
+        self.beats[master], self._lives[master] = max(now, before), life
         self._lived.add(master)
 
+    def begin_anew(self, master: str, now: float, life: str) -> None:
+        """This life of the store lacks what was remembered."""
+        self._since[master], self._lives[master] = now, life
+
     def write(self) -> None:
-        """Write down what is remembered."""
+        """Write down what is remembered; what another worker on this machine has beaten on later stays."""
         if self._file is None:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             # In containers that share a volume every worker may have the same process id.
             fresh = self._file.with_suffix(f".{socket.gethostname()}.{os.getpid()}")
-            kept = {one: [self._since[one], at, self._processes[one]] for one, at in self.beats.items()}
+            since, beats, lives = self._read()
+            kept = {one: [since[one], at, lives[one]] for one, at in beats.items()}
+            mine = {one: at for one, at in self.beats.items() if at >= beats.get(one, -math.inf)}
+            kept |= {one: [self._since[one], at, self._lives[one]] for one, at in mine.items()}
             fresh.write_text(json.dumps(kept))
             fresh.replace(self._file)
         except OSError as error:
@@ -105,9 +112,7 @@ class Memory:
     def _read(self) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
         try:
             found = json.loads(self._file.read_text()) if self._file is not None else {}
-            parts = [
-                (str(master), float(since), float(at), str(process)) for master, (since, at, process) in found.items()
-            ]
+            parts = [(str(master), float(since), float(at), str(life)) for master, (since, at, life) in found.items()]
         except (OSError, ValueError, TypeError, AttributeError):
             parts = []
         return ({one[0]: one[1] for one in parts}, {one[0]: one[2] for one in parts}, {one[0]: one[3] for one in parts})
@@ -122,9 +127,9 @@ def beat(services: Services, memory: Memory) -> str:
     grace_s = RECONNECT_S + services.settings.selfheal_interval_s
     answers, away = [], None
     for master in services.store.workers.masters():
-        now, remembered, known = services.clock(), memory.beats.get(master), memory.processes(master)
+        now, remembered = services.clock(), memory.beats.get(master)
         try:
-            answer, process = services.store.workers.beat(now, remembered, LOST_S, grace_s, master, known)
+            answer, life = services.store.workers.beat(now, remembered, LOST_S, grace_s, master, memory.life(master))
         except RedisError as error:
             away = error
             continue
@@ -132,11 +137,13 @@ def beat(services: Services, memory: Memory) -> str:
         if answer == "went_back":
             lost = {"remembered": remembered, "master": master}
             log.critical("store.went_back: it holds older data than this worker remembers", extra=lost)
-        if answer == "ok":
-            memory.keep(master, now, process)
-        elif process:
-            memory.compared[master] = process
-    memory.write()
+            memory.begin_anew(master, now, life)
+        elif answer == "restarted":
+            memory.compared[master] = life
+        elif answer == "ok":
+            memory.keep(master, now, life)
+    if "ok" in answers:
+        memory.write()
     if away is not None:
         raise away
     return max(answers, key=WORST.index)

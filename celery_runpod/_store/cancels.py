@@ -173,9 +173,11 @@ class Cancels(Part):
         cap_s: float,
         most_s: float,
         gone: str,
+        gone_s: float | None,
     ) -> tuple[str, int, float]:
         """("later" | "given_up" | "unknown", how often it has failed, since when); the wait doubles with each failure.
-        `gone`: by which error RunPod says that it does not know the job; `most_s` counts from when it first did."""
+        `gone`: by which error RunPod says that it does not know the job; where it goes on saying so, the cancel is given
+        up after `gone_s`."""
         word, *rest = self.scripts.run(
             "cancel_failed",
             endpoint=endpoint,
@@ -186,6 +188,7 @@ class Cancels(Part):
             cap=cap_s,
             most=most_s,
             gone=gone,
+            gone_most=gone_s,
         )
         return word, int(rest[0]) if rest else 0, float(rest[1]) if rest else now
 

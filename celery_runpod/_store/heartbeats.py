@@ -5,7 +5,6 @@ Not here: what follows when the store was restored to an older state (`celery_ap
 
 from __future__ import annotations
 
-from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,15 +55,15 @@ class Heartbeats(Part):
         lost_s: float,
         grace_s: float,
         master: str = "",
-        compared: Container[str] = (),
+        known: str = "",
     ) -> tuple[str, str]:
         """ "ok" | "restarted" | "went_back": whether this Redis process, of this master of a cluster, holds what the
-        workers remember; and which process that is. ("unknown", "") where INFO is forbidden, as some services do.
-        `compared` are the processes of which this worker has had an answer before."""
+        workers remember; and which life of the store that is. ("unknown", "") where INFO is forbidden, as some services
+        do. `known` is the life that this worker knew last."""
         server = self.redis_process(master)
         if server is None:
             return "unknown", ""
-        word = self.scripts.word(
+        word, life = self.scripts.run(
             "beat",
             master=master,
             run_id=server,
@@ -72,9 +71,9 @@ class Heartbeats(Part):
             remembered=remembered,
             lost=lost_s,
             grace=grace_s,
-            compared=server in compared,
+            known=known,
         )
-        return word, server
+        return str(word), str(life)
 
     def renew_leader(self, token: str, keep_s: int) -> bool:
         """Whether the worker with this token heals for the next `keep_s` seconds; one does at a time."""
@@ -103,4 +102,4 @@ class Heartbeats(Part):
 
 def run_id_of(info: Any) -> str | None:
     """Which Redis process answered, from the answer to INFO; None where that was refused."""
-    return None if isinstance(info, ResponseError) else str(info.get("run_id", ""))
+    return None if isinstance(info, ResponseError) else str(info.get("run_id", "")) or None

@@ -80,6 +80,10 @@ class Outbox(Part):
             return
         self.scripts.run("keep_accepted", task_id=task_id, now=now, on=pipe)
 
+    def accepted(self, task_id: str, now: float) -> None:
+        """The same, by itself."""
+        self.scripts.together(lambda pipe: self.put_accepted(pipe, task_id, now))
+
     def accepted_before(self, until: float, most: int) -> dict[str, float]:
         """The calls that were accepted before this time (s since 1970), with their times, whose copies are kept."""
         key = self.keys.outbox_accepted()

@@ -191,6 +191,10 @@ class JobStore:
             on=on,
         )
 
+    def is_accepted(self, endpoint: str, task_id: str) -> bool:
+        """Whether a call has its record there, or its tombstone."""
+        return bool(self.redis.exists(self.keys.job(endpoint, task_id)))
+
     def hint(self, endpoint: str, task_id: str, attempt: int, now: float, job_id: str = "") -> str:
         """A signed webhook says that an attempt has ended; `job_id` is the id that its body names, if it was read.
         Answers in the words of `scripts/hint.lua`."""

@@ -216,8 +216,7 @@ class Submits(Part):
         return int(count)
 
     def not_submitted(self, job: JobRecord, due: float, reason: str) -> str:
-        hinted = job.hinted_at is not None
-        return self.scripts.word("not_submitted", job=job, due_at=due, reason=reason, read_hint=hinted)
+        return self.scripts.word("not_submitted", job=job, due_at=due, reason=reason)
 
     def answered(
         self, job: JobRecord, job_id: str, look_at: float, now: float, post: Post, took_s: float, placed: bool = False

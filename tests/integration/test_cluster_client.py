@@ -149,13 +149,12 @@ def test_a_replica_that_was_promoted_without_the_latest_writes_is_noticed_for_it
     now = time.time()
     beats = {mark: store.workers.beat(now - 100, None, 2.0, 5.0, mark) for mark in store.workers.masters()}
     assert {word for word, _ in beats.values()} == {"ok"}
-    processes = {process for _, process in beats.values()}
     settled = {name: store.submits.signs(name, ["t"]).incarnation.settled for name in names}
     assert set(settled.values()) == {True}
     mark = marks["e0"]
     restarted(cluster, store.keys.due("e0"))
     for other in store.workers.masters():
-        word, _ = store.workers.beat(now, now - 50, 2.0, 5.0, other, processes)
+        word, _ = store.workers.beat(now, now - 50, 2.0, 5.0, other, beats[other][1])
         assert word == ("went_back" if other == mark else "ok"), other
     for name in names:
         signs = store.submits.signs(name, ["t"]).incarnation

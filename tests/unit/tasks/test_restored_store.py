@@ -12,14 +12,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from celery_app.watchdog.restored_store import LOST_S, MOST_GAP_S, Memory, beat
 from celery_runpod._store.states import State
 from celery_runpod.errors import SubmissionUnconfirmed, decode
-from tests.builders import ENDPOINT, Bench
+from tests.builders import ENDPOINT, NOW, Bench
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """fakeredis does not tell who it is: `bench.redis.run_id` does."""
     bench = Bench()
-    bench.redis.run_id = "first start"
+    bench.redis.run_id = "first-start"
     for module in ("heartbeats", "submits"):
         monkeypatch.setattr(f"celery_runpod._store.{module}.run_id_of", lambda _: bench.redis.run_id)
     return bench
@@ -37,14 +37,14 @@ def test_a_worker_that_remembers_a_later_beat_than_the_store_fences_off_what_was
     assert beat(bench.services, memory) == "ok"
     remembered = bench.now
     bench.redis.hset("runpod:incarnation", mapping=old)
-    bench.redis.run_id = "second start"
+    bench.redis.run_id = "second-start"
     bench.now += 5
     assert beat(bench.services, memory) == "went_back"
     assert fence(bench) == remembered
 
 
 def test_what_was_begun_before_the_fence_is_not_submitted_what_was_begun_later_is(bench: Bench) -> None:
-    bench.redis.hset("runpod:incarnation", mapping={"fence": bench.now, "run_id": "first start"})
+    bench.redis.hset("runpod:incarnation", mapping={"fence": bench.now, "run_id": "first-start"})
     assert isinstance(decode(bench.accepted("old").outcome["error"]), SubmissionUnconfirmed)
     bench.now += 1
     # Called before, accepted only now: its message was in the queue.
@@ -54,7 +54,7 @@ def test_what_was_begun_before_the_fence_is_not_submitted_what_was_begun_later_i
 
 
 def test_a_countdown_that_ends_after_the_fence_was_not_submitted_before(bench: Bench) -> None:
-    bench.redis.hset("runpod:incarnation", mapping={"fence": bench.now, "run_id": "first start"})
+    bench.redis.hset("runpod:incarnation", mapping={"fence": bench.now, "run_id": "first-start"})
     bench.accepted("later", not_before=bench.now + 30)
     bench.check(after_s=31)
     assert bench.record("later").state is State.IN_QUEUE
@@ -72,7 +72,7 @@ def test_after_a_restart_nothing_is_submitted_until_every_worker_had_time_to_com
     bench.now += 60
     beat(bench.services, other)
     bench.redis.hset("runpod:incarnation", "beat", bench.now - 60)
-    bench.redis.run_id = "second start"
+    bench.redis.run_id = "second-start"
     assert beat(bench.services, Memory(None)) == "restarted"
     assert bench.accepted().reason == "STORE_RESTARTED"
     # One that started anew vouches for nothing before the others have spoken.
@@ -88,7 +88,7 @@ def test_what_redis_may_lose_anyway_is_no_older_state(bench: Bench) -> None:
     memory = Memory(None)
     beat(bench.services, memory)
     bench.redis.hset("runpod:incarnation", "beat", bench.now - LOST_S)
-    bench.redis.run_id = "second start"
+    bench.redis.run_id = "second-start"
     assert beat(bench.services, memory) == "restarted"
     assert fence(bench) == 0
 
@@ -115,12 +115,12 @@ def test_over_a_restart_of_redis_a_memory_bridges_no_more_than_a_gap(
     """Workers of which nothing is left may have worked meanwhile, on a store that was restored after them."""
     for gap_s in (most_s - 10, most_s + 1):
         bench.redis.flushall()
-        bench.redis.run_id = "first start"
+        bench.redis.run_id = "first-start"
         memory = Memory(tmp_path / f"{gap_s}.beat", file_gap_s=60)
         assert beat(bench.services, memory) == "ok"
         first = bench.now
         bench.now += gap_s
-        bench.redis.run_id = "second start"
+        bench.redis.run_id = "second-start"
         if not lived:
             memory = Memory(tmp_path / f"{gap_s}.beat", file_gap_s=60)
         assert beat(bench.services, memory) == "restarted"
@@ -142,7 +142,7 @@ def test_a_worker_that_was_not_there_when_a_new_redis_process_was_vouched_for_be
     """Others have worked meanwhile on a store that was restored to a state after this worker's last beat."""
     late = Memory(None)
     beat(bench.services, late)
-    bench.redis.run_id = "second start"
+    bench.redis.run_id = "second-start"
     bench.now += 20
     assert beat(bench.services, Memory(None)) == "restarted"
     bench.now += 20
@@ -159,13 +159,61 @@ def test_a_worker_that_comes_after_the_others_have_vouched_compares_all_the_same
     beat(bench.services, late)
     remembered = bench.now
     bench.redis.hset("runpod:incarnation", mapping=old)
-    bench.redis.run_id = "second start"
+    bench.redis.run_id = "second-start"
     bench.now += 5
     other = Memory(None)
     assert beat(bench.services, other) == "restarted"
     bench.now += 10
     assert [beat(bench.services, one) for one in (other, late, late)] == ["ok", "went_back", "ok"]
     assert fence(bench) == remembered
+
+
+def test_a_redis_that_came_back_after_another_had_taken_its_place_is_another_life(bench: Bench, tmp_path: Path) -> None:
+    """Behind Sentinel a master comes back with the data of the replica that was promoted, and with its old run id."""
+    away = Memory(None)
+    beat(bench.services, away)
+    old = bench.redis.hgetall("runpod:incarnation")
+    bench.now += 60
+    beat(bench.services, away)
+    remembered = bench.now
+    bench.redis.hset("runpod:incarnation", mapping=old)
+    for run_id in ("the-replica", "first-start"):
+        bench.redis.run_id = run_id
+        other = Memory(None)
+        assert beat(bench.services, other) == "restarted"
+        bench.now += 10
+        assert beat(bench.services, other) == "ok"
+        bench.now += 100
+        beat(bench.services, other)
+    assert beat(bench.services, away) == "went_back"
+    assert fence(bench) == remembered
+    assert beat(bench.services, away) == "ok"
+    assert away.since == bench.now
+
+
+def test_the_memory_of_lives_is_bounded_and_counts_on(bench: Bench) -> None:
+    memory = Memory(None)
+    for number in range(30):
+        bench.redis.run_id = f"start {number}".replace(" ", "-")
+        while beat(bench.services, memory) != "ok":
+            bench.now += 3
+        bench.now += 3
+        assert beat(bench.services, memory) == "ok"
+    lives = str(bench.redis.hget("runpod:incarnation", "lives")).split()
+    assert (len(lives), lives[-2]) == (40, "start-29:29")
+    assert memory.since == NOW
+    assert fence(bench) == 0
+
+
+def test_a_worker_that_redis_refuses_does_not_write_over_what_another_has_written(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "x.beat"
+    refused = Memory(file)
+    beat(bench.services, Memory(file))
+    bench.redis.run_id = None
+    assert beat(bench.services, refused) == "unknown"
+    assert Memory(file).latest == bench.now
 
 
 @pytest.mark.parametrize("again", ["it lives on", "its file"])
@@ -198,7 +246,7 @@ def test_a_store_that_was_emptied_is_older_too(bench: Bench) -> None:
     memory = Memory(None)
     beat(bench.services, memory)
     bench.redis.flushall()
-    bench.redis.run_id = "second start"
+    bench.redis.run_id = "second-start"
     bench.now += 5
     assert beat(bench.services, memory) == "went_back"
     assert bench.store.submits.signs(ENDPOINT, ["t1"]).incarnation.settled
@@ -225,7 +273,7 @@ def test_a_master_that_is_away_keeps_the_others_from_no_beat(bench: Bench, monke
     monkeypatch.setattr(bench.store.workers, "masters", lambda: ["1", "4"])
     beat_of = bench.store.workers.beat
 
-    def away(now: float, remembered: float | None, lost_s: float, grace_s: float, master: str, known: Any) -> Any:
+    def away(now: float, remembered: float | None, lost_s: float, grace_s: float, master: str, known: str) -> Any:
         if master == "1":
             raise RedisConnectionError("away")
         return beat_of(now, remembered, lost_s, grace_s, master, known)

@@ -170,3 +170,14 @@ def test_a_refused_repeat_of_a_call_that_was_accepted_changes_nothing(then: str)
     assert before is not None and bench.store.ids.job("t1") == before
     assert (bench.store.ids.endpoint_of("t1"), bench.count("runpod.deliver")) == (ENDPOINT, published)
     assert bench.store.jobs(NO_ENDPOINT, ["t1"]) == []
+
+
+def test_a_refused_copy_that_comes_between_the_index_and_the_record_of_the_other_is_not_a_second_call() -> None:
+    bench = Bench()
+    bench.store.ids.index(bench.job(), (), ())
+    run(bench, {"a": 1}, **{REPUBLISHED: UNCONFIRMED})
+    run(bench, {"a": 1})
+    bench.check()
+    assert bench.runpod.called("run") == 0
+    assert bench.store.ids.endpoint_of("t1") == ENDPOINT
+    assert outcome(bench)["type"] == "SubmissionUnconfirmed"

@@ -78,6 +78,53 @@ def test_a_start_timeout_does_not_fall_on_a_job_that_has_begun_or_is_retried(ans
     assert bench.runpod.called("cancel") == 0
 
 
+def test_a_start_timeout_does_not_fall_on_a_job_that_another_look_has_seen_begin() -> None:
+    bench = bench_of_two()
+    bench.accepted(options=Options(deadline=600.0, start_timeout=60.0))
+    job = bench.record()
+    job_in_queue = replace(job, state=State.IN_QUEUE)
+
+    def begun() -> Job:
+        word = bench.store.observe(
+            job_in_queue, lease_of(bench), bench.now + 40, state=State.IN_PROGRESS, reason="", checks=2
+        )
+        assert word == "changed"
+        return Job("r1", "IN_QUEUE")
+
+    bench.runpod.says("status", begun)
+    bench.check(after_s=60)
+    assert bench.record().state is State.IN_PROGRESS
+    assert bench.runpod.called("cancel") == 0
+
+
+def lease_of(bench: Bench) -> float:
+    orders = (bench.store.keys.look(ENDPOINT), bench.store.keys.due(ENDPOINT))
+    return next(float(score) for one in orders if (score := bench.redis.zscore(one, "t1")) is not None)
+
+
+def test_a_webhook_at_the_deadline_of_an_unanswered_submit_is_followed_first() -> None:
+    bench = bench_of_two(**HOOKS)
+    bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
+    bench.accepted(options=Options(deadline=60.0))
+    bench.now += 60
+    bench.store.hint(ENDPOINT, "t1", 1, bench.now, "r7")
+    bench.runpod.says("status", Job("r7", "COMPLETED", output=7))
+    bench.check()
+    assert (bench.record().outcome or {})["output"] == 7
+
+
+def test_a_webhook_that_names_no_job_of_runpods_puts_no_deadline_off_for_long() -> None:
+    bench = bench_of_two(**HOOKS)
+    bench.runpod.says("run", Unavailable("reset", "run", ENDPOINT))
+    bench.accepted(options=Options(deadline=60.0))
+    bench.now += 60
+    bench.store.hint(ENDPOINT, "t1", 1, bench.now, "forged")
+    bench.runpod.script["status"] = [JobNotFound("unknown", "status", ENDPOINT, 404)] * 100
+    while bench.record().state is State.SUBMITTING and bench.now < NOW + 80:
+        bench.check(after_s=max(bench.due() or 0, 1))
+    assert bench.record().state is State.ENDED_HERE
+
+
 def test_a_call_that_joins_during_the_last_look_keeps_the_job() -> None:
     bench = bench_of_two()
     options = Options(deadline=600.0, idempotency_key="order-7")
@@ -143,7 +190,6 @@ def test_a_process_that_stood_still_before_its_post_sends_nothing_after_the_wind
     submit(bench.services, bench.record(), bench.now)
     assert bench.runpod.called("run") == 1
     assert (bench.record().attempt, bench.record().job_id) == (2, "r1")
-    assert bench.store.pauses.paused_until(ENDPOINT, "run") is None, "and says nothing of RunPod"
 
 
 def test_a_good_look_leaves_a_pause_that_began_meanwhile() -> None:
