@@ -89,6 +89,7 @@ class Memory:
 
     def begin_anew(self, master: str, now: float, life: str) -> None:
         """This life of the store lacks what was remembered."""
+        self.compared.pop(master, None)
         self._since[master], self._lives[master] = now, life
 
     def write(self) -> None:

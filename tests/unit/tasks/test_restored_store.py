@@ -191,6 +191,23 @@ def test_a_redis_that_came_back_after_another_had_taken_its_place_is_another_lif
     assert away.since == bench.now
 
 
+def test_a_worker_that_waited_for_one_life_and_finds_an_older_one_says_so_once(bench: Bench) -> None:
+    one, other = Memory(None), Memory(None)
+    beat(bench.services, one)
+    old = bench.redis.hgetall("runpod:incarnation")
+    bench.now += 60
+    beat(bench.services, one)
+    bench.redis.run_id = "second-start"
+    assert beat(bench.services, one) == "restarted"
+    bench.redis.delete("runpod:incarnation")
+    bench.redis.hset("runpod:incarnation", mapping=old)
+    bench.redis.run_id = "third-start"
+    bench.now += 2
+    assert [beat(bench.services, each) for each in (one, other)] == ["went_back", "restarted"]
+    bench.now += 10
+    assert [beat(bench.services, each) for each in (other, one, one)] == ["ok", "ok", "ok"]
+
+
 def test_the_memory_of_lives_is_bounded_and_counts_on(bench: Bench) -> None:
     memory = Memory(None)
     for number in range(30):
