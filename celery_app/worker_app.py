@@ -14,7 +14,7 @@ from celery.signals import celeryd_init, setup_logging, worker_init
 
 import tasks
 from celery_app.logs import configure_logging
-from celery_app.overrides import ignore_without_traceback, redis_shortcuts
+from celery_app.overrides import ignore_without_traceback, redis_shortcuts, whole_results
 from celery_app.overrides.revoke import install as install_revocation
 from celery_app.process_services import Process
 from celery_app.watchdog.self_healing import SelfHeal
@@ -53,6 +53,7 @@ def create_app(settings: Settings | None = None) -> Celery:
     if is_redis(settings.broker_url):
         limit_imported(app, settings.visibility_timeout_s - END_S)
     ignore_without_traceback.install()
+    whole_results.install()
     app.steps["worker"].add(SelfHeal)
     install_revocation()
 

@@ -7,6 +7,7 @@
     celery RedisBackend._create_client,             chord_keeping            a chord survives while Redis is away, and
       _chord_cleanup_script                                                  keeps its counter until it is joined
     celery Backend._fail_chain                      chord_keeping            a lane's failure reaches its chord
+    celery asynpool.ResultHandler._recv_message     whole_results            a message of a child is read to its end
     celery Request._eventer                             unrevoked_request     a job's events are those of one task
     kombu.transport.redis.Channel._create_client        redis_shortcuts       one client for each channel
     redis ConnectionPool.get_connection's wrapper       redis_shortcuts       a checkout collects no arguments
