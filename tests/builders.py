@@ -40,6 +40,10 @@ NOW = 1_790_000_000.25
 ENDPOINT = "e1"
 
 
+HOOKS = {"RUNPOD_WEBHOOK_URL": "https://x.test/hook", "RUNPOD_WEBHOOK_SECRET": "a-secret-of-the-tests"}
+"""Settings of a worker that webhooks reach."""
+
+
 def answered(store: JobStore, job: JobRecord, job_id: str, look_at: float, now: float) -> str:
     """RunPod has taken the latest attempt of a job as `job_id`."""
     post = Post(job.endpoint, "run", "token", 0.0, now + 25)

@@ -24,12 +24,21 @@ from celery.canvas import group
 from tasks.services import AWAY
 
 
+class ThisThread(threading.local):
+    """What holds in a thread while it is in a call of the backend."""
+
+    keeps = False
+    """A chord that is joined again later is not deleted."""
+    adds_again = False
+    """A failure that is stored already is added to its chord."""
+
+
 class ChordKeepingBackend(RedisBackend):
     """Celery's backend; an error of a server that is away does not end a chord."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._this_thread = threading.local()
+        self._this_thread = ThisThread()
 
     def on_chord_part_return(self, *args: Any, **kwargs: Any) -> Any:
         self._this_thread.keeps = False
@@ -39,7 +48,7 @@ class ChordKeepingBackend(RedisBackend):
             self._this_thread.keeps = False
 
     def _fail_chain(self, *args: Any, **kwargs: Any) -> Any:
-        before = self._adds_again
+        before = self._this_thread.adds_again
         self._this_thread.adds_again = True
         try:
             return super()._fail_chain(*args, **kwargs)
@@ -48,7 +57,7 @@ class ChordKeepingBackend(RedisBackend):
 
     def get_state(self, task_id: str) -> str:
         """`_fail_chain` asks it whether a failure was added to its chord."""
-        return states.PENDING if self._adds_again else str(super().get_state(task_id))
+        return states.PENDING if self._this_thread.adds_again else str(super().get_state(task_id))
 
     def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> Any:
         """Called by Celery while it handles the error that ends the chord.
@@ -67,24 +76,16 @@ class ChordKeepingBackend(RedisBackend):
             self.mark_as_failure(callback.id, error, "".join(text))
         return super().chord_error_from_stack(callback, exc)
 
-    @property
-    def _adds_again(self) -> bool:
-        return bool(getattr(self._this_thread, "adds_again", False))
-
-    @property
-    def _keeps(self) -> bool:
-        return bool(getattr(self._this_thread, "keeps", False))
-
     def _create_client(self, **params: Any) -> Any:
         """A client whose `delete` keeps a chord that is joined again later."""
         client = super()._create_client(**params)
         delete = client.delete
-        client.delete = lambda *names: 0 if self._keeps else delete(*names)
+        client.delete = lambda *names: 0 if self._this_thread.keeps else delete(*names)
         return client
 
     @property
     def _chord_cleanup_script(self) -> Any:
-        return (lambda **_: 1) if self._keeps else super()._chord_cleanup_script
+        return (lambda **_: 1) if self._this_thread.keeps else super()._chord_cleanup_script
 
 
 class ChordKeepingSentinelBackend(ChordKeepingBackend, SentinelBackend):

@@ -29,14 +29,19 @@ def fence(bench: Bench) -> float:
     return bench.store.submits.signs(ENDPOINT, ["t1"]).incarnation.fence
 
 
-def test_a_worker_that_remembers_a_later_beat_than_the_store_fences_off_what_was_begun_before(bench: Bench) -> None:
+def restored(bench: Bench) -> tuple[Memory, float]:
+    """A worker and its last beat, which the store lacks: it was restored to what it was a minute before."""
     memory = Memory(None)
     assert beat(bench.services, memory) == "ok"
     old = bench.redis.hgetall("runpod:incarnation")
     bench.now += 60
     assert beat(bench.services, memory) == "ok"
-    remembered = bench.now
     bench.redis.hset("runpod:incarnation", mapping=old)
+    return memory, bench.now
+
+
+def test_a_worker_that_remembers_a_later_beat_than_the_store_fences_off_what_was_begun_before(bench: Bench) -> None:
+    memory, remembered = restored(bench)
     bench.redis.run_id = "second-start"
     bench.now += 5
     assert beat(bench.services, memory) == "went_back"
@@ -152,13 +157,7 @@ def test_a_worker_that_was_not_there_when_a_new_redis_process_was_vouched_for_be
 
 
 def test_a_worker_that_comes_after_the_others_have_vouched_compares_all_the_same(bench: Bench) -> None:
-    late = Memory(None)
-    beat(bench.services, late)
-    old = bench.redis.hgetall("runpod:incarnation")
-    bench.now += 60
-    beat(bench.services, late)
-    remembered = bench.now
-    bench.redis.hset("runpod:incarnation", mapping=old)
+    late, remembered = restored(bench)
     bench.redis.run_id = "second-start"
     bench.now += 5
     other = Memory(None)
@@ -170,13 +169,7 @@ def test_a_worker_that_comes_after_the_others_have_vouched_compares_all_the_same
 
 def test_a_redis_that_came_back_after_another_had_taken_its_place_is_another_life(bench: Bench, tmp_path: Path) -> None:
     """Behind Sentinel a master comes back with the data of the replica that was promoted, and with its old run id."""
-    away = Memory(None)
-    beat(bench.services, away)
-    old = bench.redis.hgetall("runpod:incarnation")
-    bench.now += 60
-    beat(bench.services, away)
-    remembered = bench.now
-    bench.redis.hset("runpod:incarnation", mapping=old)
+    away, remembered = restored(bench)
     for run_id in ("the-replica", "first-start"):
         bench.redis.run_id = run_id
         other = Memory(None)

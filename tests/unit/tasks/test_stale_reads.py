@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -17,9 +18,7 @@ from tasks.cancel import cancel_jobs
 from tasks.crash_points import Step
 from tasks.idempotency import join
 from tasks.submit import submit
-from tests.builders import ENDPOINT, NOW, Bench, answered
-
-HOOKS = {"RUNPOD_WEBHOOK_URL": "https://x.test/hook", "RUNPOD_WEBHOOK_SECRET": "a-secret-of-the-tests"}
+from tests.builders import ENDPOINT, HOOKS, NOW, Bench, answered
 
 
 def bench_of_two(**env: str) -> Bench:
@@ -125,23 +124,23 @@ def test_a_webhook_that_names_no_job_of_runpods_puts_no_deadline_off_for_long() 
     assert bench.record().state is State.ENDED_HERE
 
 
+def called(bench: Bench, task_id: str) -> bool:
+    """A call that shares its job with others; whether it is the one that has it submitted."""
+    job = bench.job(task_id, options=Options(deadline=600.0, idempotency_key="order-7"))
+    bench.store.ids.index(job, (), ())
+    word, _, shared = join(bench.services, job, bench.now)
+    assert word == "accepted"
+    if shared is not None:
+        submit(bench.services, shared, bench.now)
+    return shared is not None
+
+
 def test_a_call_that_joins_during_the_last_look_keeps_the_job() -> None:
     bench = bench_of_two()
-    options = Options(deadline=600.0, idempotency_key="order-7")
-
-    def called(task_id: str) -> None:
-        job = bench.job(task_id, options=options)
-        bench.store.ids.index(job, (), ())
-        word, _, shared = join(bench.services, job, bench.now)
-        assert word == "accepted"
-        if task_id == "t1":
-            assert shared is not None
-            submit(bench.services, shared, bench.now)
-
-    called("t1")
+    assert called(bench, "t1")
 
     def joins() -> Job:
-        called("t2")
+        called(bench, "t2")
         return Job("r1", "IN_PROGRESS")
 
     bench.runpod.says("status", joins)
@@ -206,28 +205,24 @@ def test_a_good_look_leaves_a_pause_that_began_meanwhile() -> None:
     assert bench.store.pauses.paused_until(ENDPOINT, "status") == bench.now + 60
 
 
-def test_a_cancel_is_not_given_up_at_a_404_that_follows_other_trouble() -> None:
+@pytest.mark.parametrize(
+    ("before", "waits_s"),
+    [
+        (Unavailable("reset", "cancel", ENDPOINT), 5.1),
+        (EndpointNotFound("unknown", "cancel", ENDPOINT, 404), 6.0),
+    ],
+    ids=["other trouble", "the endpoint is not found"],
+)
+def test_a_cancel_is_not_given_up_at_a_first_404_about_its_job(before: Exception, waits_s: float) -> None:
     """One 404 may come from a replica that lags: the job would go on, and be paid for."""
     bench = Bench()
     bench.accepted()
     gone = JobNotFound("unknown", "cancel", ENDPOINT, 404)
-    bench.runpod.says("cancel", Unavailable("reset", "cancel", ENDPOINT), gone, gone)
+    bench.runpod.says("cancel", before, gone, gone)
     cancel_jobs(bench.services, ["t1"])
     bench.check()
-    for waits_s, owed in ((5.1, 1), (60.0, 0)):
-        bench.check(after_s=waits_s)
-        assert bench.redis.zcard(bench.store.keys.cancels(ENDPOINT)) == owed
-
-
-def test_a_cancel_is_not_given_up_because_first_the_endpoint_and_then_the_job_is_not_found() -> None:
-    bench = Bench()
-    bench.accepted()
-    gone = JobNotFound("unknown", "cancel", ENDPOINT, 404)
-    bench.runpod.says("cancel", EndpointNotFound("unknown", "cancel", ENDPOINT, 404), gone, gone)
-    cancel_jobs(bench.services, ["t1"])
-    bench.check()
-    for waits_s, owed in ((6.0, 1), (60.0, 0)):
-        bench.check(after_s=waits_s)
+    for after_s, owed in ((waits_s, 1), (60.0, 0)):
+        bench.check(after_s=after_s)
         assert bench.redis.zcard(bench.store.keys.cancels(ENDPOINT)) == owed
 
 
@@ -282,22 +277,13 @@ def test_watchers_and_webhooks_keep_no_job_from_its_end_however_slowly_runpod_an
 
 def test_calls_that_join_put_off_the_deadline_and_no_other_verdict() -> None:
     bench = bench_of_two()
-    number = 0
-
-    def called() -> None:
-        nonlocal number
-        number += 1
-        job = bench.job(f"t{number}", options=Options(deadline=600.0, idempotency_key="order-7"))
-        bench.store.ids.index(job, (), ())
-        _, _, shared = join(bench.services, job, bench.now)
-        if shared is not None:
-            submit(bench.services, shared, bench.now)
+    numbers = count(1)
 
     def gone() -> Job:
-        called()
+        called(bench, f"t{next(numbers)}")
         raise JobNotFound("unknown", "status", ENDPOINT, 404)
 
-    called()
+    called(bench, f"t{next(numbers)}")
     bench.runpod.script["status"] = [gone] * 10
     for _ in range(6):
         bench.check(after_s=10)

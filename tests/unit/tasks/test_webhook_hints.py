@@ -14,7 +14,7 @@ from celery_runpod.errors import DeadlineExceeded, JobNotFound, StatusStuck, Sub
 from celery_runpod.options import Options
 from tasks.delivery import end_by_answer
 from tasks.gate import plan_post
-from tests.builders import ENDPOINT, Bench, answered
+from tests.builders import ENDPOINT, HOOKS, Bench, answered
 
 LONG = Options(deadline=6 * 3600.0)
 
@@ -34,8 +34,7 @@ def unanswered(task_id: str = "t1", **env: str) -> Bench:
 
 def running(**env: str) -> Bench:
     """A job that RunPod works on since 30 s, of a worker with webhooks."""
-    hooks = {"RUNPOD_WEBHOOK_URL": "https://x.test/hook", "RUNPOD_WEBHOOK_SECRET": "a-secret-of-the-tests"}
-    bench = Bench(**hooks, **env)
+    bench = Bench(**HOOKS, **env)
     bench.accepted(options=LONG)
     bench.runpod.says("status", Job("r1", "IN_PROGRESS"))
     bench.check(after_s=30)
